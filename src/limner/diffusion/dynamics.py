@@ -1,0 +1,288 @@
+"""How a sample moves from time t to an earlier time s, given the network's estimate of data and noise.
+
+Every dynamics here is one line, and they differ in two numbers only, std and the weight c that predicted noise keeps:
+
+    x_s = alpha(s) x0 + c noise + std n,        n ~ N(0, I),        h = t - s > 0
+
+    EulerODE    std = 0                                              c = sigma(s)
+    FlowSDE     std = S sqrt(h),  S = a sqrt(sigma(t) / alpha(t))    c = sigma(s) - std^2 / (2 sigma(t))
+    DanceSDE    std = eta sqrt(h)                                    c = sigma(s) - std^2 / (2 sigma(t))
+    CPS         std = sigma(s) sin(a pi / 2)                         c = sigma(s) cos(a pi / 2)
+    DDIM        std = eta sqrt(...)                                  c = sqrt(sigma(s)^2 - std^2)
+
+The SDEs follow the ODE and add Langevin noise: score(x_t) = -noise / sigma(t), so S^2 h / 2 score is the term in c.
+Their marginals are those of the ODE as h -> 0. CPS and DDIM keep c^2 + std^2 = sigma(s)^2 at any h. On rectified flow,
+alpha(s) x0 + sigma(s) noise = x_t + (s - t) (noise - x0): Euler's step. x_t = alpha(t) x0 + sigma(t) noise itself is
+read by none of these; it is part of the seam for those to come.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from limner.diffusion.gaussian import Gaussian
+from limner.diffusion.prediction import Estimate
+from limner.diffusion.schedule import Schedule
+from limner.diffusion.shape import over_latent
+
+
+class Dynamics(Protocol):
+    """What a dynamics is: the distribution of the next state, and the noise-free dynamics beside it."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step draws noise, that is, whether it is a decision that can be learned from."""
+        ...
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return the distribution of x_s given x = x_t and its estimate, 0 <= s < t <= 1; std = 0 for an ODE."""
+        ...
+
+    def deterministic(self) -> Dynamics:
+        """Return the noise-free counterpart."""
+        ...
+
+
+@dataclass(frozen=True)
+class EulerODE:
+    """Follow the probability flow: x_s = alpha(s) x0 + sigma(s) noise; Euler's step on rectified flow, DDIM(0) on DDPM.
+
+    Source: SD3, arXiv:2403.03206, eq. 1; DDIM, arXiv:2010.02502, eq. 12 with sigma_t = 0.
+    """
+
+    @property
+    def stochastic(self) -> bool:
+        """Never."""
+        return False
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return N(alpha(s) x0 + sigma(s) noise, 0)."""
+        return _transition(estimate, schedule.sigma(s), torch.zeros_like(s), s, schedule)
+
+    def deterministic(self) -> Dynamics:
+        """Return itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class FlowSDE:
+    """Add Flow-GRPO's Langevin noise, S = noise_level sqrt(sigma(t) / alpha(t)) = a sqrt(t / (1 - t)), to the ODE.
+
+    At alpha(t) = 0 (t = 1) S is singular; there, and only there, alpha(s) is the denominator, as in the published code.
+    noise_level = sqrt(2) is the memoryless schedule. The formula does not vanish at the last step: at s = 0 the std is
+    S sqrt(t), noise that nothing removes again, so a policy takes its last step with `deterministic()`.
+
+    Source: Flow-GRPO, arXiv:2505.05470, section "From ODE to SDE"; published noise_level 0.7 (SD3), 0.9 (FLUX).
+    """
+
+    noise_level: float = 0.7
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise_level > 0."""
+        return self.noise_level > 0
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return N(alpha(s) x0 + (sigma(s) - S^2 h / (2 sigma(t))) noise, S^2 h)."""
+        alpha = torch.where(schedule.alpha(t) > 0, schedule.alpha(t), schedule.alpha(s))
+        return _langevin(estimate, self.noise_level * (schedule.sigma(t) / alpha).sqrt(), t, s, schedule)
+
+    def deterministic(self) -> Dynamics:
+        """Return the probability-flow ODE."""
+        return EulerODE()
+
+
+@dataclass(frozen=True)
+class DanceSDE:
+    """Add Langevin noise of constant strength, S = eta, to the ODE.
+
+    The std at the last step is eta sqrt(t), not 0: a policy takes that step with `deterministic()`.
+
+    Source: DanceGRPO, arXiv:2505.07818, its SDE for rectified flow; published eta 0.3 (FLUX), 0.25 (HunyuanVideo).
+    """
+
+    eta: float = 0.3
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether eta > 0."""
+        return self.eta > 0
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return N(alpha(s) x0 + (sigma(s) - eta^2 h / (2 sigma(t))) noise, eta^2 h)."""
+        return _langevin(estimate, torch.full_like(t, self.eta), t, s, schedule)
+
+    def deterministic(self) -> Dynamics:
+        """Return the probability-flow ODE."""
+        return EulerODE()
+
+
+@dataclass(frozen=True)
+class CPS:
+    """Replace a share of the predicted noise by fresh noise: c = sigma(s) cos(a pi / 2), std = sigma(s) sin(a pi / 2).
+
+    The share does not shrink with h, and so the marginals are not kept: CPS contracts. For data of variance 0.25 with
+    exact estimates, 10 equal steps of CPS(0.8) end at 0.124 (1000 at 0.162) where the ODE ends at 0.186; the last one is
+    deterministic. noise_level = 0 is EulerODE, bit for bit.
+
+    Source: Flow-CPS, arXiv:2509.05952; published noise_level 0.8. Its log-probability drops the factor 1 / (2 std^2);
+    here it is the Gaussian's own.
+    """
+
+    noise_level: float = 0.8
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise_level > 0."""
+        return self.noise_level > 0
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return N(alpha(s) x0 + sigma(s) cos(a pi / 2) noise, sigma(s)^2 sin(a pi / 2)^2)."""
+        angle, sigma = self.noise_level * math.pi / 2, schedule.sigma(s)
+        return _transition(estimate, sigma * math.cos(angle), sigma * math.sin(angle), s, schedule)
+
+    def deterministic(self) -> Dynamics:
+        """Return the probability-flow ODE."""
+        return EulerODE()
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """Sample DDIM's family, from the ODE (eta = 0) to DDPM's ancestral chain (eta = 1), which is memoryless.
+
+    std = eta sqrt(sigma(s)^2 / sigma(t)^2 (1 - alpha(t)^2 / alpha(s)^2)), 0 <= eta <= 1. A last step to s = 0 is
+    deterministic; SD 1.5's grid ends at t = 1/T instead, where the step is not.
+
+    Source: DDIM, arXiv:2010.02502, eq. 12 and 16; as a policy: DDPO, arXiv:2305.13301, section 4.
+    """
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"DDIM needs 0 <= eta <= 1, got {self.eta}")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether eta > 0."""
+        return self.eta > 0
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return N(alpha(s) x0 + sqrt(sigma(s)^2 - std^2) noise, std^2)."""
+        forgotten = 1 - (schedule.alpha(t) / schedule.alpha(s)) ** 2
+        std = self.eta * schedule.sigma(s) / schedule.sigma(t) * forgotten.sqrt()
+        kept = (schedule.sigma(s) ** 2 - std**2).clamp(min=0).sqrt()
+        return _transition(estimate, kept, std, s, schedule)
+
+    def deterministic(self) -> Dynamics:
+        """Return DDIM(0)."""
+        return DDIM(0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """One decision in which some samples follow `inner` and the others its noise-free counterpart.
+
+    `window` is a column of `timesteps.window`, true where the sample's decision is stochastic: policy code draws the
+    mask [batch, steps] once, wraps decision i as `Windowed(inner, mask[:, i])`, and keeps the mask for the loss.
+
+    Source: MixGRPO, arXiv:2507.21802; Flow-GRPO-Fast (code of arXiv:2505.05470).
+    """
+
+    inner: Dynamics
+    window: Bool[Tensor, " batch"]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether any sample draws noise."""
+        return self.inner.stochastic and bool(self.window.any())
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return inner's Gaussian inside the window, std = 0 outside."""
+        inside = self.inner.step(x, estimate, t, s, schedule)
+        outside = self.inner.deterministic().step(x, estimate, t, s, schedule)
+        mean = torch.where(over_latent(self.window, x), inside.mean, outside.mean)
+        return Gaussian(mean, torch.where(self.window, inside.std, outside.std))
+
+    def deterministic(self) -> Dynamics:
+        """Return inner's noise-free counterpart."""
+        return self.inner.deterministic()
+
+
+def _transition(
+    estimate: Estimate,
+    kept: Float[Tensor, " batch"],
+    std: Float[Tensor, " batch"],
+    s: Float[Tensor, " batch"],
+    schedule: Schedule,
+) -> Gaussian:
+    """Return N(alpha(s) x0 + kept noise, std^2)."""
+    x0, noise = estimate
+    return Gaussian(over_latent(schedule.alpha(s), x0) * x0 + over_latent(kept, noise) * noise, std)
+
+
+def _langevin(
+    estimate: Estimate,
+    strength: Float[Tensor, " batch"],
+    t: Float[Tensor, " batch"],
+    s: Float[Tensor, " batch"],
+    schedule: Schedule,
+) -> Gaussian:
+    """Return the ODE's step plus S^2 h / 2 score + S sqrt(h) n, with score = -noise / sigma(t) and S = `strength`."""
+    variance = strength**2 * (t - s)
+    return _transition(estimate, schedule.sigma(s) - variance / (2 * schedule.sigma(t)), variance.sqrt(), s, schedule)

@@ -1,0 +1,53 @@
+"""Policy-gradient surrogates: losses whose gradient is that of the expected reward, near the weights that sampled."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def clipped_surrogate(
+    log_ratio: Float[Tensor, "*decisions"],
+    advantage: Float[Tensor, "*decisions"],
+    clip_low: float,
+    clip_high: float,
+) -> Float[Tensor, "*decisions"]:
+    """Return max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)) per decision, with rho = exp(log_ratio).
+
+    The clip is done on the logarithm, log(1 - clip_low) <= log_ratio <= log(1 + clip_high): the same band, but a clip
+    range of 1e-5 is only some hundred float32 steps around a ratio of 1. 0 <= clip_low < 1; clip_high = inf is no clip.
+
+    `log_ratio` comes as the algorithm means it: in nats for tokens, in nats per latent element for DDPO and its heirs,
+    whose clip range of 1e-4 means that; dividing by the latent's size is the algorithm's business and visible there.
+
+    Source: PPO, arXiv:1707.06347, eq. 7; DDPO, arXiv:2305.13301, section 4.3 (DDPO-IS); Flow-GRPO, arXiv:2505.05470.
+    """
+    clipped = log_ratio.clamp(math.log1p(-clip_low), math.log1p(clip_high))
+    return torch.maximum(-advantage * log_ratio.exp(), -advantage * clipped.exp())
+
+
+def surrogate_metrics(
+    log_ratio: Float[Tensor, "*decisions"],
+    advantage: Float[Tensor, "*decisions"],
+    clip_low: float,
+    clip_high: float,
+) -> dict[str, Float[Tensor, "*decisions"]]:
+    """Return per-decision health of the clip, to be averaged as the loss is; without gradient.
+
+    `clip_low` is 1 where A < 0 and rho < 1 - clip_low, `clip_high` where A > 0 and rho > 1 + clip_high: there the loss
+    is flat. `approx_kl` is log_ratio^2 / 2, the second-order estimate of KL(old || new) in the unit of log_ratio (for a
+    log-ratio per element of D elements it is KL / D^2).
+
+    Source: k2 of http://joschu.net/blog/kl-approx.html, as logged by DDPO's code, arXiv:2305.13301.
+    """
+    log_ratio = log_ratio.detach()
+    low = (advantage < 0) & (log_ratio < math.log1p(-clip_low))
+    high = (advantage > 0) & (log_ratio > math.log1p(clip_high))
+    return {
+        "clip_low": low.to(log_ratio.dtype),
+        "clip_high": high.to(log_ratio.dtype),
+        "approx_kl": log_ratio**2 / 2,
+    }
