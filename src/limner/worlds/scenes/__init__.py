@@ -17,7 +17,6 @@ from limner.worlds.scenes.grammar import (
     sample_scene,
     to_prompt,
 )
-from limner.worlds.scenes.render import render
 
 __all__ = [
     "CATEGORIES",
@@ -34,7 +33,6 @@ __all__ = [
     "noisy_caption",
     "parse",
     "prompts",
-    "render",
     "sample_prompt",
     "sample_scene",
     "to_prompt",
