@@ -1,0 +1,29 @@
+"""The errors limner raises on purpose: each says what, where, what it got, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LimnerError(Exception):
+    """Base of every error that limner raises on purpose."""
+
+
+class UserError(LimnerError):
+    """The request cannot be carried out as given; the message is one line a user can act on.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class RunError(LimnerError):
+    """A run had to stop (a reward that always fails, losses that are not finite); its last checkpoint stands."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message: the nearest known name, and all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (known: {', '.join(names)})"

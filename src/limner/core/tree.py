@@ -1,0 +1,50 @@
+"""Trees of tensors: map, select rows, concatenate, move."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner.core.types import Tree
+
+
+def tree_map(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
+    """Apply `function` to every tensor of a nested dict, tuple, list or dataclass; other leaves stay."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, dict):
+        return {key: tree_map(function, value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(tree_map(function, value) for value in tree)
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        changed = {f.name: tree_map(function, vars(tree)[f.name]) for f in dataclasses.fields(tree)}
+        return dataclasses.replace(tree, **changed)
+    return tree
+
+
+def leaves(tree: Tree) -> Iterator[Tensor]:
+    """Yield the tensors of a tree in a fixed order."""
+    found: list[Tensor] = []
+    tree_map(found.append, tree)
+    yield from found
+
+
+def select(tree: Tree, index: Tensor) -> Tree:
+    """Return rows `index` (integers or a mask over the leading axis) of every tensor."""
+    return tree_map(lambda x: x[index.to(x.device)], tree)
+
+
+def concatenate(trees: Sequence[Tree]) -> Tree:
+    """Join trees of one structure along the leading axis."""
+    columns = [list(leaves(tree)) for tree in trees]
+    joined = iter([torch.cat(parts) for parts in zip(*columns, strict=True)])
+    return tree_map(lambda _: next(joined), trees[0])
+
+
+def move(tree: Tree, device: torch.device | str) -> Tree:
+    """Return the tree on `device`."""
+    return tree_map(lambda x: x.to(device), tree)

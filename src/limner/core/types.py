@@ -1,0 +1,178 @@
+"""The nouns: what flows through a run, from a prompt to a loss.
+
+Axis legend: ``batch`` = prompts x group on this rank; ``steps`` = decisions; ``*latent`` = any rank (image ``c h w``,
+video ``c t h w``, voxel ``c d h w``, tokens none); ``prompts`` = unique prompts; ``frames`` = rendered 2-D frames.
+
+Types change as knowledge grows: ``Prompt -> Rollout -> Scored -> Batch -> LossOutput``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Tree = Any
+"""A tensor, or a (nested) dict, tuple, list or dataclass of tensors; see `limner.core.tree`."""
+
+Condition = Tree
+"""Encoded prompts: a tree whose leading axis is the unique prompts, the empty (negative) prompt once and last."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked for: a text, and what a verifiable reward needs to know about it (`meta`, JSON-serialisable)."""
+
+    text: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Media(Protocol):
+    """What a generator shows: pictures, and later videos, views and assets."""
+
+    def frames(self) -> Float[Tensor, "batch frames 3 height width"]:
+        """Return rendered 2-D frames, sRGB in [0, 1]; an image has one frame."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures, sRGB in [0, 1]."""
+
+    pixels: Float[Tensor, "batch 3 height width"]
+
+    def frames(self) -> Float[Tensor, "batch 1 3 height width"]:
+        return self.pixels[:, None]
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    def rounded(self) -> Images:
+        """Return the pictures as an 8-bit file holds them, so that a judge sees what is saved."""
+        return Images((self.pixels.float().clamp(0, 1) * 255).round() / 255)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The decisions of a rollout that an algorithm may take credit for.
+
+    `old` is what a ratio needs later, exactly as the sampler recorded it: for a Gaussian decision the mean and std.
+    `mask` marks the decisions that count. `node` names the network evaluation behind a decision, so that a prefix
+    shared by branches is stored, evaluated and counted once.
+    """
+
+    states: Float[Tensor, "batch steps *latent"]
+    choices: Float[Tensor, "batch steps *latent"]
+    times: Float[Tensor, "batch steps 2"]
+    old: Tree
+    mask: Bool[Tensor, "batch steps"]
+    node: Int[Tensor, "batch steps"]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Samples that were drawn and not yet judged.
+
+    Every tensor has leading axis ``batch`` except `condition`, whose leading axis is the unique prompts and which is
+    read through `prompt_index`. `group` names the samples that are compared with one another (never prompt text:
+    equal prompts stay separate groups). `id` identifies a sample for randomness, caches, resume and reports,
+    `version` the optimizer step of the weights that drew it. `times` is the sampler's own grid, exact, noisiest first.
+    An algorithm that needs no path gets `trajectory` None.
+    """
+
+    prompts: Sequence[Prompt]
+    group: Int[Tensor, " batch"]
+    prompt_index: Int[Tensor, " batch"]
+    condition: Condition
+    sample: Float[Tensor, "batch *latent"]
+    times: Float[Tensor, " grid"]
+    trajectory: Trajectory | None
+    id: Int[Tensor, " batch"]
+    version: int
+
+    def __len__(self) -> int:
+        return self.group.shape[0]
+
+    def prompt_of(self) -> list[Prompt]:
+        """Return the prompt of every sample."""
+        return [self.prompts[i] for i in self.prompt_index.tolist()]
+
+
+@dataclass(frozen=True)
+class RewardOutput:
+    """What a judge says of a batch: a score a sample, whether it could be judged, and why.
+
+    A sample that is not `valid` leaves its group and the loss; its score is never read.
+    """
+
+    score: Float[Tensor, " batch"]
+    valid: Bool[Tensor, " batch"]
+    components: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A judged rollout: raw reward columns by name, which samples were judged by all, and the total to maximise."""
+
+    rollout: Rollout
+    rewards: Mapping[str, Float[Tensor, " batch"]]
+    valid: Bool[Tensor, " batch"]
+    total: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an algorithm learns from: a rollout and how much better than expected each sample (or decision) was."""
+
+    rollout: Rollout
+    advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """One micro-batch's share of a loss; `last` closes an optimizer step.
+
+    The shares of one step add up to the loss over its global denominator, so they are summed, never averaged.
+    `metrics` are sums over the micro-batch's weights, and `metrics["weight"]` is that weight.
+    """
+
+    loss: Float[Tensor, ""]
+    metrics: Mapping[str, Float[Tensor, ""]]
+    last: bool
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an algorithm asks of the run; what it does not ask for is not computed, stored or accepted."""
+
+    path: bool = False
+    reference: bool = False
+    old: bool = False
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What `Policy.sample` returns: clean samples, the grid they were drawn on, and the recorded decisions, if asked."""
+
+    sample: Float[Tensor, "batch *latent"]
+    times: Float[Tensor, " grid"]
+    trajectory: Trajectory | None
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """The shape of one latent (without batch) and of its elements."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def size(self) -> int:
+        """Number of elements D of one latent."""
+        return int(torch.Size(self.shape).numel())

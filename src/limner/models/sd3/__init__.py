@@ -1,0 +1,1 @@
+"""Stable Diffusion 3 and 3.5: adapter and a builder of small pipelines of the same type."""

@@ -1,0 +1,147 @@
+"""Build an SD3 pipeline of any size from nothing: the base models of worlds, and the miniatures of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class SD3Size:
+    """The sizes of an SD3 pipeline with two CLIP text encoders and no T5.
+
+    The picture is `8 x latent_size` pixels wide, and the transformer sees `(latent_size / 2)^2` tokens.
+    """
+
+    words: tuple[str, ...]
+    max_length: int = 14
+    latent_size: int = 8
+    latent_channels: int = 8
+    autoencoder_channels: tuple[int, int, int, int] = (8, 16, 32, 64)
+    layers: int = 5
+    heads: int = 4
+    head_width: int = 32
+    text_width: int = 64
+    text_layers: int = 2
+    shift: float = 1.0
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_width
+
+
+def word_tokenizer(words: Sequence[str], max_length: int) -> CLIPTokenizer:
+    """Return a CLIP tokenizer in which each of `words` is one token; other text falls to its letters.
+
+    The end token is never id 2: transformers takes that id for a legacy checkpoint and then pools at the largest id
+    instead of the end.
+    """
+    letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz0123456789.'-"))
+    vocab: dict[str, int] = {}
+    for token in (BEGIN, *letters, END, *(f"{letter}</w>" for letter in letters)):
+        vocab[token] = len(vocab)
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        pieces = _merge([*word[:-1], f"{word[-1]}</w>"], merges)
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            pieces = _merge(pieces, merges[-1:])
+            vocab.setdefault(pieces[0], len(vocab))
+    return CLIPTokenizer(
+        vocab=vocab,
+        merges=merges,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=END,
+        unk_token=END,
+        model_max_length=max_length,
+    )
+
+
+def _merge(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[str]:
+    """Apply byte-pair merges, first come first served; later words' merges rank lower and cannot split earlier words."""
+    for first, second in merges:
+        joined: list[str] = []
+        for piece in pieces:
+            if joined and joined[-1] == first and piece == second:
+                joined[-1] = first + second
+            else:
+                joined.append(piece)
+        pieces = joined
+    return pieces
+
+
+def text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextModelWithProjection:
+    """Return a randomly initialised CLIP text encoder for `tokenizer`, whose projection is as wide as its states."""
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=4 * width,
+            projection_dim=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 32,
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
+    """Return a randomly initialised pipeline: two text encoders, whose states and projections sit side by side."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = word_tokenizer(size.words, size.max_length)
+        transformer = SD3Transformer2DModel(
+            sample_size=size.latent_size,
+            patch_size=2,
+            in_channels=size.latent_channels,
+            out_channels=size.latent_channels,
+            num_layers=size.layers,
+            attention_head_dim=size.head_width,
+            num_attention_heads=size.heads,
+            joint_attention_dim=2 * size.text_width,
+            caption_projection_dim=size.width,
+            pooled_projection_dim=2 * size.text_width,
+            pos_embed_max_size=size.latent_size,
+            qk_norm="rms_norm",
+        )
+        autoencoder = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=size.autoencoder_channels,
+            layers_per_block=1,
+            latent_channels=size.latent_channels,
+            norm_num_groups=min(8, size.autoencoder_channels[0]),
+            sample_size=8 * size.latent_size,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            mid_block_add_attention=False,
+            scaling_factor=1.0,
+            shift_factor=0.0,
+        )
+        encoders = [text_encoder(tokenizer, size.text_width, size.text_layers) for _ in range(2)]
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=size.shift),
+        vae=autoencoder,
+        text_encoder=encoders[0],
+        tokenizer=tokenizer,
+        text_encoder_2=encoders[1],
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )

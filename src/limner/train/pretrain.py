@@ -1,0 +1,235 @@
+"""Train a world's base model from nothing: an autoencoder, then a flow-matching network with its text encoders.
+
+Three stages, each resumable: (1) the autoencoder on fresh renders; (2) the latents of a fixed data set of noisy
+(caption, picture) pairs; (3) the network by the ordinary flow-matching loss
+
+    E | v(x_t, t, c) - (noise - x_0) |^2,    x_t = (1 - t) x_0 + t noise,    t ~ sigmoid(N(0, 1)).
+
+Source: rectified flow with logit-normal times, Esser et al., arXiv 2403.03206, eq. 14 and section 3.1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import yaml
+from diffusers import StableDiffusion3Pipeline
+from torch import Tensor, nn
+
+from limner.core.rng import Rng
+
+
+class PairSource(Protocol):
+    """A world, as far as pretraining is concerned."""
+
+    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[np.ndarray, str]:
+        """Return one picture `[height, width, 3]` uint8 and its caption, which is noisy with that probability."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a base model is made.
+
+    `noisy_share` of the captions lack a clause or state a wrong one; `dropped_share` are empty, so that guidance works.
+    """
+
+    seed: int = 0
+    noisy_share: float = 0.45
+    dropped_share: float = 0.1
+    autoencoder_steps: int = 2800
+    autoencoder_batch: int = 32
+    autoencoder_lr: float = 2e-3
+    divergence_weight: float = 5e-4
+    num_pairs: int = 50_000
+    steps: int = 8000
+    batch: int = 128
+    lr: float = 1.5e-3
+    warmup: int = 200
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    checkpoint_seconds: float = 180.0
+
+
+Log = Callable[[Mapping[str, Any]], None]
+
+
+def pretrain(pipeline: StableDiffusion3Pipeline, world: PairSource, config: Pretraining, folder: Path) -> None:
+    """Run what is left of the three stages in `folder`, then write the pipeline to `folder/pipeline` at half precision.
+
+    Text encoders stay float32: diffusers loads a module in float32 whatever its file holds, transformers as stored.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+
+    def log(row: Mapping[str, Any]) -> None:
+        with open(folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(" ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+
+    train_autoencoder(pipeline, world, config, folder, log)
+    latents, captions = encode_pairs(pipeline, world, config, folder)
+    train_network(pipeline, latents, captions, config, folder, log)
+    pipeline.transformer.half()
+    pipeline.vae.half()
+    pipeline.save_pretrained(folder / "pipeline")
+
+
+def train_autoencoder(
+    pipeline: StableDiffusion3Pipeline, world: PairSource, config: Pretraining, folder: Path, log: Log
+) -> None:
+    """Fit the autoencoder: absolute and squared error, and a small divergence of the posterior from N(0, I)."""
+    vae = pipeline.vae
+    fit = _Fit(vae, config.autoencoder_lr, 0.0, config.autoencoder_steps, 100, config.ema)
+    for step in fit.steps(folder / "autoencoder.pt", config.checkpoint_seconds):
+        pixels = _to_signed(_draw(world, config, "autoencoder", step * config.autoencoder_batch, config.autoencoder_batch)[0])
+        posterior = vae.encode(pixels).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=Rng((config.seed, "posterior", step)).generator())
+        error = vae.decode(posterior.mean + posterior.std * noise).sample - pixels
+        divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        loss = error.abs().mean() + error.square().mean() + config.divergence_weight * divergence
+        fit.update(loss)
+        if step % 50 == 0:
+            log({"stage": "autoencoder", "step": step, "absolute": error.abs().mean().item(),
+                 "squared": error.square().mean().item(), "divergence": divergence.item(), "seconds": fit.seconds()})  # fmt: skip
+    fit.use_average()
+
+
+def encode_pairs(
+    pipeline: StableDiffusion3Pipeline, world: PairSource, config: Pretraining, folder: Path
+) -> tuple[Tensor, list[str]]:
+    """Return the scaled latents and captions of the data set, and set the autoencoder's scale and shift from them."""
+    path = folder / "latents.pt"
+    if not path.exists():
+        latents, captions = [], []
+        with torch.inference_mode():
+            for start in range(0, config.num_pairs, 250):
+                pictures, texts = _draw(world, config, "pairs", start, min(250, config.num_pairs - start))
+                latents.append(pipeline.vae.encode(_to_signed(pictures)).latent_dist.mean)
+                captions += texts
+        _save(path, {"latents": torch.cat(latents), "captions": captions})
+    data = torch.load(path, weights_only=True)
+    mean, std = data["latents"].mean().item(), data["latents"].std().item()
+    pipeline.vae.register_to_config(scaling_factor=1 / std, shift_factor=mean)
+    return (data["latents"] - mean) / std, data["captions"]
+
+
+def train_network(
+    pipeline: StableDiffusion3Pipeline,
+    latents: Tensor,
+    captions: list[str],
+    config: Pretraining,
+    folder: Path,
+    log: Log,
+) -> None:
+    """Fit the transformer and the text encoders together by flow matching."""
+    networks = nn.ModuleDict({name: pipeline.components[name] for name in ("transformer", "text_encoder", "text_encoder_2")})
+    networks.train()
+    fit = _Fit(networks, config.lr, config.weight_decay, config.steps, config.warmup, config.ema)
+    for step in fit.steps(folder / "network.pt", config.checkpoint_seconds):
+        generator = Rng((config.seed, "network", step)).generator()
+        chosen = torch.randint(len(captions), (config.batch,), generator=generator)
+        dropped = torch.rand(config.batch, generator=generator) < config.dropped_share
+        texts = ["" if gone else captions[i] for i, gone in zip(chosen.tolist(), dropped.tolist(), strict=True)]
+        context, _, pooled, _ = pipeline.encode_prompt(
+            texts, None, None, do_classifier_free_guidance=False, max_sequence_length=0
+        )
+        x0 = latents[chosen]
+        noise = torch.randn(x0.shape, generator=generator)
+        t = torch.sigmoid(torch.randn(config.batch, generator=generator))
+        x_t = torch.lerp(x0, noise, t[:, None, None, None])
+        velocity = pipeline.transformer(
+            hidden_states=x_t, timestep=1000 * t, encoder_hidden_states=context, pooled_projections=pooled
+        ).sample
+        loss = (velocity - (noise - x0)).square().mean()
+        fit.update(loss)
+        if step % 50 == 0:
+            log({"stage": "network", "step": step, "loss": loss.item(), "seconds": fit.seconds()})
+    fit.use_average()
+    networks.eval()
+
+
+class _Fit:
+    """AdamW with warm-up and cosine decay, an average of the weights, and a checkpoint every few minutes."""
+
+    def __init__(self, module: nn.Module, lr: float, weight_decay: float, steps: int, warmup: int, ema: float) -> None:
+        self.module, self.num_steps, self.ema, self.start = module, steps, ema, time.monotonic()
+        self.parameters = list(module.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))),
+        )
+        self.step = 0
+
+    def steps(self, path: Path, checkpoint_seconds: float) -> Iterator[int]:
+        """Count the steps that are left, from the checkpoint at `path` if there is one, and keep it fresh."""
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            self.module.load_state_dict(state["module"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.average, self.step = state["average"], state["step"]
+        saved = time.monotonic()
+        while self.step < self.num_steps:
+            yield self.step
+            self.step += 1
+            if self.step == self.num_steps or time.monotonic() - saved > checkpoint_seconds:
+                saved = time.monotonic()
+                _save(
+                    path,
+                    {
+                        "module": self.module.state_dict(),
+                        "optimizer": self.optimizer.state_dict(),
+                        "schedule": self.schedule.state_dict(),
+                        "average": self.average,
+                        "step": self.step,
+                    },
+                )
+
+    def update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        decay = min(self.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    def use_average(self) -> None:
+        """Put the averaged weights in place of the last ones."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.average)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+
+def _draw(world: PairSource, config: Pretraining, purpose: str, start: int, count: int) -> tuple[Tensor, list[str]]:
+    """Return `count` pictures and captions; each depends on (seed, purpose, index) alone."""
+    pairs = [
+        world.pair(np.random.default_rng(Rng((config.seed, purpose, start + i)).seed()), config.noisy_share)
+        for i in range(count)
+    ]
+    return torch.from_numpy(np.stack([picture for picture, _ in pairs])), [caption for _, caption in pairs]
+
+
+def _to_signed(pictures: Tensor) -> Tensor:
+    """Map uint8 `[n, h, w, 3]` to float `[n, 3, h, w]` in [-1, 1]."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write atomically."""
+    torch.save(dict(state), path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
