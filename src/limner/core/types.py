@@ -176,3 +176,22 @@ class LatentSpec:
     def size(self) -> int:
         """Number of elements D of one latent."""
         return int(torch.Size(self.shape).numel())
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A micro-batch of recorded decisions, one network evaluation each: `choice` was made in `state`.
+
+    `row` is the sample's place in the rollout that was packed, and `column` the decision's place in its trajectory.
+    """
+
+    state: Float[Tensor, "pack *latent"]
+    choice: Float[Tensor, "pack *latent"]
+    times: Float[Tensor, "pack 2"]
+    old: Tree
+    prompt_index: Int[Tensor, " pack"]
+    row: Int[Tensor, " pack"]
+    column: Int[Tensor, " pack"]
+
+    def __len__(self) -> int:
+        return self.row.shape[0]

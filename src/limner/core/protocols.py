@@ -1,0 +1,162 @@
+"""The seams: what a generator, a policy, a reward and an algorithm are to one another.
+
+Implementations are frozen dataclasses that fit these protocols; nothing here is ever subclassed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limner.core.rng import Rng
+from limner.core.types import (
+    Batch,
+    Condition,
+    Decisions,
+    Images,
+    LatentSpec,
+    LossOutput,
+    Media,
+    Needs,
+    Prompt,
+    RewardOutput,
+    Rollout,
+    Sampled,
+    Scored,
+)
+from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.schedule import Schedule
+
+
+class Generator(Protocol):
+    """A network family's adapter: prompts in, media out."""
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The trainable parts by name (LoRA and full fine-tuning act on these, and only these)."""
+        ...
+
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        """Encode each prompt once, and after them the empty prompt; a tensor tree with leading axis prompts + 1."""
+        ...
+
+    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
+        """Return what a clean sample shows."""
+        ...
+
+    def latent(self) -> LatentSpec:
+        """Return the shape of one latent."""
+        ...
+
+
+class Denoiser(Generator, Protocol):
+    """A diffusion or flow-matching network in its native prediction, on limner's time axis."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    @property
+    def prediction(self) -> PredictionKind: ...
+
+    def times(self, steps: int) -> Float[Tensor, " points"]:
+        """Return the sampler's own grid, exact, `steps + 1` times, noisiest first."""
+        ...
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return the native prediction, float32; sample i is conditioned on row `prompt_index[i]` of `condition`."""
+        ...
+
+
+class Distribution(Protocol):
+    """What a policy may choose from in one decision."""
+
+    def log_ratio(self, old: Any, choice: Tensor) -> Float[Tensor, " batch"]:
+        """Return log p(choice) - log p_old(choice) in nats, summed over the choice."""
+        ...
+
+    def kl(self, other: Any) -> Float[Tensor, " batch"]:
+        """Return KL(self || other) in nats."""
+        ...
+
+
+class Policy(Protocol):
+    """A model plus how it is sampled; written once for a family of models, never for one model."""
+
+    def sample(
+        self,
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+        group: Int[Tensor, " batch"],
+        id: Int[Tensor, " batch"],
+        *,
+        rng: Rng,
+        record: bool,
+    ) -> Sampled:
+        """Draw one sample for each id; its randomness depends on (rng, id) alone, shared choices on (rng, group)."""
+        ...
+
+    def distribution(self, decisions: Decisions, condition: Condition) -> Any:
+        """Return the distribution of each decision under the present weights: one network evaluation a decision."""
+        ...
+
+    def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
+        """Yield the decisions that count of the samples `rows`, `size` at a time."""
+        ...
+
+    def elements(self) -> int:
+        """Return the number of elements D of one choice: a log-ratio over D is the log-ratio per element."""
+        ...
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Policies over one network: trained, frozen initial (needs.reference), and behaviour weights (needs.old).
+
+    Where an algorithm does not need one, the field holds the trained policy. Gradients flow through all of them.
+    """
+
+    policy: Any
+    reference: Any
+    old: Any
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an update may use beside its batch: randomness, the optimizer step so far, and how many evaluations fit."""
+
+    rng: Rng
+    step: int
+    micro_batch: int
+
+
+class Algorithm(Protocol):
+    """Credit assignment and a loss."""
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+        """Return how much better than expected each sample was; 0 for samples that teach nothing."""
+        ...
+
+    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
+        """Yield the loss micro-batch by micro-batch; the caller steps the optimizer after each `last`."""
+        ...
+
+    def old_decay(self, step: int) -> float:
+        """Return d of `old <- d old + (1 - d) policy` after an update; read only if `needs.old`."""
+        ...
+
+
+Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]
+"""A judge: media and one prompt a sample in, one score a sample out. A sample it cannot judge is invalid, never zero."""
