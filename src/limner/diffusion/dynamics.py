@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,6 +32,7 @@ from limner.diffusion.schedule import Schedule
 from limner.diffusion.shape import over_latent
 
 
+@runtime_checkable
 class Dynamics(Protocol):
     """What a dynamics is: the distribution of the next state, and the noise-free dynamics beside it."""
 
@@ -156,7 +157,7 @@ class CPS:
     """Replace a share of the predicted noise by fresh noise: c = sigma(s) cos(a pi / 2), std = sigma(s) sin(a pi / 2).
 
     The share does not shrink with h, and so the marginals are not kept: CPS contracts. For data of variance 0.25 with
-    exact estimates, 10 equal steps of CPS(0.8) end at 0.124 (1000 at 0.162) where the ODE ends at 0.186; the last one is
+    exact estimates, 10 equal steps of CPS(0.8) end at 0.124 (1000 at 0.162), those of the ODE at 0.186; the last one is
     deterministic. noise_level = 0 is EulerODE, bit for bit.
 
     Source: Flow-CPS, arXiv:2509.05952; published noise_level 0.8. Its log-probability drops the factor 1 / (2 std^2);

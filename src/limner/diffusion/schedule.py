@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 from limner.diffusion.shape import over_latent
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """What a schedule is: the weights of data and of noise at time t."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def over_latent(scalar: Float[Tensor, " batch"], latent: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *one"]:
+def over_latent(
+    scalar: Shaped[Tensor, " batch"], latent: Float[Tensor, "batch *latent"]
+) -> Shaped[Tensor, "batch *one"]:
     """Give a per-sample scalar as many trailing axes of length 1 as `latent` has, so that the two broadcast."""
     return scalar.reshape(scalar.shape[0], *(1,) * (latent.ndim - 1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,7 +31,7 @@ def group_advantage(
         Dr.GRPO              none              -      -
         TRL                  any of the three  1      1e-4
 
-    ddof is no detail: at group size 4 the two differ by 2 / sqrt(3), that is 13 %.
+    ddof is no detail: at group size 4 it changes the advantage by a factor of sqrt(3) / 2, that is by 13 %.
 
     Source: Flow-GRPO, arXiv:2505.05470; DanceGRPO, arXiv:2505.07818; Dr.GRPO, arXiv:2503.20783, section 3; the table is
     of their published code.
@@ -52,7 +52,7 @@ def group_advantage(
         case "none":
             divisor = torch.ones_like(mean[index])
         case _:
-            raise ValueError(f"scale must be 'group', 'batch' or 'none', got {scale!r}")
+            assert_never(scale)
     return torch.where(informative(rewards, group, valid), centred / divisor, 0)
 
 

@@ -1,0 +1,248 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE, Windowed
+from limner.diffusion.prediction import Estimate, to_estimate
+from limner.diffusion.schedule import RectifiedFlow, VariancePreserving
+from limner.diffusion.timesteps import flow_grid, linear_grid
+
+SHAPES = [(), (3,), (2, 3), (2, 3, 4), (2, 1, 3, 2), (2, 1, 3, 2, 2)]
+ALL = [EulerODE(), FlowSDE(), DanceSDE(), CPS(), DDIM()]
+FLOW = RectifiedFlow()
+SD15_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+VP = VariancePreserving((1 - SD15_BETAS).cumprod(0))
+MEAN, VARIANCE = 0.3, 0.25
+
+
+def draw(*size, seed=0):
+    return torch.randn(*size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def flow_step(dynamics, x, velocity, t, s):
+    return dynamics.step(x, to_estimate("velocity", velocity, x, t, FLOW), t, s, FLOW)
+
+
+def exact_estimate(x, t, schedule):
+    """E[x0 | x_t] and E[noise | x_t] where the data are N(MEAN, VARIANCE): what a perfect network would say."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    surprise = (x - alpha * MEAN) / (alpha**2 * VARIANCE + sigma**2)
+    return Estimate(MEAN + alpha * VARIANCE * surprise, sigma * surprise)
+
+
+def integrate(dynamics, grid, schedule):
+    """Mean and variance of the end, and its correlation with the start, exactly: every step here is affine in x."""
+    alpha, sigma = schedule.alpha(grid[:1]).item(), schedule.sigma(grid[:1]).item()
+    mean, start = alpha * MEAN, alpha**2 * VARIANCE + sigma**2
+    variance = covariance = start
+    for t, s in zip(grid[:-1].expand(2, -1).T, grid[1:].expand(2, -1).T, strict=True):
+        x = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        gaussian = dynamics.step(x, exact_estimate(x, t, schedule), t, s, schedule)
+        offset, slope = gaussian.mean[0].item(), (gaussian.mean[1] - gaussian.mean[0]).item()
+        mean, covariance = slope * mean + offset, slope * covariance
+        variance = slope**2 * variance + gaussian.std[0].item() ** 2
+    return mean, variance, covariance / math.sqrt(start * variance)
+
+
+@pytest.mark.parametrize("dynamics", [EulerODE(), FlowSDE(0.7), FlowSDE(1.0), FlowSDE(2**0.5), DanceSDE(0.3), DDIM()])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_every_sde_keeps_the_marginals_of_rectified_flow(dynamics, shift):
+    mean, variance, _ = integrate(dynamics, linear_grid(1000, shift).double(), FLOW)
+    assert mean == pytest.approx(MEAN, rel=1e-6)
+    assert variance == pytest.approx(VARIANCE, rel=0.015)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_keeps_the_marginals_of_ddpm(eta):
+    grid = torch.arange(1000, -1, -1, dtype=torch.float64) / 1000
+    mean, variance, _ = integrate(DDIM(eta), grid, VP)
+    assert mean == pytest.approx(MEAN, rel=1e-3)
+    assert variance == pytest.approx(VARIANCE, rel=0.02)
+
+
+def test_noise_forgets_the_start_and_sqrt_two_forgets_it_wholly():
+    grid = linear_grid(200, 1.0).double()
+    correlation = [integrate(FlowSDE(a), grid, FLOW)[2] for a in (0.7, 1.0, 2**0.5)]
+    assert integrate(EulerODE(), grid, FLOW)[2] == pytest.approx(1)
+    assert correlation[0] == pytest.approx(0.14, abs=0.005)
+    assert correlation[0] > correlation[1] > correlation[2]
+    assert correlation[2] < 1e-3
+    assert integrate(DDIM(), grid, FLOW)[2] < 1e-3
+
+
+def test_cps_contracts_as_documented():
+    grid = linear_grid(10, 1.0).double()
+    assert integrate(EulerODE(), grid, FLOW)[1] == pytest.approx(0.186, abs=5e-4)
+    assert integrate(CPS(0.8), grid, FLOW)[1] == pytest.approx(0.124, abs=5e-4)
+    assert integrate(CPS(0.8), linear_grid(1000, 1.0).double(), FLOW)[1] == pytest.approx(0.162, abs=5e-4)
+
+
+def test_sampled_paths_reach_the_data_distribution():
+    count, grid = 20_000, linear_grid(100, 1.0).double()
+    generator = torch.Generator().manual_seed(9)
+    x = torch.randn(count, dtype=torch.float64, generator=generator)
+    for t, s in zip(grid[:-1].expand(count, -1).T, grid[1:].expand(count, -1).T, strict=True):
+        gaussian = FlowSDE().step(x, exact_estimate(x, t, FLOW), t, s, FLOW)
+        x = gaussian.sample(torch.randn(count, dtype=torch.float64, generator=generator))
+    assert x.mean().item() == pytest.approx(MEAN, abs=4 * math.sqrt(VARIANCE / count))
+    assert x.var().item() == pytest.approx(VARIANCE, rel=0.04)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("noise_level", [0.7, 1.2])
+def test_flow_sde_is_flow_grpos_formula(noise_level, shape):
+    grid = flow_grid(10, 3.0).double()
+    t, s = grid[:-1], grid[1:]
+    x, velocity = draw(2, 10, *shape)
+    gaussian = flow_step(FlowSDE(noise_level), x, velocity, t, s)
+    for i in range(10):
+        now, dt = t[i].item(), (s[i] - t[i]).item()
+        strength = noise_level * math.sqrt(now / (1 - (grid[1].item() if i == 0 else now)))
+        mean = x[i] * (1 + strength**2 / (2 * now) * dt)
+        mean = mean + velocity[i] * (1 + strength**2 * (1 - now) / (2 * now)) * dt
+        torch.testing.assert_close(gaussian.mean[i], mean)
+        assert gaussian.std[i].item() == pytest.approx(strength * math.sqrt(-dt))
+
+
+def test_flow_sde_has_the_published_noise_of_sd3():
+    grid = flow_grid(10, 3.0)
+    std = flow_step(FlowSDE(0.7), torch.zeros(10), torch.zeros(10), grid[:-1], grid[1:]).std
+    assert [round(v, 2) for v in std[:-1].tolist()] == [0.70, 0.74, 0.54, 0.45, 0.39, 0.35, 0.32, 0.28, 0.23]
+    assert round(std[-1].item(), 3) == 0.006
+    assert 1 / std[:-1].mean().item() == pytest.approx(2.252, abs=5e-4)  # TempFlow-GRPO's constant for SD3, 2.25
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dance_sde_is_dancegrpos_formula(shape):
+    t, s = torch.tensor([[1.0, 0.6, 0.2], [0.9, 0.5, 0.0]], dtype=torch.float64)
+    x, velocity = draw(2, 3, *shape)
+    gaussian = flow_step(DanceSDE(0.3), x, velocity, t, s)
+    for i in range(3):
+        now, dt = t[i].item(), (s[i] - t[i]).item()
+        score = -(x[i] + (1 - now) * velocity[i]) / now
+        torch.testing.assert_close(gaussian.mean[i], x[i] + (velocity[i] - 0.3**2 / 2 * score) * dt)
+        assert gaussian.std[i].item() == pytest.approx(0.3 * math.sqrt(-dt))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cps_is_flow_cps_formula(shape):
+    t, s = torch.tensor([[1.0, 0.6, 0.2], [0.9, 0.5, 0.0]], dtype=torch.float64)
+    x, velocity = draw(2, 3, *shape)
+    gaussian = flow_step(CPS(0.8), x, velocity, t, s)
+    for i in range(3):
+        now, then = t[i].item(), s[i].item()
+        std = then * math.sin(0.8 * math.pi / 2)
+        clean, noise = x[i] - now * velocity[i], x[i] + (1 - now) * velocity[i]
+        torch.testing.assert_close(gaussian.mean[i], (1 - then) * clean + math.sqrt(then**2 - std**2) * noise)
+        assert gaussian.std[i].item() == pytest.approx(std)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_ode_is_eulers_step_and_cps_without_noise_is_the_ode(shape):
+    t, s = torch.tensor([[1.0, 0.6, 0.2], [0.9, 0.5, 0.0]], dtype=torch.float64)
+    x, velocity = draw(2, 3, *shape)
+    ode = flow_step(EulerODE(), x, velocity, t, s)
+    dt = (s - t).reshape(3, *(1,) * len(shape))
+    torch.testing.assert_close(ode.mean, x + dt * velocity)
+    cps = flow_step(CPS(0.0), x.float(), velocity.float(), t.float(), s.float())
+    ode = flow_step(EulerODE(), x.float(), velocity.float(), t.float(), s.float())
+    assert torch.equal(cps.mean, ode.mean)
+    assert torch.equal(cps.std, ode.std)
+
+
+@pytest.mark.parametrize("to_one", [True, False], ids=["ends at 0", "ends at 1/T"])
+@pytest.mark.parametrize(("kind", "name"), [("noise", "epsilon"), ("v_prediction", "v_prediction"), ("x0", "sample")])
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_ddim_is_diffusers_scheduler(eta, kind, name, to_one):
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=to_one,
+        steps_offset=1,
+        prediction_type=name,
+    )
+    scheduler.set_timesteps(10)
+    schedule = VariancePreserving(scheduler.alphas_cumprod)
+    end = 0.0 if to_one else 1 / 1000
+    for index in scheduler.timesteps:
+        x, output, noise = draw(3, 2, 4, 8, 8, seed=index.item()).float()
+        t = schedule.time(index).expand(2)
+        s = (t - 0.1).clamp(min=end) if index > 100 else torch.full((2,), end)
+        ours = DDIM(eta).step(x, to_estimate(kind, output, x, t, schedule), t, s, schedule).sample(noise)
+        theirs = scheduler.step(output, index, x, eta=eta, variance_noise=noise).prev_sample
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dynamics", ALL, ids=repr)
+def test_the_noise_free_counterpart_draws_no_noise_and_shares_the_mean_of_a_tiny_noise(dynamics):
+    t, s = torch.tensor([[1.0, 0.6, 0.2], [0.9, 0.5, 0.1]], dtype=torch.float64)
+    x, velocity = draw(2, 3, 4)
+    ode = dynamics.deterministic()
+    assert not ode.stochastic
+    assert dynamics.stochastic == (not isinstance(dynamics, EulerODE))
+    assert flow_step(ode, x, velocity, t, s).std.tolist() == [0, 0, 0]
+    if dynamics.stochastic:
+        assert (flow_step(dynamics, x, velocity, t, s).std > 0).all()
+        quiet = type(dynamics)(1e-6)
+        torch.testing.assert_close(
+            flow_step(quiet, x, velocity, t, s).mean, flow_step(ode, x, velocity, t, s).mean, rtol=0, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("dynamics", ALL, ids=repr)
+def test_the_first_and_the_last_step_are_finite(dynamics):
+    grid = flow_grid(10, 3.0)
+    x, velocity = draw(2, 10, 3).float()
+    gaussian = flow_step(dynamics, x, velocity, grid[:-1], grid[1:])
+    assert gaussian.mean.isfinite().all()
+    assert gaussian.std.isfinite().all()
+    if isinstance(dynamics, (EulerODE, CPS, DDIM)):
+        assert gaussian.std[-1] == 0
+        torch.testing.assert_close(gaussian.mean[-1], x[-1] - grid[-2] * velocity[-1])
+
+
+@pytest.mark.parametrize("inner", ALL, ids=repr)
+def test_a_window_is_stochastic_inside_and_noise_free_outside(inner):
+    t, s = torch.tensor([[1.0, 0.6, 0.2], [0.9, 0.5, 0.1]])
+    x, velocity = draw(2, 3, 2, 2).float()
+    windowed = Windowed(inner, torch.tensor([True, False, True]))
+    both, inside = flow_step(windowed, x, velocity, t, s), flow_step(inner, x, velocity, t, s)
+    outside = flow_step(inner.deterministic(), x, velocity, t, s)
+    assert torch.equal(both.mean[[0, 2]], inside.mean[[0, 2]])
+    assert torch.equal(both.std[[0, 2]], inside.std[[0, 2]])
+    assert torch.equal(both.mean[1], outside.mean[1])
+    assert both.std[1] == 0
+    assert windowed.stochastic == inner.stochastic
+    assert not Windowed(inner, torch.zeros(3, dtype=torch.bool)).stochastic
+    assert windowed.deterministic() == inner.deterministic()
+
+
+@pytest.mark.parametrize("dynamics", [FlowSDE(), DanceSDE(), CPS(), DDIM()], ids=repr)
+def test_the_mean_carries_gradient_to_the_velocity_and_the_std_does_not_depend_on_it(dynamics):
+    t, s = torch.tensor([[0.8, 0.3], [0.6, 0.2]], dtype=torch.float64)
+    x, velocity = draw(2, 2, 3)
+    velocity.requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: flow_step(dynamics, x, v, t, s).mean, (velocity,))
+    assert not flow_step(dynamics, x, velocity, t, s).std.requires_grad
+
+
+def test_ddim_refuses_an_eta_outside_its_family():
+    with pytest.raises(ValueError, match="0 <= eta <= 1, got 1.5"):
+        DDIM(1.5)
+
+
+def test_samples_of_a_batch_do_not_see_each_other():
+    t, s = torch.tensor(np.linspace(0.9, 0.2, 5)), torch.tensor(np.linspace(0.8, 0.1, 5))
+    x, velocity = draw(2, 5, 3)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    for dynamics in ALL:
+        whole = flow_step(dynamics, x, velocity, t, s)
+        shuffled = flow_step(dynamics, x[order], velocity[order], t[order], s[order])
+        assert torch.equal(shuffled.mean, whole.mean[order])
+        assert torch.equal(shuffled.std, whole.std[order])

@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from limner.objectives.advantage import group_advantage, informative
+
+
+def reference(rewards, group, valid, scale, ddof, epsilon):
+    """The definition, one group at a time, in NumPy."""
+    rewards, group, valid = rewards.numpy(), group.numpy(), valid.numpy()
+    advantage = np.zeros_like(rewards)
+    for g in np.unique(group):
+        members = valid & (group == g)
+        if members.sum() == 0 or np.ptp(rewards[members]) == 0:
+            continue
+        pool = {"group": rewards[members], "batch": rewards[valid], "none": None}[scale]
+        divisor = 1.0 if pool is None else pool.std(ddof=ddof) + epsilon
+        advantage[members] = (rewards[members] - rewards[members].mean()) / divisor
+    return torch.from_numpy(advantage)
+
+
+def ragged(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.randint(0, 9, (60,), generator=generator) * 7 - 20
+    rewards = torch.randn(60, dtype=torch.float64, generator=generator) + 20
+    rewards[group == -6] = 1.25
+    valid = torch.rand(60, generator=generator) > 0.2
+    return rewards, group, valid
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-8])
+def test_advantage_is_its_definition(scale, ddof, epsilon):
+    for seed in range(5):
+        case = ragged(seed)
+        torch.testing.assert_close(group_advantage(*case, scale, ddof, epsilon), reference(*case, scale, ddof, epsilon))
+
+
+def test_degrees_of_freedom_differ_by_13_percent_in_a_group_of_four():
+    rewards, group, valid = torch.tensor([0.0, 0.0, 2.0, 3.0]), torch.zeros(4).long(), torch.ones(4).bool()
+    population, sample = (group_advantage(rewards, group, valid, ddof=d, epsilon=0.0) for d in (0, 1))
+    torch.testing.assert_close(population / sample, torch.full((4,), 2 / math.sqrt(3)))
+    torch.testing.assert_close(1 - sample / population, torch.full((4,), 0.134), rtol=0, atol=1e-4)
+    assert population.square().mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, -1e8])
+def test_a_constant_group_is_exactly_zero_and_teaches_nothing(scale, constant):
+    rewards = torch.tensor([constant] * 3 + [0.1, 0.7, 0.2])
+    group, valid = torch.tensor([0, 0, 0, 1, 1, 1]), torch.ones(6).bool()
+    advantage = group_advantage(rewards, group, valid, scale, epsilon=0.0)
+    assert advantage[:3].tolist() == [0, 0, 0]
+    assert advantage.isfinite().all()
+    assert (advantage[3:] != 0).any()
+    assert informative(rewards, group, valid).tolist() == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("junk", [math.nan, math.inf, 1e6])
+def test_an_invalid_sample_changes_nothing_for_the_others(scale, junk):
+    rewards, group = torch.tensor([0.0, 1.0, 3.0, 2.0, 4.0]), torch.tensor([5, 5, 5, 9, 9])
+    alone = group_advantage(rewards, group, torch.ones(5).bool(), scale)
+    valid = torch.tensor([True, True, False, True, True, True, False])
+    with_junk, groups = torch.tensor([0.0, 1.0, junk, 3.0, 2.0, 4.0, junk]), torch.tensor([5, 5, 5, 5, 9, 9, 9])
+    advantage = group_advantage(with_junk, groups, valid, scale)
+    assert torch.equal(advantage[valid], alone)
+    assert advantage[~valid].tolist() == [0, 0]
+    assert informative(with_junk, groups, valid).tolist() == valid.tolist()
+
+
+def test_lonely_and_wholly_invalid_groups_are_zero():
+    rewards, group = torch.tensor([1.0, 2.0, 3.0, math.nan]), torch.tensor([0, 1, 1, 1])
+    valid = torch.tensor([True, True, False, False])
+    for scale in ("group", "batch", "none"):
+        for ddof in (0, 1):
+            assert group_advantage(rewards, group, valid, scale, ddof).tolist() == [0, 0, 0, 0]
+            assert group_advantage(rewards, group, torch.zeros(4).bool(), scale, ddof).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_advantage_follows_its_samples_and_not_the_names_of_groups(scale):
+    rewards, group, valid = ragged()
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    advantage = group_advantage(rewards, group, valid, scale)
+    torch.testing.assert_close(
+        group_advantage(rewards[order], group[order], valid[order], scale), advantage[order], rtol=1e-9, atol=1e-9
+    )
+    torch.testing.assert_close(group_advantage(rewards, -3 * group + 11, valid, scale), advantage, rtol=1e-9, atol=1e-9)
+
+
+def test_scaled_advantage_does_not_know_the_unit_of_the_reward():
+    rewards, group, valid = ragged()
+    for scale in ("group", "batch"):
+        before = group_advantage(rewards, group, valid, scale, epsilon=0.0)
+        torch.testing.assert_close(group_advantage(5 * rewards - 7, group, valid, scale, epsilon=0.0), before)
