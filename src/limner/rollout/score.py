@@ -1,0 +1,74 @@
+"""Samples in, judged samples out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.errors import RunError
+from limner.core.types import Images, Media, Prompt, RewardOutput, Rollout, Scored
+
+Decode = Callable[[Tensor], Images]
+Judge = Callable[[Media, Sequence[Prompt]], RewardOutput]
+"""The composed reward: its score is the total, its `components` the raw columns."""
+
+
+def score(rollout: Rollout, decode: Decode, reward: Judge, micro_batch: int) -> tuple[Scored, Images]:
+    """Return the judged rollout and the pictures that were judged, 8 bits, on the CPU: `judge` after `render`."""
+    media = render(rollout.sample, decode, micro_batch)
+    return judge(rollout, media, reward, micro_batch), media
+
+
+def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Images:
+    """Return what the samples show, `micro_batch` decoded at a time, rounded to 8 bits, on the CPU."""
+    with torch.no_grad():
+        return Images(torch.cat([decode(part).rounded().pixels.cpu() for part in sample.split(micro_batch)]))
+
+
+def judge(rollout: Rollout, media: Images, reward: Judge, micro_batch: int) -> Scored:
+    """Ask `reward` about every sample, `micro_batch` at a time.
+
+    A sample is valid if its pixels are finite (others are not shown to the judge) and the judge says so with a finite
+    total. An invalid one has total NaN, never zero, and a column is NaN where it was not judged. A reward without
+    components has the one column "reward".
+    """
+    batch = len(rollout)
+    prompts = rollout.prompt_of()
+    total = torch.full((batch,), torch.nan)
+    columns: dict[str, Tensor] = {}
+    finite = media.pixels.isfinite().flatten(1).all(1).nonzero()[:, 0]
+    for rows in finite.split(micro_batch) if len(finite) else ():
+        with torch.no_grad():
+            output = reward(Images(media.pixels[rows]), [prompts[i] for i in rows.tolist()])
+        total[rows] = output.score.float().cpu().masked_fill(~output.valid.cpu(), torch.nan)
+        for name, values in (output.components or {"reward": total[rows]}).items():
+            columns.setdefault(name, torch.full((batch,), torch.nan))[rows] = values.float().cpu()
+    valid = total.isfinite()
+    return Scored(rollout, columns, valid, total.masked_fill(~valid, torch.nan))
+
+
+@dataclass
+class FailureBudget:
+    """Stop a run whose samples were all invalid for `limit` iterations in a row."""
+
+    limit: int = 3
+    failed: int = 0
+    """Iterations in a row, up to the last one, without a valid sample."""
+
+    def check(self, scored: Scored) -> None:
+        """Count an iteration; raise RunError, naming the columns that judged nothing, when the budget is spent."""
+        self.failed = 0 if scored.valid.any() else self.failed + 1
+        if self.failed < self.limit:
+            return
+        silent = [repr(name) for name, column in scored.rewards.items() if not column.isfinite().any()]
+        if not scored.rewards:
+            reason = "the samples themselves are not finite, so nothing was judged"
+        elif silent:
+            reason = f"reward {', '.join(silent)} judged none of the {len(scored.valid)} samples of the last one"
+        else:
+            reason = f"each sample was refused by one of {', '.join(map(repr, scored.rewards))}"
+        raise RunError(f"no valid sample in {self.failed} iterations in a row: {reason}; the last checkpoint stands")
