@@ -67,6 +67,10 @@ def test_low_precision_is_widened_before_it_is_reduced():
     exact = Gaussian(mean.double(), gaussian.std.double()).log_prob(choice.double())
     assert gaussian.log_prob(choice).dtype == torch.float32
     torch.testing.assert_close(gaussian.log_prob(choice).double(), exact, rtol=1e-5, atol=0)
+    old = Gaussian(draw(2, 64, 64, seed=6).bfloat16(), gaussian.std)
+    ratio, exact = gaussian.log_ratio(old, choice), double(gaussian).log_ratio(double(old), choice.double())
+    assert ratio.dtype == torch.float32
+    torch.testing.assert_close(ratio.double(), exact, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4])

@@ -99,6 +99,12 @@ def test_the_old_policy_receives_no_gradient_and_perfection_no_division_by_zero(
     assert new.grad.tolist() == torch.zeros(2, 6).tolist()
 
 
+def test_the_adaptive_weight_is_never_below_its_floor():
+    x0 = torch.zeros(1, 6, dtype=torch.float64)
+    loss = nft_loss(x0 + 1e-7, x0, x0, torch.ones(1, dtype=torch.float64), beta=1.0, advantage_max=1.0)
+    assert loss.item() == pytest.approx(1e-14 / 1e-5)
+
+
 def test_nft_follows_its_samples():
     x0_hat, old, x0 = draw(3, 5, 2, 3, seed=6)
     r, order = torch.linspace(0, 1, 5, dtype=torch.float64), torch.tensor([4, 2, 0, 1, 3])
