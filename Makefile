@@ -1,0 +1,45 @@
+# `make demo` and `make test` set everything up first. Variables:
+#   PYTHON       the Python (>= 3.11) that builds .venv
+#   TORCH_INDEX  an extra package index with CPU builds of torch, where the plain one would give a CUDA build
+#   ARGS         more arguments for `limner train scenes` (demo) or pytest (test)
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+FLOORS := $(wildcard $(addprefix src/limner/,diffusion objectives core algorithms policies models rewards data engine report worlds))
+
+.PHONY: setup demo test lint types wheel clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limner needs Python 3.11 or newer; say which: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/limner train scenes $(ARGS)
+
+test: lint types
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy $(FLOORS)
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache src/*.egg-info
