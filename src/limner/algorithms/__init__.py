@@ -1,0 +1,1 @@
+"""Credit assignment and loss, one file per algorithm."""

@@ -1,0 +1,131 @@
+"""DiffusionNFT: learn from finished samples alone, by noising them again; any sampler, no stored path.
+
+A sample with optimality r in [0, 1] pulls an implicit good policy towards it and pushes its mirror image, the bad one:
+
+    v+- = v_old +- beta (v - v_old),   L = (A_max / beta) (r l(v+) + (1 - r) l(v-)) + kl_weight |v - v_reference|^2
+
+Samples are drawn from the old policy, which follows the trained one at a distance.
+Source: DiffusionNFT, arXiv:2509.16117, section 3 and its published code (adaptive weights, decay schedules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limner.core.batching import partition
+from limner.core.errors import UserError
+from limner.core.protocols import Actors, Context
+from limner.core.types import Batch, LossOutput, Needs, Scored
+from limner.diffusion.timesteps import logit_normal
+from limner.objectives.advantage import AdvantageScale, group_advantage
+from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
+
+
+@dataclass(frozen=True)
+class DiffusionNFT:
+    """DiffusionNFT's hyper-parameters, and the algorithm.
+
+    `num_times` times are drawn for each sample, from the sampler's own grid ("grid", as published, without replacement
+    and without its last point) or logit-normal. `decay` names the old policy's schedule d(iteration): "none" 0 (on-policy), "linear"
+    min(decay_rate i, decay_max). `num_updates` optimizer steps a rollout.
+    """
+
+    beta: float = 1.0
+    advantage_max: float = 5.0
+    adaptive: bool = True
+    kl_weight: float = 1e-4
+    num_times: int = 4
+    times: Literal["grid", "logit_normal"] = "grid"
+    decay: Literal["none", "linear"] = "linear"
+    decay_rate: float = 0.001
+    decay_max: float = 0.5
+    scale: AdvantageScale = "group"
+    ddof: int = 0
+    epsilon: float = 1e-4
+    num_updates: int = 1
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0 or self.advantage_max <= 0:
+            raise UserError(f"beta and advantage_max must be positive, got {self.beta} and {self.advantage_max}")
+        if self.num_times < 1 or self.num_updates < 1:
+            raise UserError(f"num_times and num_updates must be at least 1, got {self.num_times} and {self.num_updates}")
+        if not 0 <= self.decay_max < 1:
+            raise UserError(f"decay_max must lie in [0, 1), got {self.decay_max}")
+
+    @property
+    def needs(self) -> Needs:
+        """The old policy, and the reference if there is a penalty."""
+        return Needs(old=True, reference=self.kl_weight > 0)
+
+    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
+        return group_advantage(scored.total, scored.rollout.group, scored.valid, self.scale, self.ddof, self.epsilon)
+
+    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
+        """Yield the loss over the samples that teach something, each at `num_times` times."""
+        informative = batch.advantage.nonzero()[:, 0]
+        for rows in partition(informative, self.num_updates, context.rng.child("updates")):
+            t = self._times(batch.rollout.times, batch.rollout.id[rows], context)
+            noise = context.rng.child("noise").normal(
+                batch.rollout.id[rows], (self.num_times, *batch.rollout.sample.shape[1:])
+            )
+            place = torch.arange(len(rows)).repeat_interleave(self.num_times)
+            column = torch.arange(self.num_times).repeat(len(rows))
+            chunks = list(zip(place.split(context.micro_batch), column.split(context.micro_batch), strict=True))
+            for i, (p, c) in enumerate(chunks):
+                loss, metrics = self._sample_losses(actors, batch, rows[p], t[p, c], noise[p, c])
+                sums = {name: value.sum() for name, value in metrics.items()}
+                sums["weight"] = torch.tensor(float(len(p)))
+                yield LossOutput(loss.sum() / len(place), sums, last=i == len(chunks) - 1)
+
+    def old_decay(self, step: int) -> float:
+        """Return d of old <- d old + (1 - d) policy after iteration `step`."""
+        return 0.0 if self.decay == "none" else min(self.decay_rate * step, self.decay_max)
+
+    def _times(
+        self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], context: Context
+    ) -> Float[Tensor, "rows times"]:
+        """Draw the times of each sample."""
+        if self.times == "logit_normal":
+            u = context.rng.child("times").uniform(ids, (self.num_times,)).to(grid.device)
+            return logit_normal(u.clamp(1e-4, 1 - 1e-4))
+        points = grid[:-1][grid[:-1] > 0.01]
+        if self.num_times > len(points):
+            raise UserError(f"num_times {self.num_times} exceeds the {len(points)} times of the sampler's grid; lower it")
+        order = context.rng.child("times").uniform(ids, (len(points),)).argsort(1)
+        return points[order[:, : self.num_times].to(grid.device)]
+
+    def _sample_losses(
+        self,
+        actors: Actors,
+        batch: Batch,
+        rows: Int[Tensor, " pack"],
+        t: Float[Tensor, " pack"],
+        noise: Float[Tensor, "pack *latent"],
+    ) -> tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pack"]]]:
+        """Return the loss of each (sample, time), and its health."""
+        rollout = batch.rollout
+        x0, index = rollout.sample[rows], rollout.prompt_index[rows]
+        x_t = actors.policy.noised(x0, noise.to(x0), t)
+        new = actors.policy.estimate(x_t, t, rollout.condition, index)
+        with torch.no_grad():
+            old = actors.old.estimate(x_t, t, rollout.condition, index)
+        weight = nft_reward_weight(batch.advantage[rows].to(x0), self.advantage_max)
+        loss = nft_loss(
+            new.x0, old.x0, x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
+        )
+        # On a rectified flow noise - x0 is the velocity.
+        metrics = {"loss": loss.detach(), "old_distance": velocity_mse(new.noise - new.x0, old.noise - old.x0).detach()}
+        if self.kl_weight > 0:
+            with torch.no_grad():
+                reference = actors.reference.estimate(x_t, t, rollout.condition, index)
+            distance = velocity_mse(new.noise - new.x0, reference.noise - reference.x0)
+            loss = loss + self.kl_weight * distance
+            metrics["reference_distance"] = distance.detach()
+        return loss, metrics

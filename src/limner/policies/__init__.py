@@ -1,0 +1,1 @@
+"""A model plus how it is sampled: one file per family of generators."""

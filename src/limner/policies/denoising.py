@@ -1,0 +1,167 @@
+"""Denoising as a policy: x_t is the state, the next latent the choice, one network evaluation a decision.
+
+The sampler and the loss meet in `distribution`: what was recorded while sampling is scored by the same few lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from limner.core.protocols import Denoiser
+from limner.core.rng import Rng
+from limner.core.tree import move
+from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
+from limner.diffusion.dynamics import Dynamics, Windowed
+from limner.diffusion.gaussian import Gaussian
+from limner.diffusion.prediction import Estimate, to_estimate
+from limner.diffusion.schedule import add_noise
+from limner.diffusion.timesteps import window
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A denoiser sampled by `dynamics` in `steps` steps on its own grid.
+
+    With `window` = 0 every step but the last is a decision (the last one, to t = 0, follows the ODE: noise added there
+    would stay in the picture). With `window` > 0 only that many steps in a row are, from a start that is drawn for each
+    group from `window_range` (inclusive); the others follow the ODE.
+    Source: DDPO, arXiv:2305.13301, section 4.2 (denoising as a decision process); MixGRPO, arXiv:2507.21802 (windows).
+    """
+
+    model: Denoiser
+    dynamics: Dynamics
+    steps: int
+    window: int = 0
+    window_range: tuple[int, int] = (0, 0)
+
+    def sample(
+        self,
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+        group: Int[Tensor, " batch"],
+        id: Int[Tensor, " batch"],
+        *,
+        rng: Rng,
+        record: bool,
+    ) -> Sampled:
+        """Draw a sample for each id, and record its decisions, if asked, exactly as they were made."""
+        times = self.model.times(self.steps)
+        mask = self._decisions(group, rng)
+        place = mask.cumsum(1) - 1
+        shape = self.model.latent().shape
+        noise = rng.child("noise").normal(id, (1 + int(mask[:1].sum()), *shape)).to(times.device)
+        x = noise[:, 0]
+        rows = torch.arange(len(id))
+        records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
+        for i in range(self.steps):
+            t, s = times[i].expand(len(id)), times[i + 1].expand(len(id))
+            dynamics = self._at(mask[:, i].to(times.device))
+            gaussian = dynamics.step(x, self.estimate(x, t, condition, prompt_index), t, s, self.model.schedule)
+            here = rows[mask[:, i]]
+            choice = gaussian.mean
+            if len(here):
+                choice = gaussian.sample(noise[rows, (place[:, i] + 1).clamp(min=0)])
+                if len(here) < len(id):
+                    choice = torch.where(mask[:, i].to(x.device).view(-1, *(1,) * len(shape)), choice, gaussian.mean)
+                if record:
+                    records.append((here, place[here, i], x, choice, gaussian))
+            x = choice
+        return Sampled(x, times, self._trajectory(records, mask, times) if record else None)
+
+    def estimate(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Estimate:
+        """Return what the network takes x_t to be made of: one network evaluation a sample."""
+        prediction = self.model.predict(x, t, condition, prompt_index)
+        return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
+
+    def noised(
+        self, x0: Float[Tensor, "batch *latent"], noise: Float[Tensor, "batch *latent"], t: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return x_t, the forward process at time t."""
+        return add_noise(self.model.schedule, x0, noise, t)
+
+    def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
+        """Return N(mean, std^2 I) of each decision under the present weights."""
+        x, (t, s) = decisions.state, decisions.times.unbind(1)
+        estimate = self.estimate(x, t, condition, decisions.prompt_index)
+        return self.dynamics.step(x, estimate, t, s, self.model.schedule)
+
+    def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
+        """Yield the decisions of samples `rows` in full passes, step by step, as the sampler met them."""
+        trajectory = rollout.trajectory
+        if trajectory is None:
+            raise ValueError("this rollout has no path: its algorithm's `needs.path` is False")
+        column, place = trajectory.mask[rows].T.nonzero(as_tuple=True)
+        for start in range(0, len(column), size):
+            row, col = rows[place[start : start + size]], column[start : start + size]
+            yield Decisions(
+                state=trajectory.states[row, col],
+                choice=trajectory.choices[row, col],
+                times=trajectory.times[row, col],
+                old=Gaussian(trajectory.old.mean[row, col], trajectory.old.std[row, col]),
+                prompt_index=rollout.prompt_index[row],
+                row=row,
+                column=col,
+            )
+
+    def elements(self) -> int:
+        """Return the number of elements D of one latent."""
+        return self.model.latent().size
+
+    def _at(self, inside: Bool[Tensor, " batch"]) -> Dynamics:
+        if bool(inside.all()):
+            return self.dynamics
+        return Windowed(self.dynamics, inside) if bool(inside.any()) else self.dynamics.deterministic()
+
+    def _decisions(self, group: Int[Tensor, " batch"], rng: Rng) -> Bool[Tensor, "batch steps"]:
+        """Return which steps are decisions: equal within a group, and drawn from (rng, group) alone."""
+        if not self.dynamics.stochastic:
+            return torch.zeros(len(group), self.steps, dtype=torch.bool)
+        if self.window == 0:
+            return (torch.arange(self.steps) < self.steps - 1).expand(len(group), -1)
+        low, high = self.window_range
+        draw = rng.child("window").uniform(group, ())
+        return window(low + (draw * (high - low + 1)).long(), self.window, self.steps)
+
+    def _trajectory(
+        self,
+        records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]],
+        mask: Bool[Tensor, "batch steps"],
+        times: Float[Tensor, " points"],
+    ) -> Trajectory:
+        """Lay the recorded decisions side by side; every sample has equally many."""
+        batch, count = mask.shape[0], int(mask[:1].sum())
+        like = records[-1][3] if records else times
+        states, choices, means = (like.new_empty(batch, count, *self.model.latent().shape) for _ in range(3))
+        stds = like.new_empty(batch, count)
+        for rows, place, x, choice, gaussian in records:
+            states[rows, place], choices[rows, place] = x[rows], choice[rows]
+            means[rows, place], stds[rows, place] = gaussian.mean[rows], gaussian.std[rows]
+        index = mask.nonzero()[:, 1].view(batch, count)
+        spans = torch.stack([times[:-1], times[1:]], 1)[index.to(times.device)]
+        done = torch.ones(batch, count, dtype=torch.bool)
+        return Trajectory(states, choices, spans, Gaussian(means, stds), done, index)
+
+
+def rescore(policy: Denoising, rollout: Rollout, micro_batch: int) -> Float[Tensor, " decisions"]:
+    """Return log-ratios in nats of the recorded decisions under the weights that made them: 0 but for rounding."""
+    condition = move(rollout.condition, rollout.sample.device)
+    rows = torch.arange(len(rollout))
+    with torch.no_grad():
+        ratios = [
+            policy.distribution(decisions, condition).log_ratio(decisions.old, decisions.choice)
+            for decisions in policy.pack(rollout, rows, micro_batch)
+        ]
+    return torch.cat(ratios)
+
+

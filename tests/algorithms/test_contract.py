@@ -1,0 +1,190 @@
+"""What every algorithm must do, on latents of rank 0 to 5 and, where it follows a path, on tokens."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from toys import ToyTokens, toy_denoiser, toy_rollout
+
+from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.flow_grpo import FlowGRPO
+from limner.core.protocols import Actors, Context
+from limner.core.rng import Rng
+from limner.core.types import Batch, Scored
+from limner.diffusion.dynamics import EulerODE, FlowSDE
+from limner.policies.denoising import Denoising
+
+ALGORITHMS = [
+    FlowGRPO(num_updates=1),
+    FlowGRPO(num_updates=1, kl_weight=0.1, scale="none"),
+    DiffusionNFT(kl_weight=0.0, num_times=2),
+    DiffusionNFT(kl_weight=0.1, num_times=3, times="logit_normal", beta=0.5, adaptive=False),
+]
+
+
+def context(micro_batch: int = 100, step: int = 0) -> Context:
+    return Context(Rng(("update", step)), step, micro_batch)
+
+
+def setting(algorithm, rank: int = 2, dtype=torch.float32):
+    """Return actors whose policy moved a little from the weights that drew the rollout, the rollout, and parameters."""
+    model = toy_denoiser(rank, dtype=dtype)
+    dynamics = FlowSDE(0.7) if algorithm.needs.path else EulerODE()
+    frozen = Denoising(model.with_networks({"network": copy.deepcopy(model.network)}), dynamics, steps=5)
+    policy = Denoising(model, dynamics, steps=5)
+    rollout = toy_rollout(policy, record=algorithm.needs.path)
+    if dtype == torch.float64:
+        rollout = replace(rollout, sample=rollout.sample.double(), times=rollout.times.double())
+    return Actors(policy, frozen, frozen), rollout, list(model.network.parameters())
+
+
+def gradient(algorithm, actors, rollout, advantage, parameters, micro_batch: int = 100):
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    outputs = list(algorithm.losses(actors, Batch(rollout, advantage), context(micro_batch)))
+    for output in outputs:
+        output.loss.backward()
+    if outputs:
+        assert [o.last for o in outputs] == [False] * (len(outputs) - 1) + [True]
+    return torch.cat([p.grad.flatten().clone() for p in parameters]), sum(float(o.loss) for o in outputs)
+
+
+@pytest.mark.parametrize("rank", range(6))
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_positive_advantage_makes_a_sample_likelier(algorithm, rank):
+    """One small step along the gradient: log-probability rises, or the restoration error falls, where A > 0."""
+    algorithm = replace(algorithm, kl_weight=0.0)
+    actors, rollout, parameters = setting(algorithm, rank)
+    advantage = torch.zeros(12)
+    advantage[3] = 2.0
+    grad, loss = gradient(algorithm, actors, rollout, advantage, parameters)
+    assert torch.isfinite(grad).all() and grad.abs().max() > 0
+    before = quality(algorithm, actors.policy, rollout)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, [p.grad for p in parameters], alpha=-1e-2 / float(grad.norm()))
+    assert quality(algorithm, actors.policy, rollout) > before
+
+
+def quality(algorithm, policy, rollout) -> float:
+    """Return sample 3's log-probability over its decisions, or minus its restoration error over the drawn times."""
+    with torch.no_grad():
+        if algorithm.needs.path:
+            packs = policy.pack(rollout, torch.tensor([3]), 100)
+            return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
+        rng = context().rng
+        noise = rng.child("noise").normal(rollout.id[3:4], (algorithm.num_times, *rollout.sample.shape[1:]))[0]
+        t = algorithm._times(rollout.times, rollout.id[3:4], context())[0]
+        x0 = rollout.sample[3:4].expand_as(noise)
+        index = rollout.prompt_index[3:4].expand(len(t))
+        restored = policy.estimate(policy.noised(x0, noise, t), t, rollout.condition, index).x0
+        error = (restored - x0).reshape(len(t), -1)
+        weight = error.abs().mean(1) if algorithm.adaptive else 1.0
+        # With A_max = 5 and A = 2 the mixture's pull is towards the sample; its error at w = w(old) falls.
+        return -float((error.square().mean(1) / weight).sum())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_zero_advantage_gives_no_step(algorithm):
+    actors, rollout, parameters = setting(algorithm)
+    assert list(algorithm.losses(actors, Batch(rollout, torch.zeros(12)), context())) == []
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_the_result_does_not_depend_on_the_micro_batch(algorithm):
+    actors, rollout, parameters = setting(algorithm)
+    advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    whole, loss = gradient(algorithm, actors, rollout, advantage, parameters)
+    for size in (1, 5):
+        part, part_loss = gradient(algorithm, actors, rollout, advantage, parameters, size)
+        assert torch.allclose(part, whole, atol=1e-6, rtol=1e-4) and abs(loss - part_loss) < 1e-5
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_permuting_the_batch_permutes_nothing_else(algorithm):
+    actors, rollout, parameters = setting(algorithm)
+    advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    before, _ = gradient(algorithm, actors, rollout, advantage, parameters)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
+    shuffled = permuted(rollout, order)
+    after, _ = gradient(algorithm, actors, shuffled, advantage[order], parameters)
+    assert torch.allclose(before, after, atol=1e-6, rtol=1e-4)
+
+
+def permuted(rollout, order):
+    from limner.core.tree import select
+
+    return replace(
+        rollout, group=rollout.group[order], prompt_index=rollout.prompt_index[order], sample=rollout.sample[order],
+        id=rollout.id[order], trajectory=None if rollout.trajectory is None else select(rollout.trajectory, order),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_the_gradient_is_that_of_the_loss(algorithm):
+    """Finite differences in float64 at weights away from the old ones (for NFT without its detached weight)."""
+    if isinstance(algorithm, DiffusionNFT):
+        algorithm = replace(algorithm, adaptive=False)
+    else:
+        algorithm = replace(algorithm, clip_low=10.0, clip_high=10.0)  # wide open: no kink near the point
+    actors, rollout, parameters = setting(algorithm, rank=1, dtype=torch.float64)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, 0.01)
+    advantage = torch.randn(12, generator=torch.Generator().manual_seed(1)).double()
+    grad, _ = gradient(algorithm, actors, rollout, advantage, parameters)
+    flat = [(p, i) for p in parameters for i in range(p.numel())]
+    for k in range(0, len(flat), 4):
+        p, i = flat[k]
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                p.view(-1)[i] += sign * 1e-5
+                values.append(sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context())))
+                p.view(-1)[i] -= sign * 1e-5
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(grad[k]), rel=1e-3, abs=1e-8)
+
+
+def test_penalties_carry_gradient():
+    for algorithm in (FlowGRPO(kl_weight=1e6, num_updates=1), DiffusionNFT(kl_weight=1e6)):
+        actors, rollout, parameters = setting(algorithm)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, 0.1)
+        advantage = torch.full((12,), 1e-3)
+        grad, _ = gradient(algorithm, actors, rollout, advantage, parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, [p.grad for p in parameters], alpha=-1e-3 / float(grad.norm()))
+        moved = torch.cat([p.flatten() for p in parameters])
+        reference = torch.cat([p.flatten() for p in actors.reference.model.network.parameters()])
+        assert ((moved - reference).norm() < 0.1 * len(moved) ** 0.5).item()
+
+
+def test_flow_grpo_trains_a_token_policy():
+    """The same file, no image in sight: the reward is the number of threes, and the policy learns to write them."""
+    policy = ToyTokens(torch.nn.Parameter(torch.zeros(5, 4, 4)))
+    algorithm = FlowGRPO(clip_low=0.2, clip_high=0.2, clip_elements=1, num_updates=1)
+    optimizer = torch.optim.Adam([policy.table], lr=0.2)
+    for step in range(30):
+        rollout = toy_rollout(policy, prompts=2, group_size=16, seed=step, condition=torch.zeros(3))
+        total = (rollout.sample == 3).float().sum(1)
+        scored = Scored(rollout, {"threes": total}, torch.ones(32, dtype=torch.bool), total)
+        advantage = algorithm.advantage(scored)
+        for output in algorithm.losses(Actors(policy, policy, policy), Batch(rollout, advantage), context(50, step)):
+            output.loss.backward()
+            if output.last:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert total.mean() > 3.5
+
+
+def test_the_clip_band_stays_in_nats():
+    low, high = FlowGRPO(clip_low=1e-4, clip_high=2e-4).clip(512)
+    assert low * 512 == pytest.approx(6.5536) if low < 0.9 else low == 0.9
+    assert high == pytest.approx(2e-4 * 128)
+
+
+def test_nft_old_policy_follows_at_the_published_distance():
+    algorithm = DiffusionNFT()
+    assert [algorithm.old_decay(i) for i in (0, 100, 1000)] == [0.0, pytest.approx(0.1), 0.5]
+    assert DiffusionNFT(decay="none").old_decay(500) == 0.0

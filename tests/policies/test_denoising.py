@@ -1,0 +1,113 @@
+"""Denoising as a policy: what was recorded is what is scored, for latents of any rank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from toys import toy_denoiser, toy_rollout
+
+from limner.core.rng import Rng
+from limner.core.tree import select
+from limner.core.types import Prompt
+from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
+from limner.policies.denoising import Denoising, rescore
+from limner.policies.guided import Guided
+
+DYNAMICS = [FlowSDE(0.7), DanceSDE(0.3), CPS(0.8), DDIM(1.0)]
+
+
+@pytest.mark.parametrize("rank", range(6))
+@pytest.mark.parametrize("dynamics", DYNAMICS, ids=lambda d: type(d).__name__)
+def test_recorded_decisions_score_to_a_ratio_of_one(rank, dynamics):
+    policy = Denoising(toy_denoiser(rank), dynamics, steps=5)
+    rollout = toy_rollout(policy)
+    assert torch.equal(rescore(policy, rollout, 12), torch.zeros(4 * 12))
+    for size in (1, 5, 100):
+        assert rescore(policy, rollout, size).abs().max() / policy.elements() < 1e-6
+
+
+@pytest.mark.parametrize("dynamics", DYNAMICS, ids=lambda d: type(d).__name__)
+def test_recorded_decisions_have_the_density_of_an_independent_formula(dynamics):
+    """Replay the path by hand in float64: each choice is mean + std noise, with the noise that the stream names."""
+    model = toy_denoiser(2)
+    policy = Denoising(model, dynamics, steps=5)
+    rollout = toy_rollout(policy)
+    noise = Rng(("toy", 0)).child("noise").normal(rollout.id, (5, *model.shape)).double()
+    t = rollout.trajectory
+    for i in range(4):
+        assert torch.equal(t.choices[:, i - 1] if i else noise[:, 0].float(), t.states[:, i])
+        std = t.old.std[:, i].double().view(-1, 1, 1)
+        assert torch.allclose((t.choices[:, i].double() - t.old.mean[:, i].double()) / std, noise[:, i + 1], atol=1e-4)
+        expected = torch.distributions.Normal(t.old.mean[:, i].double(), std).log_prob(t.choices[:, i].double())
+        pack = next(iter(replace(policy).pack(rollout, torch.arange(12), 12))) if i == 0 else None
+        if pack is not None:
+            assert torch.allclose(
+                policy.distribution(pack, rollout.condition).log_prob(pack.choice).double(),
+                expected.sum((1, 2)),
+                rtol=1e-5,
+            )
+
+
+def test_the_last_step_adds_no_noise_and_is_no_decision():
+    policy = Denoising(toy_denoiser(1), FlowSDE(0.7), steps=5)
+    rollout = toy_rollout(policy)
+    last = rollout.trajectory.choices[:, -1]
+    t = rollout.trajectory.times[:, -1, 1]
+    ode = policy.estimate(last, t, rollout.condition, rollout.prompt_index).x0
+    assert rollout.trajectory.times.shape == (12, 4, 2)
+    assert torch.allclose(rollout.sample, ode.detach(), atol=1e-6)
+
+
+def test_a_window_is_shared_by_a_group_and_the_rest_is_the_ode():
+    model = toy_denoiser(2)
+    policy = Denoising(model, FlowSDE(0.7), steps=8, window=2, window_range=(0, 4))
+    rollout = toy_rollout(policy, prompts=6)
+    node = rollout.trajectory.node.view(6, 4, 2)
+    assert (node == node[:, :1]).all() and (node[..., 1] - node[..., 0] == 1).all()
+    assert len(node[:, 0, 0].unique()) > 1 and node.min() >= 0 and node.max() <= 5
+    ratio = rescore(policy, rollout, 7)
+    assert ratio.abs().max() / policy.elements() < 1e-6
+    ode = Denoising(model, EulerODE(), steps=8)
+    noise = Rng(("toy", 0)).child("noise").normal(rollout.id, (3, *model.shape))[:, 0]
+    late = node[:, 0, 0].repeat_interleave(4) > 0
+    with torch.no_grad():
+        x, times = noise, model.times(8)
+        for i in range(8):
+            first = rollout.trajectory.node[:, 0] == i
+            assert torch.allclose(rollout.trajectory.states[first, 0], x[first], atol=1e-6)
+            t, s = times[i].expand(24), times[i + 1].expand(24)
+            x = ode.dynamics.step(
+                x, ode.estimate(x, t, rollout.condition, rollout.prompt_index), t, s, model.schedule
+            ).mean
+    assert late.any()
+
+
+def test_a_sample_depends_on_its_id_alone():
+    policy = Denoising(toy_denoiser(2), FlowSDE(0.7), steps=4, window=1, window_range=(0, 2))
+    condition = policy.model.encode([Prompt("1"), Prompt("2")])
+    index, id = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([4, 9, 2, 7, 1])
+    rng = Rng(("x", 1))
+    whole = policy.sample(condition, index, index, id, rng=rng, record=True)
+    order = torch.tensor([3, 0, 4])
+    part = policy.sample(condition, index[order], index[order], id[order], rng=rng, record=True)
+    assert torch.allclose(whole.sample[order], part.sample, atol=1e-6)
+    other = policy.sample(condition, index, index, id + 1, rng=rng, record=False)
+    assert other.trajectory is None and not torch.allclose(whole.sample, other.sample, atol=0.01)
+
+
+def test_an_ode_has_no_decisions():
+    rollout = toy_rollout(Denoising(toy_denoiser(1), EulerODE(), steps=4))
+    assert rollout.trajectory.states.shape == (12, 0, 3)
+
+
+def test_guidance_extrapolates_from_the_empty_prompt():
+    model = toy_denoiser(2)
+    condition = model.encode([Prompt("1"), Prompt("2")])
+    x, t, index = torch.randn(4, *model.shape), torch.rand(4), torch.tensor([0, 1, 1, 0])
+    empty = torch.full((4,), 2)
+    c, u = model.predict(x, t, condition, index), model.predict(x, t, condition, empty)
+    assert torch.allclose(Guided(model, 3.0).predict(x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
+    assert torch.allclose(Guided(model, 1.0).predict(x, t, condition, index), c, atol=1e-6)
+    assert select(condition, empty)["word"].eq(0).all()

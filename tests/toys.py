@@ -1,0 +1,146 @@
+"""Toy generators for the contract tests: a denoiser of any latent rank, and a token model that shares no code with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.rng import Rng
+from limner.core.tree import select
+from limner.core.types import Decisions, Images, LatentSpec, Prompt, Rollout, Sampled, Trajectory
+from limner.diffusion.schedule import RectifiedFlow, Schedule
+from limner.diffusion.timesteps import linear_grid
+
+
+class Affine(nn.Module):
+    """v = a x + b t + c[word]: enough parameters to learn a mean for each prompt."""
+
+    def __init__(self, size: int, seed: int = 0, words: int = 8) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.scale = nn.Parameter(torch.randn(size, generator=generator) * 0.3)
+        self.drift = nn.Parameter(torch.randn(size, generator=generator) * 0.3)
+        self.word = nn.Parameter(torch.randn(words, size, generator=generator) * 0.3)
+
+    def forward(self, x: Tensor, t: Tensor, word: Tensor) -> Tensor:
+        flat = x.reshape(x.shape[0], -1)
+        return (self.scale * flat + self.drift * t[:, None] + self.word[word]).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class ToyDenoiser:
+    """A flow model over latents of `shape`; a prompt's text is the number of its word, the empty prompt word 0."""
+
+    network: Affine
+    shape: tuple[int, ...]
+    schedule: Schedule = field(default_factory=RectifiedFlow)
+    prediction: str = "velocity"
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"network": self.network}
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> ToyDenoiser:
+        return ToyDenoiser(networks["network"], self.shape, self.schedule, self.prediction)
+
+    def encode(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        return {"word": torch.tensor([*(int(prompt.text) for prompt in prompts), 0])}
+
+    def decode(self, sample: Tensor) -> Images:
+        value = sample.reshape(sample.shape[0], -1).mean(1).sigmoid()
+        return Images(value[:, None, None, None].expand(-1, 3, 2, 2))
+
+    def latent(self) -> LatentSpec:
+        return LatentSpec(self.shape)
+
+    def times(self, steps: int) -> Tensor:
+        return linear_grid(steps, 1.0)
+
+    def predict(self, x: Tensor, t: Tensor, condition: dict[str, Tensor], prompt_index: Tensor) -> Tensor:
+        return self.network(x, t, select(condition, prompt_index)["word"])
+
+
+def toy_denoiser(rank: int = 1, seed: int = 0, dtype: torch.dtype = torch.float32) -> ToyDenoiser:
+    shape = (3, 2, 2, 1, 2)[:rank]
+    network = Affine(torch.Size(shape).numel(), seed).to(dtype)
+    return ToyDenoiser(network, shape)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A categorical distribution over the next token."""
+
+    logits: Tensor
+
+    def log_ratio(self, old: Tensor, choice: Tensor) -> Tensor:
+        return self.logits.log_softmax(-1).gather(1, choice[:, None])[:, 0] - old
+
+    def kl(self, other: Choice) -> Tensor:
+        mine, theirs = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
+        return (mine.exp() * (mine - theirs)).sum(-1)
+
+
+@dataclass(frozen=True)
+class ToyTokens:
+    """An autoregressive policy: logits of the next token from the last one and the position; token 0 begins."""
+
+    table: nn.Parameter
+    length: int = 4
+
+    def _logits(self, states: Tensor) -> Tensor:
+        position = (states >= 0).sum(1) - 1
+        last = states.gather(1, position[:, None])[:, 0]
+        return self.table[position, last]
+
+    def sample(
+        self, condition: Tensor, prompt_index: Tensor, group: Tensor, id: Tensor, *, rng: Rng, record: bool
+    ) -> Sampled:
+        batch = len(id)
+        u = rng.child("tokens").uniform(id, (self.length,))
+        tokens = torch.full((batch, self.length + 1), -1)
+        tokens[:, 0] = 0
+        states, choices, old = [], [], []
+        for i in range(self.length):
+            log_probs = self._logits(tokens).log_softmax(-1)
+            choice = (log_probs.exp().cumsum(-1) < u[:, i, None]).sum(-1).clamp(max=log_probs.shape[-1] - 1)
+            states.append(tokens.clone())
+            choices.append(choice)
+            old.append(log_probs.gather(1, choice[:, None])[:, 0])
+            tokens[:, i + 1] = choice
+        index = torch.arange(self.length).expand(batch, -1)
+        trajectory = Trajectory(
+            torch.stack(states, 1), torch.stack(choices, 1), torch.zeros(batch, self.length, 2),
+            torch.stack(old, 1).detach(), torch.ones(batch, self.length, dtype=torch.bool), index,
+        )  # fmt: skip
+        return Sampled(tokens[:, 1:], torch.arange(self.length + 1.0), trajectory if record else None)
+
+    def distribution(self, decisions: Decisions, condition: Tensor) -> Choice:
+        return Choice(self._logits(decisions.state))
+
+    def pack(self, rollout: Rollout, rows: Tensor, size: int) -> Iterator[Decisions]:
+        t = rollout.trajectory
+        assert t is not None
+        pairs = torch.cartesian_prod(rows, torch.arange(self.length))
+        for row, column in (chunk.unbind(1) for chunk in pairs.split(size)):
+            yield Decisions(
+                t.states[row, column], t.choices[row, column], t.times[row, column], t.old[row, column],
+                rollout.prompt_index[row], row, column,
+            )  # fmt: skip
+
+    def elements(self) -> int:
+        return 1
+
+
+def toy_rollout(policy, prompts: int = 3, group_size: int = 4, seed: int = 0, record: bool = True, condition=None):
+    """Draw a rollout without the rollout room."""
+    count = prompts * group_size
+    index = torch.arange(prompts).repeat_interleave(group_size)
+    if condition is None:
+        condition = policy.model.encode([Prompt(str(i + 1)) for i in range(prompts)])
+    with torch.no_grad():
+        drawn = policy.sample(condition, index, index, torch.arange(count), rng=Rng(("toy", seed)), record=record)
+    texts = [Prompt(str(i + 1)) for i in range(prompts)]
+    return Rollout(texts, index, index, condition, drawn.sample, drawn.times, drawn.trajectory, torch.arange(count), 0)
