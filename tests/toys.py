@@ -57,7 +57,7 @@ class ToyDenoiser:
         return LatentSpec(self.shape)
 
     def times(self, steps: int) -> Tensor:
-        return linear_grid(steps, 1.0)
+        return linear_grid(steps, 1.0).to(self.network.scale.dtype)
 
     def predict(self, x: Tensor, t: Tensor, condition: dict[str, Tensor], prompt_index: Tensor) -> Tensor:
         return self.network(x, t, select(condition, prompt_index)["word"])

@@ -36,8 +36,6 @@ def setting(algorithm, rank: int = 2, dtype=torch.float32):
     frozen = Denoising(model.with_networks({"network": copy.deepcopy(model.network)}), dynamics, steps=5)
     policy = Denoising(model, dynamics, steps=5)
     rollout = toy_rollout(policy, record=algorithm.needs.path)
-    if dtype == torch.float64:
-        rollout = replace(rollout, sample=rollout.sample.double(), times=rollout.times.double())
     return Actors(policy, frozen, frozen), rollout, list(model.network.parameters())
 
 

@@ -54,7 +54,7 @@ class Denoising:
         mask = self._decisions(group, rng)
         place = mask.cumsum(1) - 1
         shape = self.model.latent().shape
-        noise = rng.child("noise").normal(id, (1 + int(mask[:1].sum()), *shape)).to(times.device)
+        noise = rng.child("noise").normal(id, (1 + int(mask[:1].sum()), *shape)).to(times)
         x = noise[:, 0]
         rows = torch.arange(len(id))
         records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
@@ -141,9 +141,8 @@ class Denoising:
     ) -> Trajectory:
         """Lay the recorded decisions side by side; every sample has equally many."""
         batch, count = mask.shape[0], int(mask[:1].sum())
-        like = records[-1][3] if records else times
-        states, choices, means = (like.new_empty(batch, count, *self.model.latent().shape) for _ in range(3))
-        stds = like.new_empty(batch, count)
+        states, choices, means = (times.new_empty(batch, count, *self.model.latent().shape) for _ in range(3))
+        stds = times.new_empty(batch, count)
         for rows, place, x, choice, gaussian in records:
             states[rows, place], choices[rows, place] = x[rows], choice[rows]
             means[rows, place], stds[rows, place] = gaussian.mean[rows], gaussian.std[rows]
