@@ -1,0 +1,1 @@
+"""How a result is measured: every prompt at every seed, before and after, with intervals."""

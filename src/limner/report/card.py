@@ -1,0 +1,121 @@
+"""The model card beside an exported result: what it is, how it was measured, how plain diffusers loads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limner.report.data import Interval, Kind, Row
+from limner.report.file import write_text
+from limner.report.text import ABSENT, bounds, difference, quantity
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card says.
+
+    `pipeline` is the diffusers class, `load` the arguments of its `from_pretrained` beside the folder, `call` those of
+    a call beside prompt, steps, guidance and negative prompt. `rank` and `alpha` are None for full weights.
+    """
+
+    name: str
+    base: str
+    licence: str
+    pipeline: str
+    sampler: str
+    steps: int
+    guidance: float
+    reward: str
+    algorithm: str
+    negative_prompt: str = ""
+    rank: int | None = None
+    alpha: float | None = None
+    load: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Row] = ()
+    example: str = ""
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write FOLDER/README.md."""
+    write_text(folder / "README.md", model_card(card))
+
+
+def model_card(card: Card) -> str:
+    """Return the card as markdown with a header that model hubs read."""
+    lora = card.rank is not None
+    kind = f"LoRA, rank {card.rank}, alpha {card.alpha:g}" if lora and card.alpha is not None else "full weights"
+    negative = f"`{_code(card.negative_prompt)}`" if card.negative_prompt else "none"
+    facts = (
+        ("Base", f"`{_code(card.base)}`"), ("Licence", card.licence), ("Trained part", kind),
+        ("Training reward", f"`{_code(card.reward)}`"), ("Algorithm", card.algorithm),
+        ("Sampler it was measured with", card.sampler), ("Steps", str(card.steps)),
+        ("Guidance scale", f"{card.guidance:g}"), ("Negative prompt", negative),
+    )  # fmt: skip
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts)
+    parts = [
+        _header(card, lora),
+        f"# {card.name}\n",
+        f"Post-trained with reinforcement learning by limner, from `{_code(card.base)}`.\n",
+        f"| | |\n|---|---|\n{table}\n",
+        f"## Use\n\n```python\n{_usage(card, lora)}\n```\n",
+        _evaluation(card.rows),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _header(card: Card, lora: bool) -> str:
+    tags = ["text-to-image", "diffusers", "reinforcement-learning", "limner", *(["lora"] if lora else [])]
+    lines = [
+        f"base_model: {json.dumps(card.base)}",
+        f"license: {json.dumps(card.licence)}",
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        f"tags: {json.dumps(tags)}",
+    ]
+    return "---\n" + "\n".join(lines) + "\n---\n"
+
+
+def _usage(card: Card, lora: bool) -> str:
+    load = "".join(f", {name}={value!r}" for name, value in card.load.items())
+    lines = ["from diffusers import " + card.pipeline, ""]
+    if lora:
+        lines.append(f"pipe = {card.pipeline}.from_pretrained({card.base!r}{load})")
+        lines.append('pipe.load_lora_weights("PATH/TO/THIS/FOLDER")')
+    else:
+        lines.append(f'pipe = {card.pipeline}.from_pretrained("PATH/TO/THIS/FOLDER"{load})')
+    call: dict[str, Any] = {"num_inference_steps": card.steps, "guidance_scale": card.guidance}
+    if card.negative_prompt:
+        call["negative_prompt"] = card.negative_prompt
+    arguments = "".join(f", {name}={value!r}" for name, value in (call | dict(card.call)).items())
+    lines.append(f"image = pipe({card.example or 'your prompt'!r}{arguments}).images[0]")
+    return "\n".join(lines)
+
+
+def _evaluation(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    lines = [
+        f"| {_cell(row.label)} | {_interval(row.before, row.kind)} | {_interval(row.after, row.kind)} "
+        f"| {f'{difference(row.change.value, row.kind)} ({bounds(row.change, row.kind)})' if row.change else ABSENT} |"
+        for row in rows
+    ]
+    return (
+        "## Evaluation\n\n| Measure | Before | After | Change |\n|---|--:|--:|--:|\n" + "\n".join(lines) + "\n\n"
+        "In brackets: 95 % intervals from resampled prompts. Change pairs equal prompts and seeds.\n"
+    )
+
+
+def _interval(interval: Interval | None, kind: Kind) -> str:
+    return f"{quantity(interval.value, kind)} ({bounds(interval, kind)})" if interval else ABSENT
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())

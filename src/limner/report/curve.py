@@ -1,0 +1,119 @@
+"""From the lines of metrics.jsonl to the charts of a report, and what every number means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from limner.report.data import Chart, Kind, Series
+from limner.report.metrics import Line
+
+MOST_POINTS = 200
+"""Points of one line: longer runs are averaged over equal stretches of iterations."""
+
+MEANINGS = {
+    "step": "Iteration, from 0: roll out, score, update.",
+    "reward/mean": "Mean of the total reward over the samples of the iteration that could be judged.",
+    "reward/std": "Standard deviation of the total reward over those samples.",
+    "reward/": "Mean of one reward column, before its weight.",
+    "train/": "Mean total reward of the training prompts of one category.",
+    "heldout/": "Mean reward on prompts never trained on, overall and by category.",
+    "ratio_deviation": "Mean |log(p / p_sampler)| of a decision, in nats per latent element: how far an update has "
+    "moved from the weights that drew the samples.",
+    "clip_low": "Share of decisions that were bad and are already made less likely by the full clip range.",
+    "clip_high": "Share of decisions that were good and are already made more likely by the full clip range.",
+    "approx_kl": "log-ratio² / 2 per element: second-order estimate of the divergence from the sampling weights.",
+    "kl": "KL divergence from the reference (the frozen base) in nats, mean over decisions.",
+    "old_distance": "Mean squared difference of the velocities of the trained and the sampling weights.",
+    "reference_distance": "Mean squared difference of the velocities of the trained weights and the frozen base.",
+    "loss": "Mean loss; it compares micro-steps of one iteration, and says little across iterations.",
+    "grad_norm": "Norm of the gradient before clipping, mean over the optimizer steps of the iteration.",
+    "lr": "Learning rate.",
+    "invalid": "Samples that could not be judged; they left their groups and the loss.",
+    "constant": "Groups whose rewards were all equal; they teach nothing.",
+    "skipped": "Optimizer steps that were skipped because a loss or gradient was not finite.",
+    "network_evaluations": "Samples through the network once, with or without gradient, since the start.",
+    "seconds/": "Seconds of one phase.",
+}
+"""Meaning by name; a name that ends in a slash covers all names that start so."""
+
+
+def meanings(lines: Sequence[Line]) -> dict[str, str]:
+    """Return what the names that occur in the lines mean, as far as it is known."""
+    names = _names(lines)
+    found = {}
+    for key, text in MEANINGS.items():
+        if key in names:
+            found[key] = text
+        elif key.endswith("/") and any(n.startswith(key) and n not in MEANINGS for n in names):
+            found[f"{key}…"] = text
+    return found
+
+
+def charts(lines: Sequence[Line], clip: tuple[float, float] | None = None, rate: bool = False) -> tuple[Chart, ...]:
+    """Return the charts that the lines have numbers for.
+
+    `clip` is the range in the unit of `ratio_deviation`, drawn beside it; `rate` says that the reward is 0 or 1.
+    """
+    prefixes = {prefix: _group(lines, prefix) for prefix in ("reward/", "train/", "heldout/")}
+    columns = [series for series in prefixes["reward/"] if series.name not in ("mean", "std")]
+    kind: Kind = "rate" if rate else "number"
+    unit = (0.0, 1.0) if rate else None
+    health = [_series(lines, name, label) for name, label in (("clip_low", "low"), ("clip_high", "high"))]
+    drift = ("approx_kl", "old_distance", "kl", "reference_distance")
+    made = [
+        _reward(lines),
+        Chart("Reward by column", "Raw means, before weights.", columns if len(columns) > 1 else []),
+        Chart("Held-out prompts", "Never trained on; a part of the set.", prefixes["heldout/"], kind, unit),
+        Chart("Training prompts", "Samples of each iteration.", prefixes["train/"], kind, unit),
+        Chart("Ratio", "Mean |log ratio| per latent element; dashed: clip range.",
+              [_series(lines, "ratio_deviation", "deviation")], references=tuple(clip or ())),
+        Chart("Clipped decisions", "Share whose gradient is cut off by the clip.", health, "rate"),
+        *(Chart(name.replace("_", " ").capitalize().replace("kl", "KL").replace("Kl", "KL"), MEANINGS[name],
+                [_series(lines, name, name)]) for name in drift),
+        Chart("Gradient norm", "Before clipping.", [_series(lines, "grad_norm", "norm")]),
+        Chart("Left out", "Samples not judged; updates skipped.",
+              [_series(lines, "invalid", "not judged"), _series(lines, "skipped", "skipped")]),
+    ]  # fmt: skip
+    kept = [replace(chart, series=[s for s in chart.series if s.x]) for chart in made]
+    return tuple(chart for chart in kept if chart.series)
+
+
+def _reward(lines: Sequence[Line]) -> Chart:
+    """Return the mean reward in a band of one standard deviation."""
+    mean, spread = _series(lines, "reward/mean", "mean"), _series(lines, "reward/std", "std")
+    at = dict(zip(spread.x, spread.y, strict=True))
+    reach = [at.get(x, 0.0) for x in mean.x]
+    low = [y - r for y, r in zip(mean.y, reach, strict=True)]
+    high = [y + r for y, r in zip(mean.y, reach, strict=True)]
+    note = "Mean over the samples of an iteration; band: one standard deviation."
+    return Chart("Reward", note, [replace(mean, low=low, high=high)])
+
+
+def _group(lines: Sequence[Line], prefix: str) -> list[Series]:
+    names = [name for name in _names(lines) if name.startswith(prefix)]
+    return [_series(lines, name, name.removeprefix(prefix)) for name in names]
+
+
+def _names(lines: Sequence[Line]) -> list[str]:
+    """Return the names that occur, in order of first appearance."""
+    return list(dict.fromkeys(name for line in lines for name in line))
+
+
+def _series(lines: Sequence[Line], name: str, label: str) -> Series:
+    """Return the numbers called `name` over iterations, averaged over stretches if there are many; null is a gap."""
+    points = [(line["step"], _value(line, name)) for line in lines if name in line]
+    stretch = -(-len(points) // MOST_POINTS)
+    parts = [points[i : i + stretch] for i in range(0, len(points), max(stretch, 1))]
+    return Series(label, [_mean([x for x, _ in p]) for p in parts], [_mean([y for _, y in p]) for p in parts])
+
+
+def _value(line: Mapping[str, float | None], name: str) -> float:
+    value = line[name]
+    return math.nan if value is None else value
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan

@@ -1,0 +1,77 @@
+"""Pictures as files and as data URIs: 8-bit, labelled, in grids."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from limner.report.data import Picture
+
+TILE = 128
+"""Pixels: smaller pictures are enlarged by a whole factor to at least this, so that a label fits below."""
+GAP, LABEL, FONT = 8, 18, 12
+PAPER, INK = (255, 255, 255), (70, 70, 75)
+PNG_SIDE = 160
+"""Pixels: up to this side a picture stands in a page as PNG, exact; a larger one as WebP."""
+
+
+def to_uint8(pixels: Float[Tensor, "*axes"]) -> UInt8[Tensor, "*axes"]:
+    """Return sRGB values in [0, 1] as an 8-bit file holds them."""
+    return (pixels.float().clamp(0, 1) * 255).round().byte().cpu()
+
+
+def to_image(picture: Picture) -> Image.Image:
+    """Return the picture as a Pillow image."""
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+
+
+def grid(pictures: UInt8[Tensor, "batch 3 height width"], labels: Sequence[str], columns: int) -> Image.Image:
+    """Return the pictures row by row, each with its label below; a label too long for its tile ends in an ellipsis."""
+    if len(labels) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures but {len(labels)} labels")
+    height, width = pictures.shape[-2:]
+    scale = -(-TILE // min(height, width)) if min(height, width) < TILE else 1
+    tile = (width * scale, height * scale)
+    rows = -(-len(labels) // columns)
+    size = (GAP + columns * (tile[0] + GAP), GAP + rows * (tile[1] + LABEL + GAP))
+    sheet = Image.new("RGB", size, PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
+    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        x = GAP + i % columns * (tile[0] + GAP)
+        y = GAP + i // columns * (tile[1] + LABEL + GAP)
+        sheet.paste(to_image(picture).resize(tile, Image.Resampling.NEAREST), (x, y))
+        draw.text((x, y + tile[1] + 2), _fit(label, tile[0], font), fill=INK, font=font)
+    return sheet
+
+
+def save_grid(path: Path, pictures: UInt8[Tensor, "batch 3 height width"], labels: Sequence[str], columns: int) -> None:
+    """Write the grid as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid(pictures, labels, columns).save(path, format="PNG", optimize=True)
+
+
+def data_uri(picture: Picture, side: int = 512) -> str:
+    """Return the picture as text a page can hold: PNG if small, else WebP (quality 92) of at most `side` pixels."""
+    image, buffer = to_image(picture), io.BytesIO()
+    kind = "png" if max(image.size) <= PNG_SIDE else "webp"
+    if kind == "png":
+        image.save(buffer, format="PNG", optimize=True)
+    else:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        image.save(buffer, format="WEBP", quality=92, method=4)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _fit(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    text = " ".join(label.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"

@@ -1,0 +1,203 @@
+"""`report.html`: one file that opens offline and says what a run gained and what it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from limner.report.chart import figure, strip
+from limner.report.data import Gallery, Interval, Kind, Pair, Report, Row, Spent
+from limner.report.file import write_text
+from limner.report.gallery import PNG_SIDE, data_uri
+from limner.report.style import STYLE
+from limner.report.text import ABSENT, bounds, count, difference, duration, number, quantity
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What the page may load: nothing."""
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the page in one step."""
+    write_text(path, render(report))
+
+
+def render(report: Report) -> str:
+    """Return the page. Every text is escaped; a section without data is left out."""
+    sections = (
+        _result(report),
+        _pictures(report.galleries),
+        _section("Training", "", f'<div class="charts">{"".join(map(figure, report.charts))}</div>', report.charts),
+        _spent(report.spent) if report.spent else "",
+        _details(report),
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(report.title)} · limner</title><style>{STYLE}</style></head><body>"
+        f"{_header(report)}<main>{''.join(sections)}</main>"
+        f"<footer>Written by limner. This page loads nothing from anywhere.</footer></body></html>\n"
+    )
+
+
+def _section(title: str, note: str, body: str, present: object) -> str:
+    if not present:
+        return ""
+    said = f'<p class="soft">{note}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
+
+
+def _header(report: Report) -> str:
+    main = report.rows[0] if report.rows else None
+    lead = "".join(f'<p class="lead">{text}</p>' for text in (_verdict(main), escape(report.summary)) if text)
+    notices = "".join(f"<li>{escape(text)}</li>" for text in report.notices)
+    return (
+        f'<header><p class="eyebrow">limner report</p><h1>{escape(report.title)}</h1>{lead}{_figures(report)}'
+        + (f'<ul class="notices">{notices}</ul>' if notices else "")
+        + "</header>"
+    )
+
+
+def _verdict(row: Row | None) -> str:
+    """Say in one sentence what changed, and whether the interval lets us say so."""
+    if row is None or row.before is None or row.after is None or row.change is None:
+        return ""
+    ends = f"{quantity(row.before.value, row.kind)} to {quantity(row.after.value, row.kind)}"
+    change = f"{difference(row.change.value, row.kind)} (95 % interval {bounds(row.change, row.kind)})"
+    verb = "rose" if row.change.low > 0 else "fell" if row.change.high < 0 else "did not change measurably"
+    over = f"measured on {row.change.n:,} prompts, the same seeds before and after"
+    if verb.startswith("did"):
+        return f"{escape(row.label)} <strong>{verb}</strong>: from {ends}, {change}, {over}."
+    return f"{escape(row.label)} <strong>{verb} from {ends}</strong>: {change}, {over}."
+
+
+def _figures(report: Report) -> str:
+    """Return the three or four numbers to remember."""
+    cards = []
+    if report.rows and report.rows[0].change:
+        change, kind = report.rows[0].change, report.rows[0].kind
+        cards.append((report.rows[0].label, difference(change.value, kind), f"{bounds(change, kind)}"))
+    if report.diversity and report.diversity.before and report.diversity.after:
+        before, after = report.diversity.before.value, report.diversity.after.value
+        kept = f"{100 * after / before:.0f} %" if before > 0 else ABSENT
+        cards.append(("Diversity kept", kept, f"{number(before)} before, {number(after)} after"))
+    if report.spent:
+        seconds = report.spent.seconds
+        if seconds:
+            longest = max(seconds, key=lambda phase: seconds[phase])
+            cards.append(("Time", duration(sum(seconds.values())), f"most of it {escape(longest)}"))
+        if report.spent.network_evaluations:
+            total = sum(report.spent.network_evaluations.values())
+            cards.append(("Network evaluations", count(total), "samples through the network"))
+    items = (
+        f'<div><dt>{escape(name)}</dt><dd><span class="figure">{value}</span>{note}</dd></div>'
+        for name, value, note in cards
+    )
+    return f'<dl class="figures">{"".join(items)}</dl>' if cards else ""
+
+
+def _result(report: Report) -> str:
+    """Return the table: the headline, its categories below it, other measures, diversity."""
+    others = (*report.rows[1:], *([report.diversity] if report.diversity else []))
+    listed = [(row, "main") for row in report.rows[:1]]
+    listed += [(row, "part") for row in report.categories] + [(row, "") for row in others]
+    body = "".join(_row(row, name) for row, name in listed)
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("Before", "After", "Change"))
+    note = (
+        "Ranges are 95 % intervals from resampled prompts. Change pairs equal prompts and seeds, so it is surer than "
+        "the two columns beside it."
+    )
+    strips = '<th scope="col" class="strip-cell">○ before&ensp;● after, 0 to 100 %</th>'
+    table = f'<table><thead><tr><th scope="col">Measure</th>{head}{strips}</tr></thead><tbody>{body}</tbody></table>'
+    return _section("Result", note, f'<div class="table">{table}</div>', listed)
+
+
+def _row(row: Row, name: str) -> str:
+    change, direction = ABSENT, ""
+    if row.change:
+        change = f"{difference(row.change.value, row.kind)}<small>{bounds(row.change, row.kind)}</small>"
+        direction = "up" if row.change.low > 0 else "down" if row.change.high < 0 else ""
+    note = f"<small>{escape(row.note)}</small>" if row.note else ""
+    drawn = strip(row.before, row.after, (0.0, 1.0)) if row.kind == "rate" else ""
+    return (
+        f'<tr class="{name}"><th scope="row">{escape(row.label.replace("_", " "))}{note}</th>'
+        f'<td data-label="Before">{_cell(row.before, row.kind)}</td>'
+        f'<td data-label="After">{_cell(row.after, row.kind)}</td>'
+        f'<td data-label="Change" class="{direction}">{change}</td><td class="strip-cell">{drawn}</td></tr>'
+    )
+
+
+def _cell(interval: Interval | None, kind: Kind) -> str:
+    if interval is None:
+        return ABSENT
+    return f"{quantity(interval.value, kind)}<small>{bounds(interval, kind)}</small>"
+
+
+def _pictures(galleries: Sequence[Gallery]) -> str:
+    shown = [gallery for gallery in galleries if gallery.pairs or gallery.note]
+    body = "".join(
+        f'<div class="gallery"><h3>{escape(gallery.title)}</h3><p class="soft">{escape(gallery.note)}</p>'
+        f'<ul class="pairs">{"".join(map(_pair, gallery.pairs))}</ul></div>'
+        for gallery in shown
+    )
+    note = "Left: the base. Right: after training, from the same prompt, seed and starting noise."
+    return _section("Before and after", note, body, shown)
+
+
+def _pair(pair: Pair) -> str:
+    sides = (("before", pair.before, pair.before_reward), ("after", pair.after, pair.after_reward))
+    return (
+        f'<li class="pair"><p>{escape(pair.prompt)} <span>· seed {pair.seed}</span></p>'
+        + "".join(
+            f'<figure><img {"class=small " if max(picture.shape) <= PNG_SIDE else ""}loading="lazy" '
+            f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture)}" '
+            f'alt="{escape(pair.prompt, quote=True)}, {when}, {_judged(reward)}">'
+            f"<figcaption>{when}{_mark(reward)}</figcaption></figure>"
+            for when, picture, reward in sides
+        )
+        + "</li>"
+    )
+
+
+def _judged(reward: float | None) -> str:
+    return "not judged" if reward is None else f"reward {number(reward)}"
+
+
+def _mark(reward: float | None) -> str:
+    if reward is None:
+        return "<span>not judged</span>"
+    if reward in (0.0, 1.0):
+        return '<span class="yes">✓ 1</span>' if reward else '<span class="no">✗ 0</span>'
+    return f"<span>{number(reward)}</span>"
+
+
+def _spent(spent: Spent) -> str:
+    total = sum(spent.seconds.values())
+    bar = "".join(
+        f'<i class="c{i % 6}" style="flex:{max(value, 0):.3f}"></i>' for i, value in enumerate(spent.seconds.values())
+    )
+    legend = "".join(
+        f'<li><i class="swatch c{i % 6}"></i>{escape(name)} <b>{duration(value)}</b></li>'
+        for i, (name, value) in enumerate(spent.seconds.items())
+    )
+    evaluations = sum(spent.network_evaluations.values())
+    parts = ", ".join(f"{escape(name)} {value:,}" for name, value in spent.network_evaluations.items())
+    facts = [f"{duration(total)} in all"] if spent.seconds else []
+    facts += [f"{evaluations:,} network evaluations ({parts})"] if evaluations else []
+    facts += [f"peak memory {spent.peak_memory_mib:,.0f} MiB"] if spent.peak_memory_mib is not None else []
+    drawn = f'<div class="bar" aria-hidden="true">{bar}</div><ul class="legend">{legend}</ul>' if total > 0 else ""
+    return _section("Spent", " · ".join(facts), drawn, True)
+
+
+def _details(report: Report) -> str:
+    meanings = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in report.meanings.items())
+    manifest = json.dumps(report.manifest, indent=2, ensure_ascii=False) if report.manifest else ""
+    parts = (
+        ("What the columns of metrics.jsonl mean", f'<dl class="columns">{meanings}</dl>', meanings),
+        ("Configuration", f"<pre>{escape(report.config)}</pre>", report.config),
+        ("Versions, seeds, hashes and hardware", f"<pre>{escape(manifest)}</pre>", manifest),
+    )
+    body = "".join(f"<details><summary>{title}</summary>{inner}</details>" for title, inner, there in parts if there)
+    return _section("How it was made", "", f'<div style="margin-top:16px">{body}</div>', body)

@@ -1,0 +1,115 @@
+"""What a run measures, iteration by iteration: `metrics.jsonl`, TensorBoard, and W&B for those who ask for it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import math
+import os
+import secrets
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from torch.utils.tensorboard import SummaryWriter
+
+from limner.core.errors import RunError
+from limner.report.file import write_text
+
+FILE = "metrics.jsonl"
+Line = dict[str, Any]
+
+
+class Metrics:
+    """Write one line an iteration to FOLDER/metrics.jsonl, and the same numbers to FOLDER/tensorboard.
+
+    W&B gets them too if `WANDB_PROJECT` is set and `wandb` is installed. A run that goes on calls `truncate` first.
+    Numbers that are not finite are written as null, because JSON has no other word for them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = -1
+        self._purge: int | None = None
+        self._file: TextIO | None = None
+        self._events: SummaryWriter | None = None
+        self._wandb: Any = None
+
+    def truncate(self, step: int) -> None:
+        """Drop the iterations >= `step`, which a run that resumes there will do again; 0 starts afresh.
+
+        A last line that a killed process left half-written is dropped too. The file is replaced in one step.
+        """
+        self.close()
+        kept = [line for line in read(self.folder) if line["step"] < step]
+        write_text(self.folder / FILE, "".join(_dump(line) for line in kept))
+        self.last = kept[-1]["step"] if kept else -1
+        self._purge = step
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one iteration; it must come after the one written before."""
+        if step <= self.last:
+            raise ValueError(f"iteration {step} of {self.folder / FILE} is already written (the last is {self.last})")
+        if self._file is None:
+            self._open()
+        assert self._file is not None and self._events is not None
+        self._file.write(_dump({"step": step, **{name: float(value) for name, value in values.items()}}))
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(values), step=step)
+        self.last = step
+
+    def close(self) -> None:
+        """Finish all files; `log` opens them again."""
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+        self._file = self._events = self._wandb = None
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = (self.folder / FILE).open("a", encoding="utf-8", newline="\n")
+        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge)
+        self._wandb = _start_wandb(self.folder)
+
+
+def read(folder: Path) -> list[Line]:
+    """Return the lines of FOLDER/metrics.jsonl; a half-written last one is left out, one in the middle is an error."""
+    path = folder / FILE
+    if not path.exists():
+        return []
+    texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines: list[Line] = []
+    for number, text in enumerate(texts[:-1], start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise RunError(f"{path}, line {number} is not JSON ({error.msg}): repair or delete the line") from error
+    return lines
+
+
+def _dump(line: Line) -> str:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _start_wandb(folder: Path) -> Any:
+    """Return a W&B run that a resumed process continues, or None if nobody asked for one."""
+    project = os.environ.get("WANDB_PROJECT")
+    if not project:
+        return None
+    if importlib.util.find_spec("wandb") is None:
+        warnings.warn("WANDB_PROJECT is set but wandb is not installed: pip install wandb", stacklevel=3)
+        return None
+    name = folder / "wandb_id.txt"
+    if not name.exists():
+        write_text(name, secrets.token_hex(4))
+    wandb = importlib.import_module("wandb")
+    return wandb.init(project=project, name=folder.name, id=name.read_text(), resume="allow", dir=str(folder))

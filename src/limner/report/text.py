@@ -1,0 +1,64 @@
+"""How quantities are written, the same in the page, the card and the terminal."""
+
+from __future__ import annotations
+
+import math
+
+from limner.report.data import Interval, Kind
+
+ABSENT = "–"
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Write a number with three significant digits, thousands separated, and a true minus sign."""
+    if not math.isfinite(value):
+        return ABSENT
+    sign = "+" if signed and value >= 0 else ""
+    size = abs(value)
+    if size >= 1000:
+        text = f"{value:{sign},.0f}"
+    elif size != 0 and size < 1e-3:
+        text = f"{value:{sign}.2g}"
+    else:
+        decimals = 2 - math.floor(math.log10(size)) if size > 0 else 0
+        text = f"{value:{sign}.{min(max(decimals, 0), 4)}f}"
+    return text.replace("-", "−")
+
+
+def quantity(value: float, kind: Kind) -> str:
+    """Write a value: a rate as per cent with one decimal, anything else as a number."""
+    if kind == "number" or not math.isfinite(value):
+        return number(value)
+    return f"{100 * value:.1f} %".replace("-", "−")
+
+
+def difference(value: float, kind: Kind) -> str:
+    """Write a signed difference: of rates in percentage points."""
+    if kind == "number" or not math.isfinite(value):
+        return number(value, signed=True)
+    return f"{100 * value:+.1f} points".replace("-", "−")
+
+
+def bounds(interval: Interval, kind: Kind) -> str:
+    """Write the ends of an interval, without its unit."""
+    if kind == "number":
+        return f"{number(interval.low)} to {number(interval.high)}"
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Write a time span for a person: 42 s, 3 min 07 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(value: int) -> str:
+    """Write a count for a person: 9,500, 1.28 million."""
+    for size, name in ((10**9, "billion"), (10**6, "million")):
+        if value >= size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:,}"
