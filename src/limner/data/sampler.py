@@ -26,8 +26,10 @@ class PromptSampler:
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1 or self.per_step < 1:
-            raise UserError(f"prompt sampler: needs at least 1 prompt and 1 a step, got {self.num_prompts} prompts "
-                            f"and {self.per_step} a step")
+            raise UserError(
+                f"prompt sampler: needs at least 1 prompt and 1 a step, got {self.num_prompts} prompts "
+                f"and {self.per_step} a step"
+            )
 
     def indices(self, step: int) -> Int[Tensor, " per_step"]:
         """Return the prompts of iteration `step` (from 0)."""

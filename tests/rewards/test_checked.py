@@ -1,0 +1,115 @@
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from limner.core.errors import UserError
+from limner.core.types import Images, Prompt, RewardOutput
+from limner.rewards.checked import JudgeFailure, checked
+
+MEDIA = Images(torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
+PROMPTS = [Prompt("a"), Prompt("b"), Prompt("c")]
+YES = torch.ones(3, dtype=torch.bool)
+
+
+def judged(answer: Any) -> RewardOutput:
+    return checked("mine", lambda media, prompts: answer)(MEDIA, PROMPTS)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        torch.tensor([1.0, 0.0, 2.0]),
+        torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64),
+        torch.tensor([1.0, 0.0, 2.0], dtype=torch.bfloat16, requires_grad=True),
+        torch.tensor([1, 0, 2]),
+        np.array([1.0, 0.0, 2.0]),
+        np.array([1, 0, 2], dtype=np.uint8),
+        [1.0, 0, 2],
+        (1, 0, 2),
+        [torch.tensor(1.0), torch.tensor(0.0), torch.tensor(2.0)],
+        [np.float32(1), np.float64(0), np.int64(2)],
+        RewardOutput(torch.tensor([1.0, 0.0, 2.0]), YES),
+    ],
+)
+def test_numbers_in_any_container_become_one_form(answer: Any) -> None:
+    output = judged(answer)
+    assert output.score.tolist() == [1.0, 0.0, 2.0] and output.valid.tolist() == [True] * 3
+    assert output.score.dtype == torch.float32 and not output.score.requires_grad and dict(output.components) == {}
+
+
+def test_truth_values_are_zero_and_one() -> None:
+    assert judged([True, False, True]).score.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_what_is_not_finite_is_invalid_and_never_zero() -> None:
+    output = judged([math.nan, 0.0, math.inf])
+    assert output.valid.tolist() == [False, True, False]
+    assert output.score[1] == 0 and output.score.isnan().tolist() == [True, False, True]
+
+
+def test_a_refused_sample_has_no_score_and_parts_are_kept() -> None:
+    parts = {"count": torch.tensor([1, 0, 1]), "place": torch.tensor([0.5, math.nan, 1.0])}
+    output = judged(RewardOutput(torch.tensor([1.0, 0.0, 4.0]), torch.tensor([True, False, True]), parts))
+    assert output.valid.tolist() == [True, False, True] and output.score.isnan().tolist() == [False, True, False]
+    assert output.components["count"].tolist() == [1.0, 0.0, 1.0]
+    assert output.components["place"].isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        (torch.zeros(3, 1), "float32 of shape (3, 1)"),
+        (torch.zeros(2), "float32 of shape (2,)"),
+        (torch.tensor(1.0), "float32 of shape ()"),
+        (torch.zeros(3, dtype=torch.complex64), "complex64 of shape (3,)"),
+        (np.zeros((1, 3)), "float64 of shape (1, 3)"),
+        (np.array(["a", "b", "c"]), "<U1 array of shape (3,)"),
+        ([0.0, 1.0], "float32 of shape (2,)"),
+        ([], "float32 of shape (0,)"),
+        ([1.0, None, 2.0], "list of length 3 holding NoneType, float"),
+        ([[1.0], [1.0, 2.0], [1.0]], "list of length 3 holding list"),
+        (([1.0, 2.0, 3.0], {}), "tuple of length 2 holding dict, list"),
+        (None, "None (does the function return?)"),
+        (0.5, "float"),
+        ({"a": 1}, "dict"),
+        (RewardOutput(torch.zeros(2), YES), "float32 of shape (2,)"),
+    ],
+)
+def test_a_wrong_shape_is_named_with_what_was_expected(answer: Any, got: str) -> None:
+    with pytest.raises(UserError) as caught:
+        judged(answer)
+    assert str(caught.value) == f"reward 'mine': expected one number a sample, shape (3,), got {got}"
+
+
+def test_wrong_validity_and_parts_are_named() -> None:
+    with pytest.raises(UserError, match=r"reward 'mine': expected `valid` to be bool of shape \(3,\), got float32 of"):
+        judged(RewardOutput(torch.zeros(3), torch.ones(3)))
+    with pytest.raises(UserError, match=r"reward 'mine/count': expected one number a sample, shape \(3,\), got"):
+        judged(RewardOutput(torch.zeros(3), YES, {"count": torch.zeros(4)}))
+
+
+def test_a_judge_sees_what_is_saved() -> None:
+    seen = []
+    checked("mine", lambda media, prompts: seen.append(media.pixels) or torch.zeros(3))(MEDIA, PROMPTS)
+    levels = seen[0] * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-4) and not torch.equal(seen[0], MEDIA.pixels)
+    assert torch.equal(seen[0], MEDIA.rounded().pixels)
+
+
+def test_a_judge_that_fails_marks_its_batch_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    def down(media: Images, prompts: list[Prompt]) -> torch.Tensor:
+        raise JudgeFailure("the service is down")
+
+    with caplog.at_level(logging.WARNING):
+        output = checked("mine", down)(MEDIA, PROMPTS)
+    assert not output.valid.any() and output.score.isnan().all()
+    assert caplog.messages == ["reward 'mine' did not judge 3 samples: the service is down"]
+
+
+def test_programming_errors_still_raise() -> None:
+    with pytest.raises(ZeroDivisionError):
+        checked("mine", lambda media, prompts: [1 / 0])(MEDIA, PROMPTS)

@@ -1,0 +1,120 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner.core.errors import UserError
+from limner.core.types import Images, Prompt
+from limner.rewards.function import load_reward
+
+SOURCE = '''"""A user's file."""
+from dataclasses import dataclass
+import torch
+from my_helper_of_the_test import scale
+
+@dataclass
+class Judge:
+    factor: float
+    def __call__(self, media, prompts):
+        return media.frames().mean((1, 2, 3, 4)) * self.factor
+
+WEIGHT = 3
+state = []
+double = Judge(scale)
+# no `from __future__` here: annotations must be objects
+def brightness(media, prompts: list) -> torch.Tensor:
+    return media.frames().mean((1, 2, 3, 4))
+def register(media, prompts):
+    state.append(len(state))
+    return state
+def one(media): return 0
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    before = sys.path.copy()
+    (tmp_path / "mine.py").write_text(SOURCE)
+    (tmp_path / "my_helper_of_the_test.py").write_text("scale = 2.0\n")
+    yield tmp_path
+    sys.path[:] = before
+    sys.modules.pop("my_helper_of_the_test", None)
+
+
+MEDIA = Images(torch.tensor([0.25, 0.5]).view(2, 1, 1, 1).expand(2, 3, 4, 4))
+PROMPTS = [Prompt("a"), Prompt("b")]
+
+
+def test_loads_functions_and_instances_with_their_folder_importable(folder: Path) -> None:
+    brightness = load_reward(f"{folder}/mine.py:brightness")
+    assert brightness(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
+    assert load_reward(f"{folder}/mine.py:double")(MEDIA, PROMPTS).tolist() == [0.5, 1.0]
+    assert brightness.__annotations__["prompts"] is list
+
+
+def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert load_reward("mine.py:brightness")(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
+
+
+def test_a_file_is_imported_once_until_it_changes(folder: Path) -> None:
+    assert load_reward(f"{folder}/mine.py:register") is load_reward(f"{folder}/mine.py:register")
+    before = load_reward(f"{folder}/mine.py:register")
+    (folder / "mine.py").write_text(SOURCE + "\n# changed\n")
+    assert load_reward(f"{folder}/mine.py:register") is not before
+
+
+def test_two_files_of_one_name_do_not_meet(folder: Path) -> None:
+    other = folder / "other"
+    other.mkdir()
+    (other / "mine.py").write_text("def brightness(media, prompts): return [7, 7]\n")
+    assert load_reward(f"{other}/mine.py:brightness")(MEDIA, PROMPTS) == [7, 7]
+    assert load_reward(f"{folder}/mine.py:brightness")(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mine.py", "expected FILE.py:FUNCTION, for example my_file.py:my_reward"),
+        ("mine.py:", "expected FILE.py:FUNCTION"),
+        (":brightness", "expected FILE.py:FUNCTION"),
+        ("{}/mine.txt:f", "is not a Python file (its name must end in .py)"),
+        ("{}/nowhere.py:f", "no such file"),
+        ("{}/dir.py:f", "no such file"),
+        ("{}/mine.py:brigthness", "no function 'brigthness' in mine.py; did you mean 'brightness'?"),
+        ("{}/empty.py:f", "no function 'f' in empty.py; the file defines no function"),
+        ("{}/mine.py:WEIGHT", "WEIGHT is no function (media, prompts) -> scores: int"),
+        ("{}/mine.py:Judge", "Judge is a class; write `my_reward = Judge(...)` there and name my_reward"),
+        ("{}/mine.py:one", "one(media) does not accept (media, prompts): too many positional arguments"),
+        ("{}/syntax.py:f", "syntax.py does not import: SyntaxError at line 2"),
+        ("{}/raises.py:f", "raises.py does not import: ValueError at line 3: two lines"),
+        ("{}/needs.py:f", "needs.py does not import: ModuleNotFoundError at line 1: No module named 'not_there'"),
+        ("{}/exits.py:f", "exits.py does not import: SystemExit at line 1: 3"),
+        ("{}/binary.py:f", "binary.py does not import: "),
+    ],
+)
+def test_errors_are_one_line_for_a_person(folder: Path, spec: str, message: str) -> None:
+    (folder / "dir.py").mkdir()
+    (folder / "mine.txt").write_text("")
+    (folder / "empty.py").write_text("")
+    (folder / "syntax.py").write_text("x = 1\ndef f(:\n")
+    (folder / "raises.py").write_text("def g():\n    pass\nraise ValueError('two\\nlines')\n")
+    (folder / "needs.py").write_text("import not_there\n")
+    (folder / "exits.py").write_text("raise SystemExit(3)\n")
+    (folder / "binary.py").write_bytes(b"\x89PNG\r\n\0\xff")
+    spec = spec.format(folder)
+    with pytest.raises(UserError) as caught:
+        load_reward(spec)
+    text = str(caught.value)
+    assert text.startswith(f"reward {spec!r}: ") and message in text and "\n" not in text
+
+
+def test_a_file_that_failed_is_tried_again(folder: Path) -> None:
+    (folder / "raises.py").write_text("import missing_for_now\ndef f(media, prompts): return [1, 2]\n")
+    with pytest.raises(UserError):
+        load_reward(f"{folder}/raises.py:f")
+    (folder / "missing_for_now.py").write_text("")
+    assert load_reward(f"{folder}/raises.py:f")(MEDIA, PROMPTS) == [1, 2]
+    sys.modules.pop("missing_for_now")
