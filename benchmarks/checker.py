@@ -90,11 +90,11 @@ def main() -> None:
     result["accepted_with_one_clause_changed"] = swapped
     times = []
     for image, scene in zip(images, scenes, strict=True):
-        start = time.perf_counter()
+        start = time.process_time()
         judge(detect(image), scene)
-        times.append(1000 * (time.perf_counter() - start))
-    result["milliseconds"] = {"median": float(np.median(times)), "mean": float(np.mean(times))}
-    print(f"milliseconds an image: median {np.median(times):.2f}, mean {np.mean(times):.2f}")
+        times.append(1000 * (time.process_time() - start))
+    result["cpu_milliseconds"] = {"median": float(np.median(times)), "mean": float(np.mean(times))}
+    print(f"CPU milliseconds an image: median {np.median(times):.2f}, mean {np.mean(times):.2f}")
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

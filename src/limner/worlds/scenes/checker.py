@@ -301,7 +301,8 @@ def _profile(alpha: Floats, x: float, y: float) -> Floats:
     flat, start = alpha.ravel(), row * width + column
     upper = flat[start] * (1 - u) + flat[start + 1] * u
     lower = flat[start + width] * (1 - u) + flat[start + width + 1] * u
-    return ((upper * (1 - v) + lower * v) * inside).sum(axis=1) * _STEP
+    lengths: Floats = ((upper * (1 - v) + lower * v) * inside).sum(axis=1) * _STEP
+    return lengths
 
 
 def _residuals(profile: Floats) -> dict[str, float]:

@@ -180,8 +180,10 @@ def corrupt(scene: Scene, rng: np.random.Generator, clause: str | None = None) -
     while True:
         index = int(rng.integers(len(scene.items)))
         item = scene.items[index]
-        pool = COLOURS if clause == "colour" else SHAPES
-        changed = replace(item, **{clause: pool[int(rng.integers(len(pool)))]})
+        if clause == "colour":
+            changed = replace(item, colour=COLOURS[int(rng.integers(len(COLOURS)))])
+        else:
+            changed = replace(item, shape=SHAPES[int(rng.integers(len(SHAPES)))])
         items = (*scene.items[:index], changed, *scene.items[index + 1 :])
         if changed != item and len(set(items)) == len(items):
             return replace(scene, items=items)

@@ -64,7 +64,8 @@ def _ground(rng: np.random.Generator) -> NDArray[np.float64]:
     base = rng.uniform(0.90, 0.97) + rng.uniform(-0.012, 0.012, 3)
     angle, strength = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.0, 0.025)
     ramp = ((_XS - SIZE / 2) * math.cos(angle) + (_YS - SIZE / 2) * math.sin(angle)) * (strength / (SIZE / 2))
-    return np.clip(base + ramp[:, :, None], 0.0, 1.0)
+    ground: NDArray[np.float64] = np.clip(base + ramp[:, :, None], 0.0, 1.0)
+    return ground
 
 
 def _place(
