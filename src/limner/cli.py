@@ -1,0 +1,257 @@
+"""The command line. Nothing here imports torch before a command needs it: `limner --help` is instant.
+
+Bad input is one line on stderr and exit code 2; a run that had to stop is one line and 1; Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from limner.core.errors import RunError, UserError, nearest
+
+KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
+  --steps 40 --sampler.steps 8 --optimizer.lr 1e-3 --algorithm DiffusionNFT --algorithm.beta 0.5
+`limner list` names recipes, rewards, algorithms and models."""
+PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
+  --steps 8000 --batch 128 --lr 1.5e-3 --noisy-share 0.45 --seed 0"""
+
+OWN_FLAGS = {
+    "train": frozenset({"--help", "--reward", "--prompts", "--seed", "--out", "--resume", "--quiet"}),
+    "check": frozenset({"--help", "--reward", "--prompts", "--seed", "--out"}),
+    "pretrain": frozenset({"--help", "--out"}),
+}
+"""The commands that take keys of a configuration, and the flags of theirs that are no keys."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line, raised."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(arguments)
+    except UserError as error:
+        return _fail(2, str(error))
+    except RunError as error:
+        return _fail(1, str(error))
+    except KeyboardInterrupt:
+        return _fail(130, f"interrupted{_continuation(arguments)}")
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"limner: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _continuation(arguments: Sequence[str]) -> str:
+    """Return how an interrupted command goes on."""
+    command = shlex.join(["limner", *arguments])
+    match arguments[:1]:
+        case ["train"]:
+            return f"; continue with: {command}{'' if '--resume' in arguments else ' --resume'}"
+        case ["pretrain"]:
+            return f"; continue with: {command}"
+    return ""
+
+
+def _run(arguments: list[str]) -> int:
+    parser, commands = _parsers()
+    if not arguments:
+        parser.print_help()
+        return 0
+    if arguments == ["--version"]:
+        import importlib.metadata
+
+        print(f"limner {importlib.metadata.version('limner')}")
+        return 0
+    name = arguments[0]
+    if not name.startswith("-") and name not in commands:
+        raise UserError(f"unknown command {name!r}{nearest(name, commands)}")
+    values: dict[str, Any] = {}
+    if name in OWN_FLAGS:
+        arguments, values = take_keys(arguments, OWN_FLAGS[name])
+    parsed = parser.parse_args(arguments)
+    action: Callable[[argparse.Namespace, dict[str, Any]], None] = parsed.action
+    action(parsed, values)
+    return 0
+
+
+def take_keys(arguments: Sequence[str], own: frozenset[str]) -> tuple[list[str], dict[str, Any]]:
+    """Split off every `--key value`, `--key=value` and bare `--key` (True) whose flag is not in `own`."""
+    rest: list[str] = []
+    values: dict[str, Any] = {}
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--") or flag == "--" or flag in own:
+            rest.append(word)
+            continue
+        has_value = not equals and bool(waiting) and not waiting[0].startswith("--")
+        values[flag[2:].replace("-", "_")] = value if equals else waiting.pop(0) if has_value else True
+    return rest, values
+
+
+def reward_term(text: str) -> dict[str, Any]:
+    """Return the reward that `NAME`, `NAME:WEIGHT`, `file.py:function` or `file.py:function:WEIGHT` means."""
+    name, colon, weight = text.rpartition(":")
+    try:
+        return {"name": name, "weight": float(weight)} if colon else {"name": text}
+    except ValueError:
+        return {"name": text}
+
+
+def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
+    parser = Parser(prog="limner", description="Reinforcement learning for visual generative models.")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
+    made: dict[str, Parser] = {}
+
+    def command(name: str, action: Callable[..., None], help: str, epilog: str | None = None) -> Parser:
+        made[name] = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made[name].set_defaults(action=action)
+        return made[name]
+
+    train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
+    _add_recipe(train)
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    train.add_argument("--quiet", action="store_true", help="no progress line")
+    _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
+
+    sample = command("sample", _sample, "draw pictures from a finished run")
+    sample.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    sample.add_argument("prompt", metavar="PROMPT")
+    sample.add_argument("--count", type=_count, default=1, help="how many (1)")
+    sample.add_argument("--seed", type=int, default=0, help="the same seed draws the same pictures (0)")
+    sample.add_argument("--steps", type=_count, help="denoising steps (the run's)")
+    sample.add_argument("--guidance", type=float, help="guidance scale (the run's)")
+    sample.add_argument("--out", type=_png, metavar="FILE", help="a .png file (RUN/samples/PROMPT-SEED.png)")
+
+    report = command("report", _report, "write a run's report.html again from its records")
+    report.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    export = command("export", _export, "write a run's result for diffusers to load")
+    export.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    export.add_argument("--out", type=Path, metavar="DIR", help="a folder (RUN/export)")
+    pretrain = command(
+        "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
+    )
+    pretrain.add_argument("world", metavar="WORLD", help="scenes")
+    pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD)")
+    command("list", _list, "name the recipes, rewards, algorithms and models")
+    return parser, made
+
+
+def _add_recipe(parser: Parser) -> None:
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a name, a .py file with a function recipe(), or a config.yaml"
+    )
+    parser.add_argument(
+        "--reward",
+        action="append",
+        type=reward_term,
+        metavar="NAME[:WEIGHT]",
+        help="a built-in reward, or file.py:function[:WEIGHT]; may be given several times",
+    )
+    parser.add_argument("--prompts", metavar="FILE", help="prompts: .txt, one a line, or .jsonl")
+    parser.add_argument("--seed", metavar="N", help="seed of everything that is random")
+    parser.add_argument("--out", metavar="DIR", help="the run folder (runs/NAME-SEED)")
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"needs a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _png(text: str) -> Path:
+    if not text.endswith(".png"):
+        raise argparse.ArgumentTypeError(f"needs a name that ends in .png, got {text!r}")
+    return Path(text)
+
+
+def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
+    """Return the recipe's configuration with what the command line changes."""
+    from limner import build
+    from limner.recipes.override import override
+
+    if "rewards" in values:
+        raise UserError("rewards are set with --reward NAME[:WEIGHT], once for each")
+    given = {"prompts": parsed.prompts, "seed": parsed.seed, "out": parsed.out, "rewards": parsed.reward}
+    return override(build.recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
+
+
+def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    build.train(_config(parsed, values), resume=parsed.resume, quiet=parsed.quiet)
+
+
+def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    print(build.check(_config(parsed, values)))
+
+
+def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+    from limner.report.gallery import save_grid, to_image, to_uint8
+
+    run = build.open_run(parsed.run)
+    images = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    pictures = to_uint8(images.pixels)
+    slug = re.sub(r"[^a-z0-9]+", "-", parsed.prompt.lower()).strip("-")[:60] or "empty"
+    path = parsed.out or parsed.run / "samples" / f"{slug}-{parsed.seed}.png"
+    if parsed.count == 1:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_image(pictures[0]).save(path, format="PNG")
+    else:
+        save_grid(path, pictures, [str(i + 1) for i in range(parsed.count)], columns=min(parsed.count, 8))
+    print(path)
+
+
+def _report(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    print(build.open_run(parsed.run).report())
+
+
+def _export(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    folder = parsed.out or parsed.run / "export"
+    build.open_run(parsed.run).export(folder)
+    print(folder)
+
+
+def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    build.pretrain(parsed.world, parsed.out or Path("runs") / f"pretrain-{parsed.world}", values)
+
+
+def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    for kind, entries in build.catalogue().items():
+        print(kind)
+        width = max(map(len, entries), default=0)
+        for name, line in entries.items():
+            print(f"  {name:<{width}}  {line}")

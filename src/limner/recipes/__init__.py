@@ -1,0 +1,1 @@
+"""Ready-made configurations, and how a configuration is changed, written and read."""

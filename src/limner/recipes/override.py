@@ -1,0 +1,222 @@
+"""Change a frozen configuration by dotted keys, as a command line does: `sampler.steps` = "8".
+
+Generic over nested dataclasses: the type hint of a field says how its text is read. Where a field may hold one of
+several dataclasses, a class name chooses (`sampler.dynamics` = "CPS"), and dotted keys refer to the fields of that one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from limner.core.errors import UserError, nearest
+
+Config = TypeVar("Config")
+
+TYPE = "type"
+"""The key that names the class where there is a choice of several."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a configuration a value stands, as the user wrote it: `--sampler.clip-high` or `sampler.clip_high`."""
+
+    prefix: str = ""
+    dash: str = "_"
+    keys: tuple[str, ...] = ()
+
+    def child(self, *keys: str) -> Place:
+        """Return the place of a key below this one."""
+        return Place(self.prefix, self.dash, (*self.keys, *keys))
+
+    def __str__(self) -> str:
+        return self.prefix + ".".join(self.keys).replace("_", self.dash)
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return `config` with the dotted keys of `values` replaced; in keys, `-` and `_` are the same.
+
+    A value is text as typed on a command line, or already of the field's type; True stands for a key without a value.
+    A class name that is the present one keeps the present fields; another one starts from its defaults.
+    Raises UserError for an unknown key, a value of the wrong type, and whatever the configuration itself refuses.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, last = key.replace("-", "_").split(".")
+        node = tree
+        for name in path:
+            if not isinstance(node.setdefault(name, {}), dict):
+                node[name] = {TYPE: node[name]}
+            node = node[name]
+        if isinstance(node.get(last), dict):
+            node[last][TYPE] = value
+        else:
+            node[last] = value
+    return build(type(config), tree, Place("--", "-"), config)
+
+
+def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: Any = None) -> Config:
+    """Return a `kind` with the values of `tree`, and otherwise those of `current`, or the defaults if that is None."""
+    hints = get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    changes: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name not in fields:
+            raise _unknown_key(place.child(*_first_path(name, value)), place, kind, current)
+        changes[name] = read(hints[name], value, place.child(name), _present(fields[name], current))
+    if current is not None:
+        return dataclasses.replace(current, **changes)
+    for name, field in fields.items():
+        if name not in changes and field.default is dataclasses.MISSING is field.default_factory:
+            raise UserError(f"{place.child(name)} is missing, and has no default")
+    return kind(**changes)
+
+
+def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
+    """Return `value`, text or plain data, as the type `hint`; `current` is what stands there now."""
+    members = members_of(hint)
+    classes = tuple(member for member in members if dataclasses.is_dataclass(member))
+    if classes:
+        return _read_class(classes, value, place, current)
+    if isinstance(value, Mapping) and value:
+        key = next((name for name in value if name != TYPE), TYPE)
+        raise UserError(f"unknown key {place.child(*_first_path(key, value[key]))}: {place} holds a single value")
+    if type(None) in members and (value is None or value in ("none", "None", "null")):
+        return None
+    (kind,) = (member for member in members if member is not type(None))
+    try:
+        return _READERS[get_origin(kind) or kind](kind, value, place)
+    except ValueError:
+        raise UserError(f"{place} needs {_described(kind)}, got {_shown(value)}") from None
+
+
+def members_of(hint: Any) -> tuple[Any, ...]:
+    """Return the types a union allows, or the one type that `hint` is."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def keys_of(kind: type, current: Any = None) -> Iterator[tuple[str, ...]]:
+    """Yield every key of a configuration, as paths, below the classes that `current` (or its defaults) has chosen."""
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        value = _present(field, current)
+        if not dataclasses.is_dataclass(value) or len(members_of(hints[field.name])) > 1:
+            yield (field.name,)
+        if dataclasses.is_dataclass(value):
+            yield from ((field.name, *key) for key in keys_of(type(value), value))
+
+
+def _present(field: dataclasses.Field[Any], current: Any) -> Any:
+    """Return what stands in `field` of `current`, or its default; None if it has none."""
+    if current is not None:
+        return vars(current)[field.name]
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _read_class(classes: tuple[type, ...], value: Any, place: Place, current: Any) -> Any:
+    """Return one of `classes`, chosen by name, by what stands there now, or because there is only one."""
+    if isinstance(value, classes):
+        return value
+    if len(classes) == 1:
+        if not isinstance(value, Mapping):
+            keys = ", ".join(str(place.child(*path)) for path in keys_of(classes[0], current))
+            raise UserError(f"{place} holds no value itself; set {keys}")
+        return build(classes[0], value, place, current)
+    tree = dict(value) if isinstance(value, Mapping) else {TYPE: value}
+    names = {kind.__name__: kind for kind in classes}
+    name = str(tree.pop(TYPE, type(current).__name__))
+    if name not in names:
+        raise UserError(f"{place} cannot be {name!r}{nearest(name, names)}")
+    return build(names[name], tree, place, current if type(current) is names[name] else None)
+
+
+def _read_bool(kind: Any, value: Any, place: Place) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return _instance(value, bool)
+
+
+def _read_int(kind: Any, value: Any, place: Place) -> int:
+    return int(value) if isinstance(value, str) else _instance(value, int)
+
+
+def _read_float(kind: Any, value: Any, place: Place) -> float:
+    number = float(value if isinstance(value, str) else _instance(value, int, float))
+    if math.isnan(number):
+        raise ValueError
+    return number
+
+
+def _read_str(kind: Any, value: Any, place: Place) -> str:
+    return _instance(value, str)
+
+
+def _read_choice(kind: Any, value: Any, place: Place) -> Any:
+    choices = {str(choice): choice for choice in get_args(kind)}
+    if str(value) not in choices:
+        raise UserError(f"{place} cannot be {_shown(value)}{nearest(str(value), choices)}")
+    return choices[str(value)]
+
+
+def _read_tuple(kind: Any, value: Any, place: Place) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        inside = value.strip("()[] ")
+        value = [part.strip() for part in inside.split(",")] if inside else []
+    hints = get_args(kind)
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(_instance(value, Sequence))
+    if len(hints) != len(_instance(value, Sequence)):
+        raise ValueError
+    return tuple(read(hint, part, place) for hint, part in zip(hints, value, strict=True))
+
+
+_READERS = {
+    bool: _read_bool,
+    int: _read_int,
+    float: _read_float,
+    str: _read_str,
+    Literal: _read_choice,
+    tuple: _read_tuple,
+}
+
+
+def _instance(value: Any, *kinds: type) -> Any:
+    """Return `value` if it is one of `kinds`; a truth value is no number."""
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError
+    return value
+
+
+def _described(kind: Any) -> str:
+    hints = get_args(kind)
+    if hints:
+        return "values with commas between them" if hints[-1] is Ellipsis else f"{len(hints)} values, as in 1,2"
+    return {bool: "true or false", int: "an integer", float: "a number", str: "text"}[kind]
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is True or value is None else repr(value)
+
+
+def _first_path(name: Any, value: Any) -> tuple[str, ...]:
+    """Return the first full path at or below an unknown key."""
+    keys = [key for key in value if key != TYPE] if isinstance(value, Mapping) else []
+    return (str(name), *(_first_path(keys[0], value[keys[0]]) if keys else ()))
+
+
+def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserError:
+    """Return the error that names the nearest known key; a right last part alone (`--lr`) finds its full name."""
+    known = {str(place.child(*path)): path[-1] for path in keys_of(kind, current)}
+    same = [full for full, last in known.items() if last == key.keys[-1]]
+    close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0)
+    owner = f": {place} is {kind.__name__}" if place.keys else ""
+    return UserError(
+        f"unknown key {key}{owner}; " + (f"the nearest known key is {close[0]}" if close else "it has none")
+    )
