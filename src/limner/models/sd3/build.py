@@ -12,7 +12,14 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -70,7 +77,7 @@ def word_tokenizer(words: Sequence[str], max_length: int) -> CLIPTokenizer:
 
 
 def _merge(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[str]:
-    """Apply byte-pair merges, first come first served; later words' merges rank lower and cannot split earlier words."""
+    """Apply byte-pair merges, first come first served; later merges rank lower and cannot split earlier words."""
     for first, second in merges:
         joined: list[str] = []
         for piece in pieces:
@@ -145,3 +152,61 @@ def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
         text_encoder_3=None,
         tokenizer_3=None,
     )
+
+
+def letter_tokenizer(max_length: int) -> T5TokenizerFast:
+    """Return a T5 tokenizer over single letters and digits, built without a vocabulary file."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=max_length)
+
+
+def tiny_pipeline(seed: int = 0) -> StableDiffusion3Pipeline:
+    """Return SD3.5-medium in miniature, random weights: T5, normalised queries and keys, second attention, 16 channels.
+
+    As in the original, the CLIP states are narrower than T5's and are padded. Pictures are 32 x 32.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer, tokenizer_3 = word_tokenizer(("red", "star"), 16), letter_tokenizer(512)
+        transformer = SD3Transformer2DModel(
+            sample_size=4,
+            in_channels=16,
+            out_channels=16,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=112,
+            caption_projection_dim=32,
+            pooled_projection_dim=96,
+            pos_embed_max_size=8,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        )
+        autoencoder = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(4, 4, 8, 8),
+            layers_per_block=1,
+            latent_channels=16,
+            norm_num_groups=4,
+            sample_size=32,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            scaling_factor=1.5305,
+            shift_factor=0.0609,
+        )
+        encoder_3 = T5EncoderModel(
+            T5Config(vocab_size=len(tokenizer_3), d_model=112, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
+        )
+        return StableDiffusion3Pipeline(
+            transformer=transformer,
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=autoencoder,
+            text_encoder=text_encoder(tokenizer, 32, 2),
+            tokenizer=tokenizer,
+            text_encoder_2=text_encoder(tokenizer, 64, 2),
+            tokenizer_2=tokenizer,
+            text_encoder_3=encoder_3,
+            tokenizer_3=tokenizer_3,
+        )

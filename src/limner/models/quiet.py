@@ -1,0 +1,58 @@
+"""Keep diffusers and transformers from talking over limner's own lines, without hiding what a user should act on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class _WithoutTorchvision(logging.Filter):
+    """Drop the notices about torchvision, which limner does not use and does not want installed beside CPU torch."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "requires torchvision" not in record.getMessage()
+
+
+class _Once(logging.Filter):
+    """Let each kind of message, told by its first 60 characters, pass once: a run repeats the same call for hours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.getMessage()[:60]
+        new = kind not in self.seen
+        self.seen.add(kind)
+        return new
+
+
+_WITHOUT_TORCHVISION = _WithoutTorchvision("torchvision")
+_ONCE = _Once()
+
+
+def quiet_imports() -> None:
+    """Silence what transformers says while it is imported; call it before diffusers is. Imports nothing itself."""
+    logging.getLogger("transformers.utils.import_utils").addFilter(_WITHOUT_TORCHVISION)
+
+
+def say_once(logger: str) -> None:
+    """Let `logger` give each kind of message once in this process."""
+    logging.getLogger(logger).addFilter(_ONCE)
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Show no progress bars of diffusers and transformers in this block, and afterwards as before."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    silenced = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in silenced:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in silenced:
+            library.enable_progress_bar()

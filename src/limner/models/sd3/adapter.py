@@ -1,0 +1,263 @@
+"""Stable Diffusion 3 and 3.5 (Esser et al., arXiv:2403.03206) through the parts of diffusers' own pipeline."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
+from jaxtyping import Float, Int
+from peft import get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from limner.core.errors import UserError
+from limner.core.types import Condition, Images, LatentSpec, Prompt
+from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.schedule import RectifiedFlow
+from limner.models.quiet import no_bars, say_once
+from limner.models.sd3.build import tiny_pipeline
+from limner.models.sd3.folder import OPTIONAL, absent_parts, check_config, is_local
+
+T5_LENGTH = 256
+"""diffusers' default `max_sequence_length`: text tokens that T5 adds, zeros where a pipeline has no T5."""
+ENCODE_BATCH = 64
+DECODE_PIXELS = 2**22
+"""Pixels decoded at once on an accelerator: four pictures of 1024 x 1024, some 10 GiB."""
+DECODE_PIXELS_CPU = 2**17
+"""On a CPU: 32 pictures of 64 x 64. More leave the cache and cost up to a half more (measured)."""
+
+say_once(pipeline_stable_diffusion_3.__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SD3:
+    """A pipeline as a `Denoiser`: native velocity = noise - x0 on t = sigma, network index 1000 t.
+
+    `dtype` is that of the transformer's inputs; its output, the decoder and the pictures are float32. `networks` holds
+    the trained transformer; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width.
+    """
+
+    pipeline: StableDiffusion3Pipeline
+    networks: Mapping[str, nn.Module]
+    max_sequence_length: int
+    latent_size: int
+    dtype: torch.dtype
+
+    schedule: ClassVar[RectifiedFlow] = RectifiedFlow()
+    prediction: ClassVar[PredictionKind] = "velocity"
+    lora_targets: ClassVar[tuple[str, ...]] = (
+        "attn.to_q",
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+    )
+    """The published set (diffusers' LoRA scripts; Flow-GRPO): joint attention, without SD3.5-medium's second one."""
+    wide_lora_targets: ClassVar[tuple[str, ...]] = (
+        *lora_targets,
+        "ff.net.0.proj",
+        "ff.net.2",
+        "ff_context.net.0.proj",
+        "ff_context.net.2",
+        "norm1.linear",
+        "norm1_context.linear",
+    )
+    """For small bases: the feed-forward and modulation layers too."""
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        max_sequence_length: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        resolution: int | None = None,
+    ) -> SD3:
+        """Load a pipeline folder, or a hub id org/name, with or without T5, whatever precision it is stored in.
+
+        `max_sequence_length` None means 256, as in diffusers; `resolution` (pixels) None means the pipeline's own.
+        Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
+        """
+        if is_local(source):
+            pipeline = _from_folder(Path(source).expanduser(), dtype)
+        else:
+            pipeline = _from_hub(str(source), dtype)
+        return cls.wrap(pipeline.to(device), max_sequence_length, dtype, resolution)
+
+    @classmethod
+    def wrap(
+        cls,
+        pipeline: StableDiffusion3Pipeline,
+        max_sequence_length: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        resolution: int | None = None,
+    ) -> SD3:
+        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer."""
+        length = T5_LENGTH if max_sequence_length is None else max_sequence_length
+        if not 0 <= length <= 512:
+            raise UserError(f"model: max_sequence_length is {length}; diffusers' SD3 takes 0 to 512 (None means 256)")
+        cell = pipeline.vae_scale_factor
+        pixels = cell * pipeline.default_sample_size if resolution is None else resolution
+        if pixels <= 0 or pixels % (cell * pipeline.patch_size):
+            raise UserError(f"model: resolution is {pixels} pixels; give a multiple of {cell * pipeline.patch_size}")
+        if not isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
+            got = type(pipeline.scheduler).__name__
+            raise UserError(f"model: the scheduler is a {got}; SD3 is sampled with a FlowMatchEulerDiscreteScheduler")
+        pipeline.vae.to(memory_format=torch.channels_last)  # decodes a third faster on a CPU
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.eval()
+                if part is not pipeline.transformer:
+                    part.requires_grad_(False)
+        return cls(pipeline, {"transformer": pipeline.transformer}, length, pixels // cell, dtype)
+
+    @classmethod
+    def tiny(cls, folder: Path | None = None) -> SD3:
+        """Return a miniature of SD3.5 with random weights: three text encoders with T5, and 16 latent channels.
+
+        With `folder` the pipeline is saved there, as diffusers does, and loaded again.
+        """
+        pipeline = tiny_pipeline()
+        if folder is None:
+            return cls.wrap(pipeline, max_sequence_length=16)
+        with no_bars():
+            pipeline.save_pretrained(folder)
+        return cls.load(folder, max_sequence_length=16)
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> SD3:
+        """Return this adapter over other networks of the same architecture, such as a frozen copy."""
+        return replace(self, networks=dict(networks))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        """Return {"context": [prompts + 1, tokens, dim], "pooled": [prompts + 1, dim]}, the empty prompt last.
+
+        Equal texts are encoded once.
+        """
+        texts = [*(prompt.text for prompt in prompts), ""]
+        unique = list(dict.fromkeys(texts))
+        contexts, pools = [], []
+        for start in range(0, len(unique), ENCODE_BATCH):
+            context, _, pooled, _ = self.pipeline.encode_prompt(
+                unique[start : start + ENCODE_BATCH],
+                None,
+                None,
+                do_classifier_free_guidance=False,
+                max_sequence_length=self.max_sequence_length,
+            )
+            contexts.append(context)
+            pools.append(pooled)
+        place = {text: i for i, text in enumerate(unique)}
+        rows = torch.tensor([place[text] for text in texts])
+        return {"context": torch.cat(contexts)[rows].to(self.dtype), "pooled": torch.cat(pools)[rows].to(self.dtype)}
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return the transformer's velocity, noise - x0, in float32."""
+        (velocity,) = self.networks["transformer"](
+            hidden_states=x.to(self.dtype),
+            timestep=t * self.pipeline.scheduler.config.num_train_timesteps,
+            encoder_hidden_states=condition["context"][prompt_index],
+            pooled_projections=condition["pooled"][prompt_index],
+            return_dict=False,
+        )
+        return velocity.float()
+
+    def times(self, steps: int) -> Float[Tensor, " points"]:
+        """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0."""
+        config = self.pipeline.scheduler.config
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+        mu = None
+        if config.use_dynamic_shifting:
+            mu = pipeline_stable_diffusion_3.calculate_shift(
+                (self.latent_size // self.pipeline.patch_size) ** 2,
+                config.base_image_seq_len,
+                config.max_image_seq_len,
+                config.base_shift,
+                config.max_shift,
+            )
+        scheduler.set_timesteps(steps, mu=mu)
+        return scheduler.sigmas
+
+    def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
+        """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
+        vae = self.pipeline.vae
+        latents = sample.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        width = self.latent_size * self.pipeline.vae_scale_factor
+        pixels_at_once = DECODE_PIXELS_CPU if sample.device.type == "cpu" else DECODE_PIXELS
+        parts = latents.split(max(1, pixels_at_once // width**2))
+        pixels = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        return Images((pixels.float() / 2 + 0.5).clamp(0, 1))
+
+    def latent(self) -> LatentSpec:
+        """Return the shape of one latent: channels, height, width."""
+        return LatentSpec((self.pipeline.transformer.config.in_channels, self.latent_size, self.latent_size))
+
+    def export_lora(self, folder: Path, adapter: str = "default") -> None:
+        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it.
+
+        Its metadata is written too: without it diffusers takes alpha for the rank, and scales the LoRA wrongly.
+        """
+        network: Any = self.networks["transformer"]
+        StableDiffusion3Pipeline.save_lora_weights(
+            folder,
+            transformer_lora_layers=get_peft_model_state_dict(network, adapter_name=adapter),
+            transformer_lora_adapter_metadata=network.peft_config[adapter].to_dict(),
+        )
+
+    def export_full(self, folder: Path, adapter: str = "default") -> None:
+        """Write the transformer as `SD3Transformer2DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
+        network: Any = self.networks["transformer"]
+        if any(isinstance(module, BaseTunerLayer) for module in network.modules()):
+            network = copy.deepcopy(network)
+            for module in network.modules():
+                if isinstance(module, BaseTunerLayer):
+                    module.merge(adapter_names=[adapter])
+            recurse_remove_peft_layers(network)
+        network.save_pretrained(folder)
+
+
+def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusion3Pipeline:
+    absent = {name: None for name in absent_parts(folder)}
+    try:
+        with no_bars():
+            return StableDiffusion3Pipeline.from_pretrained(
+                folder, dtype=_dtypes(dtype), local_files_only=True, **absent
+            )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model: {folder} cannot be loaded ({reason}); save or download the pipeline again") from error
+
+
+def _from_hub(name: str, dtype: torch.dtype) -> StableDiffusion3Pipeline:
+    try:
+        config = StableDiffusion3Pipeline.load_config(name)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model: {name} is no folder here and cannot be had from the hub ({reason}); "
+            "give a pipeline folder, or log in and check the id"
+        ) from error
+    parts = check_config(config, name)
+    absent = {part: None for part in OPTIONAL if parts[part] is None}
+    return StableDiffusion3Pipeline.from_pretrained(name, dtype=_dtypes(dtype), **absent)
+
+
+def _dtypes(dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """Return the precision of each part: the autoencoder stays float32, for it decodes what a reward judges."""
+    return {"vae": torch.float32, "default": dtype}
