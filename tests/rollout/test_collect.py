@@ -1,5 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from limner.core.rng import Rng
 from limner.core.tree import leaves
-from limner.core.types import Prompt, Rollout, Sampled, Trajectory
+from limner.core.types import Condition, Decisions, Prompt, Rollout, Sampled, Trajectory
 from limner.rollout.collect import EncodeCache, collect
 
 SHAPES: list[tuple[int, ...]] = [(), (4,), (2, 3), (2, 3, 3)]
@@ -49,6 +50,15 @@ class Walk:
         mask, node = torch.ones(len(id), 2, dtype=torch.bool), torch.arange(2).expand(len(id), -1)
         path = Trajectory(states, torch.stack(choices, 1), spans, old, mask, node)
         return Sampled(choices[1], times, path if record else None)
+
+    def distribution(self, decisions: Decisions, condition: Condition) -> Any:
+        raise AssertionError("collecting only samples")
+
+    def pack(self, rollout: Rollout, rows: Tensor, size: int) -> Iterator[Decisions]:
+        raise AssertionError("collecting only samples")
+
+    def elements(self) -> int:
+        raise AssertionError("collecting only samples")
 
 
 def draw(shape: tuple[int, ...] = (4,), step: int = 0, record: bool = True, micro_batch: int = 100) -> Rollout:
