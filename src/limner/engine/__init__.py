@@ -1,0 +1,1 @@
+"""How networks are run and trained: devices, precision, trainable weights, the optimizer step, checkpoints."""

@@ -1,0 +1,127 @@
+"""Low-rank adapters: W x + (alpha / rank) B A x with B = 0 at first, so that training starts from the base exactly.
+
+Source: LoRA, Hu et al., arXiv 2106.09685, section 4.1. The policy is the adapter "default", the old policy the adapter
+"old", and the reference is the base with all adapters off: one network in memory serves all three.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from limner.core.errors import UserError, nearest
+from limner.core.rng import Rng
+from limner.engine.precision import Precision
+from limner.engine.weights import Name, Role, Weights
+
+ADAPTERS: Mapping[Name, str] = {"policy": "default", "old": "old"}
+
+
+def lora(
+    networks: Mapping[str, nn.Module],
+    *,
+    rank: int,
+    alpha: int,
+    targets: Sequence[str],
+    seed: int,
+    old: bool,
+    precision: Precision,
+) -> Weights:
+    """Train low-rank float32 updates of the linear layers whose names end in `targets`, and freeze all else.
+
+    `old` adds a frozen second adapter, equal to the first. Raises UserError for a target that is no linear layer.
+    """
+    _check(networks, targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # two adapters are what we want
+        torch.manual_seed(Rng((seed, "lora")).seed())
+        for network in networks.values():
+            precision.freeze(network)
+            inject_adapter_in_model(config, network, ADAPTERS["policy"])
+            if old:
+                inject_adapter_in_model(config, network, ADAPTERS["old"])
+    layers = [m for network in networks.values() for m in network.modules() if isinstance(m, LoraLayer)]
+    policy = _parameters(networks, ADAPTERS["policy"], trained=True)
+    behaviour = _parameters(networks, ADAPTERS["old"], trained=False)
+    switch = Switch(layers)
+    names: list[Name] = ["policy", "reference", "old"] if old else ["policy", "reference"]
+    weights = Weights(
+        policy=policy,
+        old=behaviour,
+        roles={name: Role(networks, Selected(switch, name)) for name in names},
+        replay=lambda: Selected(switch, switch.active),
+    )
+    weights.blend_old(0.0)
+    return weights
+
+
+class Switch:
+    """Chooses the adapter of all LoRA layers at once, and leaves `requires_grad` alone (peft's own methods set it).
+
+    It writes two private attributes of peft's layers (`tests/engine/test_lora.py` guards what they mean), and past
+    `Module.__setattr__`, which is ten times slower than all the rest.
+    """
+
+    def __init__(self, layers: Sequence[LoraLayer]) -> None:
+        self.layers = [vars(layer) for layer in layers]
+        self.active: Name = "policy"
+        self._write("policy")
+
+    def set(self, name: Name) -> None:
+        if name != self.active:
+            self._write(name)
+
+    def _write(self, name: Name) -> None:
+        adapters = [ADAPTERS[name]] if name in ADAPTERS else []
+        change = {"_active_adapter": adapters, "_disable_adapters": not adapters}
+        for layer in self.layers:
+            layer.update(change)
+        self.active = name
+
+
+class Selected(AbstractContextManager[None]):
+    """The context in which one adapter runs; leaving it, by an exception too, brings back the one before."""
+
+    def __init__(self, switch: Switch, name: Name) -> None:
+        self.switch, self.name = switch, name
+        self.before: list[Name] = []
+
+    def __enter__(self) -> None:
+        self.before.append(self.switch.active)
+        self.switch.set(self.name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.switch.set(self.before.pop())
+
+
+def _parameters(networks: Mapping[str, nn.Module], adapter: str, trained: bool) -> dict[str, nn.Parameter]:
+    """Return an adapter's parameters as `network.layer.lora_A.weight`, made float32 and trained or frozen."""
+    found: dict[str, nn.Parameter] = {}
+    for network_name, network in networks.items():
+        for name, parameter in network.named_parameters():
+            if ".lora_" in name and f".{adapter}." in name:
+                parameter.requires_grad_(trained)
+                parameter.data = parameter.data.float()
+                found[f"{network_name}.{name.replace(f'.{adapter}.', '.')}"] = parameter
+    return found
+
+
+def _check(networks: Mapping[str, nn.Module], targets: Sequence[str]) -> None:
+    if not targets:
+        raise UserError("LoRA has no target layers: name at least one")
+    for network_name, network in networks.items():
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        for target in targets:
+            if not any(f".{name}".endswith(f".{target}") for name in linear):
+                known = nearest(target, {name.rpartition(".")[2] for name in linear})
+                raise UserError(f"LoRA target {target!r} is no linear layer of network {network_name!r}{known}")

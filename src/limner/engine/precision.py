@@ -1,0 +1,58 @@
+"""The number format in which networks run, and the memory their activations take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from limner.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Networks run in `dtype`; what enters and leaves them, and all that is computed from it, is float32."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def context(self, device: torch.device) -> AbstractContextManager[None]:
+        """Return the context in which a network runs on `device`; it ends the autocast cache with each evaluation."""
+        return torch.autocast(device.type, _DTYPES[self.dtype], enabled=self.dtype != "float32")
+
+    def freeze(self, network: nn.Module) -> None:
+        """Make parameters constants, kept in `dtype`: autocast would cast them anew in every evaluation."""
+        for parameter in network.requires_grad_(False).parameters():
+            parameter.data = parameter.data.to(_DTYPES[self.dtype])
+
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@runtime_checkable
+class Checkpointable(Protocol):
+    """A network that can recompute its blocks in the backward pass: every diffusers model."""
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any]) -> None: ...
+
+
+def checkpoint_activations(
+    networks: Mapping[str, nn.Module], replay: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> None:
+    """Recompute each block's activations in the backward pass instead of keeping them.
+
+    `replay()` is asked in the forward pass for the context in which the backward pass recomputes: with `Weights.replay`
+    the adapter that ran then, whichever is active by the time.
+    """
+
+    def run(block: nn.Module, *inputs: Any) -> Any:
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), replay()))
+
+    for name, network in networks.items():
+        if not isinstance(network, Checkpointable):
+            raise UserError(f"network {name!r} ({type(network).__name__}) has no activation checkpointing; turn it off")
+        network.enable_gradient_checkpointing(run)

@@ -1,0 +1,137 @@
+"""The weights of a run: what is trained, and how the same model is seen as policy, reference and old policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limner.core.errors import UserError
+from limner.core.protocols import Denoiser
+from limner.core.types import Condition, Images, LatentSpec, Prompt
+from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.schedule import Schedule
+from limner.engine.precision import Precision
+
+Name = Literal["policy", "reference", "old"]
+
+
+class Adapter(Denoiser, Protocol):
+    """A model adapter that can be put on other networks of the same kind."""
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
+        """Return this adapter on `networks`; all else is shared."""
+        ...
+
+
+@dataclass(frozen=True)
+class Role:
+    """How one actor runs: on these networks, inside this context (which can be entered any number of times)."""
+
+    networks: Mapping[str, nn.Module]
+    context: AbstractContextManager[None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained parameters, those of the old policy under the same names (empty: there is none), and the roles.
+
+    Made by `limner.engine.lora.lora` or `limner.engine.full.full`; nothing else differs between the two. `replay`
+    returns the context that repeats the role now running (see `checkpoint_activations`).
+    """
+
+    policy: Mapping[str, nn.Parameter]
+    old: Mapping[str, nn.Parameter]
+    roles: Mapping[Name, Role]
+    replay: Callable[[], AbstractContextManager[None]]
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained, under names that stay the same from run to run."""
+        return dict(self.policy)
+
+    def actor(self, model: Adapter, name: Name, precision: Precision) -> Actor:
+        """Return `model` as it is under the weights `name`."""
+        role = self.roles[name]
+        return Actor(model.with_networks(role.networks), role.context, precision)
+
+    def blend_old(self, decay: float) -> None:
+        """Move the old policy, if there is one, towards the trained one: old <- decay old + (1 - decay) policy."""
+        if not self.old:
+            return
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.old.values()), list(self.policy.values()), 1 - decay)
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors that training changes (not copied): those of the policy and of the old policy."""
+        return {
+            "policy": {name: parameter.detach() for name, parameter in self.policy.items()},
+            "old": {name: parameter.detach() for name, parameter in self.old.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Put back what `state` returned. Raises UserError if it came from another model, rank or set of layers."""
+        mine = self.state()
+        for part, tensors in mine.items():
+            _check(part, tensors, state[part])
+        with torch.no_grad():
+            for part, tensors in mine.items():
+                for name, tensor in tensors.items():
+                    tensor.copy_(state[part][name])
+
+
+def _check(part: str, mine: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    if mine.keys() != other.keys():
+        odd = sorted(mine.keys() ^ other.keys())
+        raise UserError(f"this checkpoint is of other weights: {len(odd)} of {part} do not match, first {odd[0]!r}")
+    for name, tensor in mine.items():
+        if tensor.shape != other[name].shape:
+            shapes = f"{tuple(other[name].shape)}, here {tuple(tensor.shape)}"
+            raise UserError(f"this checkpoint is of other weights: {part} {name!r} has shape {shapes}")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A denoiser under one role's weights, in the run's precision: all else is the model's."""
+
+    model: Denoiser
+    role: AbstractContextManager[None]
+    precision: Precision
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return self.model.networks
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.model.schedule
+
+    @property
+    def prediction(self) -> PredictionKind:
+        return self.model.prediction
+
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        return self.model.encode(prompts)
+
+    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
+        return self.model.decode(sample)
+
+    def latent(self) -> LatentSpec:
+        return self.model.latent()
+
+    def times(self, steps: int) -> Float[Tensor, " points"]:
+        return self.model.times(steps)
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        with self.role, self.precision.context(x.device):
+            return self.model.predict(x, t, condition, prompt_index).float()
