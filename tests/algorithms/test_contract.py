@@ -177,7 +177,7 @@ def test_flow_grpo_trains_a_token_policy():
 
 
 def test_the_clip_band_stays_in_nats():
-    low, high = FlowGRPO(clip_low=1e-4, clip_high=2e-4).clip(512)
+    low, high = FlowGRPO(clip_low=1e-4, clip_high=2e-4).ratio_clip(512)
     assert low * 512 == pytest.approx(6.5536) if low < 0.9 else low == 0.9
     assert high == pytest.approx(2e-4 * 128)
 

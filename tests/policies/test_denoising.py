@@ -12,8 +12,9 @@ from limner.core.rng import Rng
 from limner.core.tree import select
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
-from limner.policies.denoising import Denoising, rescore
+from limner.policies.denoising import Denoising
 from limner.policies.guided import Guided
+from limner.train.preflight import rescore
 
 DYNAMICS = [FlowSDE(0.7), DanceSDE(0.3), CPS(0.8), DDIM(1.0)]
 

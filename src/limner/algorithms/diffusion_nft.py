@@ -32,8 +32,9 @@ class DiffusionNFT:
     """DiffusionNFT's hyper-parameters, and the algorithm.
 
     `num_times` times are drawn for each sample, from the sampler's own grid ("grid", as published, without replacement
-    and without its last point) or logit-normal. `decay` names the old policy's schedule d(iteration): "none" 0 (on-policy), "linear"
-    min(decay_rate i, decay_max). `num_updates` optimizer steps a rollout.
+    and without its last point) or logit-normal. `decay` names the old policy's schedule d(iteration): "none" is 0
+    (on-policy), "linear" min(decay_rate i, decay_max). `num_updates` is the number of optimizer steps a rollout is
+    split over.
     """
 
     beta: float = 1.0
@@ -54,7 +55,7 @@ class DiffusionNFT:
         if self.beta <= 0 or self.advantage_max <= 0:
             raise UserError(f"beta and advantage_max must be positive, got {self.beta} and {self.advantage_max}")
         if self.num_times < 1 or self.num_updates < 1:
-            raise UserError(f"num_times and num_updates must be at least 1, got {self.num_times} and {self.num_updates}")
+            raise UserError(f"num_times and num_updates must be 1 or more, got {self.num_times} and {self.num_updates}")
         if not 0 <= self.decay_max < 1:
             raise UserError(f"decay_max must lie in [0, 1), got {self.decay_max}")
 
@@ -88,6 +89,10 @@ class DiffusionNFT:
         """Return d of old <- d old + (1 - d) policy after iteration `step`."""
         return 0.0 if self.decay == "none" else min(self.decay_rate * step, self.decay_max)
 
+    def ratio_clip(self, elements: int) -> None:
+        """It uses no ratio."""
+        return None
+
     def _times(
         self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], context: Context
     ) -> Float[Tensor, "rows times"]:
@@ -97,7 +102,7 @@ class DiffusionNFT:
             return logit_normal(u.clamp(1e-4, 1 - 1e-4))
         points = grid[:-1][grid[:-1] > 0.01]
         if self.num_times > len(points):
-            raise UserError(f"num_times {self.num_times} exceeds the {len(points)} times of the sampler's grid; lower it")
+            raise UserError(f"num_times {self.num_times} exceeds the sampler's {len(points)} times; lower it")
         order = context.rng.child("times").uniform(ids, (len(points),)).argsort(1)
         return points[order[:, : self.num_times].to(grid.device)]
 

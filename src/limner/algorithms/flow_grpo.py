@@ -58,7 +58,7 @@ class FlowGRPO:
         """The path, and the reference if there is a penalty."""
         return Needs(path=True, reference=self.kl_weight > 0)
 
-    def clip(self, elements: int) -> tuple[float, float]:
+    def ratio_clip(self, elements: int) -> tuple[float, float]:
         """Return the clip range in nats per element for latents of `elements` elements."""
         factor = self.clip_elements / elements
         return min(self.clip_low * factor, 0.9), self.clip_high * factor
@@ -71,7 +71,7 @@ class FlowGRPO:
         return advantage.clamp(-self.advantage_max, self.advantage_max)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Yield the loss, `num_updates` optimizer steps, each over a random part of the samples that teach something."""
+        """Yield the loss of `num_updates` optimizer steps, each over a random part of the samples that teach something."""
         informative = batch.advantage.nonzero()[:, 0]
         for rows in partition(informative, self.num_updates, context.rng.child("updates")):
             packs = list(actors.policy.pack(batch.rollout, rows, context.micro_batch))
@@ -87,7 +87,7 @@ class FlowGRPO:
     ) -> tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pack"]]]:
         """Return the loss of each decision, and its health."""
         elements = actors.policy.elements()
-        clip = self.clip(elements)
+        clip = self.ratio_clip(elements)
         distribution = actors.policy.distribution(pack, batch.rollout.condition)
         log_ratio = distribution.log_ratio(pack.old, pack.choice) / elements
         advantage = batch.advantage[pack.row].to(log_ratio)

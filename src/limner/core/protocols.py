@@ -145,12 +145,21 @@ class Algorithm(Protocol):
     @property
     def needs(self) -> Needs: ...
 
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps a rollout is split over, at most."""
+        ...
+
     def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
         """Return how much better than expected each sample was; 0 for samples that teach nothing."""
         ...
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
         """Yield the loss micro-batch by micro-batch; the caller steps the optimizer after each `last`."""
+        ...
+
+    def ratio_clip(self, elements: int) -> tuple[float, float] | None:
+        """Return the clip range (low, high) of the log-ratio, in nats per element; None if no ratio is used."""
         ...
 
     def old_decay(self, step: int) -> float:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from limner.core.protocols import Denoiser
 from limner.core.rng import Rng
-from limner.core.tree import move
 from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
 from limner.diffusion.dynamics import Dynamics, Windowed
 from limner.diffusion.gaussian import Gaussian
@@ -150,17 +149,3 @@ class Denoising:
         spans = torch.stack([times[:-1], times[1:]], 1)[index.to(times.device)]
         done = torch.ones(batch, count, dtype=torch.bool)
         return Trajectory(states, choices, spans, Gaussian(means, stds), done, index)
-
-
-def rescore(policy: Denoising, rollout: Rollout, micro_batch: int) -> Float[Tensor, " decisions"]:
-    """Return log-ratios in nats of the recorded decisions under the weights that made them: 0 but for rounding."""
-    condition = move(rollout.condition, rollout.sample.device)
-    rows = torch.arange(len(rollout))
-    with torch.no_grad():
-        ratios = [
-            policy.distribution(decisions, condition).log_ratio(decisions.old, decisions.choice)
-            for decisions in policy.pack(rollout, rows, micro_batch)
-        ]
-    return torch.cat(ratios)
-
-

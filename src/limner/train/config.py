@@ -7,6 +7,7 @@ from typing import Literal
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.core.errors import UserError
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
 
 
@@ -17,6 +18,10 @@ class Lora:
     rank: int = 32
     alpha: int = 64
     targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least("model.train.rank", self.rank, 1)
+        _at_least("model.train.alpha", self.alpha, 1)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,16 @@ class Sampler:
     window_range: tuple[int, int] = (0, 0)
     guidance: float = 1.0
 
+    def __post_init__(self) -> None:
+        _at_least("sampler.steps", self.steps, 2)
+        _at_least("sampler.window", self.window, 0)
+        low, high = self.window_range
+        if self.window and not 0 <= low <= high <= self.steps - 1 - self.window:
+            raise UserError(
+                f"sampler.window_range {low, high}: a window of {self.window} must start between 0 and "
+                f"{self.steps - 1 - self.window}, since the last of {self.steps} steps is never stochastic"
+            )
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -62,6 +77,13 @@ class Optimizer:
     max_grad_norm: float = 1.0
     ema: float = 0.0
     """Decay of the average of the weights that is evaluated and exported; 0: none."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < 1:
+            raise UserError(f"optimizer.lr must lie between 0 and 1, got {self.lr}")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"optimizer.ema must lie in [0, 1), got {self.ema}")
+        _at_least("optimizer.warmup", self.warmup, 0)
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,17 @@ class Evaluation:
     seeds: int = 4
     every: int = 0
     """Evaluate on a part of the prompts every so many iterations, for the curve; 0: only before and after."""
+    part: int = 32
+    """Prompts of that part, spread over the categories; one seed each."""
+    ode_steps: int = 0
+    """Also measure with the plain ODE in this many steps; 0: do not."""
+    guidance: float = 1.0
+    """Also measure the base with this guidance (and the plain ODE); 1: do not."""
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.seeds", self.seeds, 1)
+        _at_least("evaluation.every", self.every, 0)
+        _at_least("evaluation.part", self.part, 1)
 
 
 @dataclass(frozen=True)
@@ -116,3 +149,25 @@ class RunConfig:
     device: str = "auto"
     out: str = ""
     """The run folder; empty: runs/NAME-SEED."""
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        _at_least("prompts_per_step", self.prompts_per_step, 1)
+        _at_least("micro_batch", self.micro_batch, 1)
+        _at_least("checkpoint_every", self.checkpoint_every, 1)
+        _at_least("seed", self.seed, 0)
+        if self.group_size < 2:
+            raise UserError(
+                f"group_size is {self.group_size}, but {type(self.algorithm).__name__} compares the samples of a group "
+                "with one another: give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
+            )
+        if self.algorithm.needs.path and not self.sampler.dynamics.stochastic:
+            raise UserError(
+                f"{type(self.algorithm).__name__} scores stochastic steps, but the sampler's dynamics "
+                f"{self.sampler.dynamics} has none: take FlowSDE, CPS or DanceSDE, or the algorithm DiffusionNFT"
+            )
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, got {value}")

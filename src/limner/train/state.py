@@ -1,26 +1,40 @@
-"""What a run must remember to go on exactly where it stopped."""
+"""What a run must remember, beside its weights, to go on exactly where it stopped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from limner.core.types import Scored
 
 
 @dataclass
-class Spent:
-    """What a run has used so far; seconds are those of this and earlier sessions of the run."""
+class State:
+    """How far a run has come, and what it has spent in all its sessions.
 
-    rollout: float = 0.0
-    reward: float = 0.0
-    update: float = 0.0
-    evaluations: int = 0
-    """Network evaluations: one sample through the network once, with or without gradient."""
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
+    `failed` counts the last iterations in a row without a valid sample; `evaluations` are the network evaluations of
+    rollouts and updates: one sample through the network once, with or without gradient.
+    """
 
     iteration: int = 0
-    optimizer_step: int = 0
+    failed: int = 0
     invalid: int = 0
-    spent: Spent = field(default_factory=Spent)
+    evaluations: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "reward": 0.0, "update": 0.0})
+
+    def record(self, seconds: Mapping[str, float], evaluations: int, scored: Scored) -> None:
+        """Add what an iteration took."""
+        for phase, value in seconds.items():
+            self.seconds[phase] += value
+        self.evaluations += evaluations
+        self.invalid += int((~scored.valid).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> State:
+        """Return what `to_dict` gave."""
+        return cls(**data)

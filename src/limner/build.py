@@ -1,0 +1,227 @@
+"""The composition root: the one place that knows concrete names, and puts a run together from a configuration."""
+
+from __future__ import annotations
+
+import importlib
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.core.errors import UserError, nearest
+from limner.core.protocols import Actors, Denoiser, Policy, Reward
+from limner.core.types import Prompt
+from limner.data.prompts import read_prompts
+from limner.data.sampler import PromptSampler
+from limner.diffusion.dynamics import Dynamics
+from limner.engine.count import count_evaluations
+from limner.engine.device import resolve
+from limner.engine.ema import Ema
+from limner.engine.full import full
+from limner.engine.lora import lora
+from limner.engine.optim import Stepper
+from limner.engine.precision import Precision, checkpoint_activations
+from limner.engine.weights import Name, Weights
+from limner.policies.denoising import Denoising
+from limner.policies.guided import Guided
+from limner.recipes.yaml import from_yaml
+from limner.rewards.algebra import weighted_sum
+from limner.rewards.checked import checked
+from limner.rewards.function import load_reward
+from limner.rollout.collect import EncodeCache
+from limner.rollout.score import Judge
+from limner.train.config import Lora, Model, RunConfig
+from limner.train.loop import Parts
+
+RECIPES = {"scenes": "limner.recipes.scenes:recipe"}
+MODELS = {"sd3": "limner.models.sd3.adapter:SD3"}
+BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
+PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts"}
+REWARDS = {
+    "scenes": "limner.worlds.scenes.reward:scenes",
+    "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
+    "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",
+    "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
+}
+ALGORITHMS = {
+    "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
+    "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
+}
+CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS}
+
+
+def load(registry: Mapping[str, str], kind: str, name: str) -> Any:
+    """Return what a registry, or a dotted path `package.module:name`, calls `name`."""
+    path = registry.get(name, name)
+    module, separator, attribute = path.partition(":")
+    if not separator:
+        raise UserError(f"unknown {kind} {name!r}{nearest(name, registry)}")
+    try:
+        return vars(importlib.import_module(module))[attribute]
+    except (ModuleNotFoundError, KeyError) as error:
+        raise UserError(f"{kind} {name!r}: cannot import {path} ({error})") from error
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Return what there is: for each kind, names and the first line of their documentation."""
+    found = {}
+    for kind, registry in CATALOGUE.items():
+        documents = {name: load(registry, kind, name).__doc__ or "" for name in registry}
+        found[kind] = {name: text.strip().splitlines()[0] for name, text in documents.items()}
+    return found
+
+
+def recipe(name: str) -> RunConfig:
+    """Return the configuration that `name` stands for: a recipe, a `.py` file with `recipe()`, or a `config.yaml`."""
+    path = Path(name).expanduser()
+    if name in RECIPES:
+        return load(RECIPES, "recipe", name)()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    if path.suffix == ".py" and path.is_file():
+        made = runpy.run_path(str(path)).get("recipe")
+        config = made() if callable(made) else None
+        if not isinstance(config, RunConfig):
+            raise UserError(f"recipe {name}: the file has no function recipe() that returns a limner.RunConfig")
+        return config
+    if path.suffix in (".py", ".yaml", ".yml"):
+        raise UserError(f"recipe {name}: no such file")
+    raise UserError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
+
+
+def load_model(model: Model, precision: Precision, device: torch.device) -> Denoiser:
+    """Return the adapter of the model's kind around its folder."""
+    adapter = load(MODELS, "model kind", model.kind)
+    path = load(BASES, "base", model.path) if model.path in BASES else model.path
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision.dtype]
+    return adapter.load(path, model.max_sequence_length, dtype=dtype, device=device)
+
+
+def load_prompts(source: str) -> list[Prompt]:
+    """Return the prompts of a world's split (`scenes:train`) or of a file."""
+    world, separator, split = source.partition(":")
+    if separator and world in PROMPTS:
+        if split not in ("train", "heldout"):
+            raise UserError(f"prompts {source!r}: unknown split{nearest(split, ['train', 'heldout'])}")
+        return load(PROMPTS, "prompts", world)(split)
+    if not source:
+        raise UserError("no prompts: give --prompts FILE (.txt or .jsonl) or a world's split such as scenes:train")
+    return read_prompts(source)
+
+
+def load_rewards(config: RunConfig) -> Judge:
+    """Return the weighted sum of the configuration's rewards; a name is built in, or `file.py:function`."""
+    judges, weights = {}, {}
+    for term in config.rewards:
+        function = named_reward(term.name)
+        label = term.name if term.name in REWARDS else term.name.rpartition(":")[2]
+        if label in judges:
+            raise UserError(f"two rewards are called {label!r}: name each once")
+        judges[label], weights[label] = checked(label, function), term.weight
+    return weighted_sum(judges, weights)
+
+
+def named_reward(name: str) -> Reward:
+    """Return a built-in reward, or the function `file.py:function` names."""
+    if name in REWARDS:
+        return load(REWARDS, "reward", name)
+    if ":" in name:
+        return load_reward(name)
+    raise UserError(f"unknown reward {name!r}{nearest(name, REWARDS)}; your own is named FILE.py:FUNCTION")
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run put together: what the loop needs, and what surrounds it."""
+
+    config: RunConfig
+    parts: Parts
+    model: Denoiser
+    device: torch.device
+
+    def policy(self, role: Name, dynamics: Dynamics, steps: int, guidance: float = 1.0) -> Denoising:
+        """Return a policy over the weights of `role`, sampled another way than in training."""
+        actor = self._denoiser(role)
+        return Denoising(actor if guidance == 1 else Guided(actor, guidance), dynamics, steps)
+
+    def _denoiser(self, role: Name) -> Denoiser:
+        return self.parts.weights.actor(self.model, role, Precision(self.config.precision.dtype))
+
+
+def assemble(config: RunConfig) -> Assembly:
+    """Load and connect everything that a run needs; nothing is written, and nothing expensive is run."""
+    device = resolve(config.device)
+    prompts = load_prompts(config.prompts)
+    reward = load_rewards(config)
+    precision = Precision(config.precision.dtype)
+    model = load_model(config.model, precision, device)
+    counted = count_evaluations(model.networks)
+    weights = _weights(config, model, precision)
+    if config.precision.activation_checkpointing:
+        checkpoint_activations(model.networks, weights.replay)
+    actors = _actors(config, model, weights, precision)
+    needs = config.algorithm.needs
+    parts = Parts(
+        algorithm=config.algorithm,
+        actors=actors,
+        behaviour=actors.old if needs.old else actors.policy,
+        weights=weights,
+        stepper=_stepper(config, weights),
+        ema=Ema(weights.parameters(), config.optimizer.ema) if config.optimizer.ema else None,
+        prompts=prompts,
+        sampler=PromptSampler(len(prompts), config.prompts_per_step, config.seed),
+        cache=EncodeCache(model.encode),
+        decode=model.decode,
+        reward=reward,
+        evaluations=counted,
+    )
+    return Assembly(config, parts, model, device)
+
+
+def _weights(config: RunConfig, model: Any, precision: Precision) -> Weights:
+    needs, train = config.algorithm.needs, config.model.train
+    if isinstance(train, Lora):
+        targets: Sequence[str] = train.targets or model.lora_targets
+        return lora(
+            model.networks,
+            rank=train.rank,
+            alpha=train.alpha,
+            targets=targets,
+            seed=config.seed,
+            old=needs.old,
+            precision=precision,
+        )
+    return full(model.networks, reference=True, old=needs.old)
+
+
+def _actors(config: RunConfig, model: Any, weights: Weights, precision: Precision) -> Actors:
+    needs, s = config.algorithm.needs, config.sampler
+
+    def policy(name: Name) -> Policy:
+        actor = weights.actor(model, name, precision)
+        denoiser = actor if s.guidance == 1 else Guided(actor, s.guidance)
+        return Denoising(denoiser, s.dynamics, s.steps, s.window, s.window_range)
+
+    trained = policy("policy")
+    return Actors(
+        policy=trained,
+        reference=policy("reference") if needs.reference else trained,
+        old=policy("old") if needs.old else trained,
+    )
+
+
+def _stepper(config: RunConfig, weights: Weights) -> Stepper:
+    o = config.optimizer
+    return Stepper(
+        weights.parameters(),
+        lr=o.lr,
+        steps=config.steps * config.algorithm.num_updates,
+        betas=o.betas,
+        weight_decay=o.weight_decay,
+        warmup=o.warmup,
+        schedule=o.schedule,
+        max_grad_norm=o.max_grad_norm,
+    )

@@ -1,0 +1,362 @@
+"""A run from end to end: check, train, evaluate before and after, export, report; and a finished run reopened."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from limner.build import Assembly, assemble, load_prompts, named_reward, recipe
+from limner.core.errors import UserError
+from limner.core.rng import Rng
+from limner.core.types import Images, Prompt
+from limner.diffusion.dynamics import EulerODE
+from limner.engine import checkpoint
+from limner.engine.memory import peak_memory_mib
+from limner.evaluate.protocol import OVERALL, Evaluation, compare, compare_diversity, evaluate, rows
+from limner.evaluate.selection import galleries
+from limner.evaluate.store import load as load_evaluation
+from limner.evaluate.store import save as save_evaluation
+from limner.policies.denoising import Denoising
+from limner.recipes.yaml import from_yaml, to_yaml
+from limner.report.card import Card, write_card
+from limner.report.curve import charts, meanings
+from limner.report.data import Report, Row, Spent
+from limner.report.file import write_text
+from limner.report.html import write_report
+from limner.report.manifest import manifest, write_manifest
+from limner.report.metrics import Metrics, read
+from limner.report.progress import Progress
+from limner.rewards.checked import checked
+from limner.train.config import Lora, RunConfig
+from limner.train.loop import Hooks
+from limner.train.loop import train as train_loop
+from limner.train.preflight import Preflight, preflight
+from limner.train.state import State
+
+Moment = Literal["before", "after"]
+
+
+@dataclass
+class Run:
+    """A run folder and the model in it. `state` is None until training has begun or was reopened."""
+
+    folder: Path
+    assembly: Assembly
+    state: State
+    progress: Progress | None = None
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the run."""
+        return self.assembly.config
+
+    def sample(
+        self, prompt: str, count: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
+    ) -> Images:
+        """Draw `count` pictures of a prompt from the trained weights, by the run's own sampler.
+
+        `steps` or `guidance` ask for the plain ODE instead.
+        """
+        sampler = self.config.sampler
+        if steps is None and guidance is None:
+            policy = self._trained_policy()
+        else:
+            scale = sampler.guidance if guidance is None else guidance
+            policy = self.assembly.policy("policy", EulerODE(), steps or sampler.steps, scale)
+        draw = self._drawer(policy)
+        with self._averaged():
+            return draw([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
+
+    def measure(self, moment: Moment) -> dict[str, Evaluation]:
+        """Evaluate on the held-out prompts, by the run's sampler, the plain ODE and, before, the guided base."""
+        settings = self.config.evaluation
+        if not settings.prompts:
+            return {}
+        role: Literal["reference", "policy"] = "reference" if moment == "before" else "policy"
+        s = self.config.sampler
+        policies = {"sampler": self.assembly.policy(role, s.dynamics, s.steps, s.guidance)}
+        policies["sampler"] = replace(policies["sampler"], window=s.window, window_range=s.window_range)
+        if settings.ode_steps:
+            policies["ode"] = self.assembly.policy(role, EulerODE(), settings.ode_steps)
+            if settings.guidance != 1 and moment == "before":
+                policies["guided"] = self.assembly.policy(role, EulerODE(), settings.ode_steps, settings.guidance)
+        results = {}
+        with self._averaged() if moment == "after" else nullcontext():
+            for i, (name, policy) in enumerate(policies.items()):
+                place = self.folder / "samples" / f"{moment}-{name}"
+                results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
+                    policy, load_prompts(settings.prompts), range(settings.seeds), (i, len(policies))
+                )
+                save_evaluation(place, results[name])
+        return results
+
+    def curve(self, state: State) -> dict[str, float]:
+        """Return held-out reward by category on a part of the prompts, one seed each."""
+        settings = self.config.evaluation
+        prompts = load_prompts(settings.prompts)
+        stride = max(1, len(prompts) // settings.part)
+        with self._averaged():
+            result = self._evaluate(self._trained_policy(), prompts[::stride], range(1), (0, 1))
+        return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
+
+    def checkpoint(self, state: State) -> None:
+        """Keep everything that another session needs to go on exactly here."""
+        parts = self.assembly.parts
+        kept: dict[str, Any] = {
+            "state": state.to_dict(),
+            "weights": parts.weights.state(),
+            "stepper": parts.stepper.state(),
+            "ema": parts.ema.state() if parts.ema is not None else {},
+        }
+        checkpoint.save(self.folder / "checkpoints", state.iteration, kept)
+
+    def restore(self) -> bool:
+        """Put back the last whole checkpoint, if there is one."""
+        path = checkpoint.latest(self.folder / "checkpoints")
+        if path is None:
+            return False
+        kept, parts = checkpoint.load(path), self.assembly.parts
+        parts.weights.load_state(kept["weights"])
+        parts.stepper.load_state(kept["stepper"])
+        if parts.ema is not None:
+            parts.ema.load_state(kept["ema"])
+        self.state = State.from_dict(kept["state"])
+        return True
+
+    def export(self, folder: Path | str | None = None) -> Path:
+        """Write the result as plain diffusers loads it, with a model card; return the folder."""
+        target = self.folder / "export" if folder is None else Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        model: Any = self.assembly.model
+        with self._averaged():
+            if isinstance(self.config.model.train, Lora):
+                model.export_lora(target)
+            else:
+                model.export_full(target)
+        write_card(target, self._card())
+        return target
+
+    def report(self, started: float | None = None) -> Path:
+        """Write summary.json, if evaluations are there, and report.html from what is in the folder."""
+        before, after = ({n: self._stored(m, n) for n in ("sampler", "ode", "guided")} for m in ("before", "after"))
+        lines = read(self.folder)
+        main, categories, others = _rows(before, after)
+        if started is not None:
+            self._write_summary(before["sampler"], after["sampler"], time.monotonic() - started)
+        summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        clip = self.config.algorithm.ratio_clip(self.assembly.parts.actors.policy.elements())
+        pairs = before["sampler"], after["sampler"]
+        report = Report(
+            title=f"{self.config.name}, seed {self.config.seed}",
+            summary=f"{type(self.config.algorithm).__name__}, {self.state.iteration} iterations of "
+            f"{self.config.prompts_per_step} prompts × {self.config.group_size} samples.",
+            rows=[*main, *others],
+            categories=categories,
+            galleries=galleries(*pairs) if pairs[0] is not None and pairs[1] is not None else (),
+            charts=charts(lines, clip, rate=bool(pairs[0] is not None and pairs[0].kind == "rate")),
+            spent=Spent(summary["seconds"], {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]),
+            config=to_yaml(self.config),
+            manifest=json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")),
+            meanings=meanings(lines),
+            notices=[f"{self.state.invalid} samples could not be judged."] if self.state.invalid else [],
+        )
+        write_report(self.folder / "report.html", report)
+        return self.folder / "report.html"
+
+    def _write_summary(self, before: Evaluation | None, after: Evaluation | None, total: float) -> None:
+        summary: dict[str, Any] = {
+            "recipe": self.config.name,
+            "seed": self.config.seed,
+            "iterations": self.state.iteration,
+            "seconds": {**self.state.seconds, "total": total},
+            "network_evaluations": self.state.evaluations,
+            "peak_memory_mib": peak_memory_mib(self.assembly.device),
+            "invalid": self.state.invalid,
+        }
+        if before is not None and after is not None:
+            summary["heldout"] = {
+                "before": asdict(before.summary()[OVERALL]),
+                "after": asdict(after.summary()[OVERALL]),
+                "change": asdict(compare(before, after)[OVERALL]),
+            }
+            if self.config.evaluation.seeds > 1:
+                summary["diversity"] = {
+                    "before": before.diversity().value,
+                    "after": after.diversity().value,
+                }
+        write_text(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def _stored(self, moment: str, name: str) -> Evaluation | None:
+        return load_evaluation(self.folder / "samples" / f"{moment}-{name}")
+
+    def _trained_policy(self) -> Denoising:
+        return self.assembly.parts.actors.policy
+
+    def _averaged(self) -> Any:
+        ema = self.assembly.parts.ema
+        return nullcontext() if ema is None else ema.swapped()
+
+    def _drawer(self, policy: Denoising) -> Callable[[Sequence[Prompt], Sequence[int]], Images]:
+        parts = self.assembly.parts
+
+        def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Images:
+            unique = list({p.text: p for p in prompts}.values())
+            place = {p.text: i for i, p in enumerate(unique)}
+            index = torch.tensor([place[p.text] for p in prompts])
+            ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
+            with torch.no_grad():
+                drawn = policy.sample(
+                    parts.cache.condition(unique), index, ids, ids, rng=Rng(("evaluate",)), record=False
+                )
+                return parts.decode(drawn.sample)
+
+        return draw
+
+    def _evaluate(
+        self, policy: Denoising, prompts: Sequence[Prompt], seeds: Sequence[int], part: tuple[int, int]
+    ) -> Evaluation:
+        name = self.config.evaluation.reward
+        judge = checked(name, named_reward(name)) if name else self.assembly.parts.reward
+
+        def tick(share: float) -> None:
+            if self.progress is not None:
+                self.progress.phase("evaluate", (part[0] + share) / part[1])
+
+        return evaluate(self._drawer(policy), prompts, judge, seeds, batch=self.config.micro_batch, tick=tick)
+
+    def _card(self) -> Card:
+        c = self.config
+        before, after = self._stored("before", "sampler"), self._stored("after", "sampler")
+        lora = c.model.train if isinstance(c.model.train, Lora) else None
+        measured = before is not None and after is not None
+        return Card(
+            name=self.folder.name,
+            base=c.model.path,
+            licence="apache-2.0" if c.model.path == "scenes" else "that of the base",
+            pipeline="StableDiffusion3Pipeline",
+            sampler=str(c.sampler.dynamics),
+            steps=c.sampler.steps,
+            guidance=c.sampler.guidance,
+            reward=" + ".join(f"{t.weight:g} {t.name}" for t in c.rewards),
+            algorithm=str(c.algorithm),
+            rank=None if lora is None else lora.rank,
+            alpha=None if lora is None else float(lora.alpha),
+            load={"text_encoder_3": None, "tokenizer_3": None} if c.model.path == "scenes" else {},
+            call={} if c.model.max_sequence_length is None else {"max_sequence_length": c.model.max_sequence_length},
+            rows=_rows({"sampler": before}, {"sampler": after})[0] if measured else (),
+            example="two red stars" if c.model.path == "scenes" else "",
+        )
+
+
+def check(config: RunConfig) -> Preflight:
+    """Do the dry run: nothing is written, no weight moves."""
+    assembly = assemble(config)
+    return preflight(config, assembly.parts, assembly.device)
+
+
+def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) -> Run:
+    """Carry out a run: check, evaluate, train, evaluate, export, report. A name stands for its recipe.
+
+    With `resume` a run that was interrupted goes on from its last checkpoint, bit by bit as if it had not been.
+    Raises UserError before anything is written if the run could not work.
+    """
+    started = time.monotonic()
+    config = recipe(config) if isinstance(config, str) else config
+    folder = Path(config.out or f"runs/{config.name}-{config.seed}").expanduser()
+    _require_free(folder, config, resume)
+    assembly = assemble(config)
+    found = preflight(config, assembly.parts, assembly.device)
+    progress = Progress(config.name, config.steps, quiet=quiet)
+    for notice in found.notices:
+        progress.say(f"note: {notice}")
+    run = Run(folder, assembly, State(), progress)
+    resumed = resume and run.restore()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", to_yaml(config))
+    _write_manifest(run)
+    metrics = Metrics(folder)
+    metrics.truncate(run.state.iteration)
+    progress.done = run.state.iteration
+    if resumed:
+        progress.say(f"resuming at iteration {run.state.iteration}")
+    run.measure("before")
+    hooks = Hooks(progress, metrics, run.checkpoint, run.curve)
+    try:
+        train_loop(config, assembly.parts, run.state, hooks)
+    finally:
+        metrics.close()
+        progress.close()
+    run.measure("after")
+    run.report(started)
+    run.export()
+    progress.close()
+    return run
+
+
+def open_run(folder: str | Path) -> Run:
+    """Return a run from its folder, at its last checkpoint. Raises UserError if there is none."""
+    folder = Path(folder).expanduser()
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is no run folder: it has no config.yaml")
+    config = from_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml"))
+    run = Run(folder, assemble(config), State())
+    if not run.restore():
+        raise UserError(f"{folder} has no checkpoint yet; go on with: limner train {folder / 'config.yaml'} --resume")
+    return run
+
+
+def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
+    """Refuse to write over another run, or to resume one under another configuration."""
+    written = folder / "config.yaml"
+    if not written.exists():
+        if folder.exists() and (not folder.is_dir() or any(os.scandir(folder))):
+            raise UserError(f"{folder} exists and is no run folder; choose another with --out")
+        return
+    if not resume:
+        raise UserError(f"{folder} holds a run already: continue it with --resume, or choose another folder with --out")
+    earlier = from_yaml(written.read_text(encoding="utf-8"), str(written))
+    if replace(earlier, out="") != replace(config, out=""):
+        raise UserError(f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume")
+
+
+def _write_manifest(run: Run) -> None:
+    config = run.config
+    content = manifest(
+        config=to_yaml(config),
+        seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
+        weights={},
+        device=str(run.assembly.device),
+        command=sys.argv,
+    )
+    write_manifest(run.folder, content)
+
+
+def _rows(
+    before: dict[str, Evaluation | None], after: dict[str, Evaluation | None]
+) -> tuple[list[Row], tuple[Row, ...], list[Row]]:
+    """Return the report's rows: the main one, those by category, and what else was measured."""
+    first, last = before["sampler"], after["sampler"]
+    if first is None or last is None:
+        return [], (), []
+    main, categories = rows(first, last, "Held-out prompts", "By the sampler that training uses.")
+    others = []
+    one, two = before.get("ode"), after.get("ode")
+    if one is not None and two is not None:
+        others.append(rows(one, two, "With the plain ODE", "No noise after the first.")[0])
+        guided = before.get("guided")
+        if guided is not None:
+            others.append(rows(guided, two, "Against the guided base", "Before: the base at its best guidance.")[0])
+    if len(first.seeds) > 1:
+        others.append(compare_diversity(first, last))
+    return [main], categories, others
+
+

@@ -1,0 +1,166 @@
+"""The loop: roll out, score, assign advantage, update, report, checkpoint. Read this file first."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from limner.core.protocols import Actors, Algorithm, Context, Policy
+from limner.core.rng import Rng
+from limner.core.types import Batch, Prompt, Scored
+from limner.data.sampler import PromptSampler
+from limner.engine.ema import Ema
+from limner.engine.optim import Stepper
+from limner.engine.weights import Weights
+from limner.objectives.advantage import informative
+from limner.report.metrics import Metrics
+from limner.report.progress import Progress
+from limner.rollout.collect import EncodeCache, collect
+from limner.rollout.score import Decode, FailureBudget, Judge, judge, render
+from limner.train.config import RunConfig
+from limner.train.state import State
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of: the composition root fills it, the loop uses it and names none of it."""
+
+    algorithm: Algorithm
+    actors: Actors
+    behaviour: Policy
+    """The policy that draws samples: the old one if the algorithm keeps one, else the trained one."""
+    weights: Weights
+    stepper: Stepper
+    ema: Ema | None
+    prompts: Sequence[Prompt]
+    sampler: PromptSampler
+    cache: EncodeCache
+    decode: Decode
+    reward: Judge
+    evaluations: Callable[[], int]
+    """The number of network evaluations of this process so far: one sample through the network once."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens around the iterations: what a person sees, what is measured, what is kept."""
+
+    progress: Progress
+    metrics: Metrics
+    checkpoint: Callable[[State], None]
+    evaluate: Callable[[State], dict[str, float]]
+    """Measure the present weights on held-out prompts; called every `config.evaluation.every` iterations."""
+
+
+def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
+    """Run the iterations that are left."""
+    budget = FailureBudget(failed=state.failed)
+    while state.iteration < config.steps:
+        clock, evaluations = Clock(hooks.progress), parts.evaluations()
+        rng = Rng((config.seed, "train")).child(state.iteration)
+
+        with clock("rollout"):
+            chosen = [parts.prompts[i] for i in parts.sampler.indices(state.iteration).tolist()]
+            rollout = collect(
+                parts.behaviour,
+                parts.cache,
+                chosen,
+                config.group_size,
+                rng=rng,
+                step=state.iteration,
+                record=parts.algorithm.needs.path,
+                micro_batch=config.micro_batch,
+            )
+            media = render(rollout.sample, parts.decode, config.micro_batch)
+
+        with clock("reward"):
+            scored = judge(rollout, media, parts.reward, config.micro_batch)
+            budget.check(scored)
+
+        with clock("update"):
+            batch = Batch(rollout, parts.algorithm.advantage(scored))
+            metrics = update(parts, batch, Context(rng.child("update"), state.iteration, config.micro_batch))
+
+        state.iteration += 1
+        state.failed = budget.failed
+        state.record(clock.seconds, parts.evaluations() - evaluations, scored)
+        metrics |= describe(scored) | {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
+        metrics["network_evaluations"] = float(state.evaluations)
+        if config.evaluation.every and state.iteration % config.evaluation.every == 0:
+            metrics |= hooks.evaluate(state)
+        hooks.metrics.log(state.iteration - 1, metrics)
+        hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
+        if state.iteration % config.checkpoint_every == 0 or state.iteration == config.steps:
+            hooks.checkpoint(state)
+
+
+def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
+    """Take the algorithm's optimizer steps on one batch; return its metrics, averaged over decisions."""
+    sums: dict[str, float] = defaultdict(float)
+    norms: list[float] = []
+    skipped = 0
+    for output in parts.algorithm.losses(parts.actors, batch, context):
+        parts.stepper.backward(output.loss)
+        for name, value in output.metrics.items():
+            sums[name] += float(value)
+        if output.last:
+            norm = parts.stepper.step()
+            skipped += norm is None
+            norms += [] if norm is None else [norm]
+            if parts.ema is not None:
+                parts.ema.update()
+    if parts.algorithm.needs.old:
+        parts.weights.blend_old(parts.algorithm.old_decay(context.step))
+    weight = sums.pop("weight", 0.0)
+    metrics = {name: total / weight for name, total in sums.items()} if weight else {}
+    if norms:
+        metrics["grad_norm"] = sum(norms) / len(norms)
+    return metrics | {"skipped": float(skipped), "lr": parts.stepper.lr_now()}
+
+
+def describe(scored: Scored) -> dict[str, float]:
+    """Return the rewards of an iteration: the total and its columns, by category of prompt, and what was left out."""
+    total = scored.total[scored.valid]
+    metrics = {
+        "reward/mean": total.mean().item(),
+        "reward/std": total.std(correction=0).item(),
+        "invalid": float((~scored.valid).sum()),
+        "constant": _constant_groups(scored),
+    }
+    for name, column in scored.rewards.items():
+        metrics[f"reward/{name}"] = column[column.isfinite()].mean().item()
+    rows = defaultdict(list)
+    for i, prompt in enumerate(scored.rollout.prompt_of()):
+        if "category" in prompt.meta and scored.valid[i]:
+            rows[prompt.meta["category"]].append(i)
+    return metrics | {f"train/{name}": scored.total[i].mean().item() for name, i in sorted(rows.items())}
+
+
+def _constant_groups(scored: Scored) -> float:
+    """Return the number of groups that teach nothing."""
+    useful = informative(scored.total, scored.rollout.group, scored.valid)
+    return float(len(scored.rollout.group.unique()) - len(scored.rollout.group[useful].unique()))
+
+
+class Clock:
+    """Name the phase that runs, and measure it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        self.progress.phase(phase)
+        start = time.perf_counter()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[phase] = time.perf_counter() - start
+
+

@@ -1,0 +1,161 @@
+"""The dry run: one small real iteration without an optimizer step, before the first expensive minute.
+
+It finds what would go wrong later: a reward that cannot be called, a ratio that is not 1 before any update, a clip range
+below the noise of the arithmetic, a run that will not fit into memory or patience.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.protocols import Context, Policy
+from limner.core.rng import Rng
+from limner.core.types import Batch, Images, Rollout
+from limner.engine.memory import peak_memory_mib
+from limner.rollout.collect import collect
+from limner.rollout.score import judge, render
+from limner.train.config import RunConfig
+from limner.train.loop import Parts
+
+FLOORS = 3
+"""A clip range below this many noise floors is decided by rounding."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the dry run found; seconds are estimates for all iterations, evaluation not included."""
+
+    samples: int
+    decisions: int
+    passes: int
+    seconds: dict[str, float]
+    memory_mib: float
+    rewards: dict[str, list[float]]
+    floor: float | None
+    clip: tuple[float, float] | None
+    notices: tuple[str, ...]
+
+    def text(self, config: RunConfig) -> str:
+        """Return the findings for a person."""
+        total = sum(self.seconds.values())
+        phases = ", ".join(f"{name} {value:.0f}" for name, value in self.seconds.items())
+        lines = [
+            f"recipe       {config.name}, seed {config.seed}",
+            f"iteration    {config.prompts_per_step} prompts x {config.group_size} samples = {self.samples} samples, "
+            f"{self.decisions} network evaluations to learn from, in passes of {config.micro_batch}",
+            f"run          {config.steps} iterations, {config.steps * self.samples} samples",
+            f"time         about {total:.0f} s ({phases}), evaluation not included",
+            f"memory       peak {self.memory_mib:.0f} MiB so far",
+            *(f"reward       {name}: {', '.join(f'{v:.3f}' for v in values)} on two samples"
+              for name, values in self.rewards.items()),
+        ]  # fmt: skip
+        if self.floor is not None and self.clip is not None:
+            lines.append(
+                f"ratio        1 before any update; noise floor {self.floor:.1e}, clip range {self.clip[0]:.1e} and "
+                f"{self.clip[1]:.1e} nats per latent element"
+            )
+        return "\n".join([*lines, *(f"note         {notice}" for notice in self.notices)])
+
+
+def preflight(config: RunConfig, parts: Parts, device: torch.device) -> Preflight:
+    """Draw, judge and learn from one pass of samples, and leave every weight as it was.
+
+    Raises UserError where the run could not work as configured.
+    """
+    num_prompts = max(1, min(config.prompts_per_step, config.micro_batch // config.group_size))
+    chosen = [parts.prompts[i] for i in parts.sampler.indices(0)[:num_prompts].tolist()]
+    rng = Rng((config.seed, "preflight"))
+    start = time.perf_counter()
+    rollout = collect(
+        parts.behaviour,
+        parts.cache,
+        chosen,
+        config.group_size,
+        rng=rng,
+        step=0,
+        record=parts.algorithm.needs.path,
+        micro_batch=config.micro_batch,
+    )
+    media = render(rollout.sample, parts.decode, config.micro_batch)
+    drawn = time.perf_counter()
+    first = parts.reward(Images(media.pixels[:2]), rollout.prompt_of()[:2])
+    scored = judge(rollout, media, parts.reward, config.micro_batch)
+    judged = time.perf_counter()
+    notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
+    decisions, passes = _learn(config, parts, rollout, rng)
+    learned = time.perf_counter()
+    floor, clip = _ratio(config, parts, rollout, notices)
+    scale = config.prompts_per_step / num_prompts * config.steps
+    return Preflight(
+        samples=config.prompts_per_step * config.group_size,
+        decisions=round(decisions * config.prompts_per_step / num_prompts),
+        passes=passes,
+        seconds={
+            "rollout": (drawn - start) * scale, "reward": (judged - drawn) * scale, "update": (learned - judged) * scale,
+        },  # fmt: skip
+        memory_mib=peak_memory_mib(device),
+        rewards={name: column[:2].tolist() for name, column in first.components.items()},
+        floor=floor,
+        clip=clip,
+        notices=tuple(notices),
+    )
+
+
+def _learn(config: RunConfig, parts: Parts, rollout: Rollout, rng: Rng) -> tuple[int, int]:
+    """Run the update's forward and backward passes as if half of each group were good; return their size and number."""
+    advantage = torch.ones(len(rollout))
+    advantage[::2] = -1
+    decisions = passes = 0
+    for output in parts.algorithm.losses(
+        parts.actors, Batch(rollout, advantage), Context(rng.child("update"), 0, config.micro_batch)
+    ):
+        output.loss.backward()
+        decisions += int(output.metrics["weight"])
+        passes += 1
+    parts.stepper.optimizer.zero_grad()
+    return decisions, passes
+
+
+def _ratio(
+    config: RunConfig, parts: Parts, rollout: Rollout, notices: list[str]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the noise floor, max |log ratio| per element of decisions scored again, and the clip range."""
+    elements = parts.actors.policy.elements()
+    clip = parts.algorithm.ratio_clip(elements)
+    if clip is None:
+        return None, None
+    sizes = {config.micro_batch, 1 + config.micro_batch // 3}
+    few = min(len(rollout), 16)
+    floor = max(float(rescore(parts.actors.policy, rollout, size, few).abs().max()) / elements for size in sizes)
+    if min(clip) < FLOORS * floor:
+        message = (
+            f"the clip range {min(clip):.2e} is below {FLOORS} noise floors ({floor:.2e} nats per element each): rounding "
+            "would decide what is clipped. Widen clip_low and clip_high, run the network in float32, or go on with "
+            "--ratio_floor warn"
+        )
+        if config.ratio_floor == "refuse":
+            raise UserError(message)
+        notices.append(message)
+    return floor, clip
+
+
+def rescore(
+    policy: Policy, rollout: Rollout, micro_batch: int, num_samples: int | None = None
+) -> Float[Tensor, " decisions"]:
+    """Return log-ratios in nats of recorded decisions under the weights that made them: 0 but for rounding.
+
+    `num_samples` None: of all samples; else of the first so many.
+    """
+    rows = torch.arange(len(rollout))[:num_samples]
+    with torch.no_grad():
+        ratios = [
+            policy.distribution(decisions, rollout.condition).log_ratio(decisions.old, decisions.choice)
+            for decisions in policy.pack(rollout, rows, micro_batch)
+        ]
+    return torch.cat(ratios)

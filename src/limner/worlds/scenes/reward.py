@@ -1,0 +1,50 @@
+"""The checker as rewards, and the world as its users see it: prompts by name, pairs to pretrain on, the base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from limner.core.types import Media, Prompt, RewardOutput
+from limner.worlds.scenes.checker import check_batch
+from limner.worlds.scenes.grammar import Scene, noisy_caption, parse, sample_scene
+from limner.worlds.scenes.render import render
+
+BASE = Path(__file__).parent / "base"
+"""The base model's folder, as diffusers lays it out."""
+
+
+def scenes(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+    """Return 1 if the picture satisfies its whole prompt, else 0; exact, from the pixels alone.
+
+    Components, each 0 or 1 (1 where the prompt has no such clause): count, colour, shape, position; and `fraction`, the
+    mean of the clauses that the prompt has. The scene is read from `meta["scene"]`, or else from the text.
+    Raises UserError for a text outside the world's grammar.
+    """
+    pixels = (media.frames()[:, 0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    wanted = [Scene.from_dict(p.meta["scene"]) if "scene" in p.meta else parse(p.text) for p in prompts]
+    columns = {name: torch.from_numpy(column) for name, column in check_batch(pixels, wanted).items()}
+    valid = torch.ones(len(prompts), dtype=torch.bool)
+    return RewardOutput(columns.pop("correct"), valid, columns)
+
+
+def scenes_fraction(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+    """Return the share of its prompt's clauses (count, colour, shape, position) that the picture satisfies."""
+    output = scenes(media, prompts)
+    return RewardOutput(output.components["fraction"], output.valid)
+
+
+class Scenes:
+    """The world as pretraining sees it."""
+
+    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[NDArray[np.uint8], str]:
+        """Return a picture and its caption, which lacks a clause or states a wrong one with probability `noisy_share`.
+
+        Never a held-out combination.
+        """
+        scene = sample_scene(rng)
+        return render(scene, rng), noisy_caption(scene, rng, noisy_share)
