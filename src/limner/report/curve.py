@@ -11,6 +11,8 @@ from limner.report.metrics import Line
 
 MOST_POINTS = 200
 """Points of one line: longer runs are averaged over equal stretches of iterations."""
+MOST_POINTS_TOGETHER = 40
+"""The same where noisy lines share a chart."""
 
 MEANINGS = {
     "step": "Iteration, from 0: roll out, score, update.",
@@ -39,6 +41,14 @@ MEANINGS = {
 """Meaning by name; a name that ends in a slash covers all names that start so."""
 
 
+DRIFT = {
+    "approx_kl": "Divergence from the sampler",
+    "old_distance": "Distance from the sampler",
+    "kl": "Divergence from the base",
+    "reference_distance": "Distance from the base",
+}
+
+
 def meanings(lines: Sequence[Line]) -> dict[str, str]:
     """Return what the names that occur in the lines mean, as far as it is known."""
     names = _names(lines)
@@ -51,7 +61,7 @@ def meanings(lines: Sequence[Line]) -> dict[str, str]:
     return found
 
 
-def charts(lines: Sequence[Line], clip: tuple[float, float] | None = None, rate: bool = False) -> tuple[Chart, ...]:
+def charts(lines: Sequence[Line], clip: tuple[float, ...] = (), rate: bool = False) -> tuple[Chart, ...]:
     """Return the charts that the lines have numbers for.
 
     `clip` is the range in the unit of `ratio_deviation`, drawn beside it; `rate` says that the reward is 0 or 1.
@@ -61,17 +71,15 @@ def charts(lines: Sequence[Line], clip: tuple[float, float] | None = None, rate:
     kind: Kind = "rate" if rate else "number"
     unit = (0.0, 1.0) if rate else None
     health = [_series(lines, name, label) for name, label in (("clip_low", "low"), ("clip_high", "high"))]
-    drift = ("approx_kl", "old_distance", "kl", "reference_distance")
     made = [
-        _reward(lines),
+        _reward(lines, kind, unit),
         Chart("Reward by column", "Raw means, before weights.", columns if len(columns) > 1 else []),
         Chart("Held-out prompts", "Never trained on; a part of the set.", prefixes["heldout/"], kind, unit),
-        Chart("Training prompts", "Samples of each iteration.", prefixes["train/"], kind, unit),
+        Chart("Training prompts", "Means over short stretches of iterations.", prefixes["train/"], kind, unit),
         Chart("Ratio", "Mean |log ratio| per latent element; dashed: clip range.",
-              [_series(lines, "ratio_deviation", "deviation")], references=tuple(clip or ())),
+              [_series(lines, "ratio_deviation", "deviation")], references=clip),
         Chart("Clipped decisions", "Share whose gradient is cut off by the clip.", health, "rate"),
-        *(Chart(name.replace("_", " ").capitalize().replace("kl", "KL").replace("Kl", "KL"), MEANINGS[name],
-                [_series(lines, name, name)]) for name in drift),
+        *(Chart(title, MEANINGS[name], [_series(lines, name, "value")]) for name, title in DRIFT.items()),
         Chart("Gradient norm", "Before clipping.", [_series(lines, "grad_norm", "norm")]),
         Chart("Left out", "Samples not judged; updates skipped.",
               [_series(lines, "invalid", "not judged"), _series(lines, "skipped", "skipped")]),
@@ -80,7 +88,7 @@ def charts(lines: Sequence[Line], clip: tuple[float, float] | None = None, rate:
     return tuple(chart for chart in kept if chart.series)
 
 
-def _reward(lines: Sequence[Line]) -> Chart:
+def _reward(lines: Sequence[Line], kind: Kind, domain: tuple[float, float] | None) -> Chart:
     """Return the mean reward in a band of one standard deviation."""
     mean, spread = _series(lines, "reward/mean", "mean"), _series(lines, "reward/std", "std")
     at = dict(zip(spread.x, spread.y, strict=True))
@@ -88,12 +96,14 @@ def _reward(lines: Sequence[Line]) -> Chart:
     low = [y - r for y, r in zip(mean.y, reach, strict=True)]
     high = [y + r for y, r in zip(mean.y, reach, strict=True)]
     note = "Mean over the samples of an iteration; band: one standard deviation."
-    return Chart("Reward", note, [replace(mean, low=low, high=high)])
+    return Chart("Reward", note, [replace(mean, low=low, high=high)], kind, domain)
 
 
 def _group(lines: Sequence[Line], prefix: str) -> list[Series]:
-    names = [name for name in _names(lines) if name.startswith(prefix)]
-    return [_series(lines, name, name.removeprefix(prefix)) for name in names]
+    """Return the series of all names that start so, in one order (and so colour) for every prefix, "overall" last."""
+    names = sorted(name for name in _names(lines) if name.startswith(prefix))
+    names.sort(key=lambda name: name.endswith("/overall"))
+    return [_series(lines, name, name.removeprefix(prefix), MOST_POINTS_TOGETHER) for name in names]
 
 
 def _names(lines: Sequence[Line]) -> list[str]:
@@ -101,11 +111,11 @@ def _names(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(name for line in lines for name in line))
 
 
-def _series(lines: Sequence[Line], name: str, label: str) -> Series:
+def _series(lines: Sequence[Line], name: str, label: str, most: int = MOST_POINTS) -> Series:
     """Return the numbers called `name` over iterations, averaged over stretches if there are many; null is a gap."""
     points = [(line["step"], _value(line, name)) for line in lines if name in line]
-    stretch = -(-len(points) // MOST_POINTS)
-    parts = [points[i : i + stretch] for i in range(0, len(points), max(stretch, 1))]
+    stretch = max(-(-len(points) // most), 1)
+    parts = [points[i : i + stretch] for i in range(0, len(points), stretch)]
     return Series(label, [_mean([x for x, _ in p]) for p in parts], [_mean([y for _, y in p]) for p in parts])
 
 

@@ -149,7 +149,7 @@ def _pictures(galleries: Sequence[Gallery]) -> str:
 def _pair(pair: Pair) -> str:
     sides = (("before", pair.before, pair.before_reward), ("after", pair.after, pair.after_reward))
     return (
-        f'<li class="pair"><p>{escape(pair.prompt)} <span>· seed {pair.seed}</span></p>'
+        '<li class="pair">'
         + "".join(
             f'<figure><img {"class=small " if max(picture.shape) <= PNG_SIDE else ""}loading="lazy" '
             f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture)}" '
@@ -157,7 +157,7 @@ def _pair(pair: Pair) -> str:
             f"<figcaption>{when}{_mark(reward)}</figcaption></figure>"
             for when, picture, reward in sides
         )
-        + "</li>"
+        + f"<p>{escape(pair.prompt)}&ensp;<span>seed&nbsp;{pair.seed}</span></p></li>"
     )
 
 

@@ -64,14 +64,13 @@ td.up { color: var(--good); } td.down { color: var(--bad); }
 .gallery { margin-top: 28px; }
 .pairs { list-style: none; margin: 14px 0 0; padding: 0; display: grid; gap: 26px 22px;
   grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 6px; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 6px; align-content: start; }
 .pair p { grid-column: 1 / -1; font-size: .88rem; line-height: 1.4; overflow-wrap: anywhere; }
 .pair p span { color: var(--soft); }
 .pair figure { margin: 0; }
 .pair img { display: block; width: 100%; height: auto; border-radius: 5px; background: var(--faint); }
 .pair img.small { image-rendering: pixelated; }
-.pair figcaption { font-size: .78rem; color: var(--soft); padding-top: 3px; display: flex;
-  justify-content: space-between; }
+.pair figcaption { font-size: .78rem; color: var(--soft); padding-top: 3px; display: flex; gap: 8px; }
 .yes { color: var(--good); } .no { color: var(--bad); }
 .charts { display: grid; gap: 36px 32px; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr));
   margin-top: 20px; }
@@ -113,9 +112,9 @@ footer { padding-top: 48px; padding-bottom: 48px; color: var(--soft); font-size:
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   tbody, tbody tr { display: block; } tbody tr { padding: 12px 0; border-bottom: 1px solid var(--hair); }
   tbody th, tbody td, tr.part th { display: block; border: 0; padding: 2px 0; }
-  tbody td { display: flex; justify-content: space-between; gap: 12px; white-space: normal; }
-  tbody td::before { content: attr(data-label); color: var(--soft); font-size: .85rem; }
-  td small { display: inline; margin-left: 6px; }
+  tbody td { display: grid; grid-template-columns: 4em 1fr 9em; gap: 8px; align-items: baseline; }
+  .pairs { grid-template-columns: 1fr 1fr; gap: 20px 14px; }
+  tbody td::before { text-align: left; content: attr(data-label); color: var(--soft); font-size: .85rem; }
   td.strip-cell { display: none; }
   .columns { grid-template-columns: 1fr; gap: 0; } .columns dd { margin-bottom: 10px; }
 }

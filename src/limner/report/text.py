@@ -18,7 +18,8 @@ def number(value: float, *, signed: bool = False) -> str:
     if size >= 1000:
         text = f"{value:{sign},.0f}"
     elif size != 0 and size < 1e-3:
-        text = f"{value:{sign}.2g}"
+        digits, power = f"{value:{sign}.1e}".split("e")
+        text = f"{digits}e{int(power)}"
     else:
         decimals = 2 - math.floor(math.log10(size)) if size > 0 else 0
         text = f"{value:{sign}.{min(max(decimals, 0), 4)}f}"

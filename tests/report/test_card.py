@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+
+import yaml
+
+from limner.report.card import Card, model_card
+from limner.report.data import Interval, Row
+
+ROW = Row("Held-out | accuracy", Interval(0.47, 0.42, 0.52, 112), Interval(0.82, 0.78, 0.86, 112),
+          Interval(0.35, 0.3, 0.4, 112))  # fmt: skip
+CARD = Card(
+    name="scenes-lora", base="limner/scenes: base", licence="apache-2.0", pipeline="StableDiffusion3Pipeline",
+    sampler="flow-matching Euler", steps=10, guidance=1.0, reward="scenes", algorithm="Flow-GRPO",
+    negative_prompt='a "bad" one', rank=32, alpha=64, load={"text_encoder_3": None, "tokenizer_3": None},
+    call={"max_sequence_length": 0}, rows=[ROW], example="two red stars",
+)  # fmt: skip
+
+
+def code(text: str) -> str:
+    return re.search(r"```python\n(.*?)```", text, re.S).group(1)  # type: ignore[union-attr]
+
+
+def test_header_is_yaml_and_code_is_python() -> None:
+    text = model_card(CARD)
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["base_model"] == "limner/scenes: base" and header["license"] == "apache-2.0"
+    assert "lora" in header["tags"]
+    calls = [node for node in ast.walk(ast.parse(code(text))) if isinstance(node, ast.Call)]
+    arguments = {k.arg: ast.literal_eval(k.value) for call in calls for k in call.keywords}
+    assert arguments == {
+        "text_encoder_3": None, "tokenizer_3": None, "num_inference_steps": 10, "guidance_scale": 1.0,
+        "negative_prompt": 'a "bad" one', "max_sequence_length": 0,
+    }  # fmt: skip
+    assert "load_lora_weights" in code(text) and "LoRA, rank 32, alpha 64" in text
+
+
+def test_evaluation_is_a_table_with_intervals() -> None:
+    text = model_card(CARD)
+    assert (
+        "| Held-out \\| accuracy | 47.0 % (42.0 to 52.0) | 82.0 % (78.0 to 86.0) | +35.0 points (30.0 to 40.0) |"
+        in text
+    )
+    assert "## Evaluation" not in model_card(replace(CARD, rows=()))
+
+
+def test_full_weights_load_from_their_own_folder() -> None:
+    text = model_card(replace(CARD, rank=None, alpha=None))
+    assert (
+        "load_lora_weights" not in text and 'from_pretrained("PATH/TO/THIS/FOLDER"' in text and "full weights" in text
+    )

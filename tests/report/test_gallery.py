@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from limner.report.gallery import GAP, LABEL, data_uri, grid, to_image, to_uint8
+
+
+def pictures(count: int, side: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def read(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_small_picture_survives_exactly() -> None:
+    picture = pictures(1, 64)[0]
+    uri = data_uri(picture)
+    assert uri.startswith("data:image/png;base64,")
+    assert read(uri).tobytes() == to_image(picture).tobytes()
+
+
+def test_large_picture_is_webp_of_bounded_size() -> None:
+    uri = data_uri(pictures(1, 300)[0], side=256)
+    assert uri.startswith("data:image/webp;base64,") and read(uri).size == (256, 256)
+
+
+def test_grid_holds_each_picture_enlarged_and_labelled() -> None:
+    images = pictures(5, 64)
+    sheet = grid(images, ["a", "b", "c", "a label far too long for its narrow tile", "e"], columns=3)
+    assert sheet.size == (GAP + 3 * (128 + GAP), GAP + 2 * (128 + LABEL + GAP))
+    left, top = GAP + 128 + GAP, GAP + 128 + LABEL + GAP
+    tile = sheet.crop((left, top, left + 128, top + 128)).resize((64, 64), Image.Resampling.NEAREST)
+    assert tile.tobytes() == to_image(images[4]).tobytes()
+    label = sheet.crop((0, GAP + 128, sheet.width, GAP + 128 + LABEL)).convert("L")
+    assert label.getextrema()[0] < 128  # type: ignore[operator]
+    with pytest.raises(ValueError, match="5 pictures but 1 labels"):
+        grid(images, ["a"], columns=3)
+
+
+def test_eight_bits_are_rounded_and_bounded() -> None:
+    assert to_uint8(torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
