@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from limner.core.errors import UserError
 from limner.core.types import Condition, Images, LatentSpec, Prompt
@@ -44,8 +45,8 @@ class SD3:
     the trained transformer; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width.
     """
 
-    pipeline: StableDiffusion3Pipeline
-    networks: Mapping[str, nn.Module]
+    pipeline: StableDiffusion3Pipeline = field(repr=False)
+    networks: Mapping[str, nn.Module] = field(repr=False)
     max_sequence_length: int
     latent_size: int
     dtype: torch.dtype
@@ -116,9 +117,9 @@ class SD3:
         pipeline.vae.to(memory_format=torch.channels_last)  # decodes a third faster on a CPU
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
-                part.eval()
-                if part is not pipeline.transformer:
-                    part.requires_grad_(False)
+                part.eval().requires_grad_(part is pipeline.transformer)
+            elif isinstance(part, PreTrainedTokenizerBase):  # diffusers cuts long prompts, and says so better
+                part.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
         return cls(pipeline, {"transformer": pipeline.transformer}, length, pixels // cell, dtype)
 
     @classmethod
