@@ -199,23 +199,24 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
 
 
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner import run
 
-    build.train(_config(parsed, values), resume=parsed.resume, quiet=parsed.quiet)
+    config = _config(parsed, values)
+    print(run.train(config, resume=parsed.resume, quiet=parsed.quiet).folder / "report.html")
 
 
 def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner import run
 
-    print(build.check(_config(parsed, values)))
+    config = _config(parsed, values)
+    print(run.check(config).text(config))
 
 
 def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
     from limner.report.gallery import save_grid, to_image, to_uint8
+    from limner.run import open_run
 
-    run = build.open_run(parsed.run)
-    images = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    images = open_run(parsed.run).sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
     pictures = to_uint8(images.pixels)
     slug = re.sub(r"[^a-z0-9]+", "-", parsed.prompt.lower()).strip("-")[:60] or "empty"
     path = parsed.out or parsed.run / "samples" / f"{slug}-{parsed.seed}.png"
@@ -223,22 +224,22 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         to_image(pictures[0]).save(path, format="PNG")
     else:
-        save_grid(path, pictures, [str(i + 1) for i in range(parsed.count)], columns=min(parsed.count, 8))
+        save_grid(
+            path, pictures, [f"seed {parsed.seed + i}" for i in range(parsed.count)], columns=min(parsed.count, 8)
+        )
     print(path)
 
 
 def _report(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner.run import open_run
 
-    print(build.open_run(parsed.run).report())
+    print(open_run(parsed.run).report())
 
 
 def _export(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner.run import open_run
 
-    folder = parsed.out or parsed.run / "export"
-    build.open_run(parsed.run).export(folder)
-    print(folder)
+    print(open_run(parsed.run).export(parsed.out))
 
 
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

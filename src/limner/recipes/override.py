@@ -166,10 +166,12 @@ def _read_choice(kind: Any, value: Any, place: Place) -> Any:
 
 
 def _read_tuple(kind: Any, value: Any, place: Place) -> tuple[Any, ...]:
-    if isinstance(value, str):
+    hints = get_args(kind)
+    if isinstance(value, str) and not dataclasses.is_dataclass(hints[0]):
         inside = value.strip("()[] ")
         value = [part.strip() for part in inside.split(",")] if inside else []
-    hints = get_args(kind)
+    if isinstance(value, str):
+        raise ValueError
     if hints[-1] is Ellipsis:
         hints = (hints[0],) * len(_instance(value, Sequence))
     if len(hints) != len(_instance(value, Sequence)):
@@ -196,6 +198,8 @@ def _instance(value: Any, *kinds: type) -> Any:
 
 def _described(kind: Any) -> str:
     hints = get_args(kind)
+    if hints and dataclasses.is_dataclass(hints[0]):
+        return f"a list, each with {', '.join(field.name for field in dataclasses.fields(hints[0]))}"
     if hints:
         return "values with commas between them" if hints[-1] is Ellipsis else f"{len(hints)} values, as in 1,2"
     return {bool: "true or false", int: "an integer", float: "a number", str: "text"}[kind]

@@ -1,0 +1,25 @@
+"""Every exception to a rule of docs/design.md, section 5, in one place: rule -> place -> reason.
+
+A place is a file, or `file:function`. An exception that is no longer needed fails the tests, so the list only shrinks.
+"""
+
+from __future__ import annotations
+
+EXCEPTIONS: dict[str, dict[str, str]] = {
+    "file length": {},
+    "function length": {},
+    "keyword catch-all": {},
+    "attribute guess": {},
+    "swallowed exception": {
+        "src/limner/report/manifest.py": "a package that is not installed has no version to record",
+    },
+    "identical body": {},
+    "annotation": {},
+    "docstring": {},
+    "tolerance": {},
+    "import": {},
+    "machine path": {
+        "tests/report/test_manifest.py": "invents one, to see that it is left out",
+    },
+    "final newline": {},
+}

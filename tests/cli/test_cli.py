@@ -1,0 +1,202 @@
+"""The command line: what each command asks for, and one line with exit code 2 for everything that cannot be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import limner.build
+import limner.run
+from limner.cli import main, reward_term, take_keys
+from limner.core.errors import RunError
+from limner.core.types import Images
+from limner.train.config import RewardTerm, RunConfig
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Trained:
+    folder: Path
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `train` was asked to do, without doing it."""
+    calls: list[dict[str, Any]] = []
+
+    def train(config: RunConfig, resume: bool, quiet: bool) -> Trained:
+        calls.append({"config": config, "resume": resume, "quiet": quiet})
+        return Trained(Path("here"))
+
+    monkeypatch.setattr(limner.run, "train", train)
+    return calls
+
+
+SPLITS: list[tuple[list[str], list[str], dict[str, Any]]] = [
+    (["scenes", "--steps", "8"], ["scenes"], {"steps": "8"}),
+    (["--steps", "8", "scenes"], ["scenes"], {"steps": "8"}),
+    (["--steps=8", "scenes"], ["scenes"], {"steps": "8"}),
+    (["--a.b-c", "-0.1", "scenes"], ["scenes"], {"a.b_c": "-0.1"}),
+    (["--a-b=1", "--a_b=2"], [], {"a_b": "2"}),
+    (["--on", "--seed", "3"], ["--seed", "3"], {"on": True}),
+    (["scenes", "--on"], ["scenes"], {"on": True}),
+    (["--on=", "x"], ["x"], {"on": ""}),
+    (["-h", "--seed=3", "--"], ["-h", "--seed=3", "--"], {}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "rest", "values"), SPLITS)
+def test_keys_are_told_from_flags(arguments: list[str], rest: list[str], values: dict[str, Any]) -> None:
+    assert take_keys(arguments, frozenset({"--seed", "--help"})) == (rest, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        ("jpeg_size", {"name": "jpeg_size"}),
+        ("jpeg_size:-0.5", {"name": "jpeg_size", "weight": -0.5}),
+        ("a/b.py:f", {"name": "a/b.py:f"}),
+        ("a/b.py:f:2", {"name": "a/b.py:f", "weight": 2.0}),
+        ("C:/b.py:f", {"name": "C:/b.py:f"}),
+    ],
+)
+def test_reward_terms(text: str, term: dict[str, Any]) -> None:
+    assert reward_term(text) == term
+
+
+def test_train_changes_what_it_is_told(trained: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    base = limner.build.recipe("scenes")
+    command = "train --steps 3 scenes --sampler.guidance=2.5 --seed 7 --prompts p.txt --out here --quiet --resume"
+    assert main([*command.split(), "--reward", "jpeg_size:0.5", "--reward", "f.py:g"]) == 0
+    assert main(["train", "scenes"]) == 0
+    first, second = trained
+    config = first["config"]
+    assert (config.steps, config.sampler.guidance, config.seed, config.prompts) == (3, 2.5, 7, "p.txt")
+    assert config.rewards == (RewardTerm("jpeg_size", 0.5), RewardTerm("f.py:g"))
+    assert (config.out, config.optimizer, config.algorithm) == ("here", base.optimizer, base.algorithm)
+    assert (first["resume"], first["quiet"]) == (True, True)
+    assert second == {"config": base, "resume": False, "quiet": False}
+    assert capsys.readouterr().out.split() == [str(Path("here") / "report.html")] * 2
+
+
+BAD = {
+    "trian": "limner: unknown command 'trian'; did you mean 'train'?",
+    "train": "limner: the following arguments are required: RECIPE",
+    "train scenes other": "limner: unrecognized arguments: other",
+    "train scnes": "limner: unknown recipe 'scnes'; did you mean 'scenes'?",
+    "train nowhere.py": "limner: recipe nowhere.py: no such file",
+    "train nowhere.yaml": "limner: recipe nowhere.yaml: no such file",
+    "train scenes --stesp 3": "limner: unknown key --stesp; the nearest known key is --steps",
+    "train scenes --lr 3": "limner: unknown key --lr; the nearest known key is --optimizer.lr",
+    "train scenes --resum": "limner: unknown key --resum; ",
+    "train scenes --steps ten": "limner: --steps needs an integer, got 'ten'",
+    "train scenes --steps": "limner: --steps needs an integer, got nothing",
+    "train scenes --steps 0": "limner: steps must be at least 1, got 0",
+    "train scenes --seed x": "limner: --seed needs an integer, got 'x'",
+    "train scenes --seed": "limner: argument --seed: expected one argument",
+    "train scenes --optimizer.lr -1": "limner: optimizer.lr must lie between 0 and 1, got -1.0",
+    "train scenes --algorithm PPO": "limner: --algorithm cannot be 'PPO'",
+    "train scenes --rewards jpeg_size": "limner: rewards are set with --reward",
+    "check scenes --resume": "limner: unknown key --resume; ",
+    "sample": "limner: the following arguments are required: RUN, PROMPT",
+    "sample nowhere star": "limner: nowhere is no run folder",
+    "sample nowhere star --count 0": "limner: argument --count: needs a whole number from 1, got '0'",
+    "sample nowhere star --out a.jpg": "limner: argument --out: needs a name that ends in .png, got 'a.jpg'",
+    "report nowhere": "limner: nowhere is no run folder",
+    "export nowhere": "limner: nowhere is no run folder",
+    "list everything": "limner: unrecognized arguments: everything",
+    "--verbose": "limner: ",
+}
+
+
+@pytest.mark.parametrize("command", BAD)
+def test_bad_input_is_one_line(command: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(BAD[command])
+    assert printed.err.count("\n") == 1 and printed.err.endswith("\n") and not printed.out
+    assert not list(empty_folder.iterdir())
+
+
+def test_bad_input_of_a_real_process(empty_folder: Path) -> None:
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "limner", "train", "scenes", "--samplr.steps", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and not done.stdout and not list(empty_folder.iterdir())
+    assert done.stderr == "limner: unknown key --samplr.steps; the nearest known key is --sampler.steps\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (RunError("the reward failed\nthree times"), 1, "limner: the reward failed three times\n"),
+        (KeyboardInterrupt(), 130, "limner: interrupted; continue with: limner train scenes --out 'a b' --resume\n"),
+    ],
+)
+def test_a_run_that_stops(
+    error: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def train(config: RunConfig, resume: bool, quiet: bool) -> Trained:
+        raise error
+
+    monkeypatch.setattr(limner.run, "train", train)
+    assert main(["train", "scenes", "--out", "a b"]) == code
+    assert capsys.readouterr().err == line
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: RunConfig, resume: bool, quiet: bool) -> Trained:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(limner.run, "train", train)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "scenes"])
+
+
+class FakeRun:
+    def sample(self, prompt: str, count: int, seed: int, steps: int | None, guidance: float | None) -> Images:
+        assert (prompt, seed, steps, guidance) == ("Two red stars!", 5, None, 1.5)
+        return Images(torch.linspace(0, 1, count)[:, None, None, None].expand(count, 3, 64, 64))
+
+
+def test_sample_writes_what_was_drawn(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(limner.run, "open_run", lambda folder: FakeRun())
+    command = ["sample", "run", "Two red stars!", "--seed", "5", "--guidance", "1.5"]
+    assert main(command) == 0 and main([*command, "--count", "2", "--out", "x/two.png"]) == 0
+    one, two = capsys.readouterr().out.split()
+    assert (one, two) == (str(Path("run/samples/two-red-stars-5.png")), str(Path("x/two.png")))
+    assert Image.open(one).size == (64, 64) and Image.open(one).getpixel((0, 0)) == (0, 0, 0)
+    assert Image.open(two).size > (128, 64)
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["recipes", "models", "rewards", "algorithms"]
+    assert {"scenes", "sd3", "jpeg_size", "FlowGRPO", "DiffusionNFT"} <= {line.split()[0] for line in lines}
+    assert all(len(line.split()) > 1 for line in lines if line.startswith(" "))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    name, version = capsys.readouterr().out.split()
+    assert name == "limner" and version.count(".") == 2
