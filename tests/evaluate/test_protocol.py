@@ -86,7 +86,7 @@ def test_wrong_shape_and_nothing_to_draw_are_refused() -> None:
 
 
 def made(reward: list[list[float]]) -> Evaluation:
-    values = torch.tensor(reward)
+    values = torch.tensor(reward, dtype=torch.float32)
     pictures = (values.nan_to_num(0.5)[:, :, None, None, None] * 255).byte().expand(*values.shape, 3, 8, 8)
     prompts = [Prompt(f"prompt {i}", {"category": "ab"[i % 2]}) for i in range(len(reward))]
     return Evaluation(prompts, range(values.shape[1]), values, values.isfinite(), pictures)

@@ -14,7 +14,7 @@ ROW = Row("Held-out | accuracy", Interval(0.47, 0.42, 0.52, 112), Interval(0.82,
 CARD = Card(
     name="scenes-lora", base="limner/scenes: base", licence="apache-2.0", pipeline="StableDiffusion3Pipeline",
     sampler="flow-matching Euler", steps=10, guidance=1.0, reward="scenes", algorithm="Flow-GRPO",
-    negative_prompt='a "bad" one', rank=32, alpha=64, load={"text_encoder_3": None, "tokenizer_3": None},
+    negative_prompt='a "bad" one', rank=32, alpha=64.0, load={"text_encoder_3": None, "tokenizer_3": None},
     call={"max_sequence_length": 0}, rows=[ROW], example="two red stars",
 )  # fmt: skip
 
