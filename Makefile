@@ -39,6 +39,7 @@ types: $(READY)
 	$(BIN)/mypy $(FLOORS)
 
 wheel: $(READY)
+	rm -rf build
 	$(BIN)/python -m build --wheel
 
 clean:
