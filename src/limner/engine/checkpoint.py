@@ -26,17 +26,11 @@ def save(folder: Path, step: int, state: Tree, keep: int = 2) -> Path:
     Files of this step or later ones are of a run that was given up, or damaged, and go. Raises RunError if the disk is
     full or refuses; the earlier checkpoints then stand.
     """
-    temporary = folder / f"{step:08d}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        digest = _write(temporary, state)
-        path = folder / f"{step:08d}-{digest[:16]}.pt"
-        os.replace(temporary, path)
-        _sync(folder)
+        path = _write(folder, step, state)
     except OSError as error:
         raise RunError(f"checkpoint of step {step} not written to {folder}: {error}; earlier ones stand") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     earlier = [other for other in _saved(folder) if _step(other) < step]
     for other in {*folder.glob("*.tmp"), *_saved(folder)} - {path, *earlier[: keep - 1]}:
         other.unlink()
@@ -73,27 +67,39 @@ class _Hashed:
             self.error = error
             raise
 
-
-def _write(path: Path, state: Tree) -> str:
-    """Write and force to the disk; return the SHA-256 of the file."""
-    with open(path, "wb") as file:
-        hashed = _Hashed(file)
-        try:
-            torch.save(state, cast(BinaryIO, hashed))
-        except RuntimeError as error:
-            raise hashed.error or error from error
-        file.flush()
-        os.fsync(file.fileno())
-    return hashed.hash.hexdigest()
+    def flush(self) -> None:
+        """Called by torch.save when it is done."""
+        self.file.flush()
 
 
-def _sync(folder: Path) -> None:
-    """Force the folder's entries to the disk: a rename is not safe before."""
+def _write(folder: Path, step: int, state: Tree) -> Path:
+    """Write, force to the disk, rename, and force the folder's entries to the disk: a rename is not safe before."""
+    temporary = folder / f"{step:08d}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            digest = _serialise(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        path = folder / f"{step:08d}-{digest[:16]}.pt"
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return path
+
+
+def _serialise(state: Tree, file: BinaryIO) -> str:
+    """Write `state` and return the SHA-256 of what was written."""
+    hashed = _Hashed(file)
+    try:
+        torch.save(state, cast(BinaryIO, hashed))
+    except RuntimeError as error:
+        raise hashed.error or error from error
+    return hashed.hash.hexdigest()
 
 
 def _saved(folder: Path) -> list[Path]:

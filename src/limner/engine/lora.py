@@ -1,7 +1,7 @@
 """Low-rank adapters: W x + (alpha / rank) B A x with B = 0 at first, so that training starts from the base exactly.
 
 Source: LoRA, Hu et al., arXiv 2106.09685, section 4.1. The policy is the adapter "default", the old policy the adapter
-"old", and the reference is the base with all adapters off: one network in memory serves all three.
+"old", and the reference is the base with no adapter: one network in memory serves all three.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def lora(
 class Switch:
     """Chooses the adapter of all LoRA layers at once, and leaves `requires_grad` alone (peft's own methods set it).
 
-    It writes two private attributes of peft's layers (`tests/engine/test_lora.py` guards what they mean), and past
-    `Module.__setattr__`, which is ten times slower than all the rest.
+    It writes a private attribute of peft's layers, the list of adapters that run (`tests/engine/test_lora.py` guards
+    what it means), and past `Module.__setattr__`, which is ten times slower than all the rest.
     """
 
     def __init__(self, layers: Sequence[LoraLayer]) -> None:
@@ -81,9 +81,8 @@ class Switch:
 
     def _write(self, name: Name) -> None:
         adapters = [ADAPTERS[name]] if name in ADAPTERS else []
-        change = {"_active_adapter": adapters, "_disable_adapters": not adapters}
         for layer in self.layers:
-            layer.update(change)
+            layer["_active_adapter"] = adapters
         self.active = name
 
 

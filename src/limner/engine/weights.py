@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -21,10 +21,11 @@ from limner.engine.precision import Precision
 Name = Literal["policy", "reference", "old"]
 
 
+@runtime_checkable
 class Adapter(Denoiser, Protocol):
     """A model adapter that can be put on other networks of the same kind."""
 
-    def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Adapter:
         """Return this adapter on `networks`; all else is shared."""
         ...
 

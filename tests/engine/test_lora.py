@@ -1,0 +1,155 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from limner.core.errors import UserError
+from limner.engine.lora import lora
+from limner.engine.precision import Precision
+
+EXACT = Precision()
+
+
+def make(toy, targets, rank=4, alpha=8, seed=0, old=True):
+    return lora(toy.networks, rank=rank, alpha=alpha, targets=targets, seed=seed, old=old, precision=EXACT)
+
+
+def test_every_role_starts_as_the_base_exactly(toy, inputs, targets):
+    base = toy.predict(*inputs)
+    weights = make(toy, targets)
+    for name in ("policy", "reference", "old"):
+        assert torch.equal(weights.actor(toy, name, EXACT).predict(*inputs), base)
+    assert weights.old.keys() == weights.policy.keys()
+    assert all(torch.equal(p, weights.policy[name]) for name, p in weights.old.items())
+
+
+def test_training_moves_the_policy_and_nothing_else(toy, inputs, targets, train):
+    base = toy.predict(*inputs)
+    frozen = {name: p.clone() for name, p in toy.networks["transformer"].named_parameters()}
+    weights = make(toy, targets)
+    policy = weights.actor(toy, "policy", EXACT)
+    train(weights, policy)
+    assert (policy.predict(*inputs) - base).abs().max() > 1e-3
+    for name in ("reference", "old"):
+        assert torch.equal(weights.actor(toy, name, EXACT).predict(*inputs), base)
+    after = {n.replace(".base_layer", ""): p for n, p in toy.networks["transformer"].named_parameters()}
+    assert all(torch.equal(after[name], p) for name, p in frozen.items())
+    assert {n for n, p in after.items() if p.grad is not None} == {n for n in after if ".default." in n}
+
+
+def test_the_update_is_alpha_over_rank_b_a():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 7))
+    base = network[0].weight.detach().clone()
+    weights = lora({"net": network}, rank=2, alpha=3, targets=["0"], seed=0, old=True, precision=EXACT)
+    a, b = weights.policy["net.0.lora_A.weight"], weights.policy["net.0.lora_B.weight"]
+    nn.init.normal_(b)
+    x = torch.randn(4, 5)
+    expected = x @ (base + 3 / 2 * b @ a).T + network[0].base_layer.bias
+    torch.testing.assert_close(network(x), expected)
+    with weights.roles["old"].context:
+        torch.testing.assert_close(network(x), x @ base.T + network[0].base_layer.bias)
+
+
+def test_old_follows_by_the_formula(toy, inputs, targets, train):
+    weights = make(toy, targets)
+    policy, old = (weights.actor(toy, name, EXACT) for name in ("policy", "old"))
+    train(weights, policy)
+    before = {name: p.clone() for name, p in weights.old.items()}
+    weights.blend_old(1.0)
+    assert all(torch.equal(p, before[name]) for name, p in weights.old.items())
+    weights.blend_old(0.7)
+    for name, p in weights.old.items():
+        torch.testing.assert_close(p, 0.7 * before[name] + 0.3 * weights.policy[name], rtol=1e-6, atol=1e-8)
+    weights.blend_old(0.0)
+    assert torch.equal(old.predict(*inputs), policy.predict(*inputs))
+
+
+def test_switching_restores_the_policy_and_leaves_gradients_alone(toy, inputs, targets, train):
+    weights = make(toy, targets)
+    policy = weights.actor(toy, "policy", EXACT)
+    train(weights, policy)
+    trained = policy.predict(*inputs)
+    with pytest.raises(KeyboardInterrupt), weights.roles["old"].context:
+        raise KeyboardInterrupt
+    with weights.roles["old"].context, weights.roles["reference"].context, weights.roles["old"].context:
+        assert torch.is_grad_enabled()
+        assert torch.equal(policy.predict(*inputs), trained)
+        assert not torch.equal(toy.predict(*inputs), trained)
+        assert all(p.requires_grad for p in weights.policy.values())
+        assert not any(p.requires_grad for p in weights.old.values())
+    assert torch.equal(toy.predict(*inputs), trained)
+    assert not weights.actor(toy, "old", EXACT).predict(*inputs).requires_grad
+    assert policy.predict(*inputs).requires_grad
+
+
+def test_gradients_flow_through_the_frozen_roles_to_the_input(toy, inputs, targets):
+    x, *rest = inputs
+    leaf = x.clone().requires_grad_()
+    expected = torch.autograd.grad(toy.predict(leaf, *rest).sum(), leaf)[0]
+    weights = make(toy, targets)
+    for name in ("reference", "old"):
+        output = weights.actor(toy, name, EXACT).predict(leaf, *rest)
+        assert torch.equal(torch.autograd.grad(output.sum(), leaf)[0], expected)
+
+
+def test_switching_forty_layers_takes_under_three_tenths_of_a_millisecond():
+    network = nn.Sequential(*[nn.Linear(2, 2) for _ in range(40)])
+    weights = lora(
+        {"net": network}, rank=1, alpha=1, targets=[str(i) for i in range(40)], seed=0, old=True, precision=EXACT
+    )
+
+    def seconds():
+        start = time.perf_counter()
+        for _ in range(100):
+            with weights.roles["old"].context:
+                pass
+        return (time.perf_counter() - start) / 100
+
+    assert min(seconds() for _ in range(5)) < 0.3e-3
+
+
+def test_the_start_depends_on_the_seed_alone():
+    def start(seed):
+        network = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+        return lora({"n": network}, rank=2, alpha=2, targets=["0", "1"], seed=seed, old=False, precision=EXACT).policy
+
+    first = start(0)
+    torch.manual_seed(5)
+    again, other = start(0), start(1)
+    assert list(first) == ["n.0.lora_A.weight", "n.0.lora_B.weight", "n.1.lora_A.weight", "n.1.lora_B.weight"]
+    assert all(torch.equal(p, again[name]) for name, p in first.items())
+    assert not torch.equal(first["n.0.lora_A.weight"], other["n.0.lora_A.weight"])
+
+
+def test_a_target_that_is_no_linear_layer_is_refused_before_anything_changes(toy, targets):
+    for wrong in ("attn.to_x", "attn", "to_"):
+        with pytest.raises(UserError, match=f"'{wrong}' is no linear layer of network 'transformer'"):
+            make(toy, [*targets, wrong])
+    with pytest.raises(UserError, match="did you mean 'to_q'"):
+        make(toy, ["to_qq"])
+    with pytest.raises(UserError, match="no target"):
+        make(toy, [])
+    assert not any("lora" in name for name, _ in toy.networks["transformer"].named_parameters())
+
+
+def test_state_comes_back_and_foreign_state_is_refused(toy, inputs, targets, train):
+    weights = make(toy, targets)
+    policy, old = (weights.actor(toy, name, EXACT) for name in ("policy", "old"))
+    train(weights, policy)
+    weights.blend_old(0.5)
+    train(weights, policy)
+    state = {part: {name: x.clone() for name, x in tensors.items()} for part, tensors in weights.state().items()}
+    expected = policy.predict(*inputs), old.predict(*inputs)
+    train(weights, policy)
+    weights.blend_old(0.0)
+    weights.load_state(state)
+    assert torch.equal(policy.predict(*inputs), expected[0])
+    assert torch.equal(old.predict(*inputs), expected[1])
+    assert all(p.requires_grad and p.is_leaf for p in weights.parameters().values())
+    name = next(iter(state["old"]))
+    with pytest.raises(UserError, match="1 of old do not match"):
+        weights.load_state({**state, "old": {k: x for k, x in state["old"].items() if k != name}})
+    with pytest.raises(UserError, match="has shape"):
+        weights.load_state({**state, "old": {k: x[:1] for k, x in state["old"].items()}})
