@@ -27,6 +27,7 @@ from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.policies.denoising import Denoising
 from limner.policies.guided import Guided
+from limner.recipes.override import override
 from limner.recipes.yaml import from_yaml
 from limner.rewards.algebra import weighted_sum
 from limner.rewards.checked import checked
@@ -39,6 +40,7 @@ from limner.train.loop import Parts
 RECIPES = {"scenes": "limner.recipes.scenes:recipe"}
 MODELS = {"sd3": "limner.models.sd3.adapter:SD3"}
 BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
+WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
 PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts"}
 REWARDS = {
     "scenes": "limner.worlds.scenes.reward:scenes",
@@ -90,6 +92,17 @@ def recipe(name: str) -> RunConfig:
     if path.suffix in (".py", ".yaml", ".yml"):
         raise UserError(f"recipe {name}: no such file")
     raise UserError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
+
+
+def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
+    """Train a world's base model from nothing in `folder`, or go on where that stopped; `values` override defaults."""
+    source = load(WORLDS, "world", world)()
+    from limner.models.sd3.build import SD3Size, build  # before train.pretrain: it quiets what diffusers says on import
+    from limner.train.pretrain import Pretraining
+    from limner.train.pretrain import pretrain as run
+
+    config = override(Pretraining(), values)
+    run(build(SD3Size(source.words), config.seed), source, config, folder)
 
 
 def load_model(model: Model, precision: Precision, device: torch.device) -> Denoiser:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -149,7 +149,7 @@ class Run:
         """Write summary.json, if evaluations are there, and report.html from what is in the folder."""
         before, after = ({n: self._stored(m, n) for n in ("sampler", "ode", "guided")} for m in ("before", "after"))
         lines = read(self.folder)
-        main, categories, others = _rows(before, after)
+        main, categories = _rows(before, after)
         if started is not None:
             self._write_summary(before["sampler"], after["sampler"], time.monotonic() - started)
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
@@ -159,10 +159,11 @@ class Run:
             title=f"{self.config.name}, seed {self.config.seed}",
             summary=f"{type(self.config.algorithm).__name__}, {self.state.iteration} iterations of "
             f"{self.config.prompts_per_step} prompts × {self.config.group_size} samples.",
-            rows=[*main, *others],
+            rows=main,
             categories=categories,
+            diversity=_diversity(*pairs),
             galleries=galleries(*pairs) if pairs[0] is not None and pairs[1] is not None else (),
-            charts=charts(lines, clip, rate=bool(pairs[0] is not None and pairs[0].kind == "rate")),
+            charts=charts(lines, clip or (), rate=bool(pairs[0] is not None and pairs[0].kind == "rate")),
             spent=Spent(summary["seconds"], {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]),
             config=to_yaml(self.config),
             manifest=json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")),
@@ -341,22 +342,22 @@ def _write_manifest(run: Run) -> None:
 
 
 def _rows(
-    before: dict[str, Evaluation | None], after: dict[str, Evaluation | None]
-) -> tuple[list[Row], tuple[Row, ...], list[Row]]:
-    """Return the report's rows: the main one, those by category, and what else was measured."""
+    before: Mapping[str, Evaluation | None], after: Mapping[str, Evaluation | None]
+) -> tuple[list[Row], tuple[Row, ...]]:
+    """Return the report's rows: the headline and what else was measured; and the headline by category."""
     first, last = before["sampler"], after["sampler"]
     if first is None or last is None:
-        return [], (), []
+        return [], ()
     main, categories = rows(first, last, "Held-out prompts", "By the sampler that training uses.")
-    others = []
-    one, two = before.get("ode"), after.get("ode")
+    found = [main]
+    one, two, guided = before.get("ode"), after.get("ode"), before.get("guided")
     if one is not None and two is not None:
-        others.append(rows(one, two, "With the plain ODE", "No noise after the first.")[0])
-        guided = before.get("guided")
-        if guided is not None:
-            others.append(rows(guided, two, "Against the guided base", "Before: the base at its best guidance.")[0])
-    if len(first.seeds) > 1:
-        others.append(compare_diversity(first, last))
-    return [main], categories, others
+        found.append(rows(one, two, "With the plain ODE", "No noise after the first.")[0])
+    if guided is not None and two is not None:
+        found.append(rows(guided, two, "Against the guided base", "Both by the plain ODE; only the base is guided.")[0])
+    return found, categories
 
 
+def _diversity(before: Evaluation | None, after: Evaluation | None) -> Row | None:
+    measured = before is not None and after is not None and len(before.seeds) > 1
+    return compare_diversity(before, after) if measured else None

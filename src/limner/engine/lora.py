@@ -12,8 +12,6 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from limner.core.errors import UserError, nearest
@@ -38,6 +36,9 @@ def lora(
 
     `old` adds a frozen second adapter, equal to the first. Raises UserError for a target that is no linear layer.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # here, because peft imports transformers
+    from peft.tuners.lora import LoraLayer
+
     _check(networks, targets)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -70,7 +71,7 @@ class Switch:
     what it means), and past `Module.__setattr__`, which is ten times slower than all the rest.
     """
 
-    def __init__(self, layers: Sequence[LoraLayer]) -> None:
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.layers = [vars(layer) for layer in layers]
         self.active: Name = "policy"
         self._write("policy")

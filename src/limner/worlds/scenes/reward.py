@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limner.core.types import Media, Prompt, RewardOutput
 from limner.worlds.scenes.checker import check_batch
-from limner.worlds.scenes.grammar import Scene, noisy_caption, parse, sample_scene
+from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene
 from limner.worlds.scenes.render import render
 
 BASE = Path(__file__).parent / "base"
@@ -40,6 +40,8 @@ def scenes_fraction(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
 
 class Scenes:
     """The world as pretraining sees it."""
+
+    words = VOCABULARY
 
     def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[NDArray[np.uint8], str]:
         """Return a picture and its caption, which lacks a clause or states a wrong one with probability `noisy_share`.

@@ -1,0 +1,58 @@
+"""limner: reinforcement learning for visual generative models.
+
+    import limner
+
+    run = limner.train("scenes")                      # or a RunConfig, or a config.yaml
+    run.sample("two red stars").pixels                # [4, 3, 64, 64] in [0, 1]
+    run.export("my-lora")                             # a LoRA that diffusers loads
+
+Names are loaded when they are used, so that `import limner` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Prompt": "limner.core.types",
+    "Images": "limner.core.types",
+    "RewardOutput": "limner.core.types",
+    "UserError": "limner.core.errors",
+    "RunError": "limner.core.errors",
+    "JudgeFailure": "limner.rewards.checked",
+    "FlowGRPO": "limner.algorithms.flow_grpo",
+    "DiffusionNFT": "limner.algorithms.diffusion_nft",
+    "EulerODE": "limner.diffusion.dynamics",
+    "FlowSDE": "limner.diffusion.dynamics",
+    "DanceSDE": "limner.diffusion.dynamics",
+    "CPS": "limner.diffusion.dynamics",
+    "DDIM": "limner.diffusion.dynamics",
+    "RunConfig": "limner.train.config",
+    "Model": "limner.train.config",
+    "Lora": "limner.train.config",
+    "Full": "limner.train.config",
+    "Sampler": "limner.train.config",
+    "Optimizer": "limner.train.config",
+    "Precision": "limner.train.config",
+    "RewardTerm": "limner.train.config",
+    "Evaluation": "limner.train.config",
+    "recipe": "limner.build",
+    "override": "limner.recipes.override",
+    "Run": "limner.run",
+    "check": "limner.run",
+    "train": "limner.run",
+    "open_run": "limner.run",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'limner' has no attribute {name!r}")
+    return vars(importlib.import_module(_HOMES[name]))[name]
+
+
+def __dir__() -> list[str]:
+    return __all__
