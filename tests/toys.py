@@ -1,4 +1,4 @@
-"""Toy generators for the contract tests: a denoiser of any latent rank, and a token model that shares no code with it."""
+"""Toy generators for contract tests: a denoiser of any latent rank, and a token model that shares no code with it."""
 
 from __future__ import annotations
 

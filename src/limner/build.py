@@ -34,8 +34,8 @@ from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
 from limner.rollout.collect import EncodeCache
 from limner.rollout.score import Judge
-from limner.train.config import Lora, Model, RunConfig
-from limner.train.loop import Parts
+from limner.training.config import Lora, Model, RunConfig
+from limner.training.loop import Parts
 
 RECIPES = {"scenes": "limner.recipes.scenes:recipe"}
 MODELS = {"sd3": "limner.models.sd3.adapter:SD3"}
@@ -98,8 +98,8 @@ def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
     """Train a world's base model from nothing in `folder`, or go on where that stopped; `values` override defaults."""
     source = load(WORLDS, "world", world)()
     from limner.models.sd3.build import SD3Size, build  # before train.pretrain: it quiets what diffusers says on import
-    from limner.train.pretrain import Pretraining
-    from limner.train.pretrain import pretrain as run
+    from limner.training.pretrain import Pretraining
+    from limner.training.pretrain import pretrain as run
 
     config = override(Pretraining(), values)
     run(build(SD3Size(source.words), config.seed), source, config, folder)

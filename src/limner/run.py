@@ -36,11 +36,11 @@ from limner.report.manifest import manifest, write_manifest
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
 from limner.rewards.checked import checked
-from limner.train.config import Lora, RunConfig
-from limner.train.loop import Hooks
-from limner.train.loop import train as train_loop
-from limner.train.preflight import Preflight, preflight
-from limner.train.state import State
+from limner.training.config import Lora, RunConfig
+from limner.training.loop import Hooks
+from limner.training.loop import train as train_loop
+from limner.training.preflight import Preflight, preflight
+from limner.training.state import State
 
 Moment = Literal["before", "after"]
 
@@ -326,7 +326,9 @@ def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
         raise UserError(f"{folder} holds a run already: continue it with --resume, or choose another folder with --out")
     earlier = from_yaml(written.read_text(encoding="utf-8"), str(written))
     if replace(earlier, out="") != replace(config, out=""):
-        raise UserError(f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume")
+        raise UserError(
+            f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume"
+        )
 
 
 def _write_manifest(run: Run) -> None:

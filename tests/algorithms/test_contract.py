@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import ToyTokens, toy_denoiser, toy_rollout
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
@@ -16,6 +15,7 @@ from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.policies.denoising import Denoising
+from toys import ToyTokens, toy_denoiser, toy_rollout
 
 ALGORITHMS = [
     FlowGRPO(num_updates=1),
@@ -139,7 +139,9 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
         for sign in (1, -1):
             with torch.no_grad():
                 p.view(-1)[i] += sign * 1e-5
-                values.append(sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context())))
+                values.append(
+                    sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+                )
                 p.view(-1)[i] -= sign * 1e-5
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(grad[k]), rel=1e-3, abs=1e-8)
 

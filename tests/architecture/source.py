@@ -21,7 +21,7 @@ FLOORS = {
     "core": 1,
     **dict.fromkeys(["algorithms", "policies", "models", "rewards", "data", "engine", "report", "worlds"], 2),
     "rollout": 3,
-    **dict.fromkeys(["train", "evaluate", "steer", "serve", "feedback", "environments"], 4),
+    **dict.fromkeys(["training", "evaluate", "steer", "serve", "feedback", "environments"], 4),
 }
 """The floor of each room, docs/design.md, section 2; what is not named stands on floor 5."""
 

@@ -18,7 +18,7 @@ import limner.run
 from limner.cli import main, reward_term, take_keys
 from limner.core.errors import RunError
 from limner.core.types import Images
-from limner.train.config import RewardTerm, RunConfig
+from limner.training.config import RewardTerm, RunConfig
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from limner.core.errors import UserError
 from limner.recipes.override import override
 from limner.recipes.yaml import from_yaml, to_yaml
-from limner.train.config import Lora, Model, Optimizer, RewardTerm, RunConfig
+from limner.training.config import Lora, Model, Optimizer, RewardTerm, RunConfig
 
 CONFIG = RunConfig(name="x", prompts="p.txt", rewards=(RewardTerm("jpeg_size", 0.1), RewardTerm("f.py:g")))
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import toy_denoiser, toy_rollout
 
 from limner.core.rng import Rng
 from limner.core.tree import select
@@ -14,7 +13,8 @@ from limner.core.types import Prompt
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
 from limner.policies.denoising import Denoising
 from limner.policies.guided import Guided
-from limner.train.preflight import rescore
+from limner.training.preflight import rescore
+from toys import toy_denoiser, toy_rollout
 
 DYNAMICS = [FlowSDE(0.7), DanceSDE(0.3), CPS(0.8), DDIM(1.0)]
 

@@ -71,7 +71,7 @@ class FlowGRPO:
         return advantage.clamp(-self.advantage_max, self.advantage_max)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Yield the loss of `num_updates` optimizer steps, each over a random part of the samples that teach something."""
+        """Yield the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""
         informative = batch.advantage.nonzero()[:, 0]
         for rows in partition(informative, self.num_updates, context.rng.child("updates")):
             packs = list(actors.policy.pack(batch.rollout, rows, context.micro_batch))

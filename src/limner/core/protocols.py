@@ -168,4 +168,4 @@ class Algorithm(Protocol):
 
 
 Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]
-"""A judge: media and one prompt a sample in, one score a sample out. A sample it cannot judge is invalid, never zero."""
+"""A judge: media and one prompt a sample in, one score a sample out; what it cannot judge is invalid, never zero."""

@@ -158,7 +158,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What `Policy.sample` returns: clean samples, the grid they were drawn on, and the recorded decisions, if asked."""
+    """What `Policy.sample` returns: clean samples, the grid they were drawn on, and recorded decisions, if asked."""
 
     sample: Float[Tensor, "batch *latent"]
     times: Float[Tensor, " grid"]

@@ -1,10 +1,10 @@
-"""The main job: teach the scenes base to satisfy its prompts, against the exact checker, in five minutes on two cores."""
+"""The main job: teach the scenes base to satisfy its prompts, against the exact checker, in minutes on two cores."""
 
 from __future__ import annotations
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.diffusion.dynamics import EulerODE
-from limner.train.config import Evaluation, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.config import Evaluation, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
 
 
 def recipe() -> RunConfig:

@@ -9,7 +9,7 @@ import yaml
 
 from limner.core.errors import UserError
 from limner.recipes.override import TYPE, Place, build, members_of
-from limner.train.config import RunConfig
+from limner.training.config import RunConfig
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -22,8 +22,8 @@ from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.rollout.collect import EncodeCache, collect
 from limner.rollout.score import Decode, FailureBudget, Judge, judge, render
-from limner.train.config import RunConfig
-from limner.train.state import State
+from limner.training.config import RunConfig
+from limner.training.state import State
 
 
 @dataclass(frozen=True)
@@ -162,5 +162,3 @@ class Clock:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds[phase] = time.perf_counter() - start
-
-

@@ -91,7 +91,9 @@ def train_autoencoder(
     vae = pipeline.vae
     fit = _Fit(vae, config.autoencoder_lr, 0.0, config.autoencoder_steps, 100, config.ema)
     for step in fit.steps(folder / "autoencoder.pt", config.checkpoint_seconds):
-        pixels = _to_signed(_draw(world, config, "autoencoder", step * config.autoencoder_batch, config.autoencoder_batch)[0])
+        pixels = _to_signed(
+            _draw(world, config, "autoencoder", step * config.autoencoder_batch, config.autoencoder_batch)[0]
+        )
         posterior = vae.encode(pixels).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=Rng((config.seed, "posterior", step)).generator())
         error = vae.decode(posterior.mean + posterior.std * noise).sample - pixels
@@ -99,8 +101,8 @@ def train_autoencoder(
         loss = error.abs().mean() + error.square().mean() + config.divergence_weight * divergence
         fit.update(loss)
         if step % 50 == 0:
-            log({"stage": "autoencoder", "step": step, "absolute": error.abs().mean().item(),
-                 "squared": error.square().mean().item(), "divergence": divergence.item(), "seconds": fit.seconds()})  # fmt: skip
+            errors = {"absolute": error.abs().mean().item(), "squared": error.square().mean().item()}
+            log({"stage": "autoencoder", "step": step, **errors, "divergence": divergence.item()} | fit.seconds())
     fit.use_average()
 
 
@@ -132,7 +134,9 @@ def train_network(
     log: Log,
 ) -> None:
     """Fit the transformer and the text encoders together by flow matching."""
-    networks = nn.ModuleDict({name: pipeline.components[name] for name in ("transformer", "text_encoder", "text_encoder_2")})
+    networks = nn.ModuleDict(
+        {name: pipeline.components[name] for name in ("transformer", "text_encoder", "text_encoder_2")}
+    )
     networks.train()
     fit = _Fit(networks, config.lr, config.weight_decay, config.steps, config.warmup, config.ema)
     for step in fit.steps(folder / "network.pt", config.checkpoint_seconds):
@@ -153,7 +157,7 @@ def train_network(
         loss = (velocity - (noise - x0)).square().mean()
         fit.update(loss)
         if step % 50 == 0:
-            log({"stage": "network", "step": step, "loss": loss.item(), "seconds": fit.seconds()})
+            log({"stage": "network", "step": step, "loss": loss.item()} | fit.seconds())
     fit.use_average()
     networks.eval()
 
@@ -211,8 +215,8 @@ class _Fit:
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.average)
 
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
+    def seconds(self) -> dict[str, float]:
+        return {"seconds": time.monotonic() - self.start}
 
 
 def _draw(world: PairSource, config: Pretraining, purpose: str, start: int, count: int) -> tuple[Tensor, list[str]]:

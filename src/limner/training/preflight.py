@@ -1,7 +1,7 @@
 """The dry run: one small real iteration without an optimizer step, before the first expensive minute.
 
-It finds what would go wrong later: a reward that cannot be called, a ratio that is not 1 before any update, a clip range
-below the noise of the arithmetic, a run that will not fit into memory or patience.
+It finds what would go wrong later: a reward that cannot be called, a ratio that is not 1 before any update, a clip
+range below the noise of the arithmetic, a run that will not fit into memory or patience.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from limner.core.types import Batch, Images, Rollout
 from limner.engine.memory import peak_memory_mib
 from limner.rollout.collect import collect
 from limner.rollout.score import judge, render
-from limner.train.config import RunConfig
-from limner.train.loop import Parts
+from limner.training.config import RunConfig
+from limner.training.loop import Parts
 
 FLOORS = 3
 """A clip range below this many noise floors is decided by rounding."""
@@ -97,7 +97,9 @@ def preflight(config: RunConfig, parts: Parts, device: torch.device) -> Prefligh
         decisions=round(decisions * config.prompts_per_step / num_prompts),
         passes=passes,
         seconds={
-            "rollout": (drawn - start) * scale, "reward": (judged - drawn) * scale, "update": (learned - judged) * scale,
+            "rollout": (drawn - start) * scale,
+            "reward": (judged - drawn) * scale,
+            "update": (learned - judged) * scale,
         },  # fmt: skip
         memory_mib=peak_memory_mib(device),
         rewards={name: column[:2].tolist() for name, column in first.components.items()},
@@ -135,8 +137,8 @@ def _ratio(
     floor = max(float(rescore(parts.actors.policy, rollout, size, few).abs().max()) / elements for size in sizes)
     if min(clip) < FLOORS * floor:
         message = (
-            f"the clip range {min(clip):.2e} is below {FLOORS} noise floors ({floor:.2e} nats per element each): rounding "
-            "would decide what is clipped. Widen clip_low and clip_high, run the network in float32, or go on with "
+            f"the clip range {min(clip):.2e} is below {FLOORS} noise floors ({floor:.2e} nats per element each): "
+            "rounding would decide what is clipped. Widen clip_low and clip_high, run the network in float32, or go on with "
             "--ratio_floor warn"
         )
         if config.ratio_floor == "refuse":
