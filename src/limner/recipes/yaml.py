@@ -14,7 +14,7 @@ from limner.training.config import RunConfig
 
 def to_yaml(config: RunConfig) -> str:
     """Return the configuration as YAML: every key, and `type: FlowGRPO` where there is a choice of classes."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(_plain(config), sort_keys=False)
 
 
 def from_yaml(text: str, source: str = "config.yaml") -> RunConfig:
