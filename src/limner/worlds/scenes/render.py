@@ -15,9 +15,9 @@ MARGIN = 3.0
 """Least distance in pixels from an object's circumscribed circle to the picture's edge."""
 GAP = 4.0
 """Least distance in pixels between circumscribed circles."""
-RADII = {1: (11.0, 15.0), 2: (9.0, 11.5), 3: (8.0, 10.0), 4: (8.0, 9.5)}
+RADII = {1: (9.0, 12.0), 2: (8.5, 10.5), 3: (8.0, 10.0), 4: (8.0, 9.5)}
 """Nominal radius in pixels by the number of objects; a circle has exactly this radius."""
-TILT = math.radians(15.0)
+TILT = math.radians(10.0)
 
 HSV = {
     "red": (0.0, 0.84, 0.87),
