@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from architecture.source import ROOT, agree, suite, tracked
+from architecture.source import PACKAGE, ROOT, agree, suite, tracked
 
 TOLERANCE = 0.05
 TOLERANCES = {"rel", "abs", "rtol", "atol"}
@@ -70,6 +70,14 @@ def test_the_environment_is_pinned() -> None:
     pinned = {normal(line.split("==")[0]) for line in lines}
     needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     assert {normal(re.split(r"[<>=!~ ]", line)[0]) for line in needed} <= pinned
+
+
+def test_the_wheel_takes_every_file_of_the_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = [pattern.split("**/*") for pattern in settings["package-data"]["limner"]]
+    names = {path.relative_to(PACKAGE).as_posix() for path in tracked() if PACKAGE in path.parents}
+    data = {name for name in names if not name.endswith(".py")}
+    assert not {name for name in data if not any(name.startswith(p[0]) and name.endswith(p[-1]) for p in patterns)}
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", ".ci/run"])
