@@ -63,8 +63,7 @@ def main() -> None:
         for name, job in jobs.items():
             start = time.perf_counter()
             job()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            parts.executor.synchronize()
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     samples = len(rollout)
@@ -77,7 +76,7 @@ def main() -> None:
         "evaluations": {"rollout": count(rolled), "update": count(learned)},
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "samples_per_second": {name: round(samples / medians[name], 1) for name in ("rollout", "update")},
-        "peak_memory_mib": round(peak_memory_mib(assembly.device)),
+        "peak_memory_mib": round(peak_memory_mib(parts.executor.device)),
         "ratio": {
             "rollout": round(medians["rollout"] / medians["rollout_floor"], 3),
             "update": round(medians["update"] / medians["update_floor"], 3),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.protocols import Actors, Denoiser, Policy, Reward
+from limner.core.protocols import Actors, Adapter, Denoiser, Policy, Reward
 from limner.core.types import Prompt
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
@@ -20,6 +20,7 @@ from limner.diffusion.dynamics import Dynamics
 from limner.engine.count import count_evaluations
 from limner.engine.device import resolve
 from limner.engine.ema import Ema
+from limner.engine.executor import Single
 from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.optim import Stepper
@@ -105,11 +106,11 @@ def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
     run(build(SD3Size(source.words), config.seed), source, config, folder)
 
 
-def load_model(model: Model, precision: Precision, device: torch.device) -> Denoiser:
+def load_model(model: Model, precision: Precision, device: torch.device) -> Adapter:
     """Return the adapter of the model's kind around its folder."""
     adapter = load(MODELS, "model kind", model.kind)
     path = load(BASES, "base", model.path) if model.path in BASES else model.path
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision.dtype]
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
     return adapter.load(path, model.max_sequence_length, dtype=dtype, device=device)
 
 
@@ -152,8 +153,7 @@ class Assembly:
 
     config: RunConfig
     parts: Parts
-    model: Denoiser
-    device: torch.device
+    model: Adapter
 
     def policy(self, role: Name, dynamics: Dynamics, steps: int, guidance: float = 1.0) -> Denoising:
         """Return a policy over the weights of `role`, sampled another way than in training."""
@@ -178,6 +178,7 @@ def assemble(config: RunConfig) -> Assembly:
     actors = _actors(config, model, weights, precision)
     needs = config.algorithm.needs
     parts = Parts(
+        executor=Single(device),
         algorithm=config.algorithm,
         actors=actors,
         behaviour=actors.old if needs.old else actors.policy,
@@ -191,10 +192,10 @@ def assemble(config: RunConfig) -> Assembly:
         reward=reward,
         evaluations=counted,
     )
-    return Assembly(config, parts, model, device)
+    return Assembly(config, parts, model)
 
 
-def _weights(config: RunConfig, model: Any, precision: Precision) -> Weights:
+def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights:
     needs, train = config.algorithm.needs, config.model.train
     if isinstance(train, Lora):
         targets: Sequence[str] = train.targets or model.lora_targets
@@ -210,7 +211,7 @@ def _weights(config: RunConfig, model: Any, precision: Precision) -> Weights:
     return full(model.networks, reference=True, old=needs.old)
 
 
-def _actors(config: RunConfig, model: Any, weights: Weights, precision: Precision) -> Actors:
+def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision) -> Actors:
     needs, s = config.algorithm.needs, config.sampler
 
     def policy(name: Name) -> Policy:

@@ -136,12 +136,11 @@ class Run:
         """Write the result as plain diffusers loads it, with a model card; return the folder."""
         target = self.folder / "export" if folder is None else Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        model: Any = self.assembly.model
         with self._averaged():
             if isinstance(self.config.model.train, Lora):
-                model.export_lora(target)
+                self.assembly.model.export_lora(target)
             else:
-                model.export_full(target)
+                self.assembly.model.export_full(target)
         write_card(target, self._card())
         return target
 
@@ -154,16 +153,16 @@ class Run:
             self._write_summary(before["sampler"], after["sampler"], time.monotonic() - started)
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         clip = self.config.algorithm.ratio_clip(self.assembly.parts.actors.policy.elements())
-        pairs = before["sampler"], after["sampler"]
+        first, last = before["sampler"], after["sampler"]
         report = Report(
             title=f"{self.config.name}, seed {self.config.seed}",
             summary=f"{type(self.config.algorithm).__name__}, {self.state.iteration} iterations of "
             f"{self.config.prompts_per_step} prompts × {self.config.group_size} samples.",
             rows=main,
             categories=categories,
-            diversity=_diversity(*pairs),
-            galleries=galleries(*pairs) if pairs[0] is not None and pairs[1] is not None else (),
-            charts=charts(lines, clip or (), rate=bool(pairs[0] is not None and pairs[0].kind == "rate")),
+            diversity=_diversity(first, last),
+            galleries=galleries(first, last) if first is not None and last is not None else (),
+            charts=charts(lines, clip or (), rate=first is not None and first.kind == "rate"),
             spent=Spent(summary["seconds"], {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]),
             config=to_yaml(self.config),
             manifest=json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")),
@@ -180,7 +179,7 @@ class Run:
             "iterations": self.state.iteration,
             "seconds": {**self.state.seconds, "total": total},
             "network_evaluations": self.state.evaluations,
-            "peak_memory_mib": peak_memory_mib(self.assembly.device),
+            "peak_memory_mib": peak_memory_mib(self.assembly.parts.executor.device),
             "invalid": self.state.invalid,
         }
         if before is not None and after is not None:
@@ -261,7 +260,7 @@ class Run:
 def check(config: RunConfig) -> Preflight:
     """Do the dry run: nothing is written, no weight moves."""
     assembly = assemble(config)
-    return preflight(config, assembly.parts, assembly.device)
+    return preflight(config, assembly.parts)
 
 
 def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) -> Run:
@@ -275,7 +274,7 @@ def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) ->
     folder = Path(config.out or f"runs/{config.name}-{config.seed}").expanduser()
     _require_free(folder, config, resume)
     assembly = assemble(config)
-    found = preflight(config, assembly.parts, assembly.device)
+    found = preflight(config, assembly.parts)
     progress = Progress(config.name, config.steps, quiet=quiet)
     for notice in found.notices:
         progress.say(f"note: {notice}")
@@ -337,7 +336,7 @@ def _write_manifest(run: Run) -> None:
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
         weights={},
-        device=str(run.assembly.device),
+        device=str(run.assembly.parts.executor.device),
         command=sys.argv,
     )
     write_manifest(run.folder, content)
@@ -361,5 +360,6 @@ def _rows(
 
 
 def _diversity(before: Evaluation | None, after: Evaluation | None) -> Row | None:
-    measured = before is not None and after is not None and len(before.seeds) > 1
-    return compare_diversity(before, after) if measured else None
+    if before is None or after is None or len(before.seeds) < 2:
+        return None
+    return compare_diversity(before, after)

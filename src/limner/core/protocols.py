@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -74,6 +75,27 @@ class Denoiser(Generator, Protocol):
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
         """Return the native prediction, float32; sample i is conditioned on row `prompt_index[i]` of `condition`."""
+        ...
+
+
+class Adapter(Denoiser, Protocol):
+    """A denoiser that was loaded from a library's own folder, and can be written as that library loads it."""
+
+    @property
+    def lora_targets(self) -> Sequence[str]:
+        """Name endings of the layers that LoRA adapts unless a recipe says otherwise."""
+        ...
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
+        """Return this adapter over other networks of the same kind; all else is shared."""
+        ...
+
+    def export_lora(self, folder: Path) -> None:
+        """Write the trained low-rank updates, with their metadata."""
+        ...
+
+    def export_full(self, folder: Path) -> None:
+        """Write the trained networks whole."""
         ...
 
 

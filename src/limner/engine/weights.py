@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.protocols import Denoiser
+from limner.core.protocols import Adapter, Denoiser
 from limner.core.types import Condition, Images, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import Schedule
 from limner.engine.precision import Precision
 
 Name = Literal["policy", "reference", "old"]
-
-
-@runtime_checkable
-class Adapter(Denoiser, Protocol):
-    """A model adapter that can be put on other networks of the same kind."""
-
-    def with_networks(self, networks: Mapping[str, nn.Module]) -> Adapter:
-        """Return this adapter on `networks`; all else is shared."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Optimizer:
 class Precision:
     """Networks run in `dtype`; log-probabilities, losses and kept latents are float32 whatever it is."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     activation_checkpointing: bool = False
 
 

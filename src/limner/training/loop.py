@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-
 from limner.core.protocols import Actors, Algorithm, Context, Policy
 from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt, Scored
 from limner.data.sampler import PromptSampler
 from limner.engine.ema import Ema
+from limner.engine.executor import Single
 from limner.engine.optim import Stepper
 from limner.engine.weights import Weights
 from limner.objectives.advantage import informative
@@ -30,6 +29,7 @@ from limner.training.state import State
 class Parts:
     """What a run is made of: the composition root fills it, the loop uses it and names none of it."""
 
+    executor: Single
     algorithm: Algorithm
     actors: Actors
     behaviour: Policy
@@ -61,7 +61,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
     """Run the iterations that are left."""
     budget = FailureBudget(failed=state.failed)
     while state.iteration < config.steps:
-        clock, evaluations = Clock(hooks.progress), parts.evaluations()
+        clock, evaluations = Clock(hooks.progress, parts.executor), parts.evaluations()
         rng = Rng((config.seed, "train")).child(state.iteration)
 
         with clock("rollout"):
@@ -150,8 +150,8 @@ def _constant_groups(scored: Scored) -> float:
 class Clock:
     """Name the phase that runs, and measure it."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, executor: Single) -> None:
+        self.progress, self.executor = progress, executor
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -159,6 +159,5 @@ class Clock:
         self.progress.phase(phase)
         start = time.perf_counter()
         yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        self.executor.synchronize()
         self.seconds[phase] = time.perf_counter() - start

@@ -63,7 +63,7 @@ class Preflight:
         return "\n".join([*lines, *(f"note         {notice}" for notice in self.notices)])
 
 
-def preflight(config: RunConfig, parts: Parts, device: torch.device) -> Preflight:
+def preflight(config: RunConfig, parts: Parts) -> Preflight:
     """Draw, judge and learn from one pass of samples, and leave every weight as it was.
 
     Raises UserError where the run could not work as configured.
@@ -101,7 +101,7 @@ def preflight(config: RunConfig, parts: Parts, device: torch.device) -> Prefligh
             "reward": (judged - drawn) * scale,
             "update": (learned - judged) * scale,
         },  # fmt: skip
-        memory_mib=peak_memory_mib(device),
+        memory_mib=peak_memory_mib(parts.executor.device),
         rewards={name: column[:2].tolist() for name, column in first.components.items()},
         floor=floor,
         clip=clip,
@@ -138,8 +138,8 @@ def _ratio(
     if min(clip) < FLOORS * floor:
         message = (
             f"the clip range {min(clip):.2e} is below {FLOORS} noise floors ({floor:.2e} nats per element each): "
-            "rounding would decide what is clipped. Widen clip_low and clip_high, run the network in float32, or go on with "
-            "--ratio_floor warn"
+            "rounding would decide what is clipped. Widen clip_low and clip_high, run the network in float32, or go on "
+            "with --ratio-floor warn"
         )
         if config.ratio_floor == "refuse":
             raise UserError(message)

@@ -167,7 +167,7 @@ class _Fit:
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float, steps: int, warmup: int, ema: float) -> None:
         self.module, self.num_steps, self.ema, self.start = module, steps, ema, time.monotonic()
-        self.parameters = list(module.parameters())
+        self.parameters: list[Tensor] = list(module.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
