@@ -106,12 +106,16 @@ def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
     run(build(SD3Size(source.words), config.seed), source, config, folder)
 
 
+def model_source(model: Model) -> str | Path:
+    """Return the folder of a built-in base, or the folder or hub id that the configuration names."""
+    return load(BASES, "base", model.path) if model.path in BASES else model.path
+
+
 def load_model(model: Model, precision: Precision, device: torch.device) -> Adapter:
     """Return the adapter of the model's kind around its folder."""
     adapter = load(MODELS, "model kind", model.kind)
-    path = load(BASES, "base", model.path) if model.path in BASES else model.path
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
-    return adapter.load(path, model.max_sequence_length, dtype=dtype, device=device)
+    return adapter.load(model_source(model), model.max_sequence_length, dtype=dtype, device=device)
 
 
 def load_prompts(source: str) -> list[Prompt]:

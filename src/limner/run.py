@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from limner.build import Assembly, assemble, load_prompts, named_reward, recipe
+from limner.build import Assembly, assemble, load_prompts, model_source, named_reward, recipe
 from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.types import Images, Prompt
@@ -32,7 +32,7 @@ from limner.report.curve import charts, meanings
 from limner.report.data import Report, Row, Spent
 from limner.report.file import write_text
 from limner.report.html import write_report
-from limner.report.manifest import manifest, write_manifest
+from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
 from limner.rewards.checked import checked
@@ -332,10 +332,11 @@ def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
 
 def _write_manifest(run: Run) -> None:
     config = run.config
+    source = Path(model_source(config.model)).expanduser()
     content = manifest(
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
-        weights={},
+        weights=hash_weights(source) if source.exists() else {},
         device=str(run.assembly.parts.executor.device),
         command=sys.argv,
     )
