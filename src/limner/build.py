@@ -158,6 +158,10 @@ class Assembly:
     config: RunConfig
     parts: Parts
     model: Adapter
+    heldout: Sequence[Prompt]
+    """What it is evaluated on; may be empty."""
+    judge: Judge
+    """Says how good a held-out sample is."""
 
     def policy(self, role: Name, dynamics: Dynamics, steps: int, guidance: float = 1.0) -> Denoising:
         """Return a policy over the weights of `role`, sampled another way than in training."""
@@ -173,6 +177,9 @@ def assemble(config: RunConfig) -> Assembly:
     device = resolve(config.device)
     prompts = load_prompts(config.prompts)
     reward = load_rewards(config)
+    judged_by = config.evaluation.reward
+    heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts else []
+    judge = checked(judged_by, named_reward(judged_by)) if judged_by else reward
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, device)
     counted = count_evaluations(model.networks)
@@ -196,7 +203,7 @@ def assemble(config: RunConfig) -> Assembly:
         reward=reward,
         evaluations=counted,
     )
-    return Assembly(config, parts, model)
+    return Assembly(config, parts, model, heldout, judge)
 
 
 def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights:

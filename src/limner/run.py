@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from limner.build import Assembly, assemble, load_prompts, model_source, named_reward, recipe
-from limner.core.errors import UserError
+from limner.build import Assembly, assemble, model_source, recipe
+from limner.core.errors import RunError, UserError
 from limner.core.rng import Rng
 from limner.core.types import Images, Prompt
 from limner.diffusion.dynamics import EulerODE
@@ -35,7 +36,6 @@ from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
-from limner.rewards.checked import checked
 from limner.training.config import Lora, RunConfig
 from limner.training.loop import Hooks
 from limner.training.loop import train as train_loop
@@ -47,12 +47,13 @@ Moment = Literal["before", "after"]
 
 @dataclass
 class Run:
-    """A run folder and the model in it. `state` is None until training has begun or was reopened."""
+    """A run folder, the model in it, how far it has come, and what the dry run had to say."""
 
     folder: Path
     assembly: Assembly
     state: State
     progress: Progress | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def config(self) -> RunConfig:
@@ -79,7 +80,7 @@ class Run:
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
         """Evaluate on the held-out prompts, by the run's sampler, the plain ODE and, before, the guided base."""
         settings = self.config.evaluation
-        if not settings.prompts:
+        if not self.assembly.heldout:
             return {}
         role: Literal["reference", "policy"] = "reference" if moment == "before" else "policy"
         s = self.config.sampler
@@ -94,16 +95,15 @@ class Run:
             for i, (name, policy) in enumerate(policies.items()):
                 place = self.folder / "samples" / f"{moment}-{name}"
                 results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
-                    policy, load_prompts(settings.prompts), range(settings.seeds), (i, len(policies))
+                    policy, self.assembly.heldout, range(settings.seeds), (i, len(policies))
                 )
                 save_evaluation(place, results[name])
         return results
 
     def curve(self, state: State) -> dict[str, float]:
         """Return held-out reward by category on a part of the prompts, one seed each."""
-        settings = self.config.evaluation
-        prompts = load_prompts(settings.prompts)
-        stride = max(1, len(prompts) // settings.part)
+        prompts = self.assembly.heldout
+        stride = max(1, len(prompts) // self.config.evaluation.part)
         with self._averaged():
             result = self._evaluate(self._trained_policy(), prompts[::stride], range(1), (0, 1))
         return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
@@ -145,12 +145,13 @@ class Run:
         return target
 
     def report(self, started: float | None = None) -> Path:
-        """Write summary.json, if evaluations are there, and report.html from what is in the folder."""
+        """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
         before, after = ({n: self._stored(m, n) for n in ("sampler", "ode", "guided")} for m in ("before", "after"))
         lines = read(self.folder)
         main, categories = _rows(before, after)
-        if started is not None:
-            self._write_summary(before["sampler"], after["sampler"], time.monotonic() - started)
+        if started is not None or not (self.folder / "summary.json").exists():
+            total = sum(self.state.seconds.values()) if started is None else time.monotonic() - started
+            self._write_summary(before["sampler"], after["sampler"], total)
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         clip = self.config.algorithm.ratio_clip(self.assembly.parts.actors.policy.elements())
         first, last = before["sampler"], after["sampler"]
@@ -167,12 +168,13 @@ class Run:
             config=to_yaml(self.config),
             manifest=json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")),
             meanings=meanings(lines),
-            notices=[f"{self.state.invalid} samples could not be judged."] if self.state.invalid else [],
+            notices=summary["notices"],
         )
         write_report(self.folder / "report.html", report)
         return self.folder / "report.html"
 
     def _write_summary(self, before: Evaluation | None, after: Evaluation | None, total: float) -> None:
+        unjudged = [f"{self.state.invalid} samples could not be judged."] if self.state.invalid else []
         summary: dict[str, Any] = {
             "recipe": self.config.name,
             "seed": self.config.seed,
@@ -181,8 +183,9 @@ class Run:
             "network_evaluations": self.state.evaluations,
             "peak_memory_mib": peak_memory_mib(self.assembly.parts.executor.device),
             "invalid": self.state.invalid,
+            "notices": [*self.notices, *unjudged],
         }
-        if before is not None and after is not None:
+        if before is not None and after is not None and OVERALL in compare(before, after):
             summary["heldout"] = {
                 "before": asdict(before.summary()[OVERALL]),
                 "after": asdict(after.summary()[OVERALL]),
@@ -224,14 +227,12 @@ class Run:
     def _evaluate(
         self, policy: Denoising, prompts: Sequence[Prompt], seeds: Sequence[int], part: tuple[int, int]
     ) -> Evaluation:
-        name = self.config.evaluation.reward
-        judge = checked(name, named_reward(name)) if name else self.assembly.parts.reward
-
         def tick(share: float) -> None:
             if self.progress is not None:
                 self.progress.phase("evaluate", (part[0] + share) / part[1])
 
-        return evaluate(self._drawer(policy), prompts, judge, seeds, batch=self.config.micro_batch, tick=tick)
+        judge, batch = self.assembly.judge, self.config.micro_batch
+        return evaluate(self._drawer(policy), prompts, judge, seeds, batch=batch, tick=tick)
 
     def _card(self) -> Card:
         c = self.config
@@ -278,28 +279,41 @@ def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) ->
     progress = Progress(config.name, config.steps, quiet=quiet)
     for notice in found.notices:
         progress.say(f"note: {notice}")
-    run = Run(folder, assembly, State(), progress)
-    resumed = resume and run.restore()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", to_yaml(config))
-    _write_manifest(run)
-    metrics = Metrics(folder)
-    metrics.truncate(run.state.iteration)
-    progress.done = run.state.iteration
-    if resumed:
+    run = Run(folder, assembly, State(), progress, found.notices)
+    if resume and run.restore():
         progress.say(f"resuming at iteration {run.state.iteration}")
-    run.measure("before")
-    hooks = Hooks(progress, metrics, run.checkpoint, run.curve)
+        started -= sum(run.state.seconds.values())
     try:
-        train_loop(config, assembly.parts, run.state, hooks)
-    finally:
-        metrics.close()
-        progress.close()
-    run.measure("after")
-    run.report(started)
-    run.export()
-    progress.close()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
+    metrics = Metrics(folder)
+    with _closing(progress, metrics):
+        write_text(folder / "config.yaml", to_yaml(config))
+        _write_manifest(run)
+        metrics.truncate(run.state.iteration)
+        progress.done = run.state.iteration
+        run.measure("before")
+        train_loop(config, assembly.parts, run.state, Hooks(progress, metrics, run.checkpoint, run.curve))
+        run.measure("after")
+        run.report(started)
+        run.export()
     return run
+
+
+@contextmanager
+def _closing(progress: Progress, metrics: Metrics) -> Iterator[None]:
+    """Leave the terminal and the files in order, however it ends; a full disk stops a run, and is no bug."""
+    try:
+        try:
+            yield
+        finally:
+            progress.close()
+            metrics.close()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(f"{error}; the last checkpoint stands: make room, and go on with --resume") from error
 
 
 def open_run(folder: str | Path) -> Run:
@@ -318,7 +332,8 @@ def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
     """Refuse to write over another run, or to resume one under another configuration."""
     written = folder / "config.yaml"
     if not written.exists():
-        if folder.exists() and (not folder.is_dir() or any(os.scandir(folder))):
+        unfinished = f".{written.name}.part"  # all that a run leaves that was killed at its very start
+        if folder.exists() and (not folder.is_dir() or {entry.name for entry in os.scandir(folder)} - {unfinished}):
             raise UserError(f"{folder} exists and is no run folder; choose another with --out")
         return
     if not resume:
