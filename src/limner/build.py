@@ -38,7 +38,7 @@ from limner.rollout.score import Judge
 from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts
 
-RECIPES = {"scenes": "limner.recipes.scenes:recipe"}
+RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
 MODELS = {"sd3": "limner.models.sd3.adapter:SD3"}
 BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
 WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
