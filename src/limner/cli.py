@@ -6,6 +6,7 @@ Bad input is one line on stderr and exit code 2; a run that had to stop is one l
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(1, str(error))
     except KeyboardInterrupt:
         return _fail(130, f"interrupted{_continuation(arguments)}")
+    except BrokenPipeError:  # whoever read our output has left, as in `limner list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _fail(code: int, message: str) -> int:

@@ -200,3 +200,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     name, version = capsys.readouterr().out.split()
     assert name == "limner" and version.count(".") == 2
+
+
+def test_a_reader_that_leaves_is_no_bug() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "limner", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
