@@ -1,0 +1,148 @@
+"""What cannot be carried out is one line and exit code 2, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from limner.cli import main
+from limner.recipes.yaml import to_yaml
+from run.miniature import Miniature
+
+FILES = {
+    "empty.txt": b"\n# nothing\n",
+    "binary.txt": b"\xff\xfe\x00",
+    "broken.jsonl": b'{"prompt": "a star"}\n{"prompt": \n',
+    "prompts.csv": b"a star\n",
+    "model/notes.txt": b"no model",
+    "other/model_index.json": b'{"_class_name": "FluxPipeline"}',
+    "full/notes.txt": b"mine",
+    "broken.py": b"import nothing_of_this_name\n",
+    "norecipe.py": b"x = 1\n",
+    "list.yaml": b"- 1\n",
+    "odd.yaml": b"name: x\nstesp: 3\n",
+    "file": b"",
+}
+
+BAD = {
+    "--group-size 1": "group_size is 1, but DiffusionNFT compares",
+    "--prompts-per-step 0": "prompts_per_step must be at least 1, got 0",
+    "--sampler.steps 1": "sampler.steps must be at least 2, got 1",
+    "--sampler.window 5": "sampler.window_range (0, 0): a window of 5 must start between",
+    "--optimizer.ema 1": "optimizer.ema must lie in [0, 1), got 1.0",
+    "--precision.dtype float8": "--precision.dtype cannot be 'float8'",
+    "--algorithm FlowGRPO": "FlowGRPO scores stochastic steps, but the sampler's dynamics EulerODE",
+    "--algorithm.num-times 9": "num_times 9 exceeds the sampler's 3 times",
+    "--algorithm.beta -1": "beta and advantage_max must be positive",
+    "--device quantum": "unknown device 'quantum'; use auto",
+    "--prompts nowhere.txt": "prompts nowhere.txt: no such file",
+    "--prompts empty.txt": "prompts empty.txt: the file holds no prompt",
+    "--prompts binary.txt": "prompts binary.txt: not UTF-8 text",
+    "--prompts broken.jsonl": "prompts broken.jsonl, line 2: not JSON",
+    "--prompts prompts.csv": "prompts prompts.csv: unknown suffix",
+    "--prompts model": "prompts model: unknown suffix",
+    "--prompts=": "no prompts: give --prompts FILE",
+    "--prompts scenes:trian": "prompts 'scenes:trian': unknown split; did you mean 'train'?",
+    "--evaluation.prompts nowhere.txt": "prompts nowhere.txt: no such file",
+    "--evaluation.reward jpg_size": "unknown reward 'jpg_size'; did you mean 'jpeg_size'?",
+    "--reward jpg_size": "unknown reward 'jpg_size'; did you mean 'jpeg_size'?",
+    "--reward jpeg_size --reward jpeg_size:2": "two rewards are called 'jpeg_size'",
+    "--reward jpeg_size:inf": "reward 'jpeg_size': its weight must be a finite number",
+    "--reward nowhere.py:f": "reward 'nowhere.py:f': no such file",
+    "--reward {rewards}:rednes": "reward '{rewards}:rednes': no function 'rednes' in rewards.py; did you mean 'red",
+    "--reward broken.py:f": "reward 'broken.py:f': broken.py does not import: ModuleNotFoundError at line 1",
+    "--reward {rewards}:pairs": "reward 'pairs': expected one number a sample, shape (2,), got float32 of shape (2, 2)",
+    "--model.path nowhere": "model: nowhere is not a folder (it does not exist)",
+    "--model.path file": "model: file is not a folder (it is a file)",
+    "--model.path model": "model: model is not a pipeline folder (it has no model_index.json, it holds notes.txt)",
+    "--model.path other": "model: other is a FluxPipeline",
+    "--model.kind sd4": "unknown model kind 'sd4'; did you mean 'sd3'?",
+    "--model.max-sequence-length 1000": "model: max_sequence_length is 1000",
+    "--model.train.targets attn.to_x": "LoRA target 'attn.to_x' is no linear layer",
+    "--model.train.rank 0": "model.train.rank must be at least 1, got 0",
+    "--out full": "full exists and is no run folder",
+    "--out file": "file exists and is no run folder",
+    "--out file/below": "file/below cannot be made (Not a directory)",
+}
+
+RECIPES = {
+    "norecipe.py": "recipe norecipe.py: the file has no function recipe()",
+    "list.yaml": "list.yaml is not a run's configuration",
+    "odd.yaml": "odd.yaml: unknown key stesp; the nearest known key is steps",
+}
+
+
+@pytest.fixture(scope="module")
+def place(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sound recipe, and files that are not."""
+    folder = tmp_path_factory.mktemp("place")
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "recipe.yaml").write_text(to_yaml(miniature.config(Path("run"))))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(place)
+    before = snapshot(place)
+    yield
+    assert snapshot(place) == before
+
+
+def snapshot(folder: Path) -> list[tuple[str, int]]:
+    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return sorted((str(path), os.stat(path).st_mtime_ns) for path in paths)
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_values(arguments: str, miniature: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
+    rewards = str(miniature.folder / "rewards.py")
+    words = [word.format(rewards=rewards) for word in shlex.split(arguments)]
+    assert main(["train", "recipe.yaml", "--quiet", *words]) == 2
+    require_one_line(capsys, BAD[arguments].format(rewards=rewards))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_bad_recipes(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe]) == 2
+    require_one_line(capsys, RECIPES[recipe])
+
+
+def require_one_line(capsys: pytest.CaptureFixture[str], beginning: str) -> None:
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"limner: {beginning}"), printed.err
+    assert printed.err.count("\n") == 1 and printed.err.endswith("\n") and not printed.out
+
+
+def test_a_run_is_not_written_over(miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither by accident, nor by resuming it under another configuration."""
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(to_yaml(miniature.config(out, steps=1)))
+    assert main(["train", str(recipe), "--quiet"]) == 0
+    before = snapshot(tmp_path)
+    capsys.readouterr()
+    assert main(["train", str(recipe), "--quiet"]) == 2
+    require_one_line(capsys, f"{out} holds a run already: continue it with --resume, or choose another folder")
+    assert main(["train", str(recipe), "--quiet", "--resume", "--steps", "2"]) == 2
+    require_one_line(capsys, f"{out} holds a run of another configuration; resume it with: limner train {out}")
+    assert snapshot(tmp_path) == before
+
+
+def test_check_says_what_it_found_and_writes_nothing(
+    miniature: Miniature, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = "--sampler.dynamics FlowSDE --algorithm FlowGRPO --precision.activation-checkpointing true"
+    assert main(["check", "recipe.yaml", *flow.split()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == "recipe miniature, seed 0".split()
+    assert "2 prompts x 4 samples = 8 samples, 24 network evaluations to learn from, in passes of 8" in lines[1]
+    assert "3 iterations, 24 samples" in lines[2]
+    assert any(line.startswith("reward       redness: ") and line.endswith(" on two samples") for line in lines)
+    # 1e-4 nats per element were published for 65,536 elements; a latent here has 64.
+    assert lines[-1].endswith("clip range 1.0e-01 and 1.0e-01 nats per latent element")

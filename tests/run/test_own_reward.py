@@ -1,0 +1,106 @@
+"""A user's own reward and prompts, from the command line and in Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import limner
+from limner.cli import main
+from limner.recipes.yaml import from_yaml, to_yaml
+from limner.report.metrics import read
+from run.miniature import Miniature
+
+REWARD = """
+import random
+
+from helper import count
+
+
+def my_reward(media, prompts):
+    return [count(prompt) + i % 2 for i, prompt in enumerate(prompts)]
+"""
+HELPER = """
+def count(prompt):
+    return prompt.meta["wanted"]["count"]
+"""
+PROMPTS = [
+    {"prompt": "two red stars", "wanted": {"count": 20}, "category": "many"},
+    {"prompt": "a blue circle", "wanted": {"count": 10}, "category": "one"},
+]
+
+
+@pytest.fixture
+def place(miniature: Miniature, tmp_path: Path) -> Path:
+    """A user's folder: a recipe, a reward with a helper beside it, and prompts."""
+    (tmp_path / "recipe.yaml").write_text(to_yaml(replace(miniature.config(tmp_path, steps=2), out="")))
+    (tmp_path / "my_file.py").write_text(REWARD)
+    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "my_prompts.jsonl").write_text("\n".join(map(json.dumps, PROMPTS)))
+    (tmp_path / "my_prompts.txt").write_text("a red circle\none green star\n")
+    return tmp_path
+
+
+def limner_in_a_process(place: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "limner", *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_two_rewards_and_prompts_that_say_what_is_wanted(place: Path) -> None:
+    """A real process, in the user's folder, with relative names; and the columns are logged raw."""
+    options = "--reward my_file.py:my_reward --reward jpeg_size:-0.5 --prompts my_prompts.jsonl --seed 3"
+    assert limner_in_a_process(place, "train", "recipe.yaml", *options.split()) == ["runs/miniature-3/report.html"]
+    lines = read(place / "runs/miniature-3")
+    assert [line["step"] for line in lines] == [0, 1]
+    for line in lines:
+        assert line["reward/my_reward"] == pytest.approx(15.5)
+        assert 0.1 < line["reward/jpeg_size"] < 10
+        assert line["reward/mean"] == pytest.approx(15.5 - 0.5 * line["reward/jpeg_size"])
+        both = line["train/many"] + line["train/one"]
+        assert line["train/many"] - line["train/one"] == pytest.approx(10, abs=0.2) and line["constant"] == 0
+        assert both / 2 == pytest.approx(line["reward/mean"])
+    config = from_yaml((place / "runs/miniature-3/config.yaml").read_text())
+    assert [(term.name, term.weight) for term in config.rewards] == [("my_file.py:my_reward", 1), ("jpeg_size", -0.5)]
+    page = (place / "runs/miniature-3/report.html").read_text()
+    assert "Reward by column" in page and "my_reward" in page and "jpeg_size" in page
+
+
+def test_prompts_one_a_line(
+    place: Path, miniature: Miniature, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    options = ["--prompts", "my_prompts.txt", "--reward", f"{miniature.reward('seeing_only_red')}:3", "--out", "here"]
+    assert main(["train", "recipe.yaml", *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "here/report.html\n" and printed.err.splitlines()[-1].startswith("miniature  2/2  reward 1.5")
+    for line in read(place / "here"):
+        assert line["reward/seeing_only_red"] == 0.5 and line["reward/mean"] == 1.5
+        assert line["constant"] == 2 and "loss" not in line
+
+
+def test_a_sample_is_drawn_from_the_result(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert main(["train", "recipe.yaml", "--out", "here", "--quiet"]) == 0
+    assert main(["sample", "here", "two red stars", "--count", "2"]) == 0
+    assert (place / "here/samples/two-red-stars-0.png").is_file()
+
+
+def test_the_same_in_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    changes: dict[str, Any] = {"prompts": "my_prompts.jsonl", "steps": "1", "out": "python"}
+    config = limner.override(limner.recipe("recipe.yaml"), changes)
+    config = replace(config, rewards=(limner.RewardTerm("my_file.py:my_reward", weight=2.0),))
+    run = limner.train(config)
+    assert read(run.folder)[0]["reward/mean"] == pytest.approx(31)
+    assert run.sample("two red stars").pixels.shape == (4, 3, 32, 32)
+    assert (run.export("my-lora") / "pytorch_lora_weights.safetensors").is_file()
