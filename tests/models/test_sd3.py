@@ -3,88 +3,21 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import StableDiffusion3Pipeline
 from peft import LoraConfig
+from sd3_case import TEXTS, WORDS, Case, call, noise, velocity
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models import quiet
 from limner.models.sd3 import SD3
-from limner.models.sd3.build import SD3Size, build, word_tokenizer
-
-WORDS = tuple("a one two three four red green blue star stars square squares circle circles left of above".split())
-TEXTS = ["a red star", "two blue squares left of a green circle"]
-
-
-@dataclass(frozen=True)
-class Case:
-    """An adapter, the same folder as plain diffusers loads it, and the folder."""
-
-    adapter: SD3
-    plain: StableDiffusion3Pipeline
-    folder: Path
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Transformer and autoencoder stored in float16, text encoders in float32, loaded with no dtype."""
-    folder = tmp_path_factory.mktemp("small")
-    pipeline = build(SD3Size(words=WORDS, layers=2, shift=1.0))
-    pipeline.vae.register_to_config(scaling_factor=0.7, shift_factor=0.2)
-    pipeline.transformer.half()
-    pipeline.vae.half()
-    pipeline.save_pretrained(folder)
-    plain = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
-    return Case(SD3.load(folder, max_sequence_length=0), plain, folder)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    folder = tmp_path_factory.mktemp("tiny")
-    adapter = SD3.tiny(folder)
-    return Case(adapter, StableDiffusion3Pipeline.from_pretrained(folder), folder)
-
-
-@pytest.fixture(params=["small", "tiny"])
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def noise(adapter: SD3, count: int, seed: int = 0) -> Tensor:
-    return torch.randn(count, *adapter.latent().shape, generator=torch.Generator().manual_seed(seed))
-
-
-def velocity(adapter: SD3, seed: int = 0) -> Tensor:
-    """Return one prediction with which two transformers can be compared."""
-    condition = adapter.encode([Prompt(text) for text in TEXTS])
-    with torch.no_grad():
-        return adapter.predict(noise(adapter, 3, seed), torch.tensor([0.2, 0.5, 1]), condition, torch.tensor([0, 1, 2]))
-
-
-def call(case: Case, **kwargs: Any) -> Tensor:
-    """Return what the unmodified pipeline draws."""
-    kwargs |= {"latents": noise(case.adapter, 2), "max_sequence_length": case.adapter.max_sequence_length}
-    return case.plain(TEXTS, guidance_scale=1.0, output_type="pt", **kwargs).images
-
+from limner.models.sd3.build import word_tokenizer
 
 # --- the same pictures as diffusers
 
@@ -276,162 +209,3 @@ def test_with_networks_leaves_the_original_alone(tiny: Case) -> None:
             parameter.mul_(1.1)
     assert (velocity(other) - before).abs().max() > 1e-3
     assert torch.equal(velocity(tiny.adapter), before)
-
-
-# --- export
-
-
-def tiny_copy(case: Case) -> SD3Transformer2DModel:
-    return SD3Transformer2DModel.from_pretrained(case.folder / "transformer")
-
-
-def fresh(case: Case) -> StableDiffusion3Pipeline:
-    """Return a plain pipeline with a transformer of its own, as the folder holds it."""
-    return StableDiffusion3Pipeline(**{**case.plain.components, "transformer": tiny_copy(case)})
-
-
-def trained(case: Case, targets: tuple[str, ...], inject: bool) -> SD3:
-    """Return an adapter whose transformer carries a LoRA of rank 4 and alpha 12 that does something."""
-    transformer = tiny_copy(case)
-    config = LoraConfig(r=4, lora_alpha=12, target_modules=list(targets), init_lora_weights=False)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        if inject:
-            peft.inject_adapter_in_model(config, transformer, "default")
-        else:
-            transformer.add_adapter(config, "default")
-    return case.adapter.with_networks({"transformer": transformer})
-
-
-@pytest.mark.parametrize("targets", [SD3.lora_targets, SD3.wide_lora_targets], ids=["published", "wide"])
-@pytest.mark.parametrize("inject", [False, True], ids=["diffusers", "peft"])
-def test_exported_lora_is_the_same_in_plain_diffusers(
-    tiny: Case, tmp_path: Path, targets: tuple[str, ...], inject: bool, no_network: None
-) -> None:
-    adapter = trained(tiny, targets, inject)
-    adapter.export_lora(tmp_path)
-    plain = fresh(tiny)
-    base = velocity(SD3.wrap(plain, max_sequence_length=16))
-    plain.load_lora_weights(tmp_path)
-    ours, theirs = velocity(adapter), velocity(SD3.wrap(plain, max_sequence_length=16))
-    assert (ours - base).abs().max() > 1e-2
-    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
-
-
-def test_without_its_metadata_the_exported_lora_would_be_scaled_wrongly(tiny: Case, tmp_path: Path) -> None:
-    adapter = trained(tiny, SD3.lora_targets, inject=False)
-    layers = peft.get_peft_model_state_dict(adapter.networks["transformer"])
-    StableDiffusion3Pipeline.save_lora_weights(tmp_path, transformer_lora_layers=layers)
-    plain = fresh(tiny)
-    plain.load_lora_weights(tmp_path)
-    assert (velocity(SD3.wrap(plain, max_sequence_length=16)) - velocity(adapter)).abs().max() > 1e-3
-
-
-def test_one_of_two_adapters_is_exported(tiny: Case, tmp_path: Path) -> None:
-    adapter = trained(tiny, SD3.lora_targets, inject=False)
-    network: Any = adapter.networks["transformer"]
-    network.add_adapter(LoraConfig(r=2, target_modules=["attn.to_q"], init_lora_weights=False), "old")
-    network.set_adapter("default")
-    expected = velocity(adapter)
-    adapter.export_lora(tmp_path / "lora")
-    plain = fresh(tiny)
-    plain.load_lora_weights(tmp_path / "lora")
-    torch.testing.assert_close(velocity(SD3.wrap(plain, max_sequence_length=16)), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("lora", [False, True])
-def test_exported_transformer_is_the_same_in_plain_diffusers(tiny: Case, tmp_path: Path, lora: bool) -> None:
-    adapter = trained(tiny, SD3.lora_targets, inject=False) if lora else tiny.adapter
-    before = velocity(adapter)
-    adapter.export_full(tmp_path)
-    loaded = tiny.adapter.with_networks({"transformer": SD3Transformer2DModel.from_pretrained(tmp_path)})
-    torch.testing.assert_close(velocity(loaded), before, atol=1e-5, rtol=1e-5)
-    assert torch.equal(velocity(adapter), before)
-
-
-# --- folders that are not pipelines
-
-
-def refused(source: str | Path) -> str:
-    with pytest.raises(UserError) as caught:
-        SD3.load(source)
-    message = str(caught.value)
-    assert "\n" not in message and str(source) in message
-    return message
-
-
-@pytest.mark.parametrize("source", ["/no/such/folder", "./nothing", "nothing", "../a/b", "a/b/c", "~/nothing/x"])
-def test_a_path_that_does_not_exist_is_refused_without_the_network(source: str, no_network: None) -> None:
-    message = refused(Path(source).expanduser() if source.startswith("~") else source.removeprefix("./"))
-    assert "does not exist" in message and "StableDiffusion3Pipeline" in message
-
-
-def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path, no_network: None) -> None:
-    assert "holds nothing" in refused(tmp_path)
-    (tmp_path / "model.safetensors").touch()
-    assert "no model_index.json, it holds model.safetensors" in refused(tmp_path)
-    assert "it is a file" in refused(tmp_path / "model.safetensors")
-    index = tmp_path / "model_index.json"
-    index.write_text("{")
-    assert "is not JSON" in refused(tmp_path)
-    index.write_text("[]")
-    assert "is a list" in refused(tmp_path)
-    index.write_text('{"_class_name": "FluxPipeline"}')
-    assert "is a FluxPipeline, and the sd3 adapter serves a StableDiffusion3Pipeline" in refused(tmp_path)
-
-
-def test_a_folder_with_a_part_missing_is_refused(small: Case, tmp_path: Path, no_network: None) -> None:
-    folder = tmp_path / "broken"
-    shutil.copytree(small.folder, folder)
-    shutil.rmtree(folder / "vae")
-    assert "cannot be loaded" in refused(folder)
-
-
-def test_a_folder_from_which_t5_was_removed_loads_without_it(tiny: Case, tmp_path: Path, no_network: None) -> None:
-    folder = tmp_path / "without-t5"
-    shutil.copytree(tiny.folder, folder)
-    shutil.rmtree(folder / "text_encoder_3")
-    shutil.rmtree(folder / "tokenizer_3")
-    context = SD3.load(folder, max_sequence_length=16).encode([Prompt(TEXTS[0])])["context"]
-    assert bool((context[:, 16:] == 0).all()) and bool((context[:, :16] != 0).any())
-
-
-def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> None:
-        raise OSError(f"cannot reach the hub for {name}\nmore text")
-
-    monkeypatch.setattr(StableDiffusion3Pipeline, "load_config", fail)
-    assert "cannot be had from the hub (cannot reach the hub for someone/something)" in refused("someone/something")
-
-
-def test_wrong_sequence_length_and_scheduler_are_refused(tiny: Case) -> None:
-    with pytest.raises(UserError, match="max_sequence_length is 513"):
-        SD3.load(tiny.folder, max_sequence_length=513)
-    pipeline = SD3.tiny().pipeline
-    pipeline.scheduler = nn.Identity()
-    with pytest.raises(UserError, match="the scheduler is a Identity"):
-        SD3.wrap(pipeline)
-
-
-# --- quiet
-
-
-def test_loading_and_sampling_print_nothing(tiny: Case, capfd: pytest.CaptureFixture[str], recwarn: Any) -> None:
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    velocity(SD3.load(tiny.folder, max_sequence_length=16))
-    assert capfd.readouterr() == ("", "")
-    assert [str(w.message) for w in recwarn.list if "diffusers" in str(w.filename)] == []
-    assert transformers_logging.is_progress_bar_enabled() == shown
-
-
-def test_only_the_torchvision_notice_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("transformers.utils.import_utils")
-    logger.addHandler(caplog.handler)
-    try:
-        logger.warning("`X` requires torchvision (not installed)")
-        logger.warning("something else")
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "torchvision" not in caplog.text and "something else" in caplog.text
