@@ -40,7 +40,7 @@ def never(media, prompts):
 
 def sometimes(media, prompts):
     """No answer for every third picture, and otherwise a number far from zero."""
-    scores = 50 + redness(media, prompts)
+    scores = 10_000 + redness(media, prompts)
     scores[::3] = torch.nan
     return scores
 

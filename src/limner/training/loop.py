@@ -126,9 +126,10 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
 def describe(scored: Scored) -> dict[str, float]:
     """Return the rewards of an iteration: the total and its columns, by category of prompt, and what was left out."""
     total = scored.total[scored.valid]
+    mean = total.mean()
     metrics = {
-        "reward/mean": total.mean().item(),
-        "reward/std": total.std(correction=0).item(),
+        "reward/mean": mean.item(),
+        "reward/std": (total - mean).square().mean().sqrt().item(),
         "invalid": float((~scored.valid).sum()),
         "constant": _constant_groups(scored),
     }

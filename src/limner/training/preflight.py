@@ -6,6 +6,7 @@ range below the noise of the arithmetic, a run that will not fit into memory or 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -134,7 +135,10 @@ def _ratio(
         return None, None
     sizes = {config.micro_batch, 1 + config.micro_batch // 3}
     few = min(len(rollout), 16)
-    floor = max(float(rescore(parts.actors.policy, rollout, size, few).abs().max()) / elements for size in sizes)
+    ratios = torch.cat([rescore(parts.actors.policy, rollout, size, few) for size in sizes])
+    floor = float(ratios.abs().max()) / elements
+    if not math.isfinite(floor):
+        raise UserError("the log-ratios of the samples are not finite: check the model's weights, or use float32")
     if min(clip) < FLOORS * floor:
         message = (
             f"the clip range {min(clip):.2e} is below {FLOORS} noise floors ({floor:.2e} nats per element each): "
