@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import time
@@ -110,7 +111,7 @@ def test_killed_at_random_moments(trials: dict[str, Trial], tmp_path: Path) -> N
     for lines in (1, 2, 3):
         command = start(trial.command(out, "--resume"), tmp_path / "stderr")
         command.wait_for(out / "metrics.jsonl", lines)
-        moments.append(random.random() * 0.1)
+        moments.append(random.random() * 0.03)
         time.sleep(moments[-1])
         command.send(signal.SIGKILL)
         assert command.wait() == -signal.SIGKILL, (moments, command.lines())
@@ -121,9 +122,9 @@ def test_killed_at_random_moments(trials: dict[str, Trial], tmp_path: Path) -> N
 
 def test_interrupted_by_hand(trials: dict[str, Trial], tmp_path: Path) -> None:
     """Ctrl-C ends with a line that says how to go on, and that line is right."""
-    trial, out = trials["full"], tmp_path / "run"
+    trial, out = trials["lora"], tmp_path / "run"
     command = start(trial.command(out), tmp_path / "stderr")
-    command.wait_for(out / "metrics.jsonl", 3)
+    command.wait_for(out / "metrics.jsonl", 2)
     command.send(signal.SIGINT)
     assert command.wait() == 130
     line = command.lines()[-1]
@@ -131,7 +132,7 @@ def test_interrupted_by_hand(trials: dict[str, Trial], tmp_path: Path) -> None:
     assert line == beginning + shlex.join(trial.command(out, "--resume"))
     assert not list((out / "checkpoints").glob("*.tmp"))
     code, lines = run(shlex.split(line.removeprefix(beginning)), tmp_path / "stderr")
-    assert code == 0 and "resuming at iteration 2" in lines
+    assert code == 0 and re.fullmatch("resuming at iteration [123]", lines[0])
     trial.require_equal(out)
 
 

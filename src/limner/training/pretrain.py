@@ -41,9 +41,9 @@ class Pretraining:
     """How a base model is made.
 
     `noisy_share` of the captions lack a clause or state a wrong one; `dropped_share` are empty, so that guidance works.
-    `divergence_weight` is reached half way through the autoencoder's steps: at 0.01 the posterior keeps about 1 nat a
-    latent element, 1.7 times less than at 0.0005, and the checker still accepts the reconstructions. What the decoder
-    does not need is then noise that the network need not model.
+    `divergence_weight` is reached half way through the autoencoder's steps. The larger it is, the more of a latent is
+    noise that the network need not model, and the more a decoder forgives; the checker on reconstructions says when it
+    is too large.
     """
 
     seed: int = 0
