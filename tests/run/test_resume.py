@@ -60,6 +60,8 @@ class Trial:
         assert [line["step"] for line in read(out)] == list(range(STEPS))
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in (out, self.whole)]
         assert summaries[0]["heldout"] == summaries[1]["heldout"]
+        spent = summaries[0]["seconds"]
+        assert spent["total"] >= spent["rollout"] + spent["reward"] + spent["update"]
         (weights,) = (self.whole / "export").glob("*.safetensors")
         assert differences(load_file(weights), load_file(out / "export" / weights.name)) == []
 

@@ -63,6 +63,7 @@ def test_a_reward_that_always_fails_stops_the_run(
     assert lines[0] == "note: the reward judged none of the samples" and lines[-1].startswith(reason)
     assert [(line["step"], line["invalid"], line["reward/mean"]) for line in read(out)] == [(0, 8, None), (1, 8, None)]
     assert last_checkpoint(out)["state"]["failed"] == 2
+    assert main(["report", str(out)]) == 0 and "16 samples could not be judged" in (out / "report.html").read_text()
     assert main(["train", str(recipe), "--resume"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith(reason)
 
