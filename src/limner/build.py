@@ -163,6 +163,10 @@ class Assembly:
     judge: Judge
     """Says how good a held-out sample is."""
 
+    def sampler(self, role: Name) -> Denoising:
+        """Return a policy over the weights of `role`, sampled as in training."""
+        return _sampler(self.config, self._denoiser(role))
+
     def policy(self, role: Name, dynamics: Dynamics, steps: int, guidance: float = 1.0) -> Denoising:
         """Return a policy over the weights of `role`, sampled another way than in training."""
         actor = self._denoiser(role)
@@ -223,12 +227,10 @@ def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights
 
 
 def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision) -> Actors:
-    needs, s = config.algorithm.needs, config.sampler
+    needs = config.algorithm.needs
 
     def policy(name: Name) -> Policy:
-        actor = weights.actor(model, name, precision)
-        denoiser = actor if s.guidance == 1 else Guided(actor, s.guidance)
-        return Denoising(denoiser, s.dynamics, s.steps, s.window, s.window_range)
+        return _sampler(config, weights.actor(model, name, precision))
 
     trained = policy("policy")
     return Actors(
@@ -236,6 +238,12 @@ def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Prec
         reference=policy("reference") if needs.reference else trained,
         old=policy("old") if needs.old else trained,
     )
+
+
+def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
+    s = config.sampler
+    guided = denoiser if s.guidance == 1 else Guided(denoiser, s.guidance)
+    return Denoising(guided, s.dynamics, s.steps, s.window, s.window_range)
 
 
 def _stepper(config: RunConfig, weights: Weights) -> Stepper:

@@ -37,7 +37,7 @@ from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
 from limner.training.config import Lora, RunConfig
-from limner.training.loop import Hooks
+from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, preflight
 from limner.training.state import State
@@ -73,9 +73,8 @@ class Run:
         else:
             scale = sampler.guidance if guidance is None else guidance
             policy = self.assembly.policy("policy", EulerODE(), steps or sampler.steps, scale)
-        draw = self._drawer(policy)
         with self._averaged():
-            return draw([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
+            return drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
 
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
         """Evaluate on the held-out prompts, by the run's sampler, the plain ODE and, before, the guided base."""
@@ -83,9 +82,7 @@ class Run:
         if not self.assembly.heldout:
             return {}
         role: Literal["reference", "policy"] = "reference" if moment == "before" else "policy"
-        s = self.config.sampler
-        policies = {"sampler": self.assembly.policy(role, s.dynamics, s.steps, s.guidance)}
-        policies["sampler"] = replace(policies["sampler"], window=s.window, window_range=s.window_range)
+        policies = {"sampler": self.assembly.sampler(role)}
         if settings.ode_steps:
             policies["ode"] = self.assembly.policy(role, EulerODE(), settings.ode_steps)
             if settings.guidance != 1 and moment == "before":
@@ -208,22 +205,6 @@ class Run:
         ema = self.assembly.parts.ema
         return nullcontext() if ema is None else ema.swapped()
 
-    def _drawer(self, policy: Denoising) -> Callable[[Sequence[Prompt], Sequence[int]], Images]:
-        parts = self.assembly.parts
-
-        def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Images:
-            unique = list({p.text: p for p in prompts}.values())
-            place = {p.text: i for i, p in enumerate(unique)}
-            index = torch.tensor([place[p.text] for p in prompts])
-            ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
-            with torch.no_grad():
-                drawn = policy.sample(
-                    parts.cache.condition(unique), index, ids, ids, rng=Rng(("evaluate",)), record=False
-                )
-                return parts.decode(drawn.sample)
-
-        return draw
-
     def _evaluate(
         self, policy: Denoising, prompts: Sequence[Prompt], seeds: Sequence[int], part: tuple[int, int]
     ) -> Evaluation:
@@ -232,7 +213,7 @@ class Run:
                 self.progress.phase("evaluate", (part[0] + share) / part[1])
 
         judge, batch = self.assembly.judge, self.config.micro_batch
-        return evaluate(self._drawer(policy), prompts, judge, seeds, batch=batch, tick=tick)
+        return evaluate(drawer(self.assembly.parts, policy), prompts, judge, seeds, batch=batch, tick=tick)
 
     def _card(self) -> Card:
         c = self.config
@@ -256,6 +237,22 @@ class Run:
             rows=_rows({"sampler": before}, {"sampler": after})[0] if measured else (),
             example="two red stars" if c.model.path == "scenes" else "",
         )
+
+
+def drawer(parts: Parts, policy: Denoising) -> Callable[[Sequence[Prompt], Sequence[int]], Images]:
+    """Return a function that draws picture i for prompt i at seed i; its noise depends on text and seed alone."""
+
+    def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Images:
+        unique = list({p.text: p for p in prompts}.values())
+        place = {p.text: i for i, p in enumerate(unique)}
+        index = torch.tensor([place[p.text] for p in prompts])
+        ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
+        condition = parts.cache.condition(unique)
+        with torch.no_grad():
+            drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
+            return parts.decode(drawn.sample)
+
+    return draw
 
 
 def check(config: RunConfig) -> Preflight:

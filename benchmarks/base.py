@@ -1,0 +1,105 @@
+"""Measure the scenes base model, before any reinforcement learning.
+
+    python benchmarks/base.py [--model.path FOLDER] [--seeds 4] [--out docs/results/base.json]
+
+Full-prompt accuracy on 112 train and 112 held-out prompts, balanced over the categories, x seeds: with the sampler that
+`limner train scenes` uses, with the plain 20-step ODE, with guidance (scales scanned on train prompts, the best one
+reported on held-out prompts), best of 8 samples; and the checker on the autoencoder's reconstructions of renders.
+Intervals are 95 % bootstraps over prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from limner.build import Assembly, assemble, recipe
+from limner.cli import take_keys
+from limner.core.rng import Rng
+from limner.core.types import Images, Prompt
+from limner.diffusion.dynamics import EulerODE
+from limner.evaluate.protocol import evaluate
+from limner.evaluate.statistics import bootstrap
+from limner.policies.denoising import Denoising
+from limner.recipes.override import override
+from limner.report.file import write_text
+from limner.run import drawer
+from limner.worlds.scenes.grammar import prompts, sample_scene, to_prompt
+from limner.worlds.scenes.render import render
+from limner.worlds.scenes.reward import scenes
+
+SCALES = (1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/base.json"))
+    own = frozenset({"--seeds", "--out", "--help"})
+    rest, values = take_keys(sys.argv[1:], own)
+    options = parser.parse_args(rest)
+    assembly = assemble(override(recipe("scenes"), values))
+    splits = {"train": prompts("train", 28), "heldout": prompts("heldout")}
+    ode = assembly.policy("reference", EulerODE(), 20)
+    found: dict[str, Any] = {"seeds": options.seeds, "prompts": {name: len(p) for name, p in splits.items()}}
+    for split, asked in splits.items():
+        found[split] = {
+            "rl sampler": accuracy(assembly, assembly.sampler("reference"), asked, options.seeds),
+            "ode 20": accuracy(assembly, ode, asked, options.seeds),
+        }
+    scan = {
+        scale: accuracy(assembly, assembly.policy("reference", EulerODE(), 20, scale), splits["train"], 1)["overall"][
+            "value"
+        ]
+        for scale in SCALES
+    }
+    best = max(scan, key=lambda scale: scan[scale])
+    guided = assembly.policy("reference", EulerODE(), 20, best)
+    found["guidance"] = {
+        "train scan": scan,
+        "best scale": best,
+        "heldout": accuracy(assembly, guided, splits["heldout"], options.seeds),
+    }
+    found["best of 8, heldout"] = best_of(assembly, ode, splits["heldout"], 8)
+    found["reconstructions accepted"] = reconstructions(assembly, 1000)
+    text = json.dumps(found, indent=1)
+    print(text)
+    write_text(options.out, text + "\n")
+
+
+def accuracy(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], seeds: int) -> dict[str, Any]:
+    """Return accuracy with its interval, overall and by category."""
+    draw: Callable[[Sequence[Prompt], Sequence[int]], Images] = drawer(assembly.parts, policy)
+    result = evaluate(draw, asked, scenes, range(seeds), batch=assembly.config.micro_batch)
+    return {name: asdict(interval) for name, interval in result.summary().items()}
+
+
+def best_of(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], count: int) -> dict[str, float]:
+    """Return how often at least one of `count` samples satisfies its prompt."""
+    result = evaluate(drawer(assembly.parts, policy), asked, scenes, range(count), batch=assembly.config.micro_batch)
+    return asdict(bootstrap(result.reward.amax(1, keepdim=True)))
+
+
+def reconstructions(assembly: Assembly, count: int) -> float:
+    """Return the share of renders that the checker accepts after the autoencoder."""
+    vae = vars(assembly.model)["pipeline"].vae
+    rng = np.random.default_rng(Rng(("reconstructions",)).seed())
+    drawn = [sample_scene(rng) for _ in range(count)]
+    pixels = torch.from_numpy(np.stack([render(scene, rng) for scene in drawn])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in pixels.split(100)])
+    images = Images((decoded / 2 + 0.5).clamp(0, 1)).rounded()
+    return scenes(images, [to_prompt(scene) for scene in drawn]).score.mean().item()
+
+
+if __name__ == "__main__":
+    main()
