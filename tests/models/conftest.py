@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from diffusers import StableDiffusion3Pipeline
-from sd3_case import WORDS, Case
 
 from limner.models.sd3 import SD3
 from limner.models.sd3.build import SD3Size, build
+from sd3_case import WORDS, Case
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Transformer and autoencoder stored in float16, text encoders in float32, loaded with no dtype."""
     folder = tmp_path_factory.mktemp("small")
@@ -26,7 +26,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(SD3.load(folder, max_sequence_length=0), plain, folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("tiny")
     adapter = SD3.tiny(folder)

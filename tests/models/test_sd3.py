@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
 from peft import LoraConfig
-from sd3_case import TEXTS, WORDS, Case, call, noise, velocity
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
@@ -18,6 +17,7 @@ from limner.core.types import Prompt
 from limner.models import quiet
 from limner.models.sd3 import SD3
 from limner.models.sd3.build import word_tokenizer
+from sd3_case import TEXTS, WORDS, Case, call, noise, tiny_copy, velocity
 
 # --- the same pictures as diffusers
 

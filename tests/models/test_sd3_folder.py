@@ -12,18 +12,14 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from peft import LoraConfig
-from sd3_case import TEXTS, Case, velocity
 from torch import nn
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models.sd3 import SD3
+from sd3_case import TEXTS, Case, tiny_copy, velocity
 
 # --- export
-
-
-def tiny_copy(case: Case) -> SD3Transformer2DModel:
-    return SD3Transformer2DModel.from_pretrained(case.folder / "transformer")
 
 
 def fresh(case: Case) -> StableDiffusion3Pipeline:

@@ -50,7 +50,7 @@ def test_area_is_that_of_the_shape(shape: str) -> None:
         alpha = ((image - ground) @ (paint - ground)) / np.sum((paint - ground) ** 2)
         area = float(alpha[alpha > 0.1].sum())
         reach = math.sqrt(area / (math.pi if shape == "circle" else tips * inner * math.sin(math.pi / tips)))
-        assert 11.0 * 0.93 <= reach / REACH[shape] <= 15.0 * 1.07
+        assert 9.0 * 0.93 <= reach / REACH[shape] <= 12.0 * 1.07
 
 
 @pytest.mark.parametrize("colour", COLOURS)

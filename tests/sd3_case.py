@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 
 from limner.core.types import Prompt
@@ -41,3 +41,7 @@ def call(case: Case, **kwargs: Any) -> Tensor:
     """Return what the unmodified pipeline draws."""
     kwargs |= {"latents": noise(case.adapter, 2), "max_sequence_length": case.adapter.max_sequence_length}
     return case.plain(TEXTS, guidance_scale=1.0, output_type="pt", **kwargs).images
+
+
+def tiny_copy(case: Case) -> SD3Transformer2DModel:
+    return SD3Transformer2DModel.from_pretrained(case.folder / "transformer")
