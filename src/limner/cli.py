@@ -192,13 +192,15 @@ def _png(text: str) -> Path:
 
 
 def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
-    """Return the recipe's configuration with what the command line changes."""
+    """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
     from limner import build
     from limner.recipes.override import override
 
     if "rewards" in values:
         raise UserError("rewards are set with --reward NAME[:WEIGHT], once for each")
     given = {"prompts": parsed.prompts, "seed": parsed.seed, "out": parsed.out, "rewards": parsed.reward}
+    if parsed.reward:
+        values = {"evaluation.reward": "", **values}
     return override(build.recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
 
 
