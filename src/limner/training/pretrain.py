@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -71,6 +72,8 @@ Log = Callable[[Mapping[str, Any]], None]
 def pretrain(pipeline: StableDiffusion3Pipeline, world: PairSource, config: Pretraining, folder: Path) -> None:
     """Run what is left of the three stages in `folder`, then write the pipeline to `folder/pipeline` at half precision.
 
+    Its configuration and log lie beside its parts.
+
     Text encoders stay float32: diffusers loads a module in float32 whatever its file holds, transformers as stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,10 @@ def pretrain(pipeline: StableDiffusion3Pipeline, world: PairSource, config: Pret
     pipeline.transformer.half()
     pipeline.vae.half()
     pipeline.save_pretrained(folder / "pipeline")
+    shutil.copy(folder / "config.yaml", folder / "pipeline")
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    last = {(row["stage"], row["step"]): line for line in lines for row in [json.loads(line)]}
+    (folder / "pipeline" / "log.jsonl").write_text("".join(f"{line}\n" for line in last.values()))
 
 
 def train_autoencoder(
