@@ -3,7 +3,7 @@
 Three stages, each resumable: (1) the autoencoder on fresh renders; (2) the latents of a fixed data set of noisy
 (caption, picture) pairs; (3) the network by the ordinary flow-matching loss
 
-    E | v(x_t, t, c) - (noise - x_0) |^2,    x_t = (1 - t) x_0 + t noise,    t ~ sigmoid(N(0, 1)).
+    E | v(x_t, t, c) - (noise - x_0) |^2,    x_t = (1 - t) x_0 + t noise,    t ~ sigmoid(N(time_mean, 1)).
 
 Source: rectified flow with logit-normal times, Esser et al., arXiv 2403.03206, eq. 14 and section 3.1.
 """
@@ -61,6 +61,8 @@ class Pretraining:
     warmup: int = 200
     weight_decay: float = 0.01
     ema: float = 0.999
+    time_mean: float = 1.0
+    """Training times are sigmoid(N(time_mean, 1)): 1 dwells where the caption decides what is drawn."""
     checkpoint_seconds: float = 180.0
     compile: bool = False
     """Compile the transformer (torch.compile; needs a C++ compiler): about a quarter faster, minutes to start."""
@@ -163,7 +165,7 @@ def train_network(
         )
         x0 = latents[chosen]
         noise = torch.randn(x0.shape, generator=generator)
-        t = torch.sigmoid(torch.randn(config.batch, generator=generator))
+        t = torch.sigmoid(config.time_mean + torch.randn(config.batch, generator=generator))
         x_t = torch.lerp(x0, noise, t[:, None, None, None])
         velocity = transformer(
             hidden_states=x_t, timestep=1000 * t, encoder_hidden_states=context, pooled_projections=pooled
