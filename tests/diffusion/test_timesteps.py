@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from limner.diffusion.timesteps import flow_grid, linear_grid, logit_normal, stratified, time_shift, window
+from limner.diffusion.timesteps import flow_grid, linear_grid, logit_normal, time_shift, window
 
 
 @pytest.mark.parametrize("shift", [1.0, 1.15, 3.0, 5.0, 6.93])
@@ -40,14 +40,6 @@ def test_window_marks_each_samples_own_steps():
 def test_window_refuses_what_does_not_fit(start, size):
     with pytest.raises(ValueError, match="is empty or leaves the 4 steps"):
         window(torch.tensor(start), size, 4)
-
-
-def test_stratified_draws_one_in_each_stratum_and_is_uniform_over_all():
-    u = torch.rand(500, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    t = torch.stack([stratified(row) for row in u])
-    assert torch.equal((t * 8).floor(), torch.arange(8).expand(500, 8).double())
-    assert t.mean().item() == pytest.approx(0.5, abs=0.003)
-    assert t.var().item() == pytest.approx(1 / 12, rel=0.02)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.5, 0.8)])

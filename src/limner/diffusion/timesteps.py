@@ -51,15 +51,6 @@ def window(start: Int[Tensor, " batch"], size: int, num_steps: int) -> Bool[Tens
     return (index >= start[:, None]) & (index < start[:, None] + size)
 
 
-def stratified(u: Float[Tensor, " count"]) -> Float[Tensor, " count"]:
-    """Return (i + u_i) / count: one uniform draw in each of `count` equal strata, in rising order.
-
-    A draw at a random place is still uniform, but the mean of all varies less. Shuffle them where neighbours in a batch
-    have something in common. Source: variational diffusion models, arXiv:2107.00630, appendix I, with one shared u.
-    """
-    return (torch.arange(u.shape[0], device=u.device, dtype=u.dtype) + u) / u.shape[0]
-
-
 def logit_normal(u: Float[Tensor, "*any"], mean: float = 0.0, std: float = 1.0) -> Float[Tensor, "*any"]:
     """Return sigmoid(mean + std Phi^-1(u)): training times that dwell in the middle, from uniform u in (0, 1).
 
