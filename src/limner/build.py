@@ -97,13 +97,30 @@ def recipe(name: str) -> RunConfig:
 
 def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
     """Train a world's base model from nothing in `folder`, or go on where that stopped; `values` override defaults."""
-    source = load(WORLDS, "world", world)()
-    from limner.models.sd3.build import SD3Size, build  # before train.pretrain: it quiets what diffusers says on import
+    load(WORLDS, "world", world)
+    load(MODELS, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
     from limner.training.pretrain import Pretraining
-    from limner.training.pretrain import pretrain as run
 
     config = override(Pretraining(), values)
-    run(build(SD3Size(source.words), config.seed), source, config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rendezvous").unlink(missing_ok=True)
+    if config.workers == 1:
+        _pretrain(0, world, folder, config)
+    else:
+        torch.multiprocessing.spawn(_pretrain, (world, folder, config), nprocs=config.workers)
+
+
+def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
+    """Be one of the processes that share each batch."""
+    from limner.models.sd3.build import SD3Size, build
+    from limner.training.pretrain import Team, pretrain
+
+    if config.workers > 1:
+        torch.set_num_threads(1)
+        place = f"file://{(folder / 'rendezvous').resolve()}"
+        torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
+    source = load(WORLDS, "world", world)()
+    pretrain(build(SD3Size(source.words), config.seed), source, config, folder, Team(rank, config.workers))
 
 
 def model_source(model: Model) -> str | Path:

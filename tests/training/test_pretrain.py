@@ -1,0 +1,79 @@
+"""Pretraining: interrupted, shared between processes, and right in its pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from limner import build
+from limner.models.sd3.build import SD3Size
+from limner.models.sd3.build import build as build_pipeline
+from limner.training import pretrain as module
+from limner.training.pretrain import Pretraining, Team, pretrain
+from limner.worlds.scenes.reward import Scenes
+
+FEW = {
+    "autoencoder_steps": 3,
+    "autoencoder_batch": 4,
+    "num_pairs": 12,
+    "steps": 4,
+    "batch": 4,
+    "checkpoint_seconds": 0.0,
+}
+
+
+def small() -> SD3Size:
+    return SD3Size(Scenes.words, layers=2, heads=1, autoencoder_channels=(8, 8, 8, 8))
+
+
+def networks(folder: Path) -> list[torch.Tensor]:
+    return torch.load(folder / "network.pt", weights_only=True)["average"]
+
+
+def run(folder: Path) -> None:
+    with torch.random.fork_rng():
+        pretrain(build_pipeline(small()), Scenes(), Pretraining(**FEW), folder)
+
+
+@pytest.mark.parametrize("stop", [1, 5])
+def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    """Stopped in the autoencoder's second step, or in the network's third, and started again."""
+    run(tmp_path / "whole")
+    update, seen = module._Fit.update, []
+
+    def failing(fit: object, loss: torch.Tensor) -> None:
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+        seen.append(loss)
+        update(fit, loss)
+
+    monkeypatch.setattr(module._Fit, "update", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts")
+    monkeypatch.undo()
+    run(tmp_path / "parts")
+    pairs = zip(networks(tmp_path / "whole"), networks(tmp_path / "parts"), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    base = tmp_path / "parts" / "pipeline"
+    assert yaml.safe_load((base / "config.yaml").read_text())["steps"] == 4 and (base / "log.jsonl").exists()
+
+
+def test_two_processes_make_the_same_model(tmp_path: Path) -> None:
+    few = {**FEW, "checkpoint_seconds": 1e9}
+    for workers in (1, 2):
+        build.pretrain("scenes", tmp_path / str(workers), {**few, "workers": workers})
+    one, two = networks(tmp_path / "1"), networks(tmp_path / "2")
+    start = list(build_pipeline(SD3Size(Scenes.words)).transformer.parameters())
+    assert max(float((a - b).abs().max()) for a, b in zip(one, start, strict=False)) > 1e-5
+    # Adam's first steps have the size of the learning rate (7.5e-6 times the step) whatever the gradient's.
+    assert max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True)) < 4e-5
+
+
+def test_the_mean_of_one_is_itself() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.tensor([1.0, 2.0])
+    Team().average([parameter])
+    assert parameter.grad.tolist() == [1.0, 2.0]
