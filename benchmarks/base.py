@@ -4,8 +4,8 @@
 
 Full-prompt accuracy on 112 train and 112 held-out prompts, balanced over the categories, x seeds: with the sampler that
 `limner train scenes` uses, with the plain 20-step ODE, with guidance (scales scanned on train prompts, the best one
-reported on held-out prompts), best of 8 samples; the checker on the autoencoder's reconstructions of renders; and at which
-times the caption decides what is drawn. Intervals are 95 % bootstraps over prompts.
+reported on held-out prompts), best of 8 samples; the checker on the autoencoder's reconstructions of renders; and at
+which times the caption decides what is drawn. Intervals are 95 % bootstraps over prompts.
 """
 
 from __future__ import annotations
