@@ -161,7 +161,9 @@ class Run:
             diversity=_diversity(first, last),
             galleries=galleries(first, last) if first is not None and last is not None else (),
             charts=charts(lines, clip or (), rate=first is not None and first.kind == "rate"),
-            spent=Spent(summary["seconds"], {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]),
+            spent=Spent(
+                _phases(summary["seconds"]), {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]
+            ),
             config=to_yaml(self.config),
             manifest=json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")),
             meanings=meanings(lines),
@@ -376,3 +378,10 @@ def _diversity(before: Evaluation | None, after: Evaluation | None) -> Row | Non
     if before is None or after is None or len(before.seeds) < 2:
         return None
     return compare_diversity(before, after)
+
+
+def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of each phase, and of all that is none of them."""
+    phases = {name: value for name, value in seconds.items() if name != "total"}
+    rest = seconds.get("total", 0.0) - sum(phases.values())
+    return phases | ({"evaluation and set-up": rest} if rest > 0 else {})
