@@ -66,7 +66,7 @@ class Pretraining:
     """Training times are sigmoid(N(time_mean, 1)): 1 dwells where the caption decides what is drawn."""
     checkpoint_seconds: float = 180.0
     workers: int = 1
-    """Processes that share each batch, one thread each on a CPU: two do 1.5 times the work of one with two threads."""
+    """Processes that share each batch, one thread each: on a CPU they keep its cores busier than threads do."""
     compile: bool = False
     """Compile the transformer (torch.compile; needs a C++ compiler): about a quarter faster, minutes to start."""
 
