@@ -1,4 +1,4 @@
-"""Trees of tensors: map, select rows, concatenate, move."""
+"""Trees of tensors: map, select rows, concatenate."""
 
 from __future__ import annotations
 
@@ -43,8 +43,3 @@ def concatenate(trees: Sequence[Tree]) -> Tree:
     columns = [list(leaves(tree)) for tree in trees]
     joined = iter([torch.cat(parts) for parts in zip(*columns, strict=True)])
     return tree_map(lambda _: next(joined), trees[0])
-
-
-def move(tree: Tree, device: torch.device | str) -> Tree:
-    """Return the tree on `device`."""
-    return tree_map(lambda x: x.to(device), tree)
