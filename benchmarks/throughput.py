@@ -3,7 +3,7 @@
     python benchmarks/throughput.py [--recipe scenes] [--repeats 5] [--algorithm DiffusionNFT] [--KEY VALUE ...]
 
 Every network call of one iteration is recorded (batch size, with or without gradient) and then made again bare, on
-random tensors of the same shapes, in turn with real iterations in the same process. Prints medians, as JSON.
+the same inputs, in turn with real iterations in the same process. Prints medians, as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from limner.rollout.score import render
 from limner.training.config import RunConfig
 from limner.training.loop import Parts, update
 
-Call = tuple[dict[str, Any], bool]
+Call = tuple[nn.Module, dict[str, Any], bool]
 
 
 def main() -> None:
@@ -44,8 +44,8 @@ def main() -> None:
     config = override(recipe(options.recipe), values)
     assembly = assemble(config)
     parts = assembly.parts
-    network = next(iter(assembly.model.networks.values()))
-    calls = record(network)
+    roles = parts.weights.roles.values()
+    calls = record({id(network): network for role in roles for network in role.networks.values()}.values())
 
     rollout = roll(config, parts, 0)
     rolled = list(calls)
@@ -54,9 +54,9 @@ def main() -> None:
     learned = list(calls)
     jobs: dict[str, Callable[[], object]] = {
         "rollout": lambda: roll(config, parts, 1),
-        "rollout_floor": lambda: (replay(network, rolled), render(rollout.sample, parts.decode, config.micro_batch)),
+        "rollout_floor": lambda: (replay(rolled), render(rollout.sample, parts.decode, config.micro_batch)),
         "update": lambda: learn(config, parts, rollout),
-        "update_floor": lambda: replay(network, learned),
+        "update_floor": lambda: replay(learned),
     }
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(options.repeats):
@@ -87,30 +87,32 @@ def main() -> None:
     }, indent=2))  # fmt: skip
 
 
-def record(network: nn.Module) -> list[Call]:
-    """Return a list that grows by each call of the network: its arguments, and whether gradients were on."""
+def record(networks: Iterable[nn.Module]) -> list[Call]:
+    """Return a list that grows by each call of a network: which, with what, and whether gradients were on."""
     calls: list[Call] = []
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((kwargs, torch.is_grad_enabled()))
+        calls.append((module, kwargs, torch.is_grad_enabled()))
 
-    network.register_forward_pre_hook(hook, with_kwargs=True)
+    for network in networks:
+        network.register_forward_pre_hook(hook, with_kwargs=True)
     return calls
 
 
-def replay(network: nn.Module, calls: list[Call]) -> None:
-    """Make the recorded calls again with random tensors; backward where gradients were on."""
-    for kwargs, grad in list(calls):
+def replay(calls: list[Call]) -> None:
+    """Make the recorded calls again; backward where gradients were on."""
+    for network, kwargs, grad in list(calls):
         with torch.set_grad_enabled(grad):
             (output,) = network.forward(**kwargs)
             if grad:
                 output.backward(torch.ones_like(output))
-    network.zero_grad()
+    for network in {network for network, _, grad in calls if grad}:
+        network.zero_grad()
 
 
 def count(calls: list[Call]) -> int:
-    """Return the number of samples that went through the network."""
-    return sum(next(v.shape[0] for v in kwargs.values() if isinstance(v, Tensor)) for kwargs, _ in calls)
+    """Return the number of samples that went through the networks."""
+    return sum(next(v.shape[0] for v in kwargs.values() if isinstance(v, Tensor)) for _, kwargs, _ in calls)
 
 
 def roll(config: RunConfig, parts: Parts, step: int) -> Rollout:

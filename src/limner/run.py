@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from limner.build import Assembly, assemble, model_source, recipe
 from limner.core.errors import RunError, UserError
@@ -309,10 +310,16 @@ def _closing(progress: Progress, metrics: Metrics) -> Iterator[None]:
         finally:
             progress.close()
             metrics.close()
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        if not _no_room(error):
             raise
         raise RunError(f"{error}; the last checkpoint stands: make room, and go on with --resume") from error
+
+
+def _no_room(error: OSError | SafetensorError) -> bool:
+    """Tell whether a disk is full; safetensors says so in its message only."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in full if isinstance(error, OSError) else any(f"os error {code}" in str(error) for code in full)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -160,6 +160,17 @@ def test_penalties_carry_gradient():
         assert ((moved - reference).norm() < 0.1 * len(moved) ** 0.5).item()
 
 
+def test_nft_on_policy_takes_one_pass_for_both_policies():
+    """The same gradient as with old weights that equal the trained ones, and the old policy is never asked."""
+    two, one = DiffusionNFT(kl_weight=0.0), DiffusionNFT(kl_weight=0.0, decay="none")
+    assert two.needs.old and not one.needs.old and replace(one, num_updates=2).needs.old
+    actors, rollout, parameters = setting(two)
+    advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    both, loss = gradient(two, actors, rollout, advantage, parameters)
+    shared, shared_loss = gradient(one, replace(actors, old=None), rollout, advantage, parameters)
+    assert torch.allclose(shared, both, atol=1e-7) and shared_loss == pytest.approx(loss) and both.abs().max() > 0
+
+
 def test_flow_grpo_trains_a_token_policy():
     """The same file, no image in sight: the reward is the number of threes, and the policy learns to write them."""
     policy = ToyTokens(torch.nn.Parameter(torch.zeros(5, 4, 4)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limner.core.errors import RunError
 from limner.core.types import Images, Media, Prompt, RewardOutput, Rollout, Scored
-from limner.rollout.score import FailureBudget, judge, render, score
+from limner.rollout.score import FailureBudget, Judge, judge, render
 
 BATCH = 6
 
@@ -42,9 +42,14 @@ def brightness(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     return RewardOutput(light + bonus, valid, {"light": light, "bonus": bonus})
 
 
+def score(rollout: Rollout, reward: Judge, micro_batch: int) -> tuple[Scored, Images]:
+    media = render(rollout.sample, decode, micro_batch)
+    return judge(rollout, media, reward, micro_batch), media
+
+
 @pytest.mark.parametrize("micro_batch", [1, 4, 100])
 def test_samples_are_judged_with_their_prompts_in_any_micro_batch(micro_batch: int) -> None:
-    scored, media = score(rollout(), decode, brightness, micro_batch)
+    scored, media = score(rollout(), brightness, micro_batch)
     light = torch.tensor([0, 26, 51, 77, 102, 128]) / 255
     assert torch.allclose(scored.rewards["light"], light, atol=1e-6)
     assert scored.rewards["bonus"].tolist() == [0.0, 0.0, 0.0, 10.0, 10.0, 10.0]
@@ -72,7 +77,7 @@ def test_pictures_that_are_not_finite_are_never_shown_to_the_judge() -> None:
         seen.append(len(media))
         return brightness(media, prompts)
 
-    scored, _ = score(broken, decode, strict, 3)
+    scored, _ = score(broken, strict, 3)
     assert seen == [3, 1] and scored.valid.tolist() == [True, False, True, False, False, True]
     assert scored.rewards["bonus"].isnan().tolist() == [False, True, False, False, True, False]
     assert scored.total[0] == pytest.approx(0, abs=1e-6) and scored.total[5] == pytest.approx(10.5, abs=3e-3)
@@ -83,7 +88,7 @@ def test_one_column_without_components_and_infinite_totals_do_not_count() -> Non
         value = 1 / media.frames().mean((1, 2, 3, 4))
         return RewardOutput(value, torch.ones(len(media), dtype=torch.bool))
 
-    scored, _ = score(rollout(), decode, steep, 100)
+    scored, _ = score(rollout(), steep, 100)
     assert list(scored.rewards) == ["reward"] and scored.valid.tolist() == [False] + [True] * 5
     assert scored.total[0].isnan() and scored.total[1] == pytest.approx(255 / 26, rel=1e-5)
 

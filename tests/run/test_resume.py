@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
@@ -185,6 +187,18 @@ def test_a_full_disk_is_one_line_wherever_it_strikes(
         original(source, target)
 
     monkeypatch.setattr(os, "replace", failing)
+    assert main(trials["lora"].command(tmp_path / "run")) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("limner: ") and "No space left" in line and "--resume" in line
+
+
+def test_a_full_disk_during_the_export_is_one_line_too(
+    trials: dict[str, Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*args: Any, **kwargs: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", failing)
     assert main(trials["lora"].command(tmp_path / "run")) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("limner: ") and "No space left" in line and "--resume" in line

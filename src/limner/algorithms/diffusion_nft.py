@@ -32,8 +32,8 @@ class DiffusionNFT:
     """DiffusionNFT's hyper-parameters, and the algorithm.
 
     `num_times` times are drawn for each sample, from the sampler's own grid ("grid", as published, without replacement
-    and without its last point) or logit-normal. `decay` names the old policy's schedule d(iteration): "none" is 0
-    (on-policy), "linear" min(decay_rate i, decay_max). `num_updates` is the number of optimizer steps a rollout is
+    and without its last point) or logit-normal. `decay` names the old policy's schedule d(iteration): "none" is 0,
+    "linear" min(decay_rate i, decay_max). `num_updates` is the number of optimizer steps a rollout is
     split over.
     """
 
@@ -60,9 +60,14 @@ class DiffusionNFT:
             raise UserError(f"decay_max must lie in [0, 1), got {self.decay_max}")
 
     @property
+    def on_policy(self) -> bool:
+        """Whether the old policy equals the trained one in every update: one pass then serves both."""
+        return self.decay == "none" and self.num_updates == 1
+
+    @property
     def needs(self) -> Needs:
-        """The old policy, and the reference if there is a penalty."""
-        return Needs(old=True, reference=self.kl_weight > 0)
+        """The old policy unless it is the trained one, and the reference if there is a penalty."""
+        return Needs(old=not self.on_policy, reference=self.kl_weight > 0)
 
     def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
@@ -120,7 +125,7 @@ class DiffusionNFT:
         x_t = actors.policy.noised(x0, noise.to(x0), t)
         new = actors.policy.estimate(x_t, t, rollout.condition, index)
         with torch.no_grad():
-            old = actors.old.estimate(x_t, t, rollout.condition, index)
+            old = new if self.on_policy else actors.old.estimate(x_t, t, rollout.condition, index)
         weight = nft_reward_weight(batch.advantage[rows].to(x0), self.advantage_max)
         loss = nft_loss(
             new.x0, old.x0, x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive

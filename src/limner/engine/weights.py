@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -12,10 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.protocols import Adapter, Denoiser
-from limner.core.types import Condition, Images, LatentSpec, Prompt
-from limner.diffusion.prediction import PredictionKind
-from limner.diffusion.schedule import Schedule
+from limner.core.protocols import Adapter
+from limner.core.types import Condition
+from limner.core.wrapped import Wrapped
 from limner.engine.precision import Precision
 
 Name = Literal["policy", "reference", "old"]
@@ -87,36 +86,11 @@ def _check(part: str, mine: Mapping[str, Tensor], other: Mapping[str, Tensor]) -
 
 
 @dataclass(frozen=True)
-class Actor:
-    """A denoiser under one role's weights, in the run's precision: all else is the model's."""
+class Actor(Wrapped):
+    """A denoiser under one role's weights, in the run's precision."""
 
-    model: Denoiser
     role: AbstractContextManager[None]
     precision: Precision
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return self.model.networks
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.model.schedule
-
-    @property
-    def prediction(self) -> PredictionKind:
-        return self.model.prediction
-
-    def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        return self.model.encode(prompts)
-
-    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
-        return self.model.decode(sample)
-
-    def latent(self) -> LatentSpec:
-        return self.model.latent()
-
-    def times(self, steps: int) -> Float[Tensor, " points"]:
-        return self.model.times(steps)
 
     def predict(
         self,

@@ -17,12 +17,6 @@ Judge = Callable[[Media, Sequence[Prompt]], RewardOutput]
 """The composed reward: its score is the total, its `components` the raw columns."""
 
 
-def score(rollout: Rollout, decode: Decode, reward: Judge, micro_batch: int) -> tuple[Scored, Images]:
-    """Return the judged rollout and the pictures that were judged, 8 bits, on the CPU: `judge` after `render`."""
-    media = render(rollout.sample, decode, micro_batch)
-    return judge(rollout, media, reward, micro_batch), media
-
-
 def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Images:
     """Return what the samples show, `micro_batch` decoded at a time, rounded to 8 bits, on the CPU."""
     with torch.no_grad():

@@ -130,21 +130,23 @@ def to_prompt(scene: Scene, phrasing: int = 0) -> Prompt:
 def prompts(split: Split, per_category: int | None = None) -> list[Prompt]:
     """Return the fixed prompts of a split, category by category.
 
-    `heldout` has 28 a category (112); `train` 68, 44, 280 and 280. `per_category` takes the first so many of
-    each, which are spread over the category; a quarter of the color_attr prompts name three objects.
+    `heldout` has 28 a category (112), `train` 280. The 68 `colors` and 44 `counting` prompts of `train` repeat, so
+    that the categories weigh the same. `per_category` takes the first so many of each, which are spread over the
+    category; a quarter of the color_attr prompts name three objects.
     """
     chosen: list[Prompt] = []
     for category in CATEGORIES:
         limit = HELDOUT_PER_CATEGORY if split == "heldout" else TRAIN_PER_CATEGORY
         limit = limit if per_category is None else min(limit, per_category)
         if category == "colors":
-            chosen += _colour_prompts(split)[:limit]
+            chosen += itertools.islice(itertools.cycle(_colour_prompts(split)), limit)
         elif category == "color_attr":
             triples = round(limit * TRIPLE_SHARE)
             chosen += [to_prompt(_reorder(s)) for s in _family("pair", split)[: limit - triples]]
             chosen += [to_prompt(_reorder(s)) for s in _family("triple", split)[:triples]]
         else:
-            chosen += [to_prompt(_reorder(s)) for s in _family(category, split)[:limit]]
+            family = itertools.cycle(_family(category, split))
+            chosen += [to_prompt(_reorder(s)) for s in itertools.islice(family, limit)]
     return chosen
 
 
