@@ -27,7 +27,7 @@ from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.policies.denoising import Denoising
-from limner.policies.guided import Guided
+from limner.policies.guided import guided
 from limner.recipes.override import override
 from limner.recipes.yaml import from_yaml
 from limner.rewards.algebra import weighted_sum
@@ -187,7 +187,7 @@ class Assembly:
     def policy(self, role: Name, dynamics: Dynamics, steps: int, guidance: float = 1.0) -> Denoising:
         """Return a policy over the weights of `role`, sampled another way than in training."""
         actor = self._denoiser(role)
-        return Denoising(actor if guidance == 1 else Guided(actor, guidance), dynamics, steps)
+        return Denoising(actor if guidance == 1 else guided(actor, guidance), dynamics, steps)
 
     def _denoiser(self, role: Name) -> Denoiser:
         return self.parts.weights.actor(self.model, role, Precision(self.config.precision.dtype))
@@ -259,8 +259,8 @@ def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Prec
 
 def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
     s = config.sampler
-    guided = denoiser if s.guidance == 1 else Guided(denoiser, s.guidance)
-    return Denoising(guided, s.dynamics, s.steps, s.window, s.window_range)
+    model = denoiser if s.guidance == 1 else guided(denoiser, s.guidance)
+    return Denoising(model, s.dynamics, s.steps, s.window, s.window_range)
 
 
 def _stepper(config: RunConfig, weights: Weights) -> Stepper:

@@ -12,7 +12,7 @@ from limner.core.tree import select
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
 from limner.policies.denoising import Denoising
-from limner.policies.guided import Guided
+from limner.policies.guided import guided
 from limner.training.preflight import rescore
 from toys import toy_denoiser, toy_rollout
 
@@ -109,6 +109,6 @@ def test_guidance_extrapolates_from_the_empty_prompt():
     x, t, index = torch.randn(4, *model.shape), torch.rand(4), torch.tensor([0, 1, 1, 0])
     empty = torch.full((4,), 2)
     c, u = model.predict(x, t, condition, index), model.predict(x, t, condition, empty)
-    assert torch.allclose(Guided(model, 3.0).predict(x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
-    assert torch.allclose(Guided(model, 1.0).predict(x, t, condition, index), c, atol=1e-6)
+    assert torch.allclose(guided(model, 3.0).predict(x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
+    assert torch.allclose(guided(model, 1.0).predict(x, t, condition, index), c, atol=1e-6)
     assert select(condition, empty)["word"].eq(0).all()

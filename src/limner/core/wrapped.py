@@ -1,11 +1,11 @@
-"""A denoiser that is another one in all but its prediction."""
+"""A denoiser that is another one in all but its prediction: guidance around it, or the weights of a role inside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.protocols import Denoiser
@@ -16,9 +16,10 @@ from limner.diffusion.schedule import Schedule
 
 @dataclass(frozen=True)
 class Wrapped:
-    """All of `model` but `predict`, which the heir writes: guidance around it, or the weights of a role inside it."""
+    """All of `model` but its prediction, which `around` makes from (x, t, condition, prompt_index)."""
 
     model: Denoiser
+    around: Callable[[Tensor, Tensor, Condition, Tensor], Tensor]
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -50,3 +51,13 @@ class Wrapped:
     def times(self, steps: int) -> Float[Tensor, " points"]:
         """The wrapped model's."""
         return self.model.times(steps)
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return what `around` makes of it."""
+        return self.around(x, t, condition, prompt_index)

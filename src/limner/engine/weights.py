@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
@@ -45,10 +44,16 @@ class Weights:
         """Return what is trained, under names that stay the same from run to run."""
         return dict(self.policy)
 
-    def actor(self, model: Adapter, name: Name, precision: Precision) -> Actor:
-        """Return `model` as it is under the weights `name`."""
+    def actor(self, model: Adapter, name: Name, precision: Precision) -> Wrapped:
+        """Return `model` as it is under the weights `name`, in the run's precision."""
         role = self.roles[name]
-        return Actor(model.with_networks(role.networks), role.context, precision)
+        under = model.with_networks(role.networks)
+
+        def predict(x: Tensor, t: Tensor, condition: Condition, prompt_index: Tensor) -> Tensor:
+            with role.context, precision.context(x.device):
+                return under.predict(x, t, condition, prompt_index).float()
+
+        return Wrapped(under, predict)
 
     def blend_old(self, decay: float) -> None:
         """Move the old policy, if there is one, towards the trained one: old <- decay old + (1 - decay) policy."""
@@ -83,21 +88,3 @@ def _check(part: str, mine: Mapping[str, Tensor], other: Mapping[str, Tensor]) -
         if tensor.shape != other[name].shape:
             shapes = f"{tuple(other[name].shape)}, here {tuple(tensor.shape)}"
             raise UserError(f"this checkpoint is of other weights: {part} {name!r} has shape {shapes}")
-
-
-@dataclass(frozen=True)
-class Actor(Wrapped):
-    """A denoiser under one role's weights, in the run's precision."""
-
-    role: AbstractContextManager[None]
-    precision: Precision
-
-    def predict(
-        self,
-        x: Float[Tensor, "batch *latent"],
-        t: Float[Tensor, " batch"],
-        condition: Condition,
-        prompt_index: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch *latent"]:
-        with self.role, self.precision.context(x.device):
-            return self.model.predict(x, t, condition, prompt_index).float()
