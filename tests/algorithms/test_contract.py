@@ -72,13 +72,9 @@ def quality(algorithm, policy, rollout) -> float:
         if algorithm.needs.path:
             packs = policy.pack(rollout, torch.tensor([3]), 100)
             return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
-        rng = context().rng
-        noise = rng.child("noise").normal(rollout.id[3:4], (algorithm.num_times, *rollout.sample.shape[1:]))[0]
-        t = algorithm._times(rollout.times, rollout.id[3:4], context())[0]
-        x0 = rollout.sample[3:4].expand_as(noise)
-        index = rollout.prompt_index[3:4].expand(len(t))
-        restored = policy.estimate(policy.noised(x0, noise, t), t, rollout.condition, index).x0
-        error = (restored - x0).reshape(len(t), -1)
+        pack = next(policy.renoise(rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99))
+        restored = policy.estimate(pack.state, pack.t, rollout.condition, pack.prompt_index).x0
+        error = (restored - pack.x0).reshape(len(pack), -1)
         weight = error.abs().mean(1) if algorithm.adaptive else 1.0
         # With A_max = 5 and A = 2 the mixture's pull is towards the sample; its error at w = w(old) falls.
         return -float((error.square().mean(1) / weight).sum())

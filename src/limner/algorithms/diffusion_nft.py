@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.batching import partition
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, LossOutput, Needs, Scored
-from limner.diffusion.timesteps import logit_normal
+from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
+from limner.diffusion.prediction import Estimate
+from limner.diffusion.timesteps import TrainingTimes
 from limner.objectives.advantage import AdvantageScale, group_advantage
 from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
 
@@ -42,7 +43,7 @@ class DiffusionNFT:
     adaptive: bool = True
     kl_weight: float = 1e-4
     num_times: int = 4
-    times: Literal["grid", "logit_normal"] = "grid"
+    times: TrainingTimes = "grid"
     decay: Literal["none", "linear"] = "linear"
     decay_rate: float = 0.001
     decay_max: float = 0.5
@@ -77,18 +78,15 @@ class DiffusionNFT:
         """Yield the loss over the samples that teach something, each at `num_times` times."""
         informative = batch.advantage.nonzero()[:, 0]
         for rows in partition(informative, self.num_updates, context.rng.child("updates")):
-            t = self._times(batch.rollout.times, batch.rollout.id[rows], context)
-            noise = context.rng.child("noise").normal(
-                batch.rollout.id[rows], (self.num_times, *batch.rollout.sample.shape[1:])
-            )
-            place = torch.arange(len(rows)).repeat_interleave(self.num_times)
-            column = torch.arange(self.num_times).repeat(len(rows))
-            chunks = list(zip(place.split(context.micro_batch), column.split(context.micro_batch), strict=True))
-            for i, (p, c) in enumerate(chunks):
-                loss, metrics = self._sample_losses(actors, batch, rows[p], t[p, c], noise[p, c])
+            total, done = len(rows) * self.num_times, 0
+            for pack in actors.policy.renoise(
+                batch.rollout, rows, self.num_times, self.times, context.rng, context.micro_batch
+            ):
+                done += len(pack)
+                loss, metrics = self._sample_losses(actors, batch, pack)
                 sums = {name: value.sum() for name, value in metrics.items()}
-                sums["weight"] = torch.tensor(float(len(p)))
-                yield LossOutput(loss.sum() / len(place), sums, last=i == len(chunks) - 1)
+                sums["weight"] = torch.tensor(float(len(pack)))
+                yield LossOutput(loss.sum() / total, sums, last=done == total)
 
     def old_decay(self, step: int) -> float:
         """Return d of old <- d old + (1 - d) policy after iteration `step`."""
@@ -98,43 +96,26 @@ class DiffusionNFT:
         """It uses no ratio."""
         return None
 
-    def _times(
-        self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], context: Context
-    ) -> Float[Tensor, "rows times"]:
-        """Draw the times of each sample."""
-        if self.times == "logit_normal":
-            u = context.rng.child("times").uniform(ids, (self.num_times,)).to(grid.device)
-            return logit_normal(u.clamp(1e-4, 1 - 1e-4))
-        points = grid[:-1][grid[:-1] > 0.01]
-        if self.num_times > len(points):
-            raise UserError(f"num_times {self.num_times} exceeds the sampler's {len(points)} times; lower it")
-        order = context.rng.child("times").uniform(ids, (len(points),)).argsort(1)
-        return points[order[:, : self.num_times].to(grid.device)]
-
     def _sample_losses(
-        self,
-        actors: Actors,
-        batch: Batch,
-        rows: Int[Tensor, " pack"],
-        t: Float[Tensor, " pack"],
-        noise: Float[Tensor, "pack *latent"],
+        self, actors: Actors, batch: Batch, pack: Renoised
     ) -> tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pack"]]]:
         """Return the loss of each (sample, time), and its health."""
-        rollout = batch.rollout
-        x0, index = rollout.sample[rows], rollout.prompt_index[rows]
-        x_t = actors.policy.noised(x0, noise.to(x0), t)
-        new = actors.policy.estimate(x_t, t, rollout.condition, index)
+
+        def estimate(policy: Any) -> Estimate:
+            return policy.estimate(pack.state, pack.t, batch.rollout.condition, pack.prompt_index)
+
+        new = estimate(actors.policy)
         with torch.no_grad():
-            old = new if self.on_policy else actors.old.estimate(x_t, t, rollout.condition, index)
-        weight = nft_reward_weight(batch.advantage[rows].to(x0), self.advantage_max)
+            old = new if self.on_policy else estimate(actors.old)
+        weight = nft_reward_weight(batch.advantage[pack.row].to(new.x0), self.advantage_max)
         loss = nft_loss(
-            new.x0, old.x0, x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
+            new.x0, old.x0, pack.x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
         )
         # On a rectified flow noise - x0 is the velocity.
         metrics = {"loss": loss.detach(), "old_distance": velocity_mse(new.noise - new.x0, old.noise - old.x0).detach()}
         if self.kl_weight > 0:
             with torch.no_grad():
-                reference = actors.reference.estimate(x_t, t, rollout.condition, index)
+                reference = estimate(actors.reference)
             distance = velocity_mse(new.noise - new.x0, reference.noise - reference.x0)
             loss = loss + self.kl_weight * distance
             metrics["reference_distance"] = distance.detach()

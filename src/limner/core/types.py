@@ -195,3 +195,22 @@ class Decisions:
 
     def __len__(self) -> int:
         return self.row.shape[0]
+
+
+@dataclass(frozen=True)
+class Renoised:
+    """A micro-batch of finished samples at drawn times, one network evaluation each: `state` is x0 noised to time t.
+
+    `row` is the sample's place in the rollout, and `column` the number of the time among the sample's own.
+    """
+
+    state: Float[Tensor, "pack *latent"]
+    x0: Float[Tensor, "pack *latent"]
+    noise: Float[Tensor, "pack *latent"]
+    t: Float[Tensor, " pack"]
+    prompt_index: Int[Tensor, " pack"]
+    row: Int[Tensor, " pack"]
+    column: Int[Tensor, " pack"]
+
+    def __len__(self) -> int:
+        return self.row.shape[0]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+TrainingTimes: TypeAlias = Literal["grid", "logit_normal"]
+"""Where a finished sample is noised again: at the sampler's own times, or at logit-normal ones."""
 
 
 def time_shift(t: Float[Tensor, "*any"], shift: float) -> Float[Tensor, "*any"]:

@@ -12,14 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from limner.core.errors import UserError
 from limner.core.protocols import Denoiser
 from limner.core.rng import Rng
-from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
+from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled, Trajectory
 from limner.diffusion.dynamics import Dynamics, Windowed
 from limner.diffusion.gaussian import Gaussian
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
-from limner.diffusion.timesteps import window
+from limner.diffusion.timesteps import TrainingTimes, logit_normal, window
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,6 @@ class Denoising:
         prediction = self.model.predict(x, t, condition, prompt_index)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
 
-    def noised(
-        self, x0: Float[Tensor, "batch *latent"], noise: Float[Tensor, "batch *latent"], t: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch *latent"]:
-        """Return x_t, the forward process at time t."""
-        return add_noise(self.model.schedule, x0, noise, t)
-
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
         """Return N(mean, std^2 I) of each decision under the present weights."""
         x, (t, s) = decisions.state, decisions.times.unbind(1)
@@ -113,6 +108,25 @@ class Denoising:
                 column=col,
             )
 
+    def renoise(
+        self, rollout: Rollout, rows: Int[Tensor, " rows"], num_times: int, times: TrainingTimes, rng: Rng, size: int
+    ) -> Iterator[Renoised]:
+        """Yield the finished samples `rows`, each noised again to `num_times` times, `size` at a time.
+
+        Times and noise of a sample depend on (rng, its id) alone. From the sampler's own "grid" they are drawn without
+        replacement, and without its end, where nothing is left to restore.
+        """
+        ids = rollout.id[rows]
+        t = self._training_times(rollout.times, ids, num_times, times, rng.child("times"))
+        noise = rng.child("noise").normal(ids, (num_times, *rollout.sample.shape[1:]))
+        place = torch.arange(len(rows)).repeat_interleave(num_times)
+        column = torch.arange(num_times).repeat(len(rows))
+        for p, c in zip(place.split(size), column.split(size), strict=True):
+            row = rows[p]
+            x0, n, time = rollout.sample[row], noise[p, c].to(rollout.sample), t[p, c]
+            state = add_noise(self.model.schedule, x0, n, time)
+            yield Renoised(state, x0, n, time, rollout.prompt_index[row], row, c)
+
     def elements(self) -> int:
         """Return the number of elements D of one latent."""
         return self.model.latent().size
@@ -131,6 +145,17 @@ class Denoising:
         low, high = self.window_range
         draw = rng.child("window").uniform(group, ())
         return window(low + (draw * (high - low + 1)).long(), self.window, self.steps)
+
+    def _training_times(
+        self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], num: int, kind: TrainingTimes, rng: Rng
+    ) -> Float[Tensor, "rows times"]:
+        if kind == "logit_normal":
+            return logit_normal(rng.uniform(ids, (num,)).to(grid.device).clamp(1e-4, 1 - 1e-4))
+        points = grid[:-1][grid[:-1] > 0.01]
+        if num > len(points):
+            raise UserError(f"num_times {num} exceeds the sampler's {len(points)} times; lower it")
+        order = rng.uniform(ids, (len(points),)).argsort(1)
+        return points[order[:, :num].to(grid.device)]
 
     def _trajectory(
         self,
