@@ -22,6 +22,7 @@ _HOMES = {
     "RunError": "limner.core.errors",
     "JudgeFailure": "limner.rewards.checked",
     "FlowGRPO": "limner.algorithms.flow_grpo",
+    "AWM": "limner.algorithms.awm",
     "DiffusionNFT": "limner.algorithms.diffusion_nft",
     "EulerODE": "limner.diffusion.dynamics",
     "FlowSDE": "limner.diffusion.dynamics",

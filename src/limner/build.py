@@ -50,6 +50,7 @@ REWARDS = {
     "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
 }
 ALGORITHMS = {
+    "AWM": "limner.algorithms.awm:AWM",
     "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
     "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
 }

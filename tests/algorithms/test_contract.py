@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limner.algorithms.awm import AWM
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.core.batching import partition
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
+from limner.objectives.matching import matching_log_likelihood
 from limner.policies.denoising import Denoising
 from toys import ToyTokens, toy_denoiser, toy_rollout
 
@@ -22,6 +25,9 @@ ALGORITHMS = [
     FlowGRPO(num_updates=1, kl_weight=0.1, scale="none"),
     DiffusionNFT(kl_weight=0.0, num_times=2),
     DiffusionNFT(kl_weight=0.1, num_times=3, times="logit_normal", beta=0.5, adaptive=False),
+    AWM(kl_weight=0.0),
+    AWM(kl_weight=0.1, num_times=2, times="grid", weighting="uniform", num_updates=1),
+    AWM(kl_weight=0.0, weighting="huber"),
 ]
 
 
@@ -46,7 +52,7 @@ def gradient(algorithm, actors, rollout, advantage, parameters, micro_batch: int
     for output in outputs:
         output.loss.backward()
     if outputs:
-        assert [o.last for o in outputs] == [False] * (len(outputs) - 1) + [True]
+        assert sum(o.last for o in outputs) == algorithm.num_updates and outputs[-1].last
     return torch.cat([p.grad.flatten().clone() for p in parameters]), sum(float(o.loss) for o in outputs)
 
 
@@ -73,6 +79,10 @@ def quality(algorithm, policy, rollout) -> float:
             packs = policy.pack(rollout, torch.tensor([3]), 100)
             return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
         pack = next(policy.renoise(rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99))
+        if isinstance(algorithm, AWM):
+            v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
+            error = (v - pack.noise + pack.x0).square().reshape(len(pack), -1).mean(1)
+            return float(matching_log_likelihood(error, pack.t, algorithm.weighting, algorithm.power).sum())
         restored = policy.estimate(pack.state, pack.t, rollout.condition, pack.prompt_index).x0
         error = (restored - pack.x0).reshape(len(pack), -1)
         weight = error.abs().mean(1) if algorithm.adaptive else 1.0
@@ -121,6 +131,8 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
     """Finite differences in float64 at weights away from the old ones (for NFT without its detached weight)."""
     if isinstance(algorithm, DiffusionNFT):
         algorithm = replace(algorithm, adaptive=False)
+    elif isinstance(algorithm, AWM):
+        algorithm = replace(algorithm, num_updates=2)  # with one, its ratio is 1 whatever the weights
     else:
         algorithm = replace(algorithm, clip_low=10.0, clip_high=10.0)  # wide open: no kink near the point
     actors, rollout, parameters = setting(algorithm, rank=1, dtype=torch.float64)
@@ -165,6 +177,47 @@ def test_nft_on_policy_takes_one_pass_for_both_policies():
     both, loss = gradient(two, actors, rollout, advantage, parameters)
     shared, shared_loss = gradient(one, replace(actors, old=None), rollout, advantage, parameters)
     assert torch.allclose(shared, both, atol=1e-7) and shared_loss == pytest.approx(loss) and both.abs().max() > 0
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "t", "t2"])
+def test_awm_is_the_policy_gradient_of_the_elbo(weighting):
+    """At the first update the gradient is that of the mean of A w(t) |v - (noise - x0)|^2 / D, ratio or not."""
+    algorithm = AWM(weighting=weighting, kl_weight=0.0, num_times=3)
+    actors, rollout, parameters = setting(algorithm, dtype=torch.float64)
+    advantage = torch.randn(12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grad, _ = gradient(algorithm, actors, rollout, advantage, parameters)
+    pack = next(actors.policy.renoise(rollout, torch.arange(12), 3, "logit_normal", context().rng, 99))
+    v = actors.policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
+    error = (v - pack.noise + pack.x0).square().flatten(1).mean(1)
+    w = {"uniform": 1.0, "t": pack.t, "t2": pack.t**2}[weighting]
+    expected = torch.autograd.grad((advantage[pack.row] * w * error).mean(), parameters, allow_unused=True)
+    expected = torch.cat(
+        [torch.zeros(p.numel()) if g is None else g.flatten() for p, g in zip(parameters, expected, strict=True)]
+    )
+    assert torch.allclose(grad, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_awm_compares_with_the_weights_that_drew():
+    """With several updates the old likelihood is that of `actors.old`; rho follows by hand from two matching errors."""
+    algorithm = AWM(weighting="t", kl_weight=0.0, num_times=1, num_updates=2, clip_low=0.5, clip_high=0.5)
+    assert algorithm.needs.old and not AWM(kl_weight=0.0).needs.old
+    actors, rollout, parameters = setting(algorithm)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, 0.05)
+    advantage = torch.full((12,), 0.3)
+    for output in algorithm.losses(actors, Batch(rollout, advantage), context()):
+        assert float(output.loss) != pytest.approx(-0.3, abs=1e-3)  # rho is not 1
+    for update, rows in enumerate(partition(torch.arange(12), 2, context().rng.child("updates"))):
+        pack = next(actors.policy.renoise(rollout, rows, 1, "logit_normal", context().rng, 99))
+
+        def error(policy, pack=pack):
+            v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
+            return (v - pack.noise + pack.x0).square().flatten(1).mean(1)
+
+        rho = (pack.t * (error(actors.old) - error(actors.policy))).exp()
+        expected = torch.maximum(-0.3 * rho, -0.3 * rho.clamp(0.5, 1.5)).mean()
+        found = list(algorithm.losses(actors, Batch(rollout, advantage), context()))[update].loss
+        assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_flow_grpo_trains_a_token_policy():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
+from limner.objectives.matching import matching_log_likelihood, nft_loss, nft_reward_weight, velocity_mse
 
 SHAPES = [(), (3,), (2, 3), (2, 3, 4), (2, 1, 3, 2), (2, 1, 3, 2, 2)]
 
@@ -124,3 +124,23 @@ def test_velocity_mse_is_a_mean_over_the_latent(shape):
     expected = [np.square(velocity[i].numpy() - target[i].numpy()).mean() for i in range(3)]
     assert velocity_mse(velocity, target).tolist() == pytest.approx(expected)
     assert velocity_mse(velocity.bfloat16(), target.bfloat16()).dtype == torch.float32
+
+
+def test_matching_log_likelihood_by_hand():
+    """Error .04 at t = .5; huber is about its root, ghuber about its fourth root times four."""
+    error, t = torch.tensor([0.04], dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)
+    by_hand = {"uniform": -0.04, "t": -0.02, "t2": -0.01, "huber": -0.5 * (0.2 - 1e-5)}
+    for weighting, value in by_hand.items():
+        assert matching_log_likelihood(error, t, weighting).item() == pytest.approx(value, rel=1e-6)
+    fourth = 0.04**0.25 - 1e-10**0.25
+    assert matching_log_likelihood(error, t, "ghuber").item() == pytest.approx(-0.5 * 4 * fourth, rel=1e-6)
+    half = matching_log_likelihood(error, t, "ghuber", power=0.5).item()
+    assert half == pytest.approx(2 * by_hand["huber"], rel=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "t", "t2", "huber", "ghuber"])
+def test_a_perfect_restoration_is_likeliest_and_has_a_finite_gradient(weighting):
+    error = torch.tensor([0.0, 1e-6, 0.1, 2.0], requires_grad=True)
+    value = matching_log_likelihood(error, torch.full((4,), 0.7), weighting)
+    value.sum().backward()
+    assert value[0] == 0 and (value.diff() < 0).all() and error.grad.isfinite().all() and (error.grad < 0).all()

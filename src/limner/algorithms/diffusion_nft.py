@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import partition
+from limner.core.batching import PassLoss, over_renoised
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
@@ -75,18 +75,8 @@ class DiffusionNFT:
         return group_advantage(scored.total, scored.rollout.group, scored.valid, self.scale, self.ddof, self.epsilon)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Yield the loss over the samples that teach something, each at `num_times` times."""
-        informative = batch.advantage.nonzero()[:, 0]
-        for rows in partition(informative, self.num_updates, context.rng.child("updates")):
-            total, done = len(rows) * self.num_times, 0
-            for pack in actors.policy.renoise(
-                batch.rollout, rows, self.num_times, self.times, context.rng, context.micro_batch
-            ):
-                done += len(pack)
-                loss, metrics = self._sample_losses(actors, batch, pack)
-                sums = {name: value.sum() for name, value in metrics.items()}
-                sums["weight"] = torch.tensor(float(len(pack)))
-                yield LossOutput(loss.sum() / total, sums, last=done == total)
+        """Return the losses over the samples that teach something, each at `num_times` times."""
+        return over_renoised(self, actors, batch, context)
 
     def old_decay(self, step: int) -> float:
         """Return d of old <- d old + (1 - d) policy after iteration `step`."""
@@ -96,9 +86,7 @@ class DiffusionNFT:
         """It uses no ratio."""
         return None
 
-    def _sample_losses(
-        self, actors: Actors, batch: Batch, pack: Renoised
-    ) -> tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pack"]]]:
+    def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
 
         def estimate(policy: Any) -> Estimate:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import partition
+from limner.core.batching import PassLoss, over_decisions
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
@@ -71,20 +71,10 @@ class FlowGRPO:
         return advantage.clamp(-self.advantage_max, self.advantage_max)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Yield the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""
-        informative = batch.advantage.nonzero()[:, 0]
-        for rows in partition(informative, self.num_updates, context.rng.child("updates")):
-            packs = list(actors.policy.pack(batch.rollout, rows, context.micro_batch))
-            total = sum(len(pack) for pack in packs)
-            for i, pack in enumerate(packs):
-                loss, metrics = self._decision_losses(actors, batch, pack)
-                sums = {name: value.sum() for name, value in metrics.items()}
-                sums["weight"] = torch.tensor(float(len(pack)))
-                yield LossOutput(loss.sum() / total, sums, last=i == len(packs) - 1)
+        """Return the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""
+        return over_decisions(self, actors, batch, context)
 
-    def _decision_losses(
-        self, actors: Actors, batch: Batch, pack: Decisions
-    ) -> tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pack"]]]:
+    def pass_loss(self, actors: Actors, batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
         elements = actors.policy.elements()
         clip = self.ratio_clip(elements)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, assert_never
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+MatchingWeight: TypeAlias = Literal["uniform", "t", "t2", "huber", "ghuber"]
 
 
 def velocity_mse(
@@ -72,3 +76,32 @@ def _latent_mean(x: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
     """Mean over everything but the batch, in float32 or better."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x.reshape(x.shape[0], x.shape[1:].numel()).mean(dim=1)
+
+
+def matching_log_likelihood(
+    error: Float[Tensor, " batch"], t: Float[Tensor, " batch"], weighting: MatchingWeight, power: float = 0.25
+) -> Float[Tensor, " batch"]:
+    """Return a surrogate for the log-likelihood of a sample, from its flow-matching error m at time t, per element.
+
+        uniform  -m         t  -t m         t2  -t^2 m
+        huber    -t (sqrt(m + d) - sqrt(d))             d = 1e-10
+        ghuber   -t ((m + d)^p - d^p) / p               p = `power`
+
+    Minus an integral of weighted errors over t bounds log p(x0) from below up to a constant (the ELBO); the published
+    losses take it for the log-probability in a policy gradient. The last two flatten large errors.
+    Source: Advantage Weighted Matching, arXiv:2509.25050, section 4, and its published code.
+    """
+    tiny = 1e-10
+    match weighting:
+        case "uniform":
+            return -error
+        case "t":
+            return -t * error
+        case "t2":
+            return -(t**2) * error
+        case "huber":
+            return -t * ((error + tiny).sqrt() - tiny**0.5)
+        case "ghuber":
+            return -t * ((error + tiny) ** power - tiny**power) / power
+        case _:
+            assert_never(weighting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from limner.algorithms.awm import AWM
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.core.errors import UserError
@@ -132,7 +133,7 @@ class RunConfig:
     model: Model = field(default_factory=Model)
     prompts: str = ""
     rewards: tuple[RewardTerm, ...] = ()
-    algorithm: FlowGRPO | DiffusionNFT = field(default_factory=FlowGRPO)
+    algorithm: FlowGRPO | DiffusionNFT | AWM = field(default_factory=FlowGRPO)
     sampler: Sampler = field(default_factory=Sampler)
     optimizer: Optimizer = field(default_factory=Optimizer)
     precision: Precision = field(default_factory=Precision)
@@ -164,7 +165,7 @@ class RunConfig:
         if self.algorithm.needs.path and not self.sampler.dynamics.stochastic:
             raise UserError(
                 f"{type(self.algorithm).__name__} scores stochastic steps, but the sampler's dynamics "
-                f"{self.sampler.dynamics} has none: take FlowSDE, CPS or DanceSDE, or the algorithm DiffusionNFT"
+                f"{self.sampler.dynamics} has none: take FlowSDE, CPS or DanceSDE, or an algorithm that needs no path, such as DiffusionNFT"
             )
 
 
