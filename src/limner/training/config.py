@@ -165,7 +165,8 @@ class RunConfig:
         if self.algorithm.needs.path and not self.sampler.dynamics.stochastic:
             raise UserError(
                 f"{type(self.algorithm).__name__} scores stochastic steps, but the sampler's dynamics "
-                f"{self.sampler.dynamics} has none: take FlowSDE, CPS or DanceSDE, or an algorithm that needs no path, such as DiffusionNFT"
+                f"{self.sampler.dynamics} has none: take FlowSDE, CPS or DanceSDE, or an algorithm "
+                "that needs no path, DiffusionNFT or AWM"
             )
 
 
