@@ -24,6 +24,7 @@ _HOMES = {
     "FlowGRPO": "limner.algorithms.flow_grpo",
     "AWM": "limner.algorithms.awm",
     "DiffusionNFT": "limner.algorithms.diffusion_nft",
+    "RewardWeighted": "limner.algorithms.reward_weighted",
     "EulerODE": "limner.diffusion.dynamics",
     "FlowSDE": "limner.diffusion.dynamics",
     "DanceSDE": "limner.diffusion.dynamics",

@@ -51,6 +51,7 @@ REWARDS = {
 }
 ALGORITHMS = {
     "AWM": "limner.algorithms.awm:AWM",
+    "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
     "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
     "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
 }

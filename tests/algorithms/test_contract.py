@@ -11,6 +11,7 @@ import torch
 from limner.algorithms.awm import AWM
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.reward_weighted import RewardWeighted
 from limner.core.batching import partition
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
@@ -28,6 +29,7 @@ ALGORITHMS = [
     AWM(kl_weight=0.0),
     AWM(kl_weight=0.1, num_times=2, times="grid", weighting="uniform", num_updates=1),
     AWM(kl_weight=0.0, weighting="huber"),
+    RewardWeighted(kl_weight=0.1, num_times=2),
 ]
 
 
@@ -79,9 +81,11 @@ def quality(algorithm, policy, rollout) -> float:
             packs = policy.pack(rollout, torch.tensor([3]), 100)
             return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
         pack = next(policy.renoise(rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99))
-        if isinstance(algorithm, AWM):
+        if not isinstance(algorithm, DiffusionNFT):
             v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
             error = (v - pack.noise + pack.x0).square().reshape(len(pack), -1).mean(1)
+            if isinstance(algorithm, RewardWeighted):
+                return -float(error.sum())
             return float(matching_log_likelihood(error, pack.t, algorithm.weighting, algorithm.power).sum())
         restored = policy.estimate(pack.state, pack.t, rollout.condition, pack.prompt_index).x0
         error = (restored - pack.x0).reshape(len(pack), -1)
@@ -133,7 +137,7 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
         algorithm = replace(algorithm, adaptive=False)
     elif isinstance(algorithm, AWM):
         algorithm = replace(algorithm, num_updates=2)  # with one, its ratio is 1 whatever the weights
-    else:
+    elif isinstance(algorithm, FlowGRPO):
         algorithm = replace(algorithm, clip_low=10.0, clip_high=10.0)  # wide open: no kink near the point
     actors, rollout, parameters = setting(algorithm, rank=1, dtype=torch.float64)
     with torch.no_grad():

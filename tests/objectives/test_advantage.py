@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner.objectives.advantage import group_advantage, informative
+from limner.objectives.advantage import best_weight, group_advantage, informative, softmax_weight
 
 
 def reference(rewards, group, valid, scale, ddof, epsilon):
@@ -97,3 +97,22 @@ def test_scaled_advantage_does_not_know_the_unit_of_the_reward():
     for scale in ("group", "batch"):
         before = group_advantage(rewards, group, valid, scale, epsilon=0.0)
         torch.testing.assert_close(group_advantage(5 * rewards - 7, group, valid, scale, epsilon=0.0), before)
+
+
+def test_best_of_each_group_by_hand():
+    group = torch.tensor([3, 3, 3, 8, 8, 8, 5, 5])
+    rewards = torch.tensor([1.0, 2.0, 2.0, 9.0, torch.nan, 4.0, 1.0, 1.0])
+    valid = torch.tensor([True, True, True, False, False, True, True, True])
+    assert best_weight(rewards, group, valid).tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
+    valid[3] = True
+    assert best_weight(rewards, group, valid).tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_softmax_weight_by_hand():
+    rewards = torch.tensor([0.0, 1.0, torch.nan, 3.0], dtype=torch.float64)
+    valid = torch.tensor([True, True, False, True])
+    odds = np.exp(0.5 * np.array([0.0, 1.0, 3.0]))
+    expected = 3 * odds / odds.sum()
+    found = softmax_weight(rewards, valid, 0.5)
+    assert found[2] == 0 and np.allclose(found[valid], expected) and found.sum() == pytest.approx(3)
+    assert softmax_weight(rewards, torch.zeros(4, dtype=torch.bool), 0.5).tolist() == [0, 0, 0, 0]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -91,26 +90,23 @@ class AWM:
     def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
 
-        def velocity(policy: Any) -> Tensor:
-            estimate = policy.estimate(pack.state, pack.t, batch.rollout.condition, pack.prompt_index)
-            return estimate.noise - estimate.x0
-
         def likelihood(velocity: Tensor) -> Tensor:
-            error = velocity_mse(velocity, pack.noise - pack.x0)
+            error = velocity_mse(velocity, pack.velocity)
             return matching_log_likelihood(error, pack.t, self.weighting, self.power)
 
-        new = velocity(actors.policy)
+        condition = batch.rollout.condition
+        velocity = actors.policy.restore(pack, condition).velocity
         with torch.no_grad():
-            old = likelihood(velocity(actors.old)) if self.needs.old else likelihood(new)
-        log_ratio = likelihood(new) - old
+            old = likelihood(actors.old.restore(pack, condition).velocity if self.needs.old else velocity)
+        log_ratio = likelihood(velocity) - old
         advantage = batch.advantage[pack.row].to(log_ratio)
         clip = (min(self.clip_low, 1 - 1e-6), self.clip_high)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
         if self.kl_weight > 0:
             with torch.no_grad():
-                reference = velocity(actors.reference)
-            distance = velocity_mse(new, reference)
+                reference = actors.reference.restore(pack, condition).velocity
+            distance = velocity_mse(velocity, reference)
             loss = loss + self.kl_weight * distance
             metrics["reference_distance"] = distance.detach()
         return loss, metrics

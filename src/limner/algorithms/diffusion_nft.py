@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,6 @@ from limner.core.batching import PassLoss, over_renoised
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
-from limner.diffusion.prediction import Estimate
 from limner.diffusion.timesteps import TrainingTimes
 from limner.objectives.advantage import AdvantageScale, group_advantage
 from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
@@ -88,23 +87,19 @@ class DiffusionNFT:
 
     def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-
-        def estimate(policy: Any) -> Estimate:
-            return policy.estimate(pack.state, pack.t, batch.rollout.condition, pack.prompt_index)
-
-        new = estimate(actors.policy)
+        condition = batch.rollout.condition
+        new = actors.policy.restore(pack, condition)
         with torch.no_grad():
-            old = new if self.on_policy else estimate(actors.old)
+            old = new if self.on_policy else actors.old.restore(pack, condition)
         weight = nft_reward_weight(batch.advantage[pack.row].to(new.x0), self.advantage_max)
         loss = nft_loss(
             new.x0, old.x0, pack.x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
         )
-        # On a rectified flow noise - x0 is the velocity.
-        metrics = {"loss": loss.detach(), "old_distance": velocity_mse(new.noise - new.x0, old.noise - old.x0).detach()}
+        metrics = {"loss": loss.detach(), "old_distance": velocity_mse(new.velocity, old.velocity).detach()}
         if self.kl_weight > 0:
             with torch.no_grad():
-                reference = estimate(actors.reference)
-            distance = velocity_mse(new.noise - new.x0, reference.noise - reference.x0)
+                reference = actors.reference.restore(pack, condition)
+            distance = velocity_mse(new.velocity, reference.velocity)
             loss = loss + self.kl_weight * distance
             metrics["reference_distance"] = distance.detach()
         return loss, metrics

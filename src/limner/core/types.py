@@ -212,5 +212,10 @@ class Renoised:
     row: Int[Tensor, " pack"]
     column: Int[Tensor, " pack"]
 
+    @property
+    def velocity(self) -> Float[Tensor, "pack *latent"]:
+        """noise - x0, what a perfect restoration predicts."""
+        return self.noise - self.x0
+
     def __len__(self) -> int:
         return self.row.shape[0]

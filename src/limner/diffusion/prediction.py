@@ -28,6 +28,11 @@ class Estimate(NamedTuple):
     x0: Float[Tensor, "batch *latent"]
     noise: Float[Tensor, "batch *latent"]
 
+    @property
+    def velocity(self) -> Float[Tensor, "batch *latent"]:
+        """noise - x0: what a rectified flow predicts, and an error that weighs data and noise alike on any schedule."""
+        return self.noise - self.x0
+
 
 def to_estimate(
     kind: PredictionKind,

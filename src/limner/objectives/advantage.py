@@ -74,6 +74,31 @@ def informative(
     return valid & (low < high)[index]
 
 
+def best_weight(
+    rewards: Float[Tensor, " batch"], group: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Return 1 for the best samples of each informative group, ties included, else 0.
+
+    Source: RAFT, arXiv:2304.06767, algorithm 1; ties as in Flow-GRPO's published code.
+    """
+    index = _dense(group)
+    best = torch.full_like(rewards, -torch.inf).scatter_reduce(
+        0, index, torch.where(valid, rewards, -torch.inf), reduce="amax"
+    )
+    return (informative(rewards, group, valid) & (rewards == best[index])).to(rewards.dtype)
+
+
+def softmax_weight(
+    rewards: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"], temperature: float
+) -> Float[Tensor, " batch"]:
+    """Return n softmax(temperature r) over the n valid samples, whose mean is 1; 0 for the others.
+
+    Source: DDPO, arXiv:2305.13301, section 4.1 (RWR), whose published code multiplies by the temperature.
+    """
+    weight = torch.where(valid, temperature * rewards, -torch.inf).softmax(0).nan_to_num(0.0)
+    return weight * valid.sum()
+
+
 def _dense(group: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """Number the groups 0, 1, ... so that a group's statistics have a place in a tensor as long as the batch."""
     index: Tensor = torch.unique(group, return_inverse=True)[1]

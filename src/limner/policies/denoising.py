@@ -146,6 +146,10 @@ class Denoising:
         draw = rng.child("window").uniform(group, ())
         return window(low + (draw * (high - low + 1)).long(), self.window, self.steps)
 
+    def restore(self, pack: Renoised, condition: Condition) -> Estimate:
+        """Return what the network takes renoised samples to be made of."""
+        return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
+
     def _training_times(
         self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], num: int, kind: TrainingTimes, rng: Rng
     ) -> Float[Tensor, "rows times"]:
