@@ -20,7 +20,7 @@ KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones 
   --steps 40 --sampler.steps 8 --optimizer.lr 1e-3 --algorithm DiffusionNFT --algorithm.beta 0.5
 `limner list` names recipes, rewards, algorithms and models."""
 PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
-  --steps 8000 --batch 128 --lr 1.5e-3 --noisy-share 0.45 --seed 0"""
+  --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
 
 OWN_FLAGS = {
     "train": frozenset({"--help", "--reward", "--prompts", "--seed", "--out", "--resume", "--quiet"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,7 +16,7 @@ from limner.training import pretrain as module
 from limner.training.pretrain import Pretraining, Team, pretrain
 from limner.worlds.scenes.reward import Scenes
 
-FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4}
+FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4, "early_steps": 2}
 
 
 def small() -> SD3Size:
@@ -56,12 +57,32 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_two_processes_make_the_same_model(tmp_path: Path) -> None:
     for workers in (1, 2):
-        build.pretrain("scenes", tmp_path / str(workers), {**FEW, "workers": workers})
+        build.pretrain("scenes", tmp_path / str(workers), {**FEW, "lr": 1.5e-3, "warmup": 200, "workers": workers})
     one, two = networks(tmp_path / "1"), networks(tmp_path / "2")
     start = list(build_pipeline(SD3Size(Scenes.words)).transformer.parameters())
     assert max(float((a - b).abs().max()) for a, b in zip(one, start, strict=False)) > 1e-5
     # Adam's first steps have the size of the learning rate (7.5e-6 times the step) whatever the gradient's.
     assert max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True)) < 4e-5
+
+
+class Telltale(Scenes):
+    """A world whose captions say how noisy they are."""
+
+    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[np.ndarray, str]:
+        return super().pair(rng, 0.0)[0], "a red star" if noisy_share < 0.3 else "a blue square"
+
+
+def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, seen = build_pipeline(small()), []
+    encode = pipeline.encode_prompt
+
+    def watched(texts: list[str], *args: object, **kwargs: object) -> object:
+        seen.append({*texts} - {""})
+        return encode(texts, *args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "encode_prompt", watched)
+    pretrain(pipeline, Telltale(), Pretraining(**FEW), tmp_path)
+    assert seen == [{"a red star"}] * 2 + [{"a blue square"}] * 2
 
 
 def test_the_mean_of_one_is_itself() -> None:
