@@ -13,7 +13,7 @@ import torch
 
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Actors, Adapter, Denoiser, Policy, Reward
-from limner.core.types import Prompt
+from limner.core.types import Media, Prompt, RewardOutput
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.diffusion.dynamics import Dynamics
@@ -52,7 +52,9 @@ REWARDS = {
 ALGORITHMS = {
     "AWM": "limner.algorithms.awm:AWM",
     "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
+    "FlowDPPO": "limner.algorithms.flow_dppo:FlowDPPO",
     "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
+    "GRPOGuard": "limner.algorithms.grpo_guard:GRPOGuard",
     "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
 }
 CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS}
@@ -195,14 +197,17 @@ class Assembly:
         return self.parts.weights.actor(self.model, role, Precision(self.config.precision.dtype))
 
 
-def assemble(config: RunConfig) -> Assembly:
-    """Load and connect everything that a run needs; nothing is written, and nothing expensive is run."""
+def assemble(config: RunConfig, training: bool = True) -> Assembly:
+    """Load and connect everything that a run needs; nothing is written, and nothing expensive is run.
+
+    Without `training` prompts and judges stay out: who looks at a finished run may no longer have the user's files.
+    """
     device = resolve(config.device)
-    prompts = load_prompts(config.prompts)
-    reward = load_rewards(config)
+    prompts = load_prompts(config.prompts) if training else [Prompt("")]
+    reward = load_rewards(config) if training else _no_judge
     judged_by = config.evaluation.reward
-    heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts else []
-    judge = checked(judged_by, named_reward(judged_by)) if judged_by else reward
+    heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
+    judge = checked(judged_by, named_reward(judged_by)) if judged_by and training else reward
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, device)
     counted = count_evaluations(model.networks)
@@ -227,6 +232,11 @@ def assemble(config: RunConfig) -> Assembly:
         evaluations=counted,
     )
     return Assembly(config, parts, model, heldout, judge)
+
+
+def _no_judge(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+    """Stand where a judge would; a run that was only opened asks none."""
+    raise RuntimeError("this run was opened to look at, without its judges")
 
 
 def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights:

@@ -323,12 +323,15 @@ def _no_room(error: OSError | SafetensorError) -> bool:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Return a run from its folder, at its last checkpoint. Raises UserError if there is none."""
+    """Return a run from its folder, at its last checkpoint. Raises UserError if there is none.
+
+    Its rewards and prompts need not be there any more.
+    """
     folder = Path(folder).expanduser()
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml")
     config = from_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml"))
-    run = Run(folder, assemble(config), State())
+    run = Run(folder, assemble(config, training=False), State())
     if not run.restore():
         raise UserError(f"{folder} has no checkpoint yet; go on with: limner train {folder / 'config.yaml'} --resume")
     return run

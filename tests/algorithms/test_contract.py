@@ -10,7 +10,9 @@ import torch
 
 from limner.algorithms.awm import AWM
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.core.batching import partition
 from limner.core.protocols import Actors, Context
@@ -30,6 +32,8 @@ ALGORITHMS = [
     AWM(kl_weight=0.1, num_times=2, times="grid", weighting="uniform", num_updates=1),
     AWM(kl_weight=0.0, weighting="huber"),
     RewardWeighted(kl_weight=0.1, num_times=2),
+    GRPOGuard(num_updates=1),
+    FlowDPPO(num_updates=1),
 ]
 
 
@@ -62,7 +66,8 @@ def gradient(algorithm, actors, rollout, advantage, parameters, micro_batch: int
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
 def test_positive_advantage_makes_a_sample_likelier(algorithm, rank):
     """One small step along the gradient: log-probability rises, or the restoration error falls, where A > 0."""
-    algorithm = replace(algorithm, kl_weight=0.0)
+    if hasattr(algorithm, "kl_weight"):
+        algorithm = replace(algorithm, kl_weight=0.0)
     actors, rollout, parameters = setting(algorithm, rank)
     advantage = torch.zeros(12)
     advantage[3] = 2.0
@@ -137,7 +142,9 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
         algorithm = replace(algorithm, adaptive=False)
     elif isinstance(algorithm, AWM):
         algorithm = replace(algorithm, num_updates=2)  # with one, its ratio is 1 whatever the weights
-    elif isinstance(algorithm, FlowGRPO):
+    elif isinstance(algorithm, FlowDPPO):
+        algorithm = replace(algorithm, kl_limit=1e3)
+    elif isinstance(algorithm, FlowGRPO | GRPOGuard):
         algorithm = replace(algorithm, clip_low=10.0, clip_high=10.0)  # wide open: no kink near the point
     actors, rollout, parameters = setting(algorithm, rank=1, dtype=torch.float64)
     with torch.no_grad():
@@ -222,6 +229,48 @@ def test_awm_compares_with_the_weights_that_drew():
         expected = torch.maximum(-0.3 * rho, -0.3 * rho.clamp(0.5, 1.5)).mean()
         found = list(algorithm.losses(actors, Batch(rollout, advantage), context()))[update].loss
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def decisions_by_hand(actors, rollout):
+    """Return all decisions in one pack, and for each the move of its mean, the noise drawn, and the std."""
+    pack = next(actors.policy.pack(rollout, torch.arange(12), 999))
+    new, old = actors.policy.distribution(pack, rollout.condition), pack.old
+    std = old.std.view(-1, *(1,) * (old.mean.ndim - 1))
+    return pack, (new.mean - old.mean).flatten(1), ((pack.choice - old.mean) / std).flatten(1), old.std
+
+
+def test_guard_by_hand():
+    """rho = exp(mean d n) and the loss over the step's length, from the means and the noise that was drawn."""
+    algorithm = GRPOGuard(clip_low=1e-7, clip_high=1e-7, num_updates=1)
+    actors, rollout, parameters = setting(algorithm)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, 0.05)
+        pack, d, n, _ = decisions_by_hand(actors, rollout)
+        rho, clip = (d * n).mean(1).exp(), 1e-7 * 65_536 / d.shape[1]
+        advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+        a = advantage[pack.row]
+        by_hand = torch.maximum(-a * rho, -a * rho.clamp(1 - clip, 1 + clip)) / (pack.times[:, 0] - pack.times[:, 1])
+        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+    assert ((rho - 1).abs() > clip).any() and found == pytest.approx(float(by_hand.mean()), rel=1e-4)
+
+
+def test_flow_dppo_by_hand():
+    """KL = mean d^2 / (2 std^2); beyond the limit only decisions on their way back count."""
+    algorithm = FlowDPPO(num_updates=1)
+    actors, rollout, parameters = setting(algorithm)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, 0.02)
+        pack, d, n, std = decisions_by_hand(actors, rollout)
+        kl = d.square().mean(1) / (2 * std**2)
+        limit = 1.001 * float(kl.median())
+        algorithm = replace(algorithm, kl_limit=limit * d.shape[1] / 65_536)
+        log_ratio = (d * n).mean(1) / std - kl
+        advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+        a = advantage[pack.row]
+        counts = (kl < limit) | (a * log_ratio <= 0)
+        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+    assert 0 < counts.sum() < len(counts)
+    assert found == pytest.approx(float((-a * log_ratio.exp() * counts).mean()), rel=1e-4)
 
 
 def test_flow_grpo_trains_a_token_policy():

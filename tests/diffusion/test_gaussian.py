@@ -123,3 +123,15 @@ def test_a_deterministic_decision_has_no_density():
     ):
         with pytest.raises(ValueError, match="std 0 has no density"):
             call()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_normalised_ratio_is_std_times_ratio_plus_divergence(shape):
+    """For equal std; and over the noise its mean is 0, whatever the means."""
+    mean, other_mean, noise = draw(3, 4, *shape)
+    std = torch.tensor([0.1, 0.5, 1.0, 3.0], dtype=torch.float64)
+    new, old = Gaussian(mean, std), Gaussian(other_mean, std)
+    choice = old.sample(noise)
+    expected = std * (new.log_ratio(old, choice) + old.kl(new))
+    torch.testing.assert_close(new.normalised_log_ratio(old, choice), expected)
+    torch.testing.assert_close(new.normalised_log_ratio(old, old.sample(-noise)), -expected)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
+from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics, trusted_surrogate
 
 
 def case(seed=0, spread=0.3):
@@ -65,3 +65,16 @@ def test_approx_kl_is_the_divergence_of_close_policies():
     log_ratio = (x**2 - (x - 0.05) ** 2) / 2
     approx_kl = surrogate_metrics(log_ratio, torch.ones_like(x), 0.2, 0.2)["approx_kl"].mean().item()
     assert approx_kl == pytest.approx(0.05**2 / 2, rel=0.02)
+
+
+def test_the_trust_region_stops_what_would_leave_it():
+    """Inside it, and on the way back to it, the policy gradient -A rho; beyond it and going on, nothing."""
+    log_ratio = torch.tensor([0.1, 0.1, -0.1, -0.1, 0.1, -0.1], dtype=torch.float64, requires_grad=True)
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0, -2.0], dtype=torch.float64)
+    divergence = torch.tensor([5.0, 5.0, 5.0, 5.0, 0.5, 0.5], dtype=torch.float64)
+    loss = trusted_surrogate(log_ratio, advantage, divergence, 1.0)
+    rho = log_ratio.detach().exp()
+    expected = torch.tensor([0.0, 1.0, -1.0, 0.0, -2.0, 2.0], dtype=torch.float64) * rho
+    assert torch.allclose(loss, expected)
+    loss.sum().backward()
+    assert torch.allclose(log_ratio.grad, expected)

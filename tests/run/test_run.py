@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -122,6 +123,16 @@ def test_a_run_reopened_draws_the_same(done: Done) -> None:
         assert torch.equal(done.run.sample(PROMPT, **arguments).pixels, again.sample(PROMPT, **arguments).pixels)
     page = (done.run.folder / "report.html").read_text()
     assert again.report().read_text() == page
+
+
+def test_a_run_is_looked_at_without_the_files_of_its_user(done: Done, tmp_path: Path) -> None:
+    copy = shutil.copytree(done.run.folder, tmp_path / "run")
+    config = (copy / "config.yaml").read_text()
+    assert "rewards.py" in config and "prompts.txt" in config
+    (copy / "config.yaml").write_text(config.replace("rewards.py", "gone.py").replace("prompts.txt", "gone.txt"))
+    again = limner.open_run(copy)
+    assert torch.equal(again.sample(PROMPT).pixels, done.run.sample(PROMPT).pixels)
+    assert again.report().stat().st_size > 10_000 and list(again.export(tmp_path / "out").glob("*.safetensors"))
 
 
 def prediction(transformer: torch.nn.Module) -> Tensor:

@@ -23,11 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.batching import PassLoss, over_renoised
+from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
-from limner.objectives.advantage import AdvantageScale, group_advantage
+from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import MatchingWeight, matching_log_likelihood, velocity_mse
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
 
@@ -70,10 +71,7 @@ class AWM:
 
     def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage in [-1, 1], 0 for invalid samples and constant groups."""
-        advantage = group_advantage(
-            scored.total, scored.rollout.group, scored.valid, self.scale, self.ddof, self.epsilon
-        )
-        return advantage.clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
+        return relative_advantage(self, scored).clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
         """Return the losses over the samples that teach something, each at `num_times` times."""

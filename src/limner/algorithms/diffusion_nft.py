@@ -19,11 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.batching import PassLoss, over_renoised
+from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
-from limner.objectives.advantage import AdvantageScale, group_advantage
+from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
 
 
@@ -71,7 +72,7 @@ class DiffusionNFT:
 
     def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return group_advantage(scored.total, scored.rollout.group, scored.valid, self.scale, self.ddof, self.epsilon)
+        return relative_advantage(self, scored)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
         """Return the losses over the samples that teach something, each at `num_times` times."""

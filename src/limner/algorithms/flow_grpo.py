@@ -18,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.batching import PassLoss, over_decisions
+from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
-from limner.objectives.advantage import AdvantageScale, group_advantage
+from limner.objectives.advantage import AdvantageScale
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
 
 
@@ -65,10 +66,7 @@ class FlowGRPO:
 
     def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        advantage = group_advantage(
-            scored.total, scored.rollout.group, scored.valid, self.scale, self.ddof, self.epsilon
-        )
-        return advantage.clamp(-self.advantage_max, self.advantage_max)
+        return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
         """Return the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""

@@ -66,6 +66,17 @@ class Gaussian:
         z = (widen(self.mean) - widen(other.mean)) / over_latent(other.std, self.mean)
         return latent_sum(z**2) / 2 + self._size / 2 * (u - u.log1p())
 
+    def normalised_log_ratio(self, old: Gaussian, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
+        """Return sum (mean - mean_old) noise, with the noise (choice - mean_old) / std_old that was drawn.
+
+        For equal std it is std (log_ratio + KL(old || self)): its mean over the noise is 0 and its spread that of the
+        means alone, the same at every step of a trajectory, where log_ratio has mean -KL and spread 1 / std.
+        Source: GRPO-Guard, arXiv:2510.22319, its ratio normalisation, per sample.
+        """
+        old._require_density()
+        d, e = widen(self.mean) - widen(old.mean), widen(choice) - widen(old.mean)
+        return latent_sum(d * e / over_latent(old.std, d))
+
     @property
     def _size(self) -> int:
         return self.mean.shape[1:].numel()

@@ -29,6 +29,23 @@ def clipped_surrogate(
     return torch.maximum(-advantage * log_ratio.exp(), -advantage * clipped.exp())
 
 
+def trusted_surrogate(
+    log_ratio: Float[Tensor, "*decisions"],
+    advantage: Float[Tensor, "*decisions"],
+    divergence: Float[Tensor, "*decisions"],
+    limit: float,
+) -> Float[Tensor, "*decisions"]:
+    """Return -A rho per decision, and 0 where the step has left the trust region and would go on.
+
+    That is where `divergence` >= `limit` and rho has moved the way A asks for: above 1 where A > 0, below where A < 0.
+    The divergence decides and has no gradient; unlike a ratio it does not depend on which noise was drawn.
+    Source: Flow-DPPO, as published in its code; DPPO's mask by exact divergence in place of PPO's by ratio.
+    """
+    onward = advantage * log_ratio.detach() > 0
+    inside = ~(onward & (divergence.detach() >= limit))
+    return -advantage * log_ratio.exp() * inside
+
+
 def surrogate_metrics(
     log_ratio: Float[Tensor, "*decisions"],
     advantage: Float[Tensor, "*decisions"],

@@ -7,7 +7,9 @@ from typing import Literal
 
 from limner.algorithms.awm import AWM
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.core.errors import UserError
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
@@ -134,7 +136,7 @@ class RunConfig:
     model: Model = field(default_factory=Model)
     prompts: str = ""
     rewards: tuple[RewardTerm, ...] = ()
-    algorithm: FlowGRPO | DiffusionNFT | AWM | RewardWeighted = field(default_factory=FlowGRPO)
+    algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DiffusionNFT | AWM | RewardWeighted = field(default_factory=FlowGRPO)
     sampler: Sampler = field(default_factory=Sampler)
     optimizer: Optimizer = field(default_factory=Optimizer)
     precision: Precision = field(default_factory=Precision)
