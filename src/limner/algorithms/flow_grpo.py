@@ -23,7 +23,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
 from limner.objectives.advantage import AdvantageScale
-from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
+from limner.objectives.surrogate import clipped_surrogate, scaled_clip, surrogate_metrics
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class FlowGRPO:
 
     def ratio_clip(self, elements: int) -> tuple[float, float]:
         """Return the clip range in nats per element for latents of `elements` elements."""
-        factor = self.clip_elements / elements
-        return min(self.clip_low * factor, 0.9), self.clip_high * factor
+        return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
 
     def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
