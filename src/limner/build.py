@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
 import runpy
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,7 @@ from limner.engine.weights import Name, Weights
 from limner.policies.denoising import Denoising
 from limner.policies.guided import guided
 from limner.recipes.override import override
+from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
 from limner.rewards.algebra import weighted_sum
 from limner.rewards.checked import checked
@@ -42,20 +46,26 @@ RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.reci
 MODELS = {"sd3": "limner.models.sd3.adapter:SD3"}
 BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
 WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
-PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts"}
+PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts", "oracle": "limner.worlds.oracle.world:prompts"}
 REWARDS = {
     "scenes": "limner.worlds.scenes.reward:scenes",
     "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
+    "o1": "limner.worlds.oracle.reward:o1",
+    "o2": "limner.worlds.oracle.reward:o2",
+    "o3": "limner.worlds.oracle.reward:o3",
     "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",
     "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
 }
 ALGORITHMS = {
-    "AWM": "limner.algorithms.awm:AWM",
-    "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
-    "FlowDPPO": "limner.algorithms.flow_dppo:FlowDPPO",
+    "DDPO": "limner.algorithms.ddpo:DDPO",
+    "PPO": "limner.algorithms.ppo:PPO",
+    "TRPO": "limner.algorithms.trpo:TRPO",
     "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
     "GRPOGuard": "limner.algorithms.grpo_guard:GRPOGuard",
+    "FlowDPPO": "limner.algorithms.flow_dppo:FlowDPPO",
     "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
+    "AWM": "limner.algorithms.awm:AWM",
+    "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
 }
 CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS}
 
@@ -78,6 +88,7 @@ def catalogue() -> dict[str, dict[str, str]]:
     for kind, registry in CATALOGUE.items():
         documents = {name: load(registry, kind, name).__doc__ or "" for name in registry}
         found[kind] = {name: text.strip().splitlines()[0] for name, text in documents.items()}
+    found["presets"] = {name: each.about for name, each in PRESETS.items()}
     return found
 
 
@@ -120,11 +131,24 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     from limner.training.pretrain import Team, pretrain
 
     if config.workers > 1:
+        _leave_with_parent()
         torch.set_num_threads(1)
         place = f"file://{(folder / 'rendezvous').resolve()}"
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
     source = load(WORLDS, "world", world)()
     pretrain(build(SD3Size(source.words), config.seed), source, config, folder, Team(rank, config.workers))
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it ends, however that ended: no orphan goes on writing checkpoints."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def model_source(model: Model) -> str | Path:

@@ -23,8 +23,8 @@ PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
   --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
 
 OWN_FLAGS = {
-    "train": frozenset({"--help", "--reward", "--prompts", "--seed", "--out", "--resume", "--quiet"}),
-    "check": frozenset({"--help", "--reward", "--prompts", "--seed", "--out"}),
+    "train": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out", "--resume", "--quiet"}),
+    "check": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"}),
     "pretrain": frozenset({"--help", "--out"}),
 }
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
@@ -159,6 +159,11 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     )
     pretrain.add_argument("world", metavar="WORLD", help="scenes")
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD)")
+    bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
+    bench.add_argument("name", metavar="NAME", choices=["oracles"], help="oracles")
+    bench.add_argument("--seeds", type=_count, default=5, help="how many (5)")
+    bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
+    bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     command("list", _list, "name the recipes, rewards, algorithms and models")
     return parser, made
 
@@ -167,6 +172,7 @@ def _add_recipe(parser: Parser) -> None:
     parser.add_argument(
         "recipe", metavar="RECIPE", help="a name, a .py file with a function recipe(), or a config.yaml"
     )
+    parser.add_argument("--preset", metavar="NAME", help="settings of a published method, see `limner list`")
     parser.add_argument(
         "--reward",
         action="append",
@@ -195,10 +201,13 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
     from limner import build
     from limner.recipes.override import override
+    from limner.recipes.presets import preset
 
     if "rewards" in values:
         raise UserError("rewards are set with --reward NAME[:WEIGHT], once for each")
     given = {"prompts": parsed.prompts, "seed": parsed.seed, "out": parsed.out, "rewards": parsed.reward}
+    if parsed.preset:
+        values = {**preset(parsed.preset), **values}
     if parsed.reward:
         values = {"evaluation.reward": "", **values}
     return override(build.recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
@@ -252,6 +261,12 @@ def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import build
 
     build.pretrain(parsed.world, parsed.out or Path("runs") / f"pretrain-{parsed.world}", values)
+
+
+def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.bench.oracle_report import bench
+
+    print(bench(parsed.out, parsed.seeds, parsed.entry))
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

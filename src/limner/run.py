@@ -253,7 +253,10 @@ def drawer(parts: Parts, policy: Denoising) -> Callable[[Sequence[Prompt], Seque
         condition = parts.cache.condition(unique)
         with torch.no_grad():
             drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
-            return parts.decode(drawn.sample)
+            media = parts.decode(drawn.sample)
+        if not isinstance(media, Images):
+            raise UserError(f"this model draws {type(media).__name__}, which cannot be shown as pictures yet")
+        return media
 
     return draw
 

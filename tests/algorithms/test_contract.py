@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from limner.algorithms.awm import AWM
+from limner.algorithms.ddpo import DDPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
+from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
+from limner.algorithms.trpo import TRPO
 from limner.core.batching import partition
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
@@ -34,6 +37,11 @@ ALGORITHMS = [
     RewardWeighted(kl_weight=0.1, num_times=2),
     GRPOGuard(num_updates=1),
     FlowDPPO(num_updates=1),
+    DDPO(),
+    DDPO(surrogate="score"),
+    PPO(),
+    PPO(surrogate="clip", kl_weight=0.1),
+    TRPO(),
 ]
 
 
@@ -144,7 +152,7 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
         algorithm = replace(algorithm, num_updates=2)  # with one, its ratio is 1 whatever the weights
     elif isinstance(algorithm, FlowDPPO):
         algorithm = replace(algorithm, kl_limit=1e3)
-    elif isinstance(algorithm, FlowGRPO | GRPOGuard):
+    elif isinstance(algorithm, FlowGRPO | GRPOGuard | DDPO | PPO):
         algorithm = replace(algorithm, clip_low=10.0, clip_high=10.0)  # wide open: no kink near the point
     actors, rollout, parameters = setting(algorithm, rank=1, dtype=torch.float64)
     with torch.no_grad():
@@ -282,7 +290,7 @@ def test_flow_grpo_trains_a_token_policy():
         rollout = toy_rollout(policy, prompts=2, group_size=16, seed=step, condition=torch.zeros(3))
         total = (rollout.sample == 3).float().sum(1)
         scored = Scored(rollout, {"threes": total}, torch.ones(32, dtype=torch.bool), total)
-        advantage = algorithm.advantage(scored)
+        advantage = algorithm.advantage(scored, context())
         for output in algorithm.losses(Actors(policy, policy, policy), Batch(rollout, advantage), context(50, step)):
             output.loss.backward()
             if output.last:

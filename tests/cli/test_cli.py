@@ -108,7 +108,7 @@ BAD = {
     "train scenes --seed x": "limner: --seed needs an integer, got 'x'",
     "train scenes --seed": "limner: argument --seed: expected one argument",
     "train scenes --optimizer.lr -1": "limner: optimizer.lr must lie between 0 and 1, got -1.0",
-    "train scenes --algorithm PPO": "limner: --algorithm cannot be 'PPO'",
+    "train scenes --algorithm PPA": "limner: --algorithm cannot be 'PPA'",
     "train scenes --rewards jpeg_size": "limner: rewards are set with --reward",
     "check scenes --resume": "limner: unknown key --resume; ",
     "sample": "limner: the following arguments are required: RUN, PROMPT",
@@ -191,8 +191,14 @@ def test_sample_writes_what_was_drawn(
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == ["recipes", "models", "rewards", "algorithms"]
-    assert {"scenes", "sd3", "jpeg_size", "FlowGRPO", "DiffusionNFT"} <= {line.split()[0] for line in lines}
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "recipes",
+        "models",
+        "rewards",
+        "algorithms",
+        "presets",
+    ]
+    assert {"scenes", "sd3", "jpeg_size", "FlowGRPO", "DiffusionNFT", "dpok"} <= {line.split()[0] for line in lines}
     assert all(len(line.split()) > 1 for line in lines if line.startswith(" "))
 
 

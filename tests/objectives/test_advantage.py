@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from limner.objectives.advantage import best_weight, group_advantage, informative, softmax_weight
+from limner.objectives.advantage import (
+    best_weight,
+    generalised_advantage,
+    group_advantage,
+    informative,
+    softmax_weight,
+    tracked_advantage,
+)
 
 
 def reference(rewards, group, valid, scale, ddof, epsilon):
@@ -116,3 +123,28 @@ def test_softmax_weight_by_hand():
     found = softmax_weight(rewards, valid, 0.5)
     assert found[2] == 0 and np.allclose(found[valid], expected) and found.sum() == pytest.approx(3)
     assert softmax_weight(rewards, torch.zeros(4, dtype=torch.bool), 0.5).tolist() == [0, 0, 0, 0]
+
+
+def test_tracked_advantage_by_hand():
+    """A long buffer speaks for its own prompt, a short one gives way to the batch; what is equal teaches nothing."""
+    rewards = torch.tensor([1.0, 4.0, float("nan"), 2.0])
+    valid = torch.tensor([True, True, False, True])
+    advantage = tracked_advantage(rewards, valid, [[0.0, 1.0, 5.0], [9.0, 9.0], [], [2.0, 2.0, 2.0]], 3)
+    batch = np.array([1.0, 4.0, 2.0])
+    expected = [(1 - 2) / (np.std([0.0, 1.0, 5.0]) + 1e-6), (4 - batch.mean()) / (batch.std() + 1e-6), 0.0, 0.0]
+    torch.testing.assert_close(advantage, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.7, 1.0])
+def test_generalised_advantage_is_the_weighted_mean_of_all_looks_ahead(decay):
+    """(1 - decay) sum_n decay^(n-1) (n-step return - V), with the rest of the weight on the whole return."""
+    values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    rewards = torch.tensor([0.0, 1.0, -2.0]).double()
+    found = generalised_advantage(values, rewards, decay)
+    ahead = torch.cat([values[:, 1:], rewards[:, None]], 1)
+    for k in range(5):
+        looks = [ahead[:, k + n] - values[:, k] for n in range(5 - k)]
+        weights = [(1 - decay) * decay**n for n in range(4 - k)] + [decay ** (4 - k)]
+        torch.testing.assert_close(found[:, k], sum(w * look for w, look in zip(weights, looks, strict=True)))
+    if decay == 1:
+        torch.testing.assert_close(found, rewards[:, None] - values)

@@ -78,3 +78,13 @@ def test_the_trust_region_stops_what_would_leave_it():
     assert torch.allclose(loss, expected)
     loss.sum().backward()
     assert torch.allclose(log_ratio.grad, expected)
+
+
+def test_without_pessimism_nothing_pulls_back_into_the_band():
+    """DPOK's clip: outside the band, on either side and for either sign, no gradient; inside, the policy gradient."""
+    log_ratio = torch.tensor([0.5, -0.5, 0.5, -0.5, 0.1], dtype=torch.float64, requires_grad=True)
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, 2.0], dtype=torch.float64)
+    loss = clipped_surrogate(log_ratio, advantage, 0.2, 0.2, pessimistic=False)
+    torch.testing.assert_close(loss, -advantage * log_ratio.exp().clamp(0.8, 1.2))
+    loss.sum().backward()
+    assert log_ratio.grad.tolist() == pytest.approx([0, 0, 0, 0, -2 * math.exp(0.1)])

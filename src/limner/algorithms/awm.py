@@ -25,6 +25,7 @@ from torch import Tensor
 from limner.core.batching import PassLoss, over_renoised
 from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
+from limner.core.penalty import reference_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
@@ -69,7 +70,7 @@ class AWM:
         """The weights that drew the samples, once the first update has moved away from them."""
         return Needs(old=self.num_updates > 1, reference=self.kl_weight > 0)
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage in [-1, 1], 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored).clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
 
@@ -101,10 +102,5 @@ class AWM:
         clip = (min(self.clip_low, 1 - 1e-6), self.clip_high)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
-        if self.kl_weight > 0:
-            with torch.no_grad():
-                reference = actors.reference.restore(pack, condition).velocity
-            distance = velocity_mse(velocity, reference)
-            loss = loss + self.kl_weight * distance
-            metrics["reference_distance"] = distance.detach()
-        return loss, metrics
+        penalty, health = reference_penalty(self.kl_weight, velocity, actors, pack, condition)
+        return loss + penalty, metrics | health

@@ -21,6 +21,7 @@ from torch import Tensor
 from limner.core.batching import PassLoss, over_renoised
 from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
+from limner.core.penalty import reference_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
@@ -70,7 +71,7 @@ class DiffusionNFT:
         """The old policy unless it is the trained one, and the reference if there is a penalty."""
         return Needs(old=not self.on_policy, reference=self.kl_weight > 0)
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored)
 
@@ -97,10 +98,5 @@ class DiffusionNFT:
             new.x0, old.x0, pack.x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
         )
         metrics = {"loss": loss.detach(), "old_distance": velocity_mse(new.velocity, old.velocity).detach()}
-        if self.kl_weight > 0:
-            with torch.no_grad():
-                reference = actors.reference.restore(pack, condition)
-            distance = velocity_mse(new.velocity, reference.velocity)
-            loss = loss + self.kl_weight * distance
-            metrics["reference_distance"] = distance.detach()
-        return loss, metrics
+        penalty, health = reference_penalty(self.kl_weight, new.velocity, actors, pack, condition)
+        return loss + penalty, metrics | health

@@ -56,7 +56,7 @@ class FlowDPPO:
         """It clips no ratio."""
         return None
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored)
 
@@ -71,7 +71,7 @@ class FlowDPPO:
         distribution = actors.policy.distribution(pack, batch.rollout.condition)
         log_ratio = distribution.log_ratio(pack.old, pack.choice) / elements
         divergence = distribution.kl(pack.old).detach() / elements
-        advantage = batch.advantage[pack.row].to(log_ratio)
+        advantage = batch.decision_advantage(pack).to(log_ratio)
         loss = trusted_surrogate(log_ratio, advantage, divergence, limit)
         return loss, {
             "ratio_deviation": log_ratio.detach().abs(),

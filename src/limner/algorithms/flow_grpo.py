@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.batching import PassLoss, over_decisions
 from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
+from limner.core.penalty import decision_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
 from limner.objectives.advantage import AdvantageScale
@@ -63,7 +63,7 @@ class FlowGRPO:
         """Return the clip range in nats per element for latents of `elements` elements."""
         return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
 
@@ -77,17 +77,12 @@ class FlowGRPO:
         clip = self.ratio_clip(elements)
         distribution = actors.policy.distribution(pack, batch.rollout.condition)
         log_ratio = distribution.log_ratio(pack.old, pack.choice) / elements
-        advantage = batch.advantage[pack.row].to(log_ratio)
+        advantage = batch.decision_advantage(pack).to(log_ratio)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
         metrics["ratio_deviation"] = log_ratio.detach().abs()
-        if self.kl_weight > 0:
-            with torch.no_grad():
-                reference = actors.reference.distribution(pack, batch.rollout.condition)
-            divergence = distribution.kl(reference)
-            loss = loss + self.kl_weight * divergence / elements
-            metrics["kl"] = divergence.detach()
-        return loss, metrics
+        penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, batch.rollout.condition)
+        return loss + penalty, metrics | health
 
     def old_decay(self, step: int) -> float:
         """The behaviour policy is the trained one: there is no other old policy."""

@@ -62,7 +62,7 @@ class GRPOGuard:
         """Return the clip range in nats per element of a step whose std is 1; at std s it is 1 / s wider."""
         return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
 
@@ -76,7 +76,7 @@ class GRPOGuard:
         clip = self.ratio_clip(elements)
         distribution = actors.policy.distribution(pack, batch.rollout.condition)
         log_ratio = distribution.normalised_log_ratio(pack.old, pack.choice) / elements
-        advantage = batch.advantage[pack.row].to(log_ratio)
+        advantage = batch.decision_advantage(pack).to(log_ratio)
         length = (pack.times[:, 0] - pack.times[:, 1]).to(log_ratio)
         loss = clipped_surrogate(log_ratio, advantage, *clip) / length
         metrics = surrogate_metrics(log_ratio, advantage, *clip)

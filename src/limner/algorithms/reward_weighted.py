@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.batching import PassLoss, over_renoised
 from limner.core.errors import UserError
+from limner.core.penalty import reference_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
@@ -53,7 +53,7 @@ class RewardWeighted:
         """The reference if there is a penalty."""
         return Needs(reference=self.kl_weight > 0)
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the weight of each sample, 0 for those that are not learned from."""
         if self.weight == "best":
             return best_weight(scored.total, scored.rollout.group, scored.valid)
@@ -73,14 +73,9 @@ class RewardWeighted:
 
     def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-        velocity = actors.policy.restore(pack, batch.rollout.condition).velocity
+        condition = batch.rollout.condition
+        velocity = actors.policy.restore(pack, condition).velocity
         error = velocity_mse(velocity, pack.velocity)
         loss = batch.advantage[pack.row].to(error) * error
-        metrics = {"error": error.detach()}
-        if self.kl_weight > 0:
-            with torch.no_grad():
-                reference = actors.reference.restore(pack, batch.rollout.condition).velocity
-            distance = velocity_mse(velocity, reference)
-            loss = loss + self.kl_weight * distance
-            metrics["reference_distance"] = distance.detach()
-        return loss, metrics
+        penalty, health = reference_penalty(self.kl_weight, velocity, actors, pack, condition)
+        return loss + penalty, {"error": error.detach()} | health

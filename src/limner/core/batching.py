@@ -57,18 +57,23 @@ def partition(rows: Int[Tensor, " rows"], parts: int, rng: Rng) -> list[Int[Tens
 
 def over_decisions(algorithm: OnDecisions, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
     """Yield the losses of its optimizer steps over the recorded decisions of the samples that teach."""
-    for rows in partition(batch.advantage.nonzero()[:, 0], algorithm.num_updates, context.rng.child("updates")):
+    for rows in partition(teaching(batch), algorithm.num_updates, context.rng.child("updates")):
         packs = list(actors.policy.pack(batch.rollout, rows, context.micro_batch))
         yield from _shares(packs, sum(len(pack) for pack in packs), partial(algorithm.pass_loss, actors, batch))
 
 
 def over_renoised(algorithm: OnRenoised, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
     """Yield the losses of its optimizer steps over the samples that teach, each noised again `num_times` times."""
-    for rows in partition(batch.advantage.nonzero()[:, 0], algorithm.num_updates, context.rng.child("updates")):
+    for rows in partition(teaching(batch), algorithm.num_updates, context.rng.child("updates")):
         packs = actors.policy.renoise(
             batch.rollout, rows, algorithm.num_times, algorithm.times, context.rng, context.micro_batch
         )
         yield from _shares(packs, len(rows) * algorithm.num_times, partial(algorithm.pass_loss, actors, batch))
+
+
+def teaching(batch: Batch) -> Int[Tensor, " rows"]:
+    """Return the samples with an advantage, or with one at some decision."""
+    return batch.advantage.reshape(len(batch.rollout), -1).any(1).nonzero()[:, 0]
 
 
 def _shares(packs: Iterable[Pack], total: int, loss_of: Callable[[Pack], PassLoss]) -> Iterator[LossOutput]:

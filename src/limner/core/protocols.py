@@ -6,9 +6,9 @@ Implementations are frozen dataclasses that fit these protocols; nothing here is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from limner.core.types import (
     Batch,
     Condition,
     Decisions,
-    Images,
     LatentSpec,
     LossOutput,
     Media,
@@ -45,7 +44,7 @@ class Generator(Protocol):
         """Encode each prompt once, and after them the empty prompt; a tensor tree with leading axis prompts + 1."""
         ...
 
-    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
+    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Media:
         """Return what a clean sample shows."""
         ...
 
@@ -154,11 +153,16 @@ class Actors:
 
 @dataclass(frozen=True)
 class Context:
-    """What an update may use beside its batch: randomness, the optimizer step so far, and how many evaluations fit."""
+    """What an iteration may use beside its samples: randomness, its number, and how many evaluations fit in a pass.
+
+    `memory` is what an algorithm remembers from one iteration to the next (statistics, a critic): nested dicts and
+    lists of tensors, numbers and texts, empty at first, that the algorithm fills and checkpoints keep.
+    """
 
     rng: Rng
     step: int
     micro_batch: int
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 class Algorithm(Protocol):
@@ -172,8 +176,8 @@ class Algorithm(Protocol):
         """Optimizer steps a rollout is split over, at most."""
         ...
 
-    def advantage(self, scored: Scored) -> Float[Tensor, " batch"]:
-        """Return how much better than expected each sample was; 0 for samples that teach nothing."""
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
+        """Return how much better than expected each sample, or each decision, was; 0 for what teaches nothing."""
         ...
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
@@ -186,6 +190,17 @@ class Algorithm(Protocol):
 
     def old_decay(self, step: int) -> float:
         """Return d of `old <- d old + (1 - d) policy` after an update; read only if `needs.old`."""
+        ...
+
+
+@runtime_checkable
+class OwnUpdate(Protocol):
+    """An algorithm that is no sum of losses for an optimizer to step on, and changes the weights itself."""
+
+    def update(
+        self, actors: Actors, parameters: Sequence[nn.Parameter], batch: Batch, context: Context
+    ) -> dict[str, float]:
+        """Change `parameters` in place; return what is worth logging."""
         ...
 
 

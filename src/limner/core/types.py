@@ -32,10 +32,14 @@ class Prompt:
 
 
 class Media(Protocol):
-    """What a generator shows: pictures, and later videos, views and assets."""
+    """What a generator shows: a tree of tensors with leading axis batch. Pictures; later videos, views and assets."""
 
     def frames(self) -> Float[Tensor, "batch frames 3 height width"]:
         """Return rendered 2-D frames, sRGB in [0, 1]; an image has one frame."""
+        ...
+
+    def rounded(self) -> Media:
+        """Return it as a file would hold it, so that a judge sees what is saved."""
         ...
 
     def __len__(self) -> int: ...
@@ -132,6 +136,10 @@ class Batch:
 
     rollout: Rollout
     advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]
+
+    def decision_advantage(self, pack: Decisions) -> Float[Tensor, " pack"]:
+        """Return the advantage of each decision: its own, or its sample's."""
+        return self.advantage[pack.row] if self.advantage.ndim == 1 else self.advantage[pack.row, pack.column]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.protocols import Denoiser
-from limner.core.types import Condition, Images, LatentSpec, Prompt
+from limner.core.types import Condition, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import Schedule
 
@@ -40,7 +40,7 @@ class Wrapped:
         """Encode as the wrapped model does."""
         return self.model.encode(prompts)
 
-    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
+    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Media:
         """Decode as the wrapped model does."""
         return self.model.decode(sample)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, assert_never
 
 import torch
@@ -108,3 +109,43 @@ def _dense(group: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
 def _group_sum(x: Float[Tensor, " batch"], index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Return the sum of each group, at the group's number."""
     return torch.zeros_like(x).index_add(0, index, x)
+
+
+def tracked_advantage(
+    rewards: Float[Tensor, " batch"],
+    valid: Bool[Tensor, " batch"],
+    buffers: Sequence[Sequence[float]],
+    min_count: int,
+) -> Float[Tensor, " batch"]:
+    """Return (reward - mean) / (std + 1e-6) over each sample's own `buffer` of rewards; invalid samples get 0.
+
+    A buffer of fewer than `min_count` rewards gives way to all valid rewards of the batch. Standard deviations are
+    those of a population; where all rewards of a buffer are equal, the advantage is 0.
+    Source: DDPO, arXiv:2305.13301, appendix D.2 ("per-prompt stat tracking") and its published code.
+    """
+    batch = rewards[valid].double()
+    advantage = torch.zeros_like(rewards)
+    for i in valid.nonzero()[:, 0].tolist():
+        pool = torch.tensor(buffers[i], dtype=torch.float64) if len(buffers[i]) >= min_count else batch
+        if pool.min() < pool.max():
+            advantage[i] = (rewards[i] - pool.mean()) / (pool.std(correction=0) + 1e-6)
+    return advantage
+
+
+def generalised_advantage(
+    values: Float[Tensor, "batch steps"], rewards: Float[Tensor, " batch"], decay: float
+) -> Float[Tensor, "batch steps"]:
+    """Return GAE's advantage of each decision when the reward comes with the last one, without discount.
+
+        delta_k = V_{k+1} - V_k,  V_K = reward,        A_k = delta_k + decay A_{k+1}
+
+    `values` are V of the states in which the decisions were made. decay = 1 is reward - V_k, decay = 0 is delta_k.
+    Source: GAE, arXiv:1506.02438, eq. 16, with gamma = 1 and r_k = 0 but for the last.
+    """
+    after = torch.cat([values[:, 1:], rewards[:, None].to(values)], 1)
+    delta = after - values
+    advantage, columns = torch.zeros_like(delta[:, 0]), []
+    for k in reversed(range(delta.shape[1])):
+        advantage = delta[:, k] + decay * advantage
+        columns.append(advantage)
+    return torch.stack(columns[::-1], 1)

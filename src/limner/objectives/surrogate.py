@@ -24,8 +24,12 @@ def clipped_surrogate(
     advantage: Float[Tensor, "*decisions"],
     clip_low: float,
     clip_high: float,
+    pessimistic: bool = True,
 ) -> Float[Tensor, "*decisions"]:
     """Return max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)) per decision, with rho = exp(log_ratio).
+
+    Not `pessimistic`, it is -A clip(rho) alone (DPOK, arXiv:2305.16381, published code): no gradient outside the band,
+    not even back into it.
 
     The clip is done on the logarithm, log(1 - clip_low) <= log_ratio <= log(1 + clip_high): the same band, but a clip
     range of 1e-5 is only some hundred float32 steps around a ratio of 1. 0 <= clip_low < 1; clip_high = inf is no clip.
@@ -36,7 +40,8 @@ def clipped_surrogate(
     Source: PPO, arXiv:1707.06347, eq. 7; DDPO, arXiv:2305.13301, section 4.3 (DDPO-IS); Flow-GRPO, arXiv:2505.05470.
     """
     clipped = log_ratio.clamp(math.log1p(-clip_low), math.log1p(clip_high))
-    return torch.maximum(-advantage * log_ratio.exp(), -advantage * clipped.exp())
+    bounded = -advantage * clipped.exp()
+    return torch.maximum(-advantage * log_ratio.exp(), bounded) if pessimistic else bounded
 
 
 def trusted_surrogate(

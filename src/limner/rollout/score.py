@@ -10,23 +10,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import RunError
-from limner.core.types import Images, Media, Prompt, RewardOutput, Rollout, Scored
+from limner.core.tree import concatenate, leaves, select, tree_map
+from limner.core.types import Media, Prompt, RewardOutput, Rollout, Scored
 
-Decode = Callable[[Tensor], Images]
+Decode = Callable[[Tensor], Media]
 Judge = Callable[[Media, Sequence[Prompt]], RewardOutput]
 """The composed reward: its score is the total, its `components` the raw columns."""
 
 
-def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Images:
-    """Return what the samples show, `micro_batch` decoded at a time, rounded to 8 bits, on the CPU."""
+def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Media:
+    """Return what the samples show, `micro_batch` decoded at a time, rounded as a file holds it, on the CPU."""
     with torch.no_grad():
-        return Images(torch.cat([decode(part).rounded().pixels.cpu() for part in sample.split(micro_batch)]))
+        return concatenate([tree_map(Tensor.cpu, decode(part).rounded()) for part in sample.split(micro_batch)])
 
 
-def judge(rollout: Rollout, media: Images, reward: Judge, micro_batch: int) -> Scored:
+def judge(rollout: Rollout, media: Media, reward: Judge, micro_batch: int) -> Scored:
     """Ask `reward` about every sample, `micro_batch` at a time.
 
-    A sample is valid if its pixels are finite (others are not shown to the judge) and the judge says so with a finite
+    A sample is valid if what it shows is finite (others are not shown to the judge) and the judge says so with a finite
     total. An invalid one has total NaN, never zero, and a column is NaN where it was not judged. A reward without
     components has the one column "reward".
     """
@@ -34,10 +35,10 @@ def judge(rollout: Rollout, media: Images, reward: Judge, micro_batch: int) -> S
     prompts = rollout.prompt_of()
     total = torch.full((batch,), torch.nan)
     columns: dict[str, Tensor] = {}
-    finite = media.pixels.isfinite().flatten(1).all(1).nonzero()[:, 0]
+    finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in leaves(media)]).all(0).nonzero()[:, 0]
     for rows in finite.split(micro_batch) if len(finite) else ():
         with torch.no_grad():
-            output = reward(Images(media.pixels[rows]), [prompts[i] for i in rows.tolist()])
+            output = reward(select(media, rows), [prompts[i] for i in rows.tolist()])
         total[rows] = output.score.float().cpu().masked_fill(~output.valid.cpu(), torch.nan)
         for name, values in (output.components or {"reward": total[rows]}).items():
             columns.setdefault(name, torch.full((batch,), torch.nan))[rows] = values.float().cpu()

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from limner.algorithms.awm import AWM
+from limner.algorithms.ddpo import DDPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
+from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
+from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
 
@@ -136,7 +139,9 @@ class RunConfig:
     model: Model = field(default_factory=Model)
     prompts: str = ""
     rewards: tuple[RewardTerm, ...] = ()
-    algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DiffusionNFT | AWM | RewardWeighted = field(default_factory=FlowGRPO)
+    algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | AWM | RewardWeighted = field(
+        default_factory=FlowGRPO
+    )
     sampler: Sampler = field(default_factory=Sampler)
     optimizer: Optimizer = field(default_factory=Optimizer)
     precision: Precision = field(default_factory=Precision)

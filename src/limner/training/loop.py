@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from limner.core.protocols import Actors, Algorithm, Context, Policy
+from limner.core.protocols import Actors, Algorithm, Context, OwnUpdate, Policy
 from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt, Scored
 from limner.data.sampler import PromptSampler
@@ -83,8 +83,8 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
             budget.check(scored)
 
         with clock("update"):
-            batch = Batch(rollout, parts.algorithm.advantage(scored))
-            metrics = update(parts, batch, Context(rng.child("update"), state.iteration, config.micro_batch))
+            context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)
+            metrics = update(parts, Batch(rollout, parts.algorithm.advantage(scored, context)), context)
 
         state.iteration += 1
         state.failed = budget.failed
@@ -101,6 +101,11 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
 def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
     """Take the algorithm's optimizer steps on one batch; return its metrics, averaged over decisions."""
+    if isinstance(parts.algorithm, OwnUpdate):
+        metrics = parts.algorithm.update(parts.actors, list(parts.weights.parameters().values()), batch, context)
+        if parts.ema is not None:
+            parts.ema.update()
+        return metrics
     sums: dict[str, float] = defaultdict(float)
     norms: list[float] = []
     skipped = 0

@@ -17,7 +17,8 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.protocols import Context, Policy
 from limner.core.rng import Rng
-from limner.core.types import Batch, Images, Rollout
+from limner.core.tree import select
+from limner.core.types import Batch, Rollout
 from limner.engine.memory import peak_memory_mib
 from limner.rollout.collect import collect
 from limner.rollout.score import judge, render
@@ -85,7 +86,7 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
     )
     media = render(rollout.sample, parts.decode, config.micro_batch)
     drawn = time.perf_counter()
-    first = parts.reward(Images(media.pixels[:2]), rollout.prompt_of()[:2])
+    first = parts.reward(select(media, torch.arange(2)), rollout.prompt_of()[:2])
     scored = judge(rollout, media, parts.reward, config.micro_batch)
     judged = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]

@@ -14,7 +14,8 @@ class State:
     """How far a run has come, and what it has spent in all its sessions.
 
     `failed` counts the last iterations in a row without a valid sample; `evaluations` are the network evaluations of
-    rollouts and updates: one sample through the network once, with or without gradient.
+    rollouts and updates: one sample through the network once, with or without gradient. `memory` is the
+    algorithm's own.
     """
 
     iteration: int = 0
@@ -22,6 +23,7 @@ class State:
     invalid: int = 0
     evaluations: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "reward": 0.0, "update": 0.0})
+    memory: dict[str, Any] = field(default_factory=dict)
 
     def record(self, seconds: Mapping[str, float], evaluations: int, scored: Scored) -> None:
         """Add what an iteration took."""

@@ -1,0 +1,141 @@
+"""TRPO: the largest step along the natural gradient that keeps the policy within a KL of the one that sampled.
+
+    maximise  E[A rho]   subject to   E[KL(old || new)] <= kl_limit,      rho = p(choice) / p_old(choice)
+
+over the recorded denoising steps, in nats. With g the gradient of E[A rho] and F the Hessian of the mean KL, both at
+the old weights, the step is sqrt(2 kl_limit / x' F x) x, x = (F + damping)^-1 g by conjugate gradients, halved until
+the surrogate has improved and the measured KL obeys its limit. It needs second derivatives: for small networks.
+
+Source: TRPO, arXiv:1502.05477, section 6 and appendix C. The baseline is the group's mean, not a critic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from limner.core.batching import PassLoss, over_decisions, teaching
+from limner.core.credit import relative_advantage
+from limner.core.errors import UserError
+from limner.core.protocols import Actors, Context
+from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.objectives.advantage import AdvantageScale
+from limner.objectives.natural import conjugate_gradient
+
+
+@dataclass(frozen=True)
+class TRPO:
+    """TRPO's hyper-parameters, and the algorithm. `kl_limit` is the mean over decisions, in nats of the whole latent.
+
+    It makes its own updates: learning rate, schedule and gradient clipping of the optimizer do not apply.
+    """
+
+    kl_limit: float = 0.01
+    damping: float = 1e-3
+    solver_steps: int = 10
+    halvings: int = 10
+    scale: AdvantageScale = "group"
+    ddof: int = 0
+    epsilon: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.kl_limit <= 0 or self.damping < 0:
+            raise UserError(f"kl_limit {self.kl_limit} must be positive, damping {self.damping} not negative")
+        if self.solver_steps < 1 or self.halvings < 1:
+            raise UserError(f"solver_steps {self.solver_steps} and halvings {self.halvings} must be 1 or more")
+
+    @property
+    def num_updates(self) -> int:
+        """One: the whole rollout decides on the step."""
+        return 1
+
+    @property
+    def needs(self) -> Needs:
+        """The path."""
+        return Needs(path=True)
+
+    def ratio_clip(self, elements: int) -> None:
+        """It clips no ratio."""
+        return None
+
+    def old_decay(self, step: int) -> float:
+        """The behaviour policy is the trained one: there is no other old policy."""
+        return 0.0
+
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
+        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
+        return relative_advantage(self, scored)
+
+    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
+        """Return the surrogate's shares, whose gradient is g; `update` decides what to make of it."""
+        return over_decisions(self, actors, batch, context)
+
+    def pass_loss(self, actors: Actors, batch: Batch, pack: Decisions) -> PassLoss:
+        """Return -A rho of each decision, and how far it is from the old one."""
+        distribution = actors.policy.distribution(pack, batch.rollout.condition)
+        log_ratio = distribution.log_ratio(pack.old, pack.choice)
+        loss = -batch.decision_advantage(pack).to(log_ratio) * log_ratio.exp()
+        return loss, {"surrogate": -loss.detach(), "kl": pack.old.kl(distribution)}
+
+    def update(
+        self, actors: Actors, parameters: Sequence[nn.Parameter], batch: Batch, context: Context
+    ) -> dict[str, float]:
+        """Take the step, or none if no length of it obeys and improves; return its health."""
+        packs = list(actors.policy.pack(batch.rollout, teaching(batch), context.micro_batch))
+        count = sum(len(pack) for pack in packs)
+        if not count:
+            return {}
+
+        def mean(quantity: str) -> Iterator[Tensor]:
+            """Yield each pack's share of the mean surrogate or KL."""
+            for pack in packs:
+                loss, health = self.pass_loss(actors, batch, pack)
+                yield (-loss if quantity == "surrogate" else health["kl"]).sum() / count
+
+        def measure() -> tuple[float, float]:
+            with torch.no_grad():
+                return sum(map(float, mean("surrogate"))), sum(map(float, mean("kl")))
+
+        with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+            gradient = _sum(_gradient(share, parameters) for share in mean("surrogate"))
+
+            def fisher(x: Tensor) -> Tensor:
+                products = (_gradient(_gradient(share, parameters, True) @ x, parameters) for share in mean("kl"))
+                return _sum(products) + self.damping * x
+
+            direction = conjugate_gradient(fisher, gradient, self.solver_steps)
+            curvature = float(direction @ fisher(direction))
+        before, _ = measure()
+        start = parameters_to_vector(parameters).detach().clone()
+        whole = (2 * self.kl_limit / max(curvature, 1e-20)) ** 0.5 * direction
+        shared = {"grad_norm": float(gradient.norm()), "surrogate": before}
+        for halving in range(self.halvings):
+            _put(start + 0.5**halving * whole, parameters)
+            after, kl = measure()
+            if after > before and kl <= self.kl_limit:
+                return shared | {"improvement": after - before, "kl": kl, "step_share": 0.5**halving}
+        _put(start, parameters)
+        return shared | {"improvement": 0.0, "kl": 0.0, "step_share": 0.0}
+
+
+def _gradient(value: Tensor, parameters: Sequence[nn.Parameter], differentiable: bool = False) -> Tensor:
+    """Return the gradient as one vector, 0 where `value` does not depend on a parameter."""
+    found = torch.autograd.grad(
+        value, parameters, create_graph=differentiable, allow_unused=True, materialize_grads=True
+    )
+    return torch.cat([part.reshape(-1) for part in found])
+
+
+def _put(vector: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    with torch.no_grad():
+        vector_to_parameters(vector, parameters)
+
+
+def _sum(vectors: Iterator[Tensor]) -> Tensor:
+    return torch.stack(list(vectors)).sum(0)

@@ -1,0 +1,1 @@
+"""Measurements of the algorithms, as `limner bench NAME` makes them."""

@@ -1,0 +1,208 @@
+"""Every training algorithm on the oracle worlds: how much of what can be gained at its distance from the base it gains.
+
+`limner bench oracles` trains each entry on o1, o2 and o3, as `limner train` would, and measures what came out exactly
+(`limner.bench.exact`): on o1 and o2 the policy is affine, and what its sampler draws is Gaussian; on o3 the density of
+the ODE over the trained weights follows by the change of variables.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from limner.algorithms.awm import AWM
+from limner.algorithms.ddpo import DDPO
+from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.flow_dppo import FlowDPPO
+from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.grpo_guard import GRPOGuard
+from limner.algorithms.ppo import PPO
+from limner.algorithms.reward_weighted import RewardWeighted
+from limner.algorithms.trpo import TRPO
+from limner.bench import exact
+from limner.build import Assembly, assemble
+from limner.core.protocols import Algorithm
+from limner.core.rng import Rng
+from limner.diffusion.dynamics import Dynamics, EulerODE, FlowSDE
+from limner.objectives.tilt import Quadratic, discrete_kl, discrete_tilt, frontier, normal_kl, normal_tilt
+from limner.policies.denoising import Denoising
+from limner.training.config import Full, Model, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.loop import Hooks, train
+from limner.training.state import State
+from limner.worlds.oracle.model import Oracle
+from limner.worlds.oracle.world import WORLDS
+
+ORACLE = "limner.worlds.oracle.model:Oracle"
+POINTS = 1024
+"""Samples that o3's measures are means over."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An algorithm with its settings, its sampler, iterations, and learning rates (affine residual, perceptron)."""
+
+    algorithm: Algorithm
+    dynamics: Dynamics
+    steps: int = 100
+    schedule: Literal["constant", "cosine"] = "constant"
+    lr: tuple[float, float] = (2e-2, 2e-3)
+
+    @property
+    def kl_weight(self) -> float:
+        """The weight of the sum of the decisions' KL in the entry's objective; 0 where it has no such objective."""
+        grpo = isinstance(self.algorithm, FlowGRPO) and self.algorithm.scale == "none"
+        regularised = grpo or (isinstance(self.algorithm, PPO) and not self.algorithm.normalise)
+        return vars(self.algorithm)["kl_weight"] if regularised else 0.0
+
+
+ENTRIES = {
+    "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
+    "Flow-GRPO, KL 0.3": Entry(
+        FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), steps=400, schedule="cosine"
+    ),
+    "REINFORCE": Entry(DDPO(surrogate="score"), FlowSDE()),
+    "DDPO": Entry(DDPO(num_updates=2), FlowSDE()),
+    "PPO": Entry(PPO(), FlowSDE()),
+    "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=0.3), FlowSDE(), 400, "cosine"),
+    "TRPO": Entry(TRPO(), FlowSDE()),
+    "GRPO-Guard": Entry(GRPOGuard(num_updates=1), FlowSDE()),
+    "Flow-DPPO": Entry(FlowDPPO(num_updates=1), FlowSDE()),
+    "DiffusionNFT, on policy": Entry(DiffusionNFT(kl_weight=0.0, decay="none"), EulerODE()),
+    "DiffusionNFT": Entry(DiffusionNFT(decay_rate=0.02), EulerODE()),
+    "AWM": Entry(AWM(), EulerODE()),
+    "RWR": Entry(RewardWeighted(temperature=1.0), EulerODE()),
+    "RAFT": Entry(RewardWeighted(weight="best"), EulerODE()),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a policy is at one moment of its training."""
+
+    iteration: int
+    evaluations: int
+    reward: float
+    """E[r] minus that of the base."""
+    kl: float
+    """KL(policy || base) in nats."""
+    frontier: float
+    """The most that `reward` can be at this KL."""
+    modes: tuple[float, ...]
+    """On o3, the share of each mode."""
+    objective: float | None = None
+    """The share of the optimum of its own objective, E[r] - kl_weight sum KL, that it has; None without one."""
+
+
+def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
+    """Return the run of an entry: 4 groups of 32 samples in 10 steps."""
+    return RunConfig(
+        name="oracle",
+        model=Model(kind=ORACLE, path=world + ("-noise" if prediction == "noise" else ""), train=Full()),
+        prompts="oracle:train",
+        rewards=(RewardTerm(world),),
+        algorithm=entry.algorithm,
+        sampler=Sampler(dynamics=entry.dynamics, steps=10),
+        optimizer=Optimizer(lr=entry.lr[world == "o3"], schedule=entry.schedule),
+        steps=entry.steps,
+        prompts_per_step=4,
+        group_size=32,
+        micro_batch=2048,
+        seed=seed,
+        device="cpu",
+    )
+
+
+def curve(entry: Entry, world: str, prediction: str = "velocity", seed: int = 0, points: int = 10) -> list[Point]:
+    """Train an entry, and return what it was along the way, `points` times after the start."""
+    settings = config(entry, world, prediction, seed)
+    settings = replace(settings, evaluation=replace(settings.evaluation, every=max(1, settings.steps // points)))
+    assembly = assemble(settings)
+    state, found = State(), []
+
+    def measure(state: State) -> dict[str, float]:
+        found.append(_point(assembly, world, entry, state))
+        return {}
+
+    measure(state)
+    train(settings, assembly.parts, state, Hooks(_Silent(), _Silent(), lambda state: None, measure))
+    return found
+
+
+class _Silent:
+    """Neither a progress line nor a log."""
+
+    def phase(self, name: str) -> None: ...
+
+    def step(self, done: int, mean: float, std: float) -> None: ...
+
+    def log(self, step: int, metrics: dict[str, float]) -> None: ...
+
+
+def _point(assembly: Assembly, world: str, entry: Entry, state: State) -> Point:
+    policy, base = (_double(assembly, role) for role in ("policy", "reference"))
+    measure = _mixture if world == "o3" else partial(_gaussian, kl_weight=entry.kl_weight)
+    return Point(iteration=state.iteration, evaluations=state.evaluations, **measure(world, policy, base))
+
+
+def _double(assembly: Assembly, role: Any) -> Denoising:
+    """Return the policy over a float64 copy of a role's weights."""
+    networks = assembly.parts.weights.roles[role].networks
+    copies = {name: deepcopy(network).double() for name, network in networks.items()}
+    assert isinstance(assembly.model, Oracle)
+    return replace(assembly.sampler("policy"), model=assembly.model.with_networks(copies))
+
+
+def _gaussian(world: str, policy: Denoising, base: Denoising, kl_weight: float) -> dict[str, Any]:
+    """Return the measures of an affine policy, exactly."""
+    reward = _quadratic(world)
+    with torch.no_grad():
+        chains = exact.steps(policy), exact.steps(base)
+        q, p = exact.drawn(chains[0]), exact.drawn(chains[1])
+        ground, kl = float(reward.mean(p)), float(normal_kl(q, p))
+        most = frontier(
+            kl,
+            lambda beta: float(normal_kl(normal_tilt(p, reward, beta), p)),
+            lambda beta: float(reward.mean(normal_tilt(p, reward, beta))),
+        )
+        gained = float(reward.mean(q)) - ground
+        objective = None
+        if kl_weight:
+            best = float(exact.best_objective(chains[1], reward, kl_weight)) - ground
+            objective = (gained - kl_weight * float(exact.path_kl(*chains))) / best
+    return {"reward": gained, "kl": kl, "frontier": most - ground, "modes": (), "objective": objective}
+
+
+def _mixture(world: str, policy: Denoising, base: Denoising) -> dict[str, Any]:
+    """Return the measures of a policy on modes, from POINTS samples of the ODE over its weights."""
+    truth = WORLDS[world].base
+    noise = Rng(("oracle", world)).normal(torch.arange(POINTS), (2,))
+    sample, log_density = exact.push(replace(policy, dynamics=EulerODE()), noise)
+    ground = replace(base, dynamics=EulerODE())
+    kl = float((log_density - exact.log_density(ground, sample)).mean())
+    shares = [
+        torch.bincount(truth.nearest(x), minlength=len(truth.weights)).double() / POINTS
+        for x in (exact.push(ground, noise)[0], sample)
+    ]
+    rewards = torch.as_tensor(WORLDS[world].reward).double()
+    most = frontier(
+        kl,
+        lambda beta: float(discrete_kl(discrete_tilt(shares[0], rewards, beta), shares[0])),
+        lambda beta: float(discrete_tilt(shares[0], rewards, beta) @ rewards),
+    )
+    before, after = (float(share @ rewards) for share in shares)
+    return {"reward": after - before, "kl": kl, "frontier": most - before, "modes": tuple(shares[1].tolist())}
+
+
+def _quadratic(world: str) -> Quadratic:
+    reward = WORLDS[world].reward
+    assert isinstance(reward, Quadratic)
+    return Quadratic(*(part.double() for part in reward))
+
+
+def efficiency(point: Point) -> float:
+    """Return the share of the reward that could be gained at its KL, NaN for a policy that has not moved."""
+    return point.reward / point.frontier if point.frontier > 0 else float("nan")

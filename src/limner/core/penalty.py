@@ -1,0 +1,42 @@
+"""How far the trained policy has moved from the one it began as, as a term of a loss."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.protocols import Actors, Distribution
+from limner.core.types import Condition, Decisions, Renoised
+from limner.objectives.matching import velocity_mse
+
+
+def reference_penalty(
+    kl_weight: float, velocity: Float[Tensor, "pack *latent"], actors: Actors, pack: Renoised, condition: Condition
+) -> tuple[Float[Tensor, " pack"] | float, dict[str, Float[Tensor, " pack"]]]:
+    """Return kl_weight |velocity - velocity of the reference|^2 / D of each evaluation, and its health; 0 asks nobody.
+
+    Source: DiffusionNFT, arXiv:2509.16117, published code.
+    """
+    if kl_weight == 0:
+        return 0.0, {}
+    with torch.no_grad():
+        reference = actors.reference.restore(pack, condition).velocity
+    distance = velocity_mse(velocity, reference)
+    return kl_weight * distance, {"reference_distance": distance.detach()}
+
+
+def decision_penalty(
+    kl_weight: float, distribution: Distribution, actors: Actors, pack: Decisions, condition: Condition
+) -> tuple[Float[Tensor, " pack"] | float, dict[str, Float[Tensor, " pack"]]]:
+    """Return kl_weight KL(distribution || that of the reference) / D of each decision, and its health; 0 asks nobody.
+
+    The KL is exact. Its gradient is taken at the states that were visited: how the policy might visit others does not
+    count, as in all published codes. Source: Flow-GRPO, arXiv:2505.05470, eq. 8; its code has h times it.
+    """
+    if kl_weight == 0:
+        return 0.0, {}
+    with torch.no_grad():
+        reference = actors.reference.distribution(pack, condition)
+    divergence = distribution.kl(reference)
+    return kl_weight * divergence / actors.policy.elements(), {"kl": divergence.detach()}

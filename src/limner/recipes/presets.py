@@ -1,0 +1,125 @@
+"""Published methods that are settings of an algorithm we have: keys to put into any recipe, `--preset NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from limner.core.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a published method is, with its source, and the keys that make it."""
+
+    about: str
+    keys: Mapping[str, Any]
+
+
+PRESETS: Mapping[str, Preset] = {
+    "flow_grpo": Preset(
+        "Flow-GRPO, arXiv:2505.05470, config of its code for SD3: std over the whole iteration",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.scale": "batch",
+            "algorithm.kl_weight": 0.04,
+            "algorithm.num_updates": 2,
+            "sampler.dynamics": "FlowSDE",
+            "sampler.dynamics.noise_level": 0.7,
+            "sampler.steps": 10,
+            "optimizer.lr": 3e-4,
+        },
+    ),
+    "flow_grpo_fast": Preset(
+        "Flow-GRPO-Fast: a window of two decisions in the first half, without penalty, at a tenth of the clip range",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.scale": "batch",
+            "algorithm.clip_low": 1e-5,
+            "algorithm.clip_high": 1e-5,
+            "sampler.dynamics": "FlowSDE",
+            "sampler.dynamics.noise_level": 0.8,
+            "sampler.steps": 10,
+            "sampler.window": 2,
+            "sampler.window_range": (0, 3),
+        },
+    ),
+    "dance_grpo": Preset(
+        "DanceGRPO, arXiv:2505.07818: constant noise, the group's sample std, no penalty",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.ddof": 1,
+            "algorithm.epsilon": 1e-8,
+            "sampler.dynamics": "DanceSDE",
+            "sampler.dynamics.eta": 0.3,
+            "sampler.steps": 16,
+        },
+    ),
+    "flow_cps": Preset(
+        "Flow-CPS, arXiv:2509.05952: noise that keeps the coefficients",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.scale": "batch",
+            "sampler.dynamics": "CPS",
+            "sampler.dynamics.noise_level": 0.8,
+            "sampler.steps": 10,
+        },
+    ),
+    "mix_grpo_random": Preset(
+        "MixGRPO, arXiv:2507.21802, with its random window (those that move with training are not here yet)",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.ddof": 1,
+            "algorithm.epsilon": 1e-8,
+            "sampler.dynamics": "FlowSDE",
+            "sampler.dynamics.noise_level": 0.7,
+            "sampler.steps": 25,
+            "sampler.window": 4,
+            "sampler.window_range": (0, 19),
+        },
+    ),
+    "dr_grpo": Preset(
+        "Dr.GRPO, arXiv:2503.20783: no std at all",
+        {"algorithm": "FlowGRPO", "algorithm.scale": "none", "sampler.dynamics": "FlowSDE"},
+    ),
+    "reinforce": Preset(
+        "DDPO-SF, arXiv:2305.13301: the score function estimator, which is REINFORCE",
+        {"algorithm": "DDPO", "algorithm.surrogate": "score", "sampler.dynamics": "FlowSDE"},
+    ),
+    "dpok": Preset(
+        "DPOK, arXiv:2305.16381, its code: weight .01 of the penalty to 100 of the reward",
+        {
+            "algorithm": "PPO",
+            "algorithm.surrogate": "clip",
+            "algorithm.decay": 1.0,
+            "algorithm.normalise": "false",
+            "algorithm.kl_weight": 1e-4,
+            "sampler.dynamics": "FlowSDE",
+        },
+    ),
+    "elbo": Preset(
+        "The policy gradient of the evidence lower bound of the final sample",
+        {
+            "algorithm": "AWM",
+            "algorithm.weighting": "uniform",
+            "algorithm.kl_weight": 0.0,
+            "sampler.dynamics": "EulerODE",
+        },
+    ),
+    "rwr": Preset(
+        "RWR as in DDPO, arXiv:2305.13301: the matching loss, weighted by the softmax of the reward",
+        {"algorithm": "RewardWeighted", "algorithm.weight": "softmax", "sampler.dynamics": "EulerODE"},
+    ),
+    "raft": Preset(
+        "RAFT, arXiv:2304.06767: the matching loss on the best of each group",
+        {"algorithm": "RewardWeighted", "algorithm.weight": "best", "sampler.dynamics": "EulerODE"},
+    ),
+}
+
+
+def preset(name: str) -> Mapping[str, Any]:
+    """Return the keys that a published method sets, for `override`. Raises UserError for an unknown name."""
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
+    return PRESETS[name].keys

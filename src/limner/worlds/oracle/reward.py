@@ -1,0 +1,34 @@
+"""The rewards of the oracle worlds, functions of the point itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.types import Media, Prompt
+from limner.worlds.oracle.model import Points
+from limner.worlds.oracle.world import WORLDS
+
+
+def o1(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return the reward of the Gaussian tilt, a . x."""
+    return WORLDS["o1"].score(_points(media))
+
+
+def o2(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return the reward of the quadratic tilt, a . x - x' C x / 2."""
+    return WORLDS["o2"].score(_points(media))
+
+
+def o3(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return the reward of the mixture tilt, that of the nearest mode."""
+    return WORLDS["o3"].score(_points(media))
+
+
+def _points(media: Media) -> Float[Tensor, "batch 2"]:
+    if not isinstance(media, Points):
+        raise UserError(f"an oracle's reward judges points, not {type(media).__name__}: take --model.kind oracle")
+    return media.position

@@ -1,0 +1,26 @@
+"""Every preset gives a valid run, and the command line takes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from limner.build import recipe
+from limner.cli import main
+from limner.recipes.override import override
+from limner.recipes.presets import PRESETS, preset
+from limner.recipes.yaml import from_yaml, to_yaml
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_is_a_run(name):
+    config = override(recipe("scenes"), preset(name))
+    assert type(config.algorithm).__name__ == preset(name)["algorithm"] and from_yaml(to_yaml(config)) == config
+
+
+def test_a_preset_comes_before_the_other_keys(capsys):
+    config = override(recipe("scenes"), {**preset("dance_grpo"), "sampler.dynamics.eta": "0.5"})
+    assert config.sampler.dynamics.eta == 0.5 and config.algorithm.ddof == 1
+    assert main(["train", "scenes", "--preset", "dance"]) == 2
+    assert "dance_grpo" in capsys.readouterr().err
+    assert main(["list"]) == 0
+    assert "dpok" in capsys.readouterr().out
