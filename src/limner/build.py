@@ -43,7 +43,7 @@ from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts
 
 RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
-MODELS = {"sd3": "limner.models.sd3.adapter:SD3"}
+MODELS = {"sd3": "limner.models.sd3.adapter:SD3", "sd": "limner.models.sd.adapter:SD"}
 BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
 WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
 PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts", "oracle": "limner.worlds.oracle.world:prompts"}

@@ -14,12 +14,16 @@ from limner.core.tree import leaves, select
 from limner.core.types import Condition, Prompt
 from limner.diffusion.prediction import from_estimate, to_estimate
 from limner.diffusion.schedule import Schedule
+from limner.models.sd import SD
 from limner.models.sd3 import SD3
 from limner.models.sd3.build import SD3Size, build
 
 ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd3": SD3.tiny,
     "sd3-without-t5": lambda: SD3.wrap(build(SD3Size(words=("red", "star"), layers=2)), max_sequence_length=0),
+    "sd15": lambda: SD.tiny("sd15"),
+    "sd21": lambda: SD.tiny("sd21"),
+    "sdxl": lambda: SD.tiny("sdxl"),
 }
 PROMPTS = [Prompt("a red star"), Prompt("two stars"), Prompt("a red star")]
 
@@ -52,16 +56,17 @@ def test_condition_has_a_row_for_each_prompt_and_the_empty_one_last(adapter: Den
     for rows, last in zip(leaves(condition), leaves(empty), strict=True):
         assert rows.shape[0] == 4 and last.shape[0] == 1
         assert torch.equal(rows[0], rows[2])
-        assert not torch.allclose(rows[0], rows[1], atol=1e-3)
         torch.testing.assert_close(rows[3], last[0], atol=1e-6, rtol=1e-5)
         assert not rows.requires_grad and rows.dtype == torch.float32
+    assert any(not torch.allclose(rows[0], rows[1], atol=1e-3) for rows in leaves(condition))
 
 
-def test_times_fall_from_1_to_0(adapter: Denoiser) -> None:
-    for steps in (1, 4, 10):
+def test_times_fall_from_near_1_to_data(adapter: Denoiser) -> None:
+    """SD 1.5's grid begins at 1 - 1 / steps, and ends at its chain's first level, 1 / 1000."""
+    for steps in (4, 10):
         times = adapter.times(steps)
         assert times.shape == (steps + 1,) and times.dtype == torch.float32
-        assert times[-1] == 0 and 0.9 < times[0] <= 1
+        assert 0 <= times[-1] <= 0.001 and 1 - 1 / steps <= times[0] <= 1
         assert bool((times.diff() < 0).all())
     assert torch.equal(adapter.times(4), adapter.times(4))
 
@@ -89,10 +94,10 @@ def test_predict_does_not_depend_on_the_batch(adapter: Denoiser, condition: Cond
         backwards = adapter.predict(x.flip(0), t.flip(0), condition, index.flip(0)).flip(0)
         alone = torch.cat([adapter.predict(x[i : i + 1], t[i : i + 1], condition, index[i : i + 1]) for i in range(5)])
         fewer = adapter.predict(x[1:4], t[1:4], select(condition, torch.tensor([3, 1])), torch.tensor([0, 1, 1]))
-    scale = together.abs().max()
-    assert (backwards - together).abs().max() <= 1e-6 * scale
-    assert (alone - together).abs().max() <= 1e-6 * scale
-    assert (fewer - together[1:4]).abs().max() <= 1e-6 * scale
+    bound = 16 * torch.finfo(torch.float32).eps * together.abs().max()  # convolutions sum in another order
+    assert (backwards - together).abs().max() <= bound
+    assert (alone - together).abs().max() <= bound
+    assert (fewer - together[1:4]).abs().max() <= bound
 
 
 def test_gradients_reach_the_networks_and_x(adapter: Denoiser, condition: Condition) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models import quiet
+from limner.models.clip import word_tokenizer
 from limner.models.sd3 import SD3
-from limner.models.sd3.build import word_tokenizer
 from sd3_case import TEXTS, WORDS, Case, call, noise, tiny_copy, velocity
 
 # --- the same pictures as diffusers
@@ -196,7 +196,7 @@ def test_decoding_in_pieces_changes_nothing(small: Case, monkeypatch: pytest.Mon
     x = noise(small.adapter, 5)
     with torch.no_grad():
         whole = small.adapter.decode(x).pixels
-        monkeypatch.setattr("limner.models.sd3.adapter.DECODE_PIXELS_CPU", 2 * 64 * 64)
+        monkeypatch.setattr("limner.models.parts.DECODE_PIXELS_CPU", 2 * 64 * 64)
         torch.testing.assert_close(small.adapter.decode(x).pixels, whole, atol=2e-5, rtol=0)
 
 

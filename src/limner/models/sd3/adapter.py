@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,28 +10,24 @@ from typing import Any, ClassVar
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
-from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from jaxtyping import Float, Int
 from peft import get_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from limner.core.errors import UserError
 from limner.core.types import Condition, Images, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
+from limner.models.folder import Index, absent
+from limner.models.parts import decode, encode_once, freeze, load_pipeline, merged
 from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
-from limner.models.sd3.folder import OPTIONAL, absent_parts, check_config, is_local
 
 T5_LENGTH = 256
 """diffusers' default `max_sequence_length`: text tokens that T5 adds, zeros where a pipeline has no T5."""
-ENCODE_BATCH = 64
-DECODE_PIXELS = 2**22
-"""Pixels decoded at once on an accelerator: four pictures of 1024 x 1024, some 10 GiB."""
-DECODE_PIXELS_CPU = 2**17
-"""On a CPU: 32 pictures of 64 x 64. More leave the cache and cost up to a half more (measured)."""
+
+SERVED = Index("sd3", ("StableDiffusion3Pipeline",))
+OPTIONAL = ("text_encoder_3", "tokenizer_3")
 
 say_once(pipeline_stable_diffusion_3.__name__)
 
@@ -89,10 +84,8 @@ class SD3:
         `max_sequence_length` None means 256, as in diffusers; `resolution` (pixels) None means the pipeline's own.
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
-        if is_local(source):
-            pipeline = _from_folder(Path(source).expanduser(), dtype)
-        else:
-            pipeline = _from_hub(str(source), dtype)
+        config = SERVED.read(source, StableDiffusion3Pipeline.load_config)
+        pipeline = load_pipeline(StableDiffusion3Pipeline, source, dtype, absent(config, source, OPTIONAL))
         return cls.wrap(pipeline.to(device), max_sequence_length, dtype, resolution)
 
     @classmethod
@@ -114,12 +107,7 @@ class SD3:
         if not isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
             got = type(pipeline.scheduler).__name__
             raise UserError(f"model: the scheduler is a {got}; SD3 is sampled with a FlowMatchEulerDiscreteScheduler")
-        pipeline.vae.to(memory_format=torch.channels_last)  # decodes a third faster on a CPU
-        for part in pipeline.components.values():
-            if isinstance(part, nn.Module):
-                part.eval().requires_grad_(part is pipeline.transformer)
-            elif isinstance(part, PreTrainedTokenizerBase):  # diffusers cuts long prompts, and says so better
-                part.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+        freeze(pipeline, pipeline.transformer)
         return cls(pipeline, {"transformer": pipeline.transformer}, length, pixels // cell, dtype)
 
     @classmethod
@@ -145,22 +133,15 @@ class SD3:
 
         Equal texts are encoded once.
         """
-        texts = [*(prompt.text for prompt in prompts), ""]
-        unique = list(dict.fromkeys(texts))
-        contexts, pools = [], []
-        for start in range(0, len(unique), ENCODE_BATCH):
+
+        def encode(texts: list[str]) -> tuple[Tensor, Tensor]:
             context, _, pooled, _ = self.pipeline.encode_prompt(
-                unique[start : start + ENCODE_BATCH],
-                None,
-                None,
-                do_classifier_free_guidance=False,
-                max_sequence_length=self.max_sequence_length,
+                texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
             )
-            contexts.append(context)
-            pools.append(pooled)
-        place = {text: i for i, text in enumerate(unique)}
-        rows = torch.tensor([place[text] for text in texts])
-        return {"context": torch.cat(contexts)[rows].to(self.dtype), "pooled": torch.cat(pools)[rows].to(self.dtype)}
+            return context, pooled
+
+        context, pooled = encode_once(prompts, encode, self.dtype)
+        return {"context": context, "pooled": pooled}
 
     def predict(
         self,
@@ -197,13 +178,7 @@ class SD3:
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
-        vae = self.pipeline.vae
-        latents = sample.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        width = self.latent_size * self.pipeline.vae_scale_factor
-        pixels_at_once = DECODE_PIXELS_CPU if sample.device.type == "cpu" else DECODE_PIXELS
-        parts = latents.split(max(1, pixels_at_once // width**2))
-        pixels = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
-        return Images((pixels.float() / 2 + 0.5).clamp(0, 1))
+        return decode(self.pipeline.vae, sample, self.latent_size * self.pipeline.vae_scale_factor)
 
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, height, width."""
@@ -223,42 +198,4 @@ class SD3:
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the transformer as `SD3Transformer2DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
-        network: Any = self.networks["transformer"]
-        if any(isinstance(module, BaseTunerLayer) for module in network.modules()):
-            network = copy.deepcopy(network)
-            for module in network.modules():
-                if isinstance(module, BaseTunerLayer):
-                    module.merge(adapter_names=[adapter])
-            recurse_remove_peft_layers(network)
-        network.save_pretrained(folder)
-
-
-def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusion3Pipeline:
-    absent = {name: None for name in absent_parts(folder)}
-    try:
-        with no_bars():
-            return StableDiffusion3Pipeline.from_pretrained(
-                folder, dtype=_dtypes(dtype), local_files_only=True, **absent
-            )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: {folder} cannot be loaded ({reason}); save or download the pipeline again") from error
-
-
-def _from_hub(name: str, dtype: torch.dtype) -> StableDiffusion3Pipeline:
-    try:
-        config = StableDiffusion3Pipeline.load_config(name)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model: {name} is no folder here and cannot be had from the hub ({reason}); "
-            "give a pipeline folder, or log in and check the id"
-        ) from error
-    parts = check_config(config, name)
-    absent = {part: None for part in OPTIONAL if parts[part] is None}
-    return StableDiffusion3Pipeline.from_pretrained(name, dtype=_dtypes(dtype), **absent)
-
-
-def _dtypes(dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """Return the precision of each part: the autoencoder stays float32, for it decodes what a reward judges."""
-    return {"vae": torch.float32, "default": dtype}
+        merged(self.networks["transformer"], adapter).save_pretrained(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +11,9 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5TokenizerFast,
-)
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+from limner.models.clip import projecting_encoder, word_tokenizer
 
 
 @dataclass(frozen=True)
@@ -46,65 +38,6 @@ class SD3Size:
     @property
     def width(self) -> int:
         return self.heads * self.head_width
-
-
-def word_tokenizer(words: Sequence[str], max_length: int) -> CLIPTokenizer:
-    """Return a CLIP tokenizer in which each of `words` is one token; other text falls to its letters.
-
-    The end token is never id 2: transformers takes that id for a legacy checkpoint and then pools at the largest id
-    instead of the end.
-    """
-    letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz0123456789.'-"))
-    vocab: dict[str, int] = {}
-    for token in (BEGIN, *letters, END, *(f"{letter}</w>" for letter in letters)):
-        vocab[token] = len(vocab)
-    merges: list[tuple[str, str]] = []
-    for word in words:
-        pieces = _merge([*word[:-1], f"{word[-1]}</w>"], merges)
-        while len(pieces) > 1:
-            merges.append((pieces[0], pieces[1]))
-            pieces = _merge(pieces, merges[-1:])
-            vocab.setdefault(pieces[0], len(vocab))
-    return CLIPTokenizer(
-        vocab=vocab,
-        merges=merges,
-        bos_token=BEGIN,
-        eos_token=END,
-        pad_token=END,
-        unk_token=END,
-        model_max_length=max_length,
-    )
-
-
-def _merge(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[str]:
-    """Apply byte-pair merges, first come first served; later merges rank lower and cannot split earlier words."""
-    for first, second in merges:
-        joined: list[str] = []
-        for piece in pieces:
-            if joined and joined[-1] == first and piece == second:
-                joined[-1] = first + second
-            else:
-                joined.append(piece)
-        pieces = joined
-    return pieces
-
-
-def text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextModelWithProjection:
-    """Return a randomly initialised CLIP text encoder for `tokenizer`, whose projection is as wide as its states."""
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=4 * width,
-            projection_dim=width,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 32,
-            max_position_embeddings=tokenizer.model_max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
 
 
 def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
@@ -140,7 +73,7 @@ def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
             scaling_factor=1.0,
             shift_factor=0.0,
         )
-        encoders = [text_encoder(tokenizer, size.text_width, size.text_layers) for _ in range(2)]
+        encoders = [projecting_encoder(tokenizer, size.text_width, size.text_layers) for _ in range(2)]
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=size.shift),
@@ -203,9 +136,9 @@ def tiny_pipeline(seed: int = 0) -> StableDiffusion3Pipeline:
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
             vae=autoencoder,
-            text_encoder=text_encoder(tokenizer, 32, 2),
+            text_encoder=projecting_encoder(tokenizer, 32, 2),
             tokenizer=tokenizer,
-            text_encoder_2=text_encoder(tokenizer, 64, 2),
+            text_encoder_2=projecting_encoder(tokenizer, 64, 2),
             tokenizer_2=tokenizer,
             text_encoder_3=encoder_3,
             tokenizer_3=tokenizer_3,

@@ -1,0 +1,200 @@
+"""Stable Diffusion 1.5, 2.1 (arXiv:2112.10752) and XL (arXiv:2307.01952) through diffusers' own pipelines.
+
+A UNet that predicts noise, or velocity in the sense of progressive distillation (2.1), on DDPM's variance-preserving
+chain. Samples are drawn on the grid of DDIM with the pipeline's own scheduler settings, whatever its scheduler is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
+from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl
+from diffusers.utils import convert_state_dict_to_diffusers
+from jaxtyping import Float, Int
+from peft import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from limner.core.errors import UserError
+from limner.core.types import Condition, Images, LatentSpec, Prompt
+from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.schedule import VariancePreserving
+from limner.models.folder import Index
+from limner.models.parts import decode, encode_once, freeze, load_pipeline, merged
+from limner.models.quiet import say_once
+from limner.models.sd.build import Kind, tiny_pipeline
+
+SDPipeline: TypeAlias = Any
+"""StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers has no types."""
+SERVED = Index("sd", ("StableDiffusionPipeline", "StableDiffusionXLPipeline"))
+WITHOUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+"""A checker that blackens pictures would be a hidden reward."""
+PREDICTIONS: Mapping[str, PredictionKind] = {"epsilon": "noise", "v_prediction": "v_prediction", "sample": "x0"}
+
+say_once(pipeline_stable_diffusion.__name__)
+say_once(pipeline_stable_diffusion_xl.__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SD:
+    """A pipeline as a `Denoiser`: the UNet's own prediction at t = (index + 1) / T on its scheduler's chain.
+
+    `dtype` is that of the UNet's inputs; its output, the decoder and the pictures are float32. `networks` holds the
+    trained UNet; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width.
+    """
+
+    pipeline: SDPipeline = field(repr=False)
+    networks: Mapping[str, nn.Module] = field(repr=False)
+    latent_size: int
+    dtype: torch.dtype
+    schedule: VariancePreserving = field(repr=False)
+    prediction: PredictionKind
+
+    lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    """The published set (diffusers' LoRA scripts; DDPO): attention of the UNet."""
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        max_sequence_length: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        resolution: int | None = None,
+    ) -> SD:
+        """Load a pipeline folder, or a hub id org/name, whatever precision it is stored in.
+
+        `resolution` (pixels) None means the pipeline's own. There is no T5, so `max_sequence_length` must be None.
+        Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
+        """
+        if max_sequence_length is not None:
+            raise UserError(
+                "model: max_sequence_length is SD3's, for T5; Stable Diffusion reads CLIP's 77 tokens: set it to none"
+            )
+        config = SERVED.read(source, StableDiffusionPipeline.load_config)
+        if config["_class_name"] == "StableDiffusionXLPipeline":
+            return cls.wrap(load_pipeline(StableDiffusionXLPipeline, source, dtype, {}).to(device), dtype, resolution)
+        return cls.wrap(load_pipeline(StableDiffusionPipeline, source, dtype, WITHOUT).to(device), dtype, resolution)
+
+    @classmethod
+    def wrap(cls, pipeline: SDPipeline, dtype: torch.dtype = torch.float32, resolution: int | None = None) -> SD:
+        """Return the adapter of a pipeline in memory, and freeze all of it but the UNet."""
+        cell = pipeline.vae_scale_factor
+        pixels = cell * pipeline.unet.config.sample_size if resolution is None else resolution
+        multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+        if pixels <= 0 or pixels % multiple:
+            raise UserError(f"model: resolution is {pixels} pixels; give a multiple of {multiple}")
+        scheduler = pipeline.scheduler
+        kind = scheduler.config.get("prediction_type", "epsilon")
+        if "beta_start" not in scheduler.config or kind not in PREDICTIONS:
+            raise UserError(
+                f"model: the scheduler is a {type(scheduler).__name__} with prediction type {kind!r}; Stable Diffusion "
+                f"needs a chain of alphas (DDIM, PNDM, Euler, ...) and one of {', '.join(PREDICTIONS)}"
+            )
+        freeze(pipeline, pipeline.unet)
+        chain = DDIMScheduler.from_config(scheduler.config).alphas_cumprod
+        device = next(pipeline.unet.parameters()).device
+        schedule = VariancePreserving(chain.to(device))
+        return cls(pipeline, {"unet": pipeline.unet}, pixels // cell, dtype, schedule, PREDICTIONS[kind])
+
+    @classmethod
+    def tiny(cls, kind: Kind = "sd15", folder: Path | None = None) -> SD:
+        """Return a miniature with random weights of SD 1.5 ("sd15"), 2.1 ("sd21") or XL ("sdxl").
+
+        With `folder` the pipeline is saved there, as diffusers does, and loaded again.
+        """
+        pipeline = tiny_pipeline(kind)
+        if folder is None:
+            return cls.wrap(pipeline)
+        pipeline.save_pretrained(folder)
+        return cls.load(folder)
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether pooled text and the picture's size condition the network too."""
+        return isinstance(self.pipeline, StableDiffusionXLPipeline)
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> SD:
+        """Return this adapter over other networks of the same architecture, such as a frozen copy."""
+        return replace(self, networks=dict(networks))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        """Return {"context": [prompts + 1, 77, dim]}, the empty prompt last; for XL "pooled" and "size" as well.
+
+        XL's empty prompt is zeros where the pipeline says so (`force_zeros_for_empty_prompt`), as diffusers' is when no
+        negative prompt is given. "size" are XL's six numbers: original size, crop, and target size in pixels.
+        """
+        pipeline = self.pipeline
+        if not isinstance(pipeline, StableDiffusionXLPipeline):
+            (context,) = encode_once(
+                prompts, lambda texts: pipeline.encode_prompt(texts, None, 1, False)[:1], self.dtype
+            )
+            return {"context": context}
+
+        def encode(texts: list[str]) -> tuple[Tensor, Tensor]:
+            context, _, pooled, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
+            return context, pooled
+
+        context, pooled = encode_once(prompts, encode, self.dtype)
+        if pipeline.config.force_zeros_for_empty_prompt:
+            context[-1], pooled[-1] = 0, 0
+        pixels = self.latent_size * pipeline.vae_scale_factor
+        size = torch.tensor([pixels, pixels, 0, 0, pixels, pixels], dtype=self.dtype, device=context.device)
+        return {"context": context, "pooled": pooled, "size": size.expand(len(context), -1)}
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return the UNet's prediction at the chain's level nearest to t, in float32."""
+        added = None
+        if self.is_xl:
+            added = {"text_embeds": condition["pooled"][prompt_index], "time_ids": condition["size"][prompt_index]}
+        (prediction,) = self.networks["unet"](
+            x.to(self.dtype),
+            self.schedule.index(t).clamp(min=0),
+            encoder_hidden_states=condition["context"][prompt_index],
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return prediction.float()
+
+    def times(self, steps: int) -> Float[Tensor, " points"]:
+        """Return DDIM's `steps + 1` times; the last is clean data, or 1 / T where `set_alpha_to_one` is false (1.5).
+
+        Each step goes to the next of these times; diffusers' own goes T / steps indices down, which is the same for the
+        spacings "leading" (all published pipelines) and "trailing", and another time for "linspace".
+        """
+        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler.set_timesteps(steps)
+        end = -1 if scheduler.config.set_alpha_to_one else 0
+        index = torch.cat([scheduler.timesteps, torch.tensor([end])])
+        return self.schedule.time(index.to(self.schedule.alphas_cumprod.device))
+
+    def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
+        """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
+        return decode(self.pipeline.vae, sample, self.latent_size * self.pipeline.vae_scale_factor)
+
+    def latent(self) -> LatentSpec:
+        """Return the shape of one latent: channels, height, width."""
+        return LatentSpec((self.pipeline.unet.config.in_channels, self.latent_size, self.latent_size))
+
+    def export_lora(self, folder: Path, adapter: str = "default") -> None:
+        """Write the LoRA `adapter` of the UNet as `pipeline.load_lora_weights(folder)` reads it, with its metadata."""
+        network: Any = self.networks["unet"]
+        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(network, adapter_name=adapter))
+        metadata = network.peft_config[adapter].to_dict()
+        type(self.pipeline).save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=metadata)
+
+    def export_full(self, folder: Path, adapter: str = "default") -> None:
+        """Write the UNet as `UNet2DConditionModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
+        merged(self.networks["unet"], adapter).save_pretrained(folder)

@@ -1,0 +1,151 @@
+"""The Stable Diffusion adapter against unmodified diffusers pipelines, on a miniature of 1.5, 2.1 and XL each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from peft import LoraConfig
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.rng import Rng
+from limner.core.types import Prompt
+from limner.diffusion.dynamics import DDIM
+from limner.models.sd import SD
+from limner.models.sd3 import SD3
+from limner.policies.denoising import Denoising
+from limner.policies.guided import guided
+
+TEXTS = ["a red star", "star red red"]
+KINDS = ["sd15", "sd21", "sdxl"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    SD.tiny(request.param, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(folder: Path) -> SD:
+    return SD.load(folder)
+
+
+@pytest.fixture
+def plain(folder: Path) -> Any:
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def prediction(adapter: SD) -> Tensor:
+    x = torch.randn(3, *adapter.latent().shape, generator=torch.Generator().manual_seed(0))
+    condition = adapter.encode([Prompt(text) for text in TEXTS])
+    with torch.no_grad():
+        return adapter.predict(x, torch.tensor([0.002, 0.5, 1.0]), condition, torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_ddim_draws_the_picture_of_the_unmodified_pipeline(adapter: SD, plain: Any, guidance: float) -> None:
+    model = adapter if guidance == 1 else guided(adapter, guidance)
+    policy, index = Denoising(model, DDIM(0.0), 4), torch.arange(2)
+    with torch.no_grad():
+        condition = adapter.encode([Prompt(text) for text in TEXTS])
+        drawn = policy.sample(condition, index, index, index, rng=Rng((0,)), record=False).sample
+        pixels = adapter.decode(drawn).pixels
+        noise = Rng((0,)).child("noise").normal(index, (1, *adapter.latent().shape))[:, 0]
+        expected = plain(
+            TEXTS, latents=noise, num_inference_steps=4, guidance_scale=guidance, eta=0.0, output_type="pt"
+        ).images
+    assert expected.std() > 0.01
+    torch.testing.assert_close(pixels, expected, atol=1e-4, rtol=0)
+
+
+def test_a_stochastic_step_is_that_of_diffusers(adapter: SD, plain: Any) -> None:
+    """Mean and std of DDIM(1) between two of the scheduler's own timesteps."""
+    scheduler = plain.scheduler
+    scheduler.set_timesteps(5)
+    timestep = int(scheduler.timesteps[1])
+    x = torch.randn(2, *adapter.latent().shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    condition, index = adapter.encode([Prompt(text) for text in TEXTS]), torch.arange(2)
+    t, s = (adapter.times(5)[k].expand(2) for k in (1, 2))
+    with torch.no_grad():
+        output = adapter.predict(x, t, condition, index)
+        expected = scheduler.step(output, timestep, x, eta=1.0, variance_noise=noise).prev_sample
+        policy = Denoising(adapter, DDIM(1.0), 5)
+        step = DDIM(1.0).step(x, policy.estimate(x, t, condition, index), t, s, adapter.schedule)
+    torch.testing.assert_close(step.sample(noise), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_times_are_the_schedulers_timesteps(adapter: SD, plain: Any) -> None:
+    for steps in (1, 4, 10, 50):
+        plain.scheduler.set_timesteps(steps)
+        index = adapter.schedule.index(adapter.times(steps))
+        assert torch.equal(index[:-1], plain.scheduler.timesteps)
+        assert index[-1] == (-1 if plain.scheduler.config.set_alpha_to_one else 0)
+
+
+def test_rows_are_the_pipelines_own_encoding(adapter: SD, plain: Any) -> None:
+    condition = adapter.encode([Prompt(text) for text in TEXTS])
+    for row, text in enumerate(TEXTS):
+        own = plain.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
+        torch.testing.assert_close(condition["context"][row], own[0][0])
+        torch.testing.assert_close(condition["context"][-1], own[1][0])
+        if adapter.is_xl:
+            torch.testing.assert_close(condition["pooled"][row], own[2][0])
+            assert not condition["pooled"][-1].any() and condition["size"][0].tolist() == [32, 32, 0, 0, 32, 32]
+
+
+def test_an_exported_lora_is_the_same_in_plain_diffusers(adapter: SD, plain: Any, tmp_path: Path) -> None:
+    """Alpha is three times the rank: without its metadata the LoRA would be scaled wrongly."""
+    unet = UNet2DConditionModel.from_config(plain.unet.config)
+    unet.load_state_dict(plain.unet.state_dict())
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=list(SD.lora_targets), init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet.add_adapter(config, "default")
+    trained = adapter.with_networks({"unet": unet.eval()})
+    before = prediction(trained)
+    trained.export_lora(tmp_path / "lora")
+    trained.export_full(tmp_path / "full")
+    plain.load_lora_weights(tmp_path / "lora")
+    assert (before - prediction(adapter)).abs().max() > 1e-2
+    torch.testing.assert_close(prediction(SD.wrap(plain)), before, atol=1e-5, rtol=1e-5)
+    full = UNet2DConditionModel.from_pretrained(tmp_path / "full")
+    torch.testing.assert_close(prediction(adapter.with_networks({"unet": full})), before, atol=1e-5, rtol=1e-5)
+    assert torch.equal(prediction(trained), before)
+
+
+def test_the_chain_and_the_prediction_are_the_pipelines(folder: Path, adapter: SD, plain: Any) -> None:
+    assert adapter.prediction == ("v_prediction" if "sd21" in folder.name else "noise")
+    assert torch.equal(adapter.schedule.alphas_cumprod, plain.scheduler.alphas_cumprod)
+    for name in ("unet", "vae", "text_encoder"):
+        assert all(p.requires_grad == (name == "unet") for p in getattr(adapter.pipeline, name).parameters())
+
+
+def test_what_cannot_work_is_refused(folder: Path, adapter: SD, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="max_sequence_length is SD3's"):
+        SD.load(folder, max_sequence_length=16)
+    with pytest.raises(UserError, match="resolution is 24 pixels; give a multiple of 16"):
+        SD.wrap(adapter.pipeline, resolution=24)
+    with pytest.raises(UserError, match="is a StableDiffusion.*Pipeline, and the sd3 adapter serves"):
+        SD3.load(folder)
+    SD3.tiny(tmp_path)
+    with pytest.raises(UserError, match="serves a StableDiffusionPipeline or StableDiffusionXLPipeline; give one"):
+        SD.load(tmp_path)
+    pipeline = SD.tiny("sd15").pipeline
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(UserError, match="needs a chain of alphas"):
+        SD.wrap(pipeline)
+
+
+def test_another_resolution(folder: Path) -> None:
+    wide = SD.load(folder, resolution=64)
+    assert wide.latent().shape == (4, 8, 8) and prediction(wide).shape == (3, 4, 8, 8)
