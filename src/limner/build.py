@@ -296,7 +296,16 @@ def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Prec
 def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
     s = config.sampler
     model = denoiser if s.guidance == 1 else guided(denoiser, s.guidance)
-    return Denoising(model, s.dynamics, s.steps, s.window, s.window_range)
+    return Denoising(
+        model,
+        s.dynamics,
+        s.steps,
+        s.window,
+        s.window_range,
+        s.window_schedule,
+        s.window_stride,
+        s.window_every,
+    )
 
 
 def _stepper(config: RunConfig, weights: Weights) -> Stepper:

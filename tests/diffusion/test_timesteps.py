@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from limner.diffusion.timesteps import flow_grid, linear_grid, logit_normal, time_shift, window
+from limner.diffusion.timesteps import flow_grid, linear_grid, logit_normal, sliding_start, time_shift, window
 
 
 @pytest.mark.parametrize("shift", [1.0, 1.15, 3.0, 5.0, 6.93])
@@ -47,3 +49,33 @@ def test_logit_normal_has_normal_logits(mean, std):
     u = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     t = logit_normal(u, mean, std)
     torch.testing.assert_close(torch.distributions.Normal(mean, std).cdf(torch.logit(t)), u)
+
+
+def simulated(iterations, low, high, stride, stay):
+    """The state machine of the published code: a start, and how long it has been there."""
+    start, here, found = low, 0, []
+    for _ in range(iterations):
+        found.append(start)
+        here += 1
+        if here >= stay(start):
+            start, here = start + stride, 0
+        if start > high:
+            start = low
+    return found
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("kind", ["progressive", "decay", "exp_decay"])
+def test_a_window_slides_as_the_state_machine_does(kind, stride):
+    stay = {
+        "progressive": lambda at: 7,
+        "decay": lambda at: max(1, int(7 * (1 - at / 19) + at / 19)),
+        "exp_decay": lambda at: math.ceil(7 * math.exp(-0.1 * max(0, at - 13))),
+    }[kind]
+    found = [sliding_start(i, 2, 19, stride, 7, kind) for i in range(300)]
+    assert found == simulated(300, 2, 19, stride, stay)
+    assert len(set(found)) == len(range(2, 20, stride))
+
+
+def test_a_window_that_cannot_move_stays():
+    assert {sliding_start(i, 0, 0, 1, 5, "decay") for i in range(20)} == {0}

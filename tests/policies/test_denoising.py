@@ -112,3 +112,16 @@ def test_guidance_extrapolates_from_the_empty_prompt():
     assert torch.allclose(guided(model, 3.0).predict(x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
     assert torch.allclose(guided(model, 1.0).predict(x, t, condition, index), c, atol=1e-6)
     assert select(condition, empty)["word"].eq(0).all()
+
+
+def test_a_sliding_window_is_where_its_iteration_says():
+    policy = Denoising(
+        toy_denoiser(2), FlowSDE(0.7), 8, window=2, window_range=(1, 4), window_schedule="progressive", window_every=3
+    )
+    columns = []
+    for iteration in (0, 2, 3, 11, 12):
+        rollout = toy_rollout(policy.at(iteration))
+        columns.append({tuple(row) for row in rollout.trajectory.node.tolist()})
+    assert columns == [{(1, 2)}, {(1, 2)}, {(2, 3)}, {(4, 5)}, {(1, 2)}]
+    drawn = Denoising(toy_denoiser(2), FlowSDE(0.7), 8, window=2, window_range=(1, 4))
+    assert drawn.at(5) is drawn

@@ -113,6 +113,10 @@ class Distribution(Protocol):
 class Policy(Protocol):
     """A model plus how it is sampled; written once for a family of models, never for one model."""
 
+    def at(self, iteration: int) -> Self:
+        """Return the policy as it samples in `iteration`, where that changes in the course of training."""
+        ...
+
     def sample(
         self,
         condition: Condition,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import math
+from typing import Literal, TypeAlias, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,8 @@ from torch import Tensor
 
 TrainingTimes: TypeAlias = Literal["grid", "logit_normal"]
 """Where a finished sample is noised again: at the sampler's own times, or at logit-normal ones."""
+WindowSchedule: TypeAlias = Literal["random", "progressive", "decay", "exp_decay"]
+"""How a window of stochastic steps is placed: drawn for each group, or sliding over the iterations."""
 
 
 def time_shift(t: Float[Tensor, "*any"], shift: float) -> Float[Tensor, "*any"]:
@@ -54,6 +57,41 @@ def window(start: Int[Tensor, " batch"], size: int, num_steps: int) -> Bool[Tens
         raise ValueError(f"a window of {size} from {start.tolist()} is empty or leaves the {num_steps} steps")
     index = torch.arange(num_steps, device=start.device)
     return (index >= start[:, None]) & (index < start[:, None] + size)
+
+
+def sliding_start(
+    iteration: int, low: int, high: int, stride: int, every: int, kind: Literal["progressive", "decay", "exp_decay"]
+) -> int:
+    """Return where the window starts in `iteration`, when it slides from `low` to `high` and then begins again.
+
+    It stays M iterations at a start l and then moves by `stride`:
+
+        progressive   M = every
+        decay         M = max(1, floor(every (1 - l / high) + l / high))
+        exp_decay     M = ceil(every exp(-0.1 max(0, l - 13)))
+
+    Source: MixGRPO, arXiv:2507.21802, and its published code (`grpo_states.py`). Deviation: a window never reaches over
+    the last start, where the code's becomes shorter.
+    """
+    starts = range(low, high + 1, stride)
+    stays = []
+    for start in starts:
+        share = start / high if high else 0.0
+        match kind:
+            case "progressive":
+                stays.append(every)
+            case "decay":
+                stays.append(max(1, math.floor(every * (1 - share) + share)))
+            case "exp_decay":
+                stays.append(math.ceil(every * math.exp(-0.1 * max(0, start - 13))))
+            case _:
+                assert_never(kind)
+    place = iteration % sum(stays)
+    for start, stay in zip(starts, stays, strict=True):
+        if place < stay:
+            return start
+        place -= stay
+    raise AssertionError("the stays of a cycle add up to its length")
 
 
 def logit_normal(u: Float[Tensor, "*any"], mean: float = 0.0, std: float = 1.0) -> Float[Tensor, "*any"]:

@@ -6,7 +6,7 @@ The sampler and the loss meet in `distribution`: what was recorded while samplin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,7 @@ from limner.diffusion.dynamics import Dynamics, Windowed
 from limner.diffusion.gaussian import Gaussian
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
-from limner.diffusion.timesteps import TrainingTimes, logit_normal, window
+from limner.diffusion.timesteps import TrainingTimes, WindowSchedule, logit_normal, sliding_start, window
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Denoising:
     """A denoiser sampled by `dynamics` in `steps` steps on its own grid.
 
     With `window` = 0 every step but the last is a decision (the last one, to t = 0, follows the ODE: noise added there
-    would stay in the picture). With `window` > 0 only that many steps in a row are, from a start that is drawn for each
-    group from `window_range` (inclusive); the others follow the ODE.
+    would stay in the picture). With `window` > 0 only that many steps in a row are, from a start in `window_range`
+    (inclusive): drawn for each group, or, with another `window_schedule` than "random", sliding over it as iterations
+    go by (`at`, `diffusion.timesteps.sliding_start`). The others follow the ODE.
     Source: DDPO, arXiv:2305.13301, section 4.2 (denoising as a decision process); MixGRPO, arXiv:2507.21802 (windows).
     """
 
@@ -38,6 +39,18 @@ class Denoising:
     steps: int
     window: int = 0
     window_range: tuple[int, int] = (0, 0)
+    window_schedule: WindowSchedule = "random"
+    window_stride: int = 1
+    window_every: int = 25
+
+    def at(self, iteration: int) -> Denoising:
+        """Return the policy as it samples in `iteration`: with its window where it then is."""
+        if self.window == 0 or self.window_schedule == "random":
+            return self
+        start = sliding_start(
+            iteration, *self.window_range, self.window_stride, self.window_every, self.window_schedule
+        )
+        return replace(self, window_range=(start, start), window_schedule="random")
 
     def sample(
         self,

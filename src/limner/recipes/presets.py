@@ -66,8 +66,8 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.steps": 10,
         },
     ),
-    "mix_grpo_random": Preset(
-        "MixGRPO, arXiv:2507.21802, with its random window (those that move with training are not here yet)",
+    "mix_grpo": Preset(
+        "MixGRPO, arXiv:2507.21802: a window of four steps that slides from noise to data, 25 iterations at each",
         {
             "algorithm": "FlowGRPO",
             "algorithm.ddof": 1,
@@ -77,6 +77,7 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.steps": 25,
             "sampler.window": 4,
             "sampler.window_range": (0, 19),
+            "sampler.window_schedule": "progressive",
         },
     ),
     "dr_grpo": Preset(

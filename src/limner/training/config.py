@@ -16,6 +16,7 @@ from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
+from limner.diffusion.timesteps import WindowSchedule
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,25 @@ class Model:
 class Sampler:
     """How samples are drawn while training.
 
-    `window` > 0 makes that many decisions in a row stochastic, from a start drawn for each group between
-    `window_range`; 0 makes all but the last one so.
+    `window` > 0 makes that many decisions in a row stochastic, from a start within `window_range`: drawn for each
+    group, or, with another `window_schedule` (MixGRPO), moving by `window_stride` after at most `window_every`
+    iterations; 0 makes all but the last one so.
     """
 
     dynamics: FlowSDE | DanceSDE | CPS | DDIM | EulerODE = field(default_factory=FlowSDE)
     steps: int = 10
     window: int = 0
     window_range: tuple[int, int] = (0, 0)
+    window_schedule: WindowSchedule = "random"
+    window_stride: int = 1
+    window_every: int = 25
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
         _at_least("sampler.steps", self.steps, 2)
         _at_least("sampler.window", self.window, 0)
+        _at_least("sampler.window_stride", self.window_stride, 1)
+        _at_least("sampler.window_every", self.window_every, 1)
         low, high = self.window_range
         if self.window and not 0 <= low <= high <= self.steps - 1 - self.window:
             raise UserError(

@@ -67,7 +67,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         with clock("rollout"):
             chosen = [parts.prompts[i] for i in parts.sampler.indices(state.iteration).tolist()]
             rollout = collect(
-                parts.behaviour,
+                parts.behaviour.at(state.iteration),
                 parts.cache,
                 chosen,
                 config.group_size,
