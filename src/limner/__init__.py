@@ -21,6 +21,7 @@ _HOMES = {
     "UserError": "limner.core.errors",
     "RunError": "limner.core.errors",
     "JudgeFailure": "limner.rewards.checked",
+    "DGPO": "limner.algorithms.dgpo",
     "DDPO": "limner.algorithms.ddpo",
     "PPO": "limner.algorithms.ppo",
     "TRPO": "limner.algorithms.trpo",

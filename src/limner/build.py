@@ -64,6 +64,7 @@ ALGORITHMS = {
     "GRPOGuard": "limner.algorithms.grpo_guard:GRPOGuard",
     "FlowDPPO": "limner.algorithms.flow_dppo:FlowDPPO",
     "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
+    "DGPO": "limner.algorithms.dgpo:DGPO",
     "AWM": "limner.algorithms.awm:AWM",
     "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
 }

@@ -10,6 +10,7 @@ import torch
 
 from limner.algorithms.awm import AWM
 from limner.algorithms.ddpo import DDPO
+from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
@@ -42,6 +43,7 @@ ALGORITHMS = [
     PPO(),
     PPO(surrogate="clip", kl_weight=0.1),
     TRPO(),
+    DGPO(num_times=2),
 ]
 
 
@@ -93,11 +95,13 @@ def quality(algorithm, policy, rollout) -> float:
         if algorithm.needs.path:
             packs = policy.pack(rollout, torch.tensor([3]), 100)
             return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
-        pack = next(policy.renoise(rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99))
+        shared = isinstance(algorithm, DGPO)
+        drawn = (rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99, shared)
+        pack = next(policy.renoise(*drawn))
         if not isinstance(algorithm, DiffusionNFT):
             v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
             error = (v - pack.noise + pack.x0).square().reshape(len(pack), -1).mean(1)
-            if isinstance(algorithm, RewardWeighted):
+            if isinstance(algorithm, RewardWeighted | DGPO):
                 return -float(error.sum())
             return float(matching_log_likelihood(error, pack.t, algorithm.weighting, algorithm.power).sum())
         restored = policy.estimate(pack.state, pack.t, rollout.condition, pack.prompt_index).x0
@@ -148,6 +152,8 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
     """Finite differences in float64 at weights away from the old ones (for NFT without its detached weight)."""
     if isinstance(algorithm, DiffusionNFT):
         algorithm = replace(algorithm, adaptive=False)
+    elif isinstance(algorithm, DGPO):
+        algorithm = replace(algorithm, beta=1e-9)  # its weight has no gradient: here it is 1/2 everywhere
     elif isinstance(algorithm, AWM):
         algorithm = replace(algorithm, num_updates=2)  # with one, its ratio is 1 whatever the weights
     elif isinstance(algorithm, FlowDPPO):
@@ -260,6 +266,30 @@ def test_guard_by_hand():
         by_hand = torch.maximum(-a * rho, -a * rho.clamp(1 - clip, 1 + clip)) / (pack.times[:, 0] - pack.times[:, 1])
         found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
     assert ((rho - 1).abs() > clip).any() and found == pytest.approx(float(by_hand.mean()), rel=1e-4)
+
+
+def test_dgpo_by_hand():
+    """One (t, noise) a group; w from the errors of policy and reference; constant and invalid rows stay out."""
+    algorithm = DGPO(beta=30.0, num_times=2)
+    actors, rollout, parameters = setting(algorithm)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, 0.05)
+        advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+        advantage[8:] = 0  # the third group
+        advantage[1] = 0  # one that was not judged
+        pack = next(actors.policy.renoise(rollout, torch.arange(12), 2, "logit_normal", context().rng, 99, True))
+        noise = pack.noise.view(3, 4, 2, -1)
+        assert torch.equal(noise[:, 0], noise[:, 3]) and not torch.equal(noise[0], noise[1])
+
+        def error(policy):
+            v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
+            return (v - pack.noise + pack.x0).square().flatten(1).mean(1).view(3, 4, 2)
+
+        new, a = error(actors.policy), advantage.view(3, 4, 1)
+        w = torch.sigmoid(30.0 * (a * (new - error(actors.reference))).sum(1, keepdim=True) / 4)
+        expected = (w * a * new)[:2].sum() / (7 * 2)
+        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+    assert found == pytest.approx(float(expected), rel=1e-4) and (w[:2] - 0.5).abs().min() > 1e-3
 
 
 def test_flow_dppo_by_hand():

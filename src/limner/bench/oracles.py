@@ -16,6 +16,7 @@ import torch
 
 from limner.algorithms.awm import AWM
 from limner.algorithms.ddpo import DDPO
+from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
@@ -73,6 +74,7 @@ ENTRIES = {
     "Flow-DPPO": Entry(FlowDPPO(num_updates=1), FlowSDE()),
     "DiffusionNFT, on policy": Entry(DiffusionNFT(kl_weight=0.0, decay="none"), EulerODE()),
     "DiffusionNFT": Entry(DiffusionNFT(decay_rate=0.02), EulerODE()),
+    "DGPO": Entry(DGPO(), EulerODE()),
     "AWM": Entry(AWM(), EulerODE()),
     "RWR": Entry(RewardWeighted(temperature=1.0), EulerODE()),
     "RAFT": Entry(RewardWeighted(weight="best"), EulerODE()),

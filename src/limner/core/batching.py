@@ -59,7 +59,7 @@ def over_decisions(algorithm: OnDecisions, actors: Actors, batch: Batch, context
     """Yield the losses of its optimizer steps over the recorded decisions of the samples that teach."""
     for rows in partition(teaching(batch), algorithm.num_updates, context.rng.child("updates")):
         packs = list(actors.policy.pack(batch.rollout, rows, context.micro_batch))
-        yield from _shares(packs, sum(len(pack) for pack in packs), partial(algorithm.pass_loss, actors, batch))
+        yield from shares(packs, sum(len(pack) for pack in packs), partial(algorithm.pass_loss, actors, batch))
 
 
 def over_renoised(algorithm: OnRenoised, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
@@ -68,7 +68,7 @@ def over_renoised(algorithm: OnRenoised, actors: Actors, batch: Batch, context: 
         packs = actors.policy.renoise(
             batch.rollout, rows, algorithm.num_times, algorithm.times, context.rng, context.micro_batch
         )
-        yield from _shares(packs, len(rows) * algorithm.num_times, partial(algorithm.pass_loss, actors, batch))
+        yield from shares(packs, len(rows) * algorithm.num_times, partial(algorithm.pass_loss, actors, batch))
 
 
 def teaching(batch: Batch) -> Int[Tensor, " rows"]:
@@ -76,7 +76,7 @@ def teaching(batch: Batch) -> Int[Tensor, " rows"]:
     return batch.advantage.reshape(len(batch.rollout), -1).any(1).nonzero()[:, 0]
 
 
-def _shares(packs: Iterable[Pack], total: int, loss_of: Callable[[Pack], PassLoss]) -> Iterator[LossOutput]:
+def shares(packs: Iterable[Pack], total: int, loss_of: Callable[[Pack], PassLoss]) -> Iterator[LossOutput]:
     """Yield the shares of one optimizer step, whose mean loss is over `total` network evaluations."""
     done = 0
     for pack in packs:

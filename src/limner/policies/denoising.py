@@ -122,14 +122,21 @@ class Denoising:
             )
 
     def renoise(
-        self, rollout: Rollout, rows: Int[Tensor, " rows"], num_times: int, times: TrainingTimes, rng: Rng, size: int
+        self,
+        rollout: Rollout,
+        rows: Int[Tensor, " rows"],
+        num_times: int,
+        times: TrainingTimes,
+        rng: Rng,
+        size: int,
+        shared: bool = False,
     ) -> Iterator[Renoised]:
         """Yield the finished samples `rows`, each noised again to `num_times` times, `size` at a time.
 
-        Times and noise of a sample depend on (rng, its id) alone. From the sampler's own "grid" they are drawn without
-        replacement, and without its end, where nothing is left to restore.
+        Times and noise of a sample depend on (rng, its id) alone, or, `shared`, on (rng, its group). From the sampler's
+        own "grid" they are drawn without replacement, and without its end, where nothing is left to restore.
         """
-        ids = rollout.id[rows]
+        ids = (rollout.group if shared else rollout.id)[rows]
         t = self._training_times(rollout.times, ids, num_times, times, rng.child("times"))
         noise = rng.child("noise").normal(ids, (num_times, *rollout.sample.shape[1:]))
         place = torch.arange(len(rows)).repeat_interleave(num_times)

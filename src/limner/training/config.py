@@ -7,6 +7,7 @@ from typing import Literal
 
 from limner.algorithms.awm import AWM
 from limner.algorithms.ddpo import DDPO
+from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
@@ -146,7 +147,7 @@ class RunConfig:
     model: Model = field(default_factory=Model)
     prompts: str = ""
     rewards: tuple[RewardTerm, ...] = ()
-    algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | AWM | RewardWeighted = field(
+    algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | DGPO | AWM | RewardWeighted = field(
         default_factory=FlowGRPO
     )
     sampler: Sampler = field(default_factory=Sampler)
