@@ -1,0 +1,156 @@
+"""Write docs/coverage.md: every family of methods that limner is for, and the evidence there is that ours is right.
+
+    python benchmarks/coverage.py [--check]
+
+E1: a test file in the repository names it and asserts values. E2: rows in docs/results/oracles.json of all of its seeds
+gained reward on every oracle world. A family without either is "not implemented". `--check` writes nothing and fails if
+the file is not what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from limner.bench.oracle_report import read
+
+ROOT = Path(__file__).parents[1]
+MIN_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of methods; `use` is how one gets it, `test` the file whose text names `word`, `entry` its bench row."""
+
+    name: str
+    use: str = ""
+    test: str = ""
+    word: str = ""
+    entry: str = ""
+
+
+CONTRACT = "tests/algorithms/test_contract.py"
+DYNAMICS = "tests/diffusion/test_dynamics.py"
+PRESETS = "tests/cli/test_presets.py"
+SECTIONS: dict[str, list[Family]] = {
+    "How samples are drawn": [
+        Family("DDIM(eta), DDPM", "DDIM", DYNAMICS, "DDIM"),
+        Family("flow ODE to SDE (Flow-GRPO)", "FlowSDE", DYNAMICS, "FlowSDE"),
+        Family("DanceGRPO's SDE", "DanceSDE", DYNAMICS, "DanceSDE"),
+        Family("Flow-CPS", "CPS", DYNAMICS, "CPS"),
+        Family("windows of stochastic steps, drawn or sliding (MixGRPO, Flow-GRPO-Fast)", "Sampler(window=...)",
+               "tests/policies/test_denoising.py", "window_schedule"),
+        Family("DPM-Solver++ outside the window"),
+        Family("autoregressive token policies"),
+        Family("masked token policies"),
+        Family("few-step and one-step (GAN) policies"),
+    ],
+    "Policy gradients over the denoising steps": [
+        Family("REINFORCE (DDPO-SF)", "preset reinforce", CONTRACT, 'surrogate="score"', "REINFORCE"),
+        Family("DDPO", "DDPO", "tests/algorithms/test_memory.py", "DDPO", "DDPO"),
+        Family("PPO with a critic, GAE", "PPO", "tests/algorithms/test_memory.py", "PPO", "PPO"),
+        Family("DPOK", "preset dpok", CONTRACT, 'surrogate="clip"', "DPOK"),
+        Family("TRPO", "TRPO", "tests/algorithms/test_trpo.py", "TRPO", "TRPO"),
+        Family("Flow-GRPO", "FlowGRPO", CONTRACT, "FlowGRPO", "Flow-GRPO"),
+        Family("... with its penalty", "FlowGRPO(kl_weight=...)", CONTRACT, "kl_weight=0.1", "Flow-GRPO, KL 0.3"),
+        Family("DanceGRPO", "preset dance_grpo", PRESETS, "dance_grpo"),
+        Family("MixGRPO", "preset mix_grpo", "tests/policies/test_denoising.py", "progressive"),
+        Family("Dr.GRPO", "preset dr_grpo", "tests/objectives/test_advantage.py", '"none"'),
+        Family("GRPO-Guard", "GRPOGuard", CONTRACT, "test_guard_by_hand", "GRPO-Guard"),
+        Family("Flow-DPPO", "FlowDPPO", CONTRACT, "test_flow_dppo_by_hand", "Flow-DPPO"),
+        Family("GDPO, decoupled rewards"),
+        Family("Pref-GRPO, pairwise rewards"),
+        Family("TempFlow-GRPO, BranchGRPO, TreeGRPO"),
+    ],
+    "Forward process": [
+        Family("DiffusionNFT", "DiffusionNFT", CONTRACT, "DiffusionNFT", "DiffusionNFT"),
+        Family("... on policy", "DiffusionNFT(decay=...)", CONTRACT, "test_nft_on_policy", "DiffusionNFT, on policy"),
+        Family("AWM", "AWM", CONTRACT, "test_awm_compares", "AWM"),
+        Family("ELBO policy gradient", "preset elbo", CONTRACT, "test_awm_is_the_policy_gradient_of_the_elbo"),
+        Family("DGPO", "DGPO", CONTRACT, "test_dgpo_by_hand", "DGPO"),
+        Family("RWR", "preset rwr", CONTRACT, "RewardWeighted", "RWR"),
+        Family("RAFT, ReST, best-of-N fine-tuning", "preset raft", "tests/objectives/test_advantage.py", "best_weight",
+               "RAFT"),
+        Family("data anchor (DDRL)"),
+    ],
+    "Preferences": [
+        Family("Diffusion-DPO, Flow-DPO, IPO"),
+        Family("online DPO, D3PO, SPO, PSO"),
+        Family("KTO, MaPO, DSPO, CaPO"),
+    ],
+    "Reward gradients": [
+        Family("ReFL, DRaFT, AlignProp, VADER, DRTune"),
+        Family("SRPO, adjoint matching, LeapAlign, FlowBP"),
+    ],
+    "At inference": [
+        Family("best-of-N"),
+        Family("FK steering, DAS, SVDD"),
+        Family("ReNO, reward guidance"),
+    ],
+    "Reward models and feedback": [
+        Family("Bradley-Terry, PickScore, HPS, VideoReward"),
+        Family("rating aggregation, annotator agreement"),
+    ],
+    "Several objectives": [
+        Family("weighted sum", "--reward NAME:WEIGHT", "tests/rewards/test_algebra.py", "weighted_sum"),
+        Family("constraints, worst-of, Pareto, anti-hacking"),
+    ],
+}  # fmt: skip
+
+
+def main() -> int:
+    """Write the file, or compare it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    path, text = ROOT / "docs" / "coverage.md", page()
+    if options.check:
+        return int(not path.exists() or path.read_text(encoding="utf-8") != text)
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def page() -> str:
+    """Return the whole page."""
+    lines = [
+        "# Coverage",
+        "",
+        "What limner is for, and what stands. **E1**: unit or property test. **E2**: learns on all three",
+        "[oracle worlds](oracles.md), five seeds each. Written by `python benchmarks/coverage.py`; a test compares.",
+    ]
+    learned = entries()
+    for title, families in SECTIONS.items():
+        lines += ["", f"## {title}", "", "| family | use | evidence |", "|---|---|---|"]
+        lines += [f"| {f.name} | {f'`{f.use}`' if f.use else ''} | {evidence(f, learned)} |" for f in families]
+    return "\n".join(lines) + "\n"
+
+
+def evidence(family: Family, learned: set[str]) -> str:
+    """Return the level that was passed, and where."""
+    if not family.test:
+        return "not implemented"
+    if family.word not in (ROOT / family.test).read_text(encoding="utf-8"):
+        raise ValueError(f"{family.test} does not name {family.word}")
+    return f"{'E2' if family.entry in learned else 'E1'}, `{family.test}`"
+
+
+def entries() -> set[str]:
+    """Return the bench entries that gained reward on every world with every seed."""
+    path = ROOT / "docs" / "results" / "oracles.json"
+    if not path.exists():
+        return set()
+    curves = read(path)
+    names = {name for name, _, _ in curves}
+    worlds = {world for _, world, _ in curves}
+
+    def passed(name: str) -> bool:
+        found = {key[1:]: points[-1].reward > 0 for key, points in curves.items() if key[0] == name}
+        return all(sum(world == w for w, _ in found) >= MIN_SEEDS for world in worlds) and all(found.values())
+
+    return {name for name in names if passed(name)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

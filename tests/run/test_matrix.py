@@ -1,0 +1,113 @@
+"""Every algorithm on every kind of generator: an iteration has finite metrics and moves the weights, or is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner.build import ALGORITHMS, Assembly, assemble, load
+from limner.core.errors import UserError
+from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
+from limner.models.quiet import no_bars
+from limner.models.sd import SD
+from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.loop import Hooks, train
+from limner.training.state import State
+from run.miniature import Miniature
+
+ORACLE = "limner.worlds.oracle.model:Oracle"
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A model, what judges it, and the dynamics by which it draws decisions."""
+
+    model: Model
+    prompts: str
+    reward: str
+    stochastic: Dynamics
+
+
+@pytest.fixture(scope="module")
+def generators(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generator]:
+    folder, lora = tmp_path_factory.mktemp("matrix"), Lora(rank=2, alpha=4)
+    prompts, redness = str(miniature.prompts), miniature.reward("redness")
+    sd3 = Model("sd3", str(miniature.model), 0, lora)
+    found = {
+        "sd3": Generator(sd3, prompts, redness, FlowSDE()),
+        "sd3-full": Generator(replace(sd3, train=Full()), prompts, redness, FlowSDE()),
+        "oracle-flow": Generator(Model(ORACLE, "o1", train=Full()), "oracle:train", "o1", FlowSDE()),
+        "oracle-noise": Generator(Model(ORACLE, "o2-noise", train=Full()), "oracle:train", "o2", DDIM()),
+    }
+    with no_bars():
+        for kind in ("sd15", "sd21", "sdxl"):
+            SD.tiny(kind, folder / kind)
+            found[kind] = Generator(Model("sd", str(folder / kind), None, lora), prompts, redness, DDIM())
+    return found
+
+
+def config(generator: Generator, name: str) -> RunConfig:
+    algorithm = load(ALGORITHMS, "algorithm", name)()
+    return RunConfig(
+        name="matrix",
+        model=generator.model,
+        prompts=generator.prompts,
+        rewards=(RewardTerm(generator.reward),),
+        algorithm=algorithm,
+        sampler=Sampler(generator.stochastic if algorithm.needs.path else EulerODE(), steps=5),
+        optimizer=Optimizer(lr=1e-3),
+        evaluation=Evaluation(),
+        steps=1,
+        prompts_per_step=2,
+        group_size=4,
+        micro_batch=16,
+        device="cpu",
+    )
+
+
+class Kept:
+    """What a run logs."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics = metrics
+
+    def phase(self, name: str) -> None: ...
+
+    def step(self, done: int, mean: float, std: float) -> None: ...
+
+
+def weights(assembly: Assembly) -> torch.Tensor:
+    return torch.cat([p.detach().reshape(-1).clone() for p in assembly.parts.weights.parameters().values()])
+
+
+@pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "oracle-flow", "oracle-noise"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_iteration_teaches(generators: dict[str, Generator], kind: str, name: str) -> None:
+    settings, kept = config(generators[kind], name), Kept()
+    assembly = assemble(settings)
+    before = weights(assembly)
+    train(settings, assembly.parts, State(), Hooks(kept, kept, lambda state: None, lambda state: {}))
+    assert all(math.isfinite(value) for value in kept.metrics.values()), kept.metrics
+    assert kept.metrics.get("skipped", 0) == kept.metrics["invalid"] == 0
+    after = weights(assembly)
+    assert after.isfinite().all() and not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_sampler_without_decisions_is_refused_where_decisions_are_needed(
+    generators: dict[str, Generator], name: str, tmp_path: Path
+) -> None:
+    algorithm = load(ALGORITHMS, "algorithm", name)()
+    settings = config(generators["sd3"], name)
+    if not algorithm.needs.path:
+        assert replace(settings, sampler=Sampler(EulerODE())).algorithm == algorithm
+        return
+    with pytest.raises(UserError, match="scores stochastic steps.*take FlowSDE, CPS or DanceSDE, or an algorithm"):
+        replace(settings, sampler=Sampler(EulerODE()))
