@@ -6,6 +6,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,7 +19,7 @@ from limner.training import pretrain as module
 from limner.training.pretrain import Pretraining, Team, pretrain
 from limner.worlds.scenes.reward import Scenes
 
-FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4}
+FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4, "early_steps": 2}
 
 
 def small() -> SD3Size:
@@ -79,6 +80,26 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     parent.kill()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert len(children) >= 2 and not alive
+
+
+class Telltale(Scenes):
+    """A world whose captions say how noisy they are."""
+
+    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[np.ndarray, str]:
+        return super().pair(rng, 0.0)[0], "a red star" if noisy_share < 0.3 else "a blue square"
+
+
+def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, seen = build_pipeline(small()), []
+    encode = pipeline.encode_prompt
+
+    def watched(texts: list[str], *args: object, **kwargs: object) -> object:
+        seen.append({*texts} - {""})
+        return encode(texts, *args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "encode_prompt", watched)
+    pretrain(pipeline, Telltale(), Pretraining(**FEW), tmp_path)
+    assert seen == [{"a red star"}] * 2 + [{"a blue square"}] * 2
 
 
 def test_the_mean_of_one_is_itself() -> None:

@@ -45,14 +45,17 @@ class PairSource(Protocol):
 class Pretraining:
     """How a base model is made.
 
-    `noisy_share` of the captions lack a clause or state a wrong one; `dropped_share` are empty, so that guidance works.
+    `noisy_share` of the captions lack a clause or state a wrong one, `early_noisy_share` in the first `early_steps` of
+    the network, which learns the words sooner from cleaner ones; `dropped_share` are empty, so that guidance works.
     `divergence_weight` is reached half way through the autoencoder's steps. The larger it is, the more of a latent is
     noise that the network need not model, and the more a decoder forgives; the checker on reconstructions says when it
     is too large.
     """
 
     seed: int = 0
-    noisy_share: float = 0.15
+    noisy_share: float = 0.33
+    early_noisy_share: float = 0.15
+    early_steps: int = 10_500
     dropped_share: float = 0.1
     autoencoder_steps: int = 2400
     autoencoder_batch: int = 32
@@ -161,31 +164,33 @@ def train_autoencoder(
 
 
 def encode_pairs(pipeline: StableDiffusion3Pipeline, world: PairSource, config: Pretraining, folder: Path) -> None:
-    """Write the latents and captions of the data set to FOLDER/latents.pt, unless they are there."""
+    """Write the latents and both captions of the data set to FOLDER/latents.pt, unless they are there."""
     if (folder / "latents.pt").exists():
         return
-    latents, captions = [], []
+    latents, early, late = [], [], []
     with torch.inference_mode():
         for start in range(0, config.num_pairs, 250):
             rows = range(start, min(start + 250, config.num_pairs))
             pictures, texts = _draw(world, config, "pairs", rows, config.noisy_share)
             latents.append(pipeline.vae.encode(_to_signed(pictures)).latent_dist.mean)
-            captions += texts
-    _save(folder / "latents.pt", {"latents": torch.cat(latents), "captions": captions})
+            late += texts
+            early += _draw(world, config, "pairs", rows, config.early_noisy_share)[1]
+    _save(folder / "latents.pt", {"latents": torch.cat(latents), "captions": late, "early_captions": early})
 
 
-def load_pairs(pipeline: StableDiffusion3Pipeline, folder: Path) -> tuple[Tensor, list[str]]:
-    """Return the data set's scaled latents and its captions; set the autoencoder's scale and shift."""
+def load_pairs(pipeline: StableDiffusion3Pipeline, folder: Path) -> tuple[Tensor, list[str], list[str]]:
+    """Return the data set's scaled latents, captions and early captions; set the autoencoder's scale and shift."""
     data = torch.load(folder / "latents.pt", weights_only=True)
     mean, std = data["latents"].mean().item(), data["latents"].std().item()
     pipeline.vae.register_to_config(scaling_factor=1 / std, shift_factor=mean)
-    return (data["latents"] - mean) / std, data["captions"]
+    return (data["latents"] - mean) / std, data["captions"], data["early_captions"]
 
 
 def train_network(
     pipeline: StableDiffusion3Pipeline,
     latents: Tensor,
     captions: list[str],
+    early_captions: list[str],
     config: Pretraining,
     folder: Path,
     log: Log,
@@ -203,7 +208,8 @@ def train_network(
         generator = Rng((config.seed, "network", step)).generator()
         chosen = torch.randint(len(captions), (config.batch,), generator=generator)
         dropped = torch.rand(config.batch, generator=generator) < config.dropped_share
-        texts = ["" if gone else captions[i] for i, gone in zip(chosen.tolist(), dropped.tolist(), strict=True)]
+        pool = early_captions if step < config.early_steps else captions
+        texts = ["" if gone else pool[i] for i, gone in zip(chosen.tolist(), dropped.tolist(), strict=True)]
         context, _, pooled, _ = pipeline.encode_prompt(
             texts[mine], None, None, do_classifier_free_guidance=False, max_sequence_length=0
         )

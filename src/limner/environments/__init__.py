@@ -1,0 +1,1 @@
+"""Denoising as others' reinforcement learning sees it: Gymnasium environments (`pip install limner[gym]`)."""
