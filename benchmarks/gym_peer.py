@@ -2,9 +2,9 @@
 
     python benchmarks/gym_peer.py [--seeds 5] [--out docs/results]
 
-Both maximise E[r] - w sum KL(step || the base's step), whose best value is known (`limner.bench.exact`): SB3's PPO by the
-environment's cost of actions and an entropy bonus of the same weight, ours by its penalty. Writes gym_peer.json: for each
-seed and method the share of the best value, with rewards and KL exact for ours, and from 2,000 episodes for the peer.
+Both maximise E[r] - w sum KL(step || the base's step), whose best value is known (`limner.bench.exact`): SB3's PPO by
+the environment's cost of actions and an entropy bonus of the same weight, ours by its penalty. Writes gym_peer.json: for
+each seed and method the share of the best value, exact for ours, and from 2,000 episodes for the peer.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     best = best_value()
-    ours = [
-        curve(ENTRIES["Flow-GRPO, KL 0.3"], "o1", seed=seed, points=1)[-1].objective for seed in range(options.seeds)
-    ]
+    entry = ENTRIES["Flow-GRPO, KL 0.3"]
+    ours = [curve(entry, "o1", seed=seed, points=1)[-1].objective or 0.0 for seed in range(options.seeds)]
     peer = [peer_value(seed, options.decisions) / best for seed in range(options.seeds)]
     found = {"best value": best, "limner Flow-GRPO": describe(ours), "stable-baselines3 PPO": describe(peer)}
     text = json.dumps(found, indent=1)
