@@ -62,7 +62,8 @@ SECTIONS: dict[str, list[Family]] = {
         Family("Flow-DPPO", "FlowDPPO", CONTRACT, "test_flow_dppo_by_hand", "Flow-DPPO"),
         Family("GDPO, decoupled rewards"),
         Family("Pref-GRPO, pairwise rewards"),
-        Family("TempFlow-GRPO, BranchGRPO, TreeGRPO"),
+        Family("TempFlow-GRPO", "preset temp_flow_grpo", "tests/policies/test_denoising.py", "shared_start"),
+        Family("BranchGRPO, TreeGRPO"),
     ],
     "Forward process": [
         Family("DiffusionNFT", "DiffusionNFT", CONTRACT, "DiffusionNFT", "DiffusionNFT"),

@@ -3,8 +3,8 @@
     python benchmarks/gym_peer.py [--seeds 5] [--out docs/results]
 
 Both maximise E[r] - w sum KL(step || the base's step), whose best value is known (`limner.bench.exact`): SB3's PPO by
-the environment's cost of actions and an entropy bonus of the same weight, ours by its penalty. Writes gym_peer.json: for
-each seed and method the share of the best value, exact for ours, and from 2,000 episodes for the peer.
+the environment's cost of actions and an entropy bonus of the same weight, ours by its penalty. Writes gym_peer.json:
+for each seed and method the share of the best value, exact for ours, and from 2,000 episodes for the peer.
 """
 
 from __future__ import annotations

@@ -306,6 +306,7 @@ def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
         s.window_schedule,
         s.window_stride,
         s.window_every,
+        s.shared_start,
     )
 
 

@@ -42,6 +42,7 @@ ALGORITHMS = [
     DDPO(surrogate="score"),
     PPO(),
     PPO(surrogate="clip", kl_weight=0.1),
+    FlowGRPO(num_updates=1, noise_weight=True),
     TRPO(),
     DGPO(num_times=2),
 ]
@@ -266,6 +267,19 @@ def test_guard_by_hand():
         by_hand = torch.maximum(-a * rho, -a * rho.clamp(1 - clip, 1 + clip)) / (pack.times[:, 0] - pack.times[:, 1])
         found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
     assert ((rho - 1).abs() > clip).any() and found == pytest.approx(float(by_hand.mean()), rel=1e-4)
+
+
+def test_the_noise_weight_is_the_std_over_its_mean():
+    """The loss of each decision by hand; for a full path the mean is that of the sampler's schedule."""
+    actors, rollout, parameters = setting(FlowGRPO())
+    advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        pack, d, n, std = decisions_by_hand(actors, rollout)
+        batch = Batch(rollout, advantage)
+        plain, _ = FlowGRPO().pass_loss(actors, batch, pack)
+        weighted, _ = FlowGRPO(noise_weight=True).pass_loss(actors, batch, pack)
+    torch.testing.assert_close(weighted, plain * std / std.mean())
+    assert std.max() > 1.5 * std.min()
 
 
 def test_dgpo_by_hand():

@@ -125,3 +125,42 @@ def test_a_sliding_window_is_where_its_iteration_says():
     assert columns == [{(1, 2)}, {(1, 2)}, {(2, 3)}, {(4, 5)}, {(1, 2)}]
     drawn = Denoising(toy_denoiser(2), FlowSDE(0.7), 8, window=2, window_range=(1, 4))
     assert drawn.at(5) is drawn
+
+
+def test_a_shared_start_is_computed_once_and_changes_nothing_else():
+    """Up to its window a group is one sample; values are those of evaluating every row."""
+    model = toy_denoiser(2)
+    seen = []
+
+    class Counting:
+        schedule, prediction = model.schedule, model.prediction
+        latent, times, encode = model.latent, model.times, model.encode
+
+        def predict(self, x, t, condition, prompt_index):
+            seen.append(len(x))
+            return model.predict(x, t, condition, prompt_index)
+
+    policy = Denoising(Counting(), FlowSDE(0.7), 6, window=2, window_range=(1, 3), shared_start=True)
+    rollout = toy_rollout(policy, prompts=3, group_size=4)
+    path = rollout.trajectory
+    starts = path.node[::4, 0].tolist()
+    assert seen == [sum(1 if step <= start else 4 for start in starts) for step in range(6)] and len(set(starts)) > 1
+    for rows in torch.arange(12).split(4):
+        assert (path.states[rows, 0] == path.states[rows[0], 0]).all() and (path.node[rows] == path.node[rows[0]]).all()
+        assert len({tuple(x.flatten().tolist()) for x in path.states[rows, 1]}) == 4
+    plain = toy_rollout(replace(policy, model=model), prompts=3, group_size=4)
+    torch.testing.assert_close(plain.sample, rollout.sample)
+    everyone = replace(policy, model=model)
+    object.__setattr__(everyone, "_twins", lambda group, place: None)
+    torch.testing.assert_close(toy_rollout(everyone, prompts=3, group_size=4).sample, rollout.sample)
+    packs = list(everyone.pack(rollout, torch.arange(12), 100))
+    ratios = torch.cat([everyone.distribution(p, rollout.condition).log_ratio(p.old, p.choice) for p in packs])
+    assert ratios.abs().max() < 1e-5
+
+
+def test_without_a_window_a_shared_start_is_one_noise_and_one_first_step():
+    policy = Denoising(toy_denoiser(2), FlowSDE(0.7), 5, shared_start=True)
+    states = toy_rollout(policy, prompts=2, group_size=3).trajectory.states
+    assert (states[:3, 0] == states[0, 0]).all() and not (states[:3, 1] == states[0, 1]).all()
+    ode = toy_rollout(Denoising(toy_denoiser(2), EulerODE(), 5, shared_start=True), prompts=2, group_size=3)
+    assert (ode.sample[:3] == ode.sample[0]).all() and not torch.equal(ode.sample[0], ode.sample[3])

@@ -4,6 +4,9 @@ For each decision (x_t -> x_s) of each sample, with r the log-ratio per latent e
 
     rho = exp(r),   L = max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)) + kl_weight KL(policy || reference) / D
 
+With `noise_weight` the loss of a decision is multiplied by its std over the mean std of all, which cancels the 1 / std
+in the gradient of the log-probability (TempFlow-GRPO, arXiv:2508.04324; its constant c is that mean's inverse).
+
 Source: Flow-GRPO, arXiv:2505.05470, eq. 5 to 8; the per-element log-ratio is its published code's, and DDPO's
 (arXiv:2305.13301). Deviation: the KL is the exact one of the step (the code's is h times it).
 """
@@ -45,6 +48,7 @@ class FlowGRPO:
     epsilon: float = 1e-4
     advantage_max: float = 5.0
     num_updates: int = 2
+    noise_weight: bool = False
 
     def __post_init__(self) -> None:
         if self.clip_low <= 0 or self.clip_high <= 0:
@@ -79,6 +83,8 @@ class FlowGRPO:
         log_ratio = distribution.log_ratio(pack.old, pack.choice) / elements
         advantage = batch.decision_advantage(pack).to(log_ratio)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
+        if self.noise_weight and batch.rollout.trajectory is not None:
+            loss = loss * (pack.old.std / batch.rollout.trajectory.old.std.mean())
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
         metrics["ratio_deviation"] = log_ratio.detach().abs()
         penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, batch.rollout.condition)

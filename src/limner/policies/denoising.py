@@ -31,6 +31,10 @@ class Denoising:
     would stay in the picture). With `window` > 0 only that many steps in a row are, from a start in `window_range`
     (inclusive): drawn for each group, or, with another `window_schedule` than "random", sliding over it as iterations
     go by (`at`, `diffusion.timesteps.sliding_start`). The others follow the ODE.
+
+    With `shared_start` a group begins with one noise (DanceGRPO, MixGRPO). Up to its window its samples are then one,
+    computed once, and what tells them apart is what happened in the window: credit without luck of the start (the
+    branches of TempFlow-GRPO, arXiv:2508.04324, for a window of one step).
     Source: DDPO, arXiv:2305.13301, section 4.2 (denoising as a decision process); MixGRPO, arXiv:2507.21802 (windows).
     """
 
@@ -42,6 +46,7 @@ class Denoising:
     window_schedule: WindowSchedule = "random"
     window_stride: int = 1
     window_every: int = 25
+    shared_start: bool = False
 
     def at(self, iteration: int) -> Denoising:
         """Return the policy as it samples in `iteration`: with its window where it then is."""
@@ -68,13 +73,14 @@ class Denoising:
         place = mask.cumsum(1) - 1
         shape = self.model.latent().shape
         noise = rng.child("noise").normal(id, (1 + int(mask[:1].sum()), *shape)).to(times)
-        x = noise[:, 0]
+        x = rng.child("start").normal(group, shape).to(times) if self.shared_start else noise[:, 0]
         rows = torch.arange(len(id))
         records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
         for i in range(self.steps):
             t, s = times[i].expand(len(id)), times[i + 1].expand(len(id))
             dynamics = self._at(mask[:, i].to(times.device))
-            gaussian = dynamics.step(x, self.estimate(x, t, condition, prompt_index), t, s, self.model.schedule)
+            estimate = self._estimate_once(x, t, condition, prompt_index, self._twins(group, place[:, i]))
+            gaussian = dynamics.step(x, estimate, t, s, self.model.schedule)
             here = rows[mask[:, i]]
             choice = gaussian.mean
             if len(here):
@@ -96,6 +102,31 @@ class Denoising:
         """Return what the network takes x_t to be made of: one network evaluation a sample."""
         prediction = self.model.predict(x, t, condition, prompt_index)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
+
+    def _twins(self, group: Int[Tensor, " batch"], place: Int[Tensor, " batch"]) -> Int[Tensor, " batch"] | None:
+        """Return, for each sample, the first one of its group that is still the same; None where all differ.
+
+        `place` is the number of decisions so far, less one, the present step's included.
+        """
+        if not self.shared_start or not bool((place < 1).any()):
+            return None
+        first = (group[:, None] == group[None, :]).int().argmax(1)
+        return torch.where(place < 1, first, torch.arange(len(group)))
+
+    def _estimate_once(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+        twin: Int[Tensor, " batch"] | None,
+    ) -> Estimate:
+        """Return the estimates of all samples, evaluating each that differs once."""
+        if twin is None:
+            return self.estimate(x, t, condition, prompt_index)
+        different, back = twin.unique(return_inverse=True)
+        once = self.estimate(x[different], t[different], condition, prompt_index[different])
+        return Estimate(once.x0[back], once.noise[back])
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
         """Return N(mean, std^2 I) of each decision under the present weights."""

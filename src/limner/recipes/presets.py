@@ -54,6 +54,7 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.dynamics": "DanceSDE",
             "sampler.dynamics.eta": 0.3,
             "sampler.steps": 16,
+            "sampler.shared_start": "true",
         },
     ),
     "flow_cps": Preset(
@@ -78,6 +79,22 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.window": 4,
             "sampler.window_range": (0, 19),
             "sampler.window_schedule": "progressive",
+            "sampler.shared_start": "true",
+        },
+    ),
+    "temp_flow_grpo": Preset(
+        "TempFlow-GRPO, arXiv:2508.04324: samples of a group branch at one step, weighted by its noise",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.noise_weight": "true",
+            "algorithm.kl_weight": 4e-3,
+            "algorithm.num_updates": 2,
+            "sampler.dynamics": "FlowSDE",
+            "sampler.dynamics.noise_level": 0.7,
+            "sampler.steps": 10,
+            "sampler.window": 1,
+            "sampler.window_range": (0, 8),
+            "sampler.shared_start": "true",
         },
     ),
     "dr_grpo": Preset(

@@ -65,6 +65,8 @@ class Sampler:
     window_schedule: WindowSchedule = "random"
     window_stride: int = 1
     window_every: int = 25
+    shared_start: bool = False
+    """Whether the samples of a group begin with the same noise."""
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
