@@ -74,7 +74,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("RWR", "preset rwr", CONTRACT, "RewardWeighted", "RWR"),
         Family("RAFT, ReST, best-of-N fine-tuning", "preset raft", "tests/objectives/test_advantage.py", "best_weight",
                "RAFT"),
-        Family("data anchor (DDRL)"),
+        Family("data anchor (DDRL)", "--anchor.data, any algorithm", "tests/training/test_anchor.py", "Anchor"),
     ],
     "Preferences": [
         Family("Diffusion-DPO, Flow-DPO, IPO"),

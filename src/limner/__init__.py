@@ -41,6 +41,7 @@ _HOMES = {
     "Lora": "limner.training.config",
     "Full": "limner.training.config",
     "Sampler": "limner.training.config",
+    "DataAnchor": "limner.training.config",
     "Optimizer": "limner.training.config",
     "Precision": "limner.training.config",
     "RewardTerm": "limner.training.config",

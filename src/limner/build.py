@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Actors, Adapter, Denoiser, Policy, Reward
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.rng import Rng
+from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.data.pairs import read_pairs, read_picture
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.diffusion.dynamics import Dynamics
@@ -39,6 +42,7 @@ from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
 from limner.rollout.collect import EncodeCache
 from limner.rollout.score import Judge
+from limner.training.anchor import Anchor
 from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts
 
@@ -254,9 +258,30 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
         cache=EncodeCache(model.encode),
         decode=model.decode,
         reward=reward,
+        anchor=_anchor(config, model) if config.anchor.weight and training else None,
         evaluations=counted,
     )
     return Assembly(config, parts, model, heldout, judge)
+
+
+def _anchor(config: RunConfig, model: Adapter) -> Anchor:
+    """Return the data anchor; pictures are looked for now, and encoded when the first loss needs them."""
+    data = config.anchor
+    source = None if data.data in WORLDS else read_pairs(data.data)
+
+    def pairs() -> tuple[torch.Tensor, list[Prompt]]:
+        if source is not None:
+            with torch.no_grad():
+                height, width = model.decode(torch.zeros(1, *model.latent().shape)).frames().shape[-2:]
+            pictures = torch.stack([read_picture(path, height, width) for path, _ in source])
+            return model.encode_media(Images(pictures)), [prompt for _, prompt in source]
+        world = load(WORLDS, "world", data.data)()
+        rngs = [np.random.default_rng(Rng((config.seed, "anchor", i)).seed()) for i in range(data.num_pairs)]
+        drawn = [world.pair(rng, 0.0) for rng in rngs]
+        pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
+        return model.encode_media(Images(pictures)), [Prompt(text) for _, text in drawn]
+
+    return Anchor(pairs, data.weight, data.batch)
 
 
 def _no_judge(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:

@@ -97,6 +97,8 @@ class DiffusionNFT:
         loss = nft_loss(
             new.x0, old.x0, pack.x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
         )
-        metrics = {"loss": loss.detach(), "old_distance": velocity_mse(new.velocity, old.velocity).detach()}
+        metrics = {"loss": loss.detach()}
+        if not self.on_policy:
+            metrics["old_distance"] = velocity_mse(new.velocity, old.velocity).detach()
         penalty, health = reference_penalty(self.kl_weight, new.velocity, actors, pack, condition)
         return loss + penalty, metrics | health

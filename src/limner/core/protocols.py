@@ -80,6 +80,10 @@ class Denoiser(Generator, Protocol):
 class Adapter(Denoiser, Protocol):
     """A denoiser that was loaded from a library's own folder, and can be written as that library loads it."""
 
+    def encode_media(self, media: Media) -> Float[Tensor, "batch *latent"]:
+        """Return the latents of media, the inverse of `decode` as far as there is one."""
+        ...
+
     @property
     def lora_targets(self) -> Sequence[str]:
         """Name endings of the layers that LoRA adapts unless a recipe says otherwise."""

@@ -79,6 +79,16 @@ def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], pixel
     return Images((decoded.float() / 2 + 0.5).clamp(0, 1))
 
 
+@torch.no_grad()
+def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[Tensor, "batch channels h w"]:
+    """Return the means of the autoencoder's posteriors, on the scale that `decode` takes, a few pictures at a time."""
+    pixels = 2 * frames[:, 0].to(vae.device, vae.dtype) - 1
+    at_once = DECODE_PIXELS_CPU if vae.device.type == "cpu" else DECODE_PIXELS
+    parts = pixels.split(max(1, at_once // pixels[0, 0].numel()))
+    means = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
+    return ((means - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
+
+
 def merged(network: Any, adapter: str) -> Any:
     """Return the network with its LoRA `adapter` added into a copy of its weights, or itself without one."""
     if not any(isinstance(module, BaseTunerLayer) for module in network.modules()):

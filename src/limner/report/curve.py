@@ -30,6 +30,7 @@ MEANINGS = {
     "old_distance": "Mean squared difference of the velocities of the trained and the sampling weights.",
     "reference_distance": "Mean squared difference of the velocities of the trained weights and the frozen base.",
     "loss": "Mean loss; it compares micro-steps of one iteration, and says little across iterations.",
+    "anchor": "The anchor's loss: weight times the squared error of the velocity on its data.",
     "grad_norm": "Norm of the gradient before clipping, mean over the optimizer steps of the iteration.",
     "lr": "Learning rate.",
     "invalid": "Samples that could not be judged; they left their groups and the loss.",

@@ -16,6 +16,7 @@ from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError
+from limner.core.protocols import OwnUpdate
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
 from limner.diffusion.timesteps import WindowSchedule
 
@@ -104,6 +105,27 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class DataAnchor:
+    """Add the ordinary loss on data, times `weight`, to every optimizer step; weight 0: none.
+
+    `data` is a folder with pictures and metadata.jsonl, or a world, of which `num_pairs` clean pairs are drawn.
+    """
+
+    data: str = ""
+    weight: float = 0.0
+    batch: int = 64
+    num_pairs: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or (self.weight > 0 and not self.data):
+            raise UserError(
+                f"anchor.weight {self.weight} must not be negative, and needs anchor.data: a folder or world"
+            )
+        _at_least("anchor.batch", self.batch, 1)
+        _at_least("anchor.num_pairs", self.num_pairs, 1)
+
+
+@dataclass(frozen=True)
 class Precision:
     """Networks run in `dtype`; log-probabilities, losses and kept latents are float32 whatever it is."""
 
@@ -154,6 +176,7 @@ class RunConfig:
     )
     sampler: Sampler = field(default_factory=Sampler)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    anchor: DataAnchor = field(default_factory=DataAnchor)
     precision: Precision = field(default_factory=Precision)
     evaluation: Evaluation = field(default_factory=Evaluation)
     steps: int = 100
@@ -179,6 +202,11 @@ class RunConfig:
             raise UserError(
                 f"group_size is {self.group_size}, but {type(self.algorithm).__name__} compares the samples of a group "
                 "with one another: give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
+            )
+        if self.anchor.weight and isinstance(self.algorithm, OwnUpdate):
+            raise UserError(
+                f"anchor.weight adds a loss to the optimizer's steps, but {type(self.algorithm).__name__} takes its "
+                "own: set it to 0"
             )
         if self.algorithm.needs.path and not self.sampler.dynamics.stochastic:
             raise UserError(

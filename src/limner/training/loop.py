@@ -21,6 +21,7 @@ from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.rollout.collect import EncodeCache, collect
 from limner.rollout.score import Decode, FailureBudget, Judge, judge, render
+from limner.training.anchor import Anchor
 from limner.training.config import RunConfig
 from limner.training.state import State
 
@@ -42,6 +43,8 @@ class Parts:
     cache: EncodeCache
     decode: Decode
     reward: Judge
+    anchor: Anchor | None
+    """Data whose ordinary loss is added to each optimizer step."""
     evaluations: Callable[[], int]
     """The number of network evaluations of this process so far: one sample through the network once."""
 
@@ -108,12 +111,19 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
         return metrics
     sums: dict[str, float] = defaultdict(float)
     norms: list[float] = []
-    skipped = 0
+    skipped = steps = 0
+    anchored = 0.0
     for output in parts.algorithm.losses(parts.actors, batch, context):
         parts.stepper.backward(output.loss)
         for name, value in output.metrics.items():
             sums[name] += float(value)
+        if output.last and parts.anchor is not None:
+            rng = context.rng.child("anchor", steps)
+            for share in parts.anchor.losses(parts.actors.policy, parts.cache, rng, context.micro_batch):
+                parts.stepper.backward(share)
+                anchored += float(share)
         if output.last:
+            steps += 1
             norm = parts.stepper.step()
             skipped += norm is None
             norms += [] if norm is None else [norm]
@@ -125,6 +135,8 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
     metrics = {name: total / weight for name, total in sums.items()} if weight else {}
     if norms:
         metrics["grad_norm"] = sum(norms) / len(norms)
+    if steps and parts.anchor is not None:
+        metrics["anchor"] = anchored / steps
     return metrics | {"skipped": float(skipped), "lr": parts.stepper.lr_now()}
 
 

@@ -21,11 +21,11 @@ from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.types import Condition, Images, LatentSpec, Prompt
+from limner.core.types import Condition, Images, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
 from limner.models.folder import Index
-from limner.models.parts import decode, encode_once, freeze, load_pipeline, merged
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged
 from limner.models.quiet import say_once
 from limner.models.sd.build import Kind, tiny_pipeline
 
@@ -137,11 +137,11 @@ class SD:
             )
             return {"context": context}
 
-        def encode(texts: list[str]) -> tuple[Tensor, Tensor]:
+        def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
             context, _, pooled, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
             return context, pooled
 
-        context, pooled = encode_once(prompts, encode, self.dtype)
+        context, pooled = encode_once(prompts, embed, self.dtype)
         if pipeline.config.force_zeros_for_empty_prompt:
             context[-1], pooled[-1] = 0, 0
         pixels = self.latent_size * pipeline.vae_scale_factor
@@ -183,6 +183,10 @@ class SD:
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
         return decode(self.pipeline.vae, sample, self.latent_size * self.pipeline.vae_scale_factor)
+
+    def encode_media(self, media: Media) -> Float[Tensor, "batch channels height width"]:
+        """Return the latents of pictures as the autoencoder sees them, without its noise."""
+        return encode(self.pipeline.vae, media.frames())
 
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, height, width."""

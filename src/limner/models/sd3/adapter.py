@@ -15,11 +15,11 @@ from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.types import Condition, Images, LatentSpec, Prompt
+from limner.core.types import Condition, Images, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.models.folder import Index, absent
-from limner.models.parts import decode, encode_once, freeze, load_pipeline, merged
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged
 from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
 
@@ -134,13 +134,13 @@ class SD3:
         Equal texts are encoded once.
         """
 
-        def encode(texts: list[str]) -> tuple[Tensor, Tensor]:
+        def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
             context, _, pooled, _ = self.pipeline.encode_prompt(
                 texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
             )
             return context, pooled
 
-        context, pooled = encode_once(prompts, encode, self.dtype)
+        context, pooled = encode_once(prompts, embed, self.dtype)
         return {"context": context, "pooled": pooled}
 
     def predict(
@@ -179,6 +179,10 @@ class SD3:
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
         return decode(self.pipeline.vae, sample, self.latent_size * self.pipeline.vae_scale_factor)
+
+    def encode_media(self, media: Media) -> Float[Tensor, "batch channels height width"]:
+        """Return the latents of pictures as the autoencoder sees them, without its noise."""
+        return encode(self.pipeline.vae, media.frames())
 
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, height, width."""

@@ -1,0 +1,138 @@
+"""The data anchor: its loss by hand, its data, and a run that uses it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import limner
+from limner.core.errors import UserError
+from limner.core.rng import Rng
+from limner.core.types import Images, Prompt
+from limner.data.pairs import read_pairs, read_picture
+from limner.diffusion.dynamics import EulerODE
+from limner.models.sd import SD
+from limner.models.sd3 import SD3
+from limner.policies.denoising import Denoising
+from limner.report.metrics import read
+from limner.rollout.collect import EncodeCache
+from limner.training.anchor import Anchor
+from limner.training.config import DataAnchor, Optimizer, Sampler
+from run.miniature import FLOW_GRPO, Miniature, make_miniature
+from toys import toy_denoiser
+
+
+def test_it_is_the_mean_error_over_drawn_pairs_whatever_the_micro_batch() -> None:
+    """weight x mean |v(x_t, t, c) - (noise - x0)|^2 / D, with v written out for the toy network."""
+    model = toy_denoiser(1)
+    data = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    prompts = [Prompt(str(i + 1)) for i in range(5)]
+    calls = []
+    anchor = Anchor(lambda: calls.append(1) or (data, prompts), weight=0.3, batch=7)
+    policy, cache, rng = Denoising(model, EulerODE(), 4), EncodeCache(model.encode), Rng(("anchor",))
+    whole = list(anchor.losses(policy, cache, rng, 100))
+    parts = list(anchor.losses(policy, cache, rng, 3))
+    assert len(whole) == 1 and len(parts) == 3 and len(calls) == 1
+    rows = torch.randint(5, (7,), generator=rng.child("rows").generator())
+    u = rng.child("times").uniform(torch.arange(7), (1,))[:, 0]
+    t, noise = torch.sigmoid(torch.special.ndtri(u)), rng.child("noise").normal(torch.arange(7), (1, 3))[:, 0]
+    x = (1 - t)[:, None] * data[rows] + t[:, None] * noise
+    net = model.network
+    v = net.scale * x + net.drift * t[:, None] + net.word[rows + 1]
+    expected = 0.3 * (v - (noise - data[rows])).square().mean(1).mean()
+    torch.testing.assert_close(whole[0], expected)
+    torch.testing.assert_close(sum(parts), expected)
+    mine, theirs = (torch.autograd.grad(loss, net.word)[0] for loss in (sum(parts), expected))
+    torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("adapter", [SD3.tiny(), SD.tiny("sd15"), SD.tiny("sdxl")], ids=["sd3", "sd15", "sdxl"])
+def test_latents_of_pictures_are_on_the_scale_of_decode(adapter: SD3 | SD) -> None:
+    """Encoded and decoded: what the autoencoder itself makes of the picture."""
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    latents = adapter.encode_media(Images(pictures))
+    assert latents.shape == (3, *adapter.latent().shape) and not latents.requires_grad
+    vae = adapter.pipeline.vae
+    with torch.no_grad():
+        expected = vae.decode(vae.encode(2 * pictures - 1).latent_dist.mean).sample
+        torch.testing.assert_close(adapter.decode(latents).pixels, (expected / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    lines = []
+    for i, colour in enumerate(("red", "blue")):
+        Image.new("RGB", (40, 60), colour).save(folder / f"{i}.png")
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": f"a {colour} star"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n\n")
+    return folder
+
+
+def test_a_folder_of_pictures(pictures: Path) -> None:
+    (red, first), (_, second) = read_pairs(pictures)
+    assert (first.text, second.text) == ("a red star", "a blue star")
+    torch.testing.assert_close(read_picture(red, 32, 32), torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 32, 32))
+    half = Image.new("RGB", (60, 30), "black")
+    half.paste("white", (15, 0, 45, 30))
+    half.save(pictures / "half.png")
+    assert read_picture(pictures / "half.png", 16, 16).min() > 0.9  # the middle; Lanczos rings at its edge
+
+
+def test_what_is_wrong_with_a_folder_is_said(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no metadata.jsonl"):
+        read_pairs(tmp_path)
+    for line, message in (
+        ("{", "line 3: expected an object"),
+        ('{"file_name": "0.png"}', "line 3: expected an object.*text"),
+        ('{"file_name": "9.png", "prompt": "x"}', "line 3: no picture"),
+    ):
+        (pictures / "metadata.jsonl").write_text('{"file_name": "0.png", "prompt": "x"}\n\n' + line)
+        with pytest.raises(UserError, match=message):
+            read_pairs(pictures)
+    (pictures / "metadata.jsonl").write_text("")
+    with pytest.raises(UserError, match="names no picture"):
+        read_pairs(pictures)
+    (pictures / "bad.png").write_text("no picture")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_picture(pictures / "bad.png", 8, 8)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return make_miniature(tmp_path_factory.mktemp("anchored"))
+
+
+def test_a_run_learns_its_data(small: Miniature, pictures: Path, tmp_path: Path) -> None:
+    """With a constant reward only the anchor teaches, and its error falls; without one nothing moves."""
+    config = small.config(
+        tmp_path / "run",
+        reward="redness",
+        anchor=DataAnchor(str(pictures), weight=1.0, batch=16),
+        optimizer=Optimizer(lr=2e-2),
+        steps=12,
+        checkpoint_every=12,
+    )
+    limner.train(config, quiet=True)
+    errors = [line["anchor"] for line in read(tmp_path / "run")]
+    assert sum(errors[-4:]) < 0.9 * sum(errors[:4])
+
+
+def test_what_cannot_be_anchored_is_refused(small: Miniature, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs anchor.data"):
+        DataAnchor(weight=0.1)
+    with pytest.raises(UserError, match="TRPO takes its own"):
+        small.config(
+            tmp_path,
+            algorithm=limner.TRPO(),
+            sampler=replace(FLOW_GRPO["sampler"]),
+            anchor=DataAnchor("scenes", weight=0.1),
+        )
+    with pytest.raises(UserError, match="no metadata.jsonl"):
+        limner.check(small.config(tmp_path, sampler=Sampler(EulerODE(), 4), anchor=DataAnchor("/nowhere", weight=0.1)))
