@@ -136,15 +136,17 @@ def test_tracked_advantage_by_hand():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.7, 1.0])
-def test_generalised_advantage_is_the_weighted_mean_of_all_looks_ahead(decay):
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+def test_generalised_advantage_is_the_weighted_mean_of_all_looks_ahead(decay, discount):
     """(1 - decay) sum_n decay^(n-1) (n-step return - V), with the rest of the weight on the whole return."""
-    values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
-    rewards = torch.tensor([0.0, 1.0, -2.0]).double()
-    found = generalised_advantage(values, rewards, decay)
-    ahead = torch.cat([values[:, 1:], rewards[:, None]], 1)
+    generator = torch.Generator().manual_seed(0)
+    values, rewards = (torch.randn(3, size, generator=generator).double() for size in (6, 5))
+    values[:, -1] = 0
+    found = generalised_advantage(values, rewards, decay, discount)
     for k in range(5):
-        looks = [ahead[:, k + n] - values[:, k] for n in range(5 - k)]
+        looks = []
+        for n in range(1, 6 - k):
+            earned = sum(discount**j * rewards[:, k + j] for j in range(n))
+            looks.append(earned + discount**n * values[:, k + n] - values[:, k])
         weights = [(1 - decay) * decay**n for n in range(4 - k)] + [decay ** (4 - k)]
         torch.testing.assert_close(found[:, k], sum(w * look for w, look in zip(weights, looks, strict=True)))
-    if decay == 1:
-        torch.testing.assert_close(found, rewards[:, None] - values)

@@ -86,7 +86,8 @@ class PPO:
         rewards = scored.total[valid]
         critic = Critic.load(context.memory, features, rewards, self.critic_lr)
         values = critic.values(features).view(count, steps)
-        found = generalised_advantage(values, rewards, self.decay)
+        earned = torch.cat([torch.zeros(count, steps - 1), rewards[:, None]], 1)
+        found = generalised_advantage(torch.cat([values, torch.zeros(count, 1)], 1), earned, self.decay)
         critic.fit(features, (values + found).flatten(), self.critic_steps, context.rng.child("critic"))
         critic.save(context.memory)
         if self.normalise:

@@ -133,19 +133,19 @@ def tracked_advantage(
 
 
 def generalised_advantage(
-    values: Float[Tensor, "batch steps"], rewards: Float[Tensor, " batch"], decay: float
+    values: Float[Tensor, "batch states"], rewards: Float[Tensor, "batch steps"], decay: float, discount: float = 1.0
 ) -> Float[Tensor, "batch steps"]:
-    """Return GAE's advantage of each decision when the reward comes with the last one, without discount.
+    """Return GAE's advantage of each decision; `values` has one state more than there are decisions, the last one's.
 
-        delta_k = V_{k+1} - V_k,  V_K = reward,        A_k = delta_k + decay A_{k+1}
+        delta_k = r_k + discount V_{k+1} - V_k,        A_k = delta_k + discount decay A_{k+1}
 
-    `values` are V of the states in which the decisions were made. decay = 1 is reward - V_k, decay = 0 is delta_k.
-    Source: GAE, arXiv:1506.02438, eq. 16, with gamma = 1 and r_k = 0 but for the last.
+    V is 0 where an episode is over, and after it rewards are 0 too. decay = 1 is the return less V_k, decay = 0 is
+    delta_k. For denoising, whose reward comes with the last decision, r_k = 0 before.
+    Source: GAE, arXiv:1506.02438, eq. 16.
     """
-    after = torch.cat([values[:, 1:], rewards[:, None].to(values)], 1)
-    delta = after - values
+    delta = rewards + discount * values[:, 1:] - values[:, :-1]
     advantage, columns = torch.zeros_like(delta[:, 0]), []
     for k in reversed(range(delta.shape[1])):
-        advantage = delta[:, k] + decay * advantage
+        advantage = delta[:, k] + discount * decay * advantage
         columns.append(advantage)
     return torch.stack(columns[::-1], 1)
