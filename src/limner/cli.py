@@ -160,8 +160,9 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     pretrain.add_argument("world", metavar="WORLD", help="scenes")
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD)")
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
-    bench.add_argument("name", metavar="NAME", choices=["oracles"], help="oracles")
-    bench.add_argument("--seeds", type=_count, default=5, help="how many (5)")
+    bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
+    bench.add_argument("--seeds", type=_count, help="how many (oracles 5, scenes 3)")
+    bench.add_argument("--budget", type=_count, default=55_000, metavar="N", help="evaluations a run of scenes (55000)")
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     command("list", _list, "name the recipes, rewards, algorithms and models")
@@ -264,9 +265,14 @@ def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner.bench.oracle_report import bench
+    if parsed.name == "oracles":
+        from limner.bench import oracle_report
 
-    print(bench(parsed.out, parsed.seeds, parsed.entry))
+        print(oracle_report.bench(parsed.out, parsed.seeds or 5, parsed.entry))
+    else:
+        from limner.bench import scenes
+
+        print(scenes.bench(parsed.out, parsed.seeds or 3, parsed.budget, parsed.entry))
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

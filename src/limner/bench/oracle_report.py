@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.bench.oracles import ENTRIES, Point, curve, efficiency
+from limner.bench.plotting import pyplot
 from limner.core.errors import UserError, nearest
 from limner.report.file import write_text
 from limner.worlds.oracle.world import WORLDS
@@ -30,7 +31,7 @@ def bench(folder: Path, seeds: int, names: Sequence[str] = ()) -> str:
     for name in names:
         if name not in ENTRIES:
             raise UserError(f"unknown entry {name!r}{nearest(name, ENTRIES)}")
-    plt = _pyplot()
+    plt = pyplot()
     path = folder / "oracles.json"
     done = read(path) if path.exists() else {}
     for name in names or ENTRIES:
@@ -146,17 +147,3 @@ def plot(plt: Any, curves: dict[Key, list[Point]], path: Path) -> None:
 def _thirds(names: list[str]) -> list[list[str]]:
     size = math.ceil(len(names) / 3)
     return [names[:size], names[size : 2 * size], names[2 * size :]]
-
-
-def _pyplot() -> Any:
-    """Return matplotlib's pyplot, before anything long is run."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise UserError(
-            "limner bench draws with matplotlib, which is not installed: pip install limner[bench]"
-        ) from None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt

@@ -1,0 +1,241 @@
+"""`limner bench scenes`: every algorithm teaches the same base at the same number of network evaluations.
+
+A row is one run of the scenes recipe with an entry's keys, in a process of its own, with as many iterations as the
+budget of network evaluations (rollout and update) pays for. Rows are kept in FOLDER/scenes.csv and never run again;
+runs lie in runs/bench-scenes-ENTRY-SEED and go on where they stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.bench.plotting import pyplot
+from limner.build import load_prompts, recipe
+from limner.core.errors import RunError, UserError, nearest
+from limner.core.rng import Rng
+from limner.core.types import Needs, Rollout
+from limner.objectives.matching import velocity_mse
+from limner.recipes.override import override
+from limner.recipes.presets import preset
+from limner.recipes.yaml import to_yaml
+from limner.report.file import write_text
+from limner.report.metrics import read
+from limner.run import open_run
+from limner.training.config import RunConfig
+
+FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
+WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
+ENTRIES: dict[str, Mapping[str, Any]] = {
+    "recipe": {},
+    "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
+    "Flow-GRPO, published": dict(preset("flow_grpo")),
+    "TempFlow-GRPO": dict(preset("temp_flow_grpo")),
+    "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
+    "Flow-DPPO": {"algorithm": "FlowDPPO", **FLOW, **WINDOW},
+    "DDPO": {"algorithm": "DDPO", **FLOW, **WINDOW},
+    "PPO": {"algorithm": "PPO", **FLOW},
+    "DiffusionNFT, published": {"algorithm": "DiffusionNFT", "algorithm.decay": "linear", "algorithm.kl_weight": 1e-4},
+    "AWM": {"algorithm": "AWM"},
+    "DGPO": {"algorithm": "DGPO"},
+    "RWR": dict(preset("rwr")),
+    "RAFT": dict(preset("raft")),
+}
+COLUMNS = (
+    "entry", "algorithm", "seed", "iterations", "network_evaluations", "before", "after", "change", "low", "high",
+    "diversity_before", "diversity_after", "drift", "seconds", "peak_memory_mib",
+)  # fmt: skip
+Row = dict[str, str]
+
+
+def bench(folder: Path, seeds: int, budget: int, names: Sequence[str] = ()) -> str:
+    """Run what FOLDER/scenes.csv lacks; write it, the curves and the plot; return the table as Markdown."""
+    for name in names:
+        if name not in ENTRIES:
+            raise UserError(f"unknown entry {name!r}{nearest(name, ENTRIES)}")
+    plt = pyplot()
+    table = folder / "scenes.csv"
+    rows = read_rows(table)
+    for name in names or ENTRIES:
+        for seed in range(seeds):
+            if not any(row["entry"] == name and row["seed"] == str(seed) for row in rows):
+                rows.append(row_of(name, seed, run(name, seed, budget)))
+                write_rows(table, rows)
+                print(f"{name}, seed {seed}: {rows[-1]['before']} to {rows[-1]['after']}", flush=True)
+    text = markdown(rows)
+    write_text(folder / "scenes.md", text)
+    plot(plt, rows, folder)
+    return text
+
+
+def configuration(name: str, seed: int, budget: int) -> RunConfig:
+    """Return the run of an entry: the scenes recipe with its keys, as long as the budget lasts."""
+    config = override(recipe("scenes"), ENTRIES[name])
+    steps = max(1, budget // evaluations(config))
+    values = {"seed": seed, "steps": steps, "out": str(place(name, seed)), "evaluation.every": max(1, steps // 8)}
+    return override(config, {**values, "name": "bench-scenes", "evaluation.ode_steps": 0, "ratio_floor": "warn"})
+
+
+def place(name: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return Path("runs") / f"bench-scenes-{re.sub(r'[^a-z]+', '-', name.lower())}-{seed}"
+
+
+def evaluations(config: RunConfig) -> int:
+    """Return the most network evaluations of one iteration: rollout, update, and what the update compares with."""
+    samples, needs = config.prompts_per_step * config.group_size, config.algorithm.needs
+    learned = config.sampler.window or config.sampler.steps - 1
+    learned = learned if needs.path else vars(config.algorithm)["num_times"]
+    return samples * (config.sampler.steps + learned * _passes(needs))
+
+
+def _passes(needs: Needs) -> int:
+    """Return the networks that look at each decision: the trained one, and those it is compared with."""
+    return 1 + needs.old + needs.reference
+
+
+def run(name: str, seed: int, budget: int) -> Path:
+    """Carry out a run in a process of its own, or what is left of it, and return its folder."""
+    config = configuration(name, seed, budget)
+    folder = Path(config.out)
+    if not (folder / "summary.json").exists():
+        started = (folder / "config.yaml").exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder.with_suffix(".yaml")
+        write_text(file, to_yaml(config))
+        command = [sys.executable, "-m", "limner", "train", str(file), "--quiet", *(["--resume"] if started else [])]
+        if not started:
+            folder.rmdir()
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise RunError(f"{name}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+def row_of(name: str, seed: int, folder: Path) -> Row:
+    """Return the row of a finished run."""
+    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    held, diversity = found["heldout"], found["diversity"]
+    values = {
+        "entry": name,
+        "algorithm": type(override(recipe("scenes"), ENTRIES[name]).algorithm).__name__,
+        "seed": seed,
+        "iterations": found["iterations"],
+        "network_evaluations": found["network_evaluations"],
+        "before": round(held["before"]["value"], 4),
+        "after": round(held["after"]["value"], 4),
+        "change": round(held["change"]["value"], 4),
+        "low": round(held["change"]["low"], 4),
+        "high": round(held["change"]["high"], 4),
+        "diversity_before": round(diversity["before"], 4),
+        "diversity_after": round(diversity["after"], 4),
+        "drift": round(drift(folder), 5),
+        "seconds": round(found["seconds"]["total"]),
+        "peak_memory_mib": round(found["peak_memory_mib"]),
+    }
+    return {column: str(values[column]) for column in COLUMNS}
+
+
+def drift(folder: Path) -> float:
+    """Return E |v - v_base|^2 / D on the trained model's own held-out samples, noised again at logit-normal times.
+
+    112 samples at four times each: of the run's last weights, not their average.
+    """
+    assembly = open_run(folder).assembly
+    prompts = load_prompts(assembly.config.evaluation.prompts)
+    index = torch.arange(len(prompts))
+    policy, base = assembly.sampler("policy"), assembly.sampler("reference")
+    with torch.no_grad():
+        condition = assembly.model.encode(prompts)
+        drawn = policy.sample(condition, index, index, index, rng=Rng(("drift",)), record=False)
+        rollout = Rollout(prompts, index, index, condition, drawn.sample, drawn.times, None, index, 0)
+        distances = [
+            velocity_mse(policy.restore(pack, condition).velocity, base.restore(pack, condition).velocity)
+            for pack in policy.renoise(rollout, index, 4, "logit_normal", Rng(("drift",)), 128)
+        ]
+    return float(torch.cat(distances).mean())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows that `write_rows` wrote; none if there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write the table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def markdown(rows: list[Row]) -> str:
+    """Return a line for each entry, best first; means over its seeds, ranges of the change."""
+    entries = {name: [row for row in rows if row["entry"] == name] for name in dict.fromkeys(r["entry"] for r in rows)}
+
+    def mean(name: str, column: str) -> float:
+        return statistics.mean(float(row[column]) for row in entries[name])
+
+    lines = [
+        "| entry | seeds | held-out before | after | change, points | diversity | drift | seconds | MiB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in sorted(entries, key=lambda name: -mean(name, "after")):
+        change = [100 * float(row["change"]) for row in entries[name]]
+        cells = [
+            name,
+            str(len(change)),
+            f"{100 * mean(name, 'before'):.1f} %",
+            f"{100 * mean(name, 'after'):.1f} %",
+            f"{statistics.mean(change):+.1f}" + (f" ({min(change):+.1f} to {max(change):+.1f})" if change[1:] else ""),
+            f"{mean(name, 'diversity_before'):.3f} to {mean(name, 'diversity_after'):.3f}",
+            f"{mean(name, 'drift'):.4f}",
+            f"{mean(name, 'seconds'):.0f}",
+            f"{mean(name, 'peak_memory_mib'):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(plt: Any, rows: list[Row], folder: Path) -> None:
+    """Draw held-out accuracy on a part of the prompts over network evaluations, mean and range over seeds."""
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for number, name in enumerate(dict.fromkeys(row["entry"] for row in rows)):
+        runs = [place(name, int(row["seed"])) for row in rows if row["entry"] == name]
+        curves = [curve(path) for path in runs if (path / "metrics.jsonl").exists()]
+        if not curves:
+            continue
+        colour = plt.get_cmap("tab20").colors[number % 20]
+        columns = list(zip(*curves, strict=False))
+        x = [statistics.mean(point[0] for point in column) for column in columns]
+        y = [[point[1] for point in column] for column in columns]
+        axes.plot(x, [statistics.mean(values) for values in y], marker=".", color=colour, label=name)
+        axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], alpha=0.12, color=colour)
+    axes.set(xlabel="network evaluations (rollout and update)", ylabel="held-out accuracy, part of the prompts")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(folder / "scenes.png", dpi=110)
+    plt.close(figure)
+
+
+def curve(folder: Path) -> list[tuple[float, float]]:
+    """Return (network evaluations, held-out accuracy) along a run."""
+    return [
+        (line["network_evaluations"], line["heldout/overall"]) for line in read(folder) if "heldout/overall" in line
+    ]

@@ -1,0 +1,48 @@
+"""The comparison on scenes: its arithmetic, its table, and that a row is never run twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from limner.bench import scenes
+from limner.bench.scenes import COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, read_rows
+from limner.cli import main
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_fits_its_budget(name: str) -> None:
+    config = configuration(name, 1, 55_000)
+    assert config.steps * evaluations(config) <= 55_000 < (config.steps + 1) * evaluations(config)
+    assert config.seed == 1 and config.evaluation.prompts == "scenes:heldout" and config.name == "bench-scenes"
+
+
+def test_evaluations_by_hand() -> None:
+    """Flow-GRPO with a window of 3 and no reference: 10 to draw, 3 to learn; with its penalty and all 9 steps: 28."""
+    samples = configuration("Flow-GRPO", 0, 1).prompts_per_step * configuration("Flow-GRPO", 0, 1).group_size
+    assert evaluations(configuration("Flow-GRPO", 0, 1)) == 13 * samples
+    assert evaluations(configuration("Flow-GRPO, published", 0, 1)) == 28 * samples
+
+
+def row(name: str, seed: int, change: float) -> dict[str, str]:
+    values = {"entry": name, "algorithm": "AWM", "seed": seed, "before": 0.4, "after": 0.4 + change, "change": change}
+    return {column: str(values.get(column, 1)) for column in COLUMNS}
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    seen = []
+    monkeypatch.setattr(scenes, "run", lambda name, seed, budget: seen.append((name, seed)) or tmp_path)
+    monkeypatch.setattr(scenes, "row_of", lambda name, seed, folder: row(name, seed, 0.1 * (seed + 1)))
+    assert main(["bench", "scenes", "--seeds", "2", "--entry", "AWM", "--out", str(tmp_path)]) == 0
+    assert "| AWM | 2 | 40.0 % | 55.0 % | +15.0 (+10.0 to +20.0) |" in capsys.readouterr().out
+    bench(tmp_path, 3, 100, ["AWM", "RAFT"])
+    assert seen == [("AWM", 0), ("AWM", 1), ("AWM", 2), ("RAFT", 0), ("RAFT", 1), ("RAFT", 2)]
+    assert len(read_rows(tmp_path / "scenes.csv")) == 6 and (tmp_path / "scenes.png").exists()
+    assert main(["bench", "scenes", "--entry", "AWN"]) == 2 and "AWM" in capsys.readouterr().err
+
+
+def test_the_best_stands_first() -> None:
+    lines = markdown([row("one", 0, 0.1), row("two", 0, 0.3)]).splitlines()
+    assert lines[2].startswith("| two | 1 |") and "+30.0 |" in lines[2]
