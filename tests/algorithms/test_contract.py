@@ -97,7 +97,7 @@ def quality(algorithm, policy, rollout) -> float:
             packs = policy.pack(rollout, torch.tensor([3]), 100)
             return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
         shared = isinstance(algorithm, DGPO)
-        drawn = (rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99, shared)
+        drawn = (rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99, 0.0, shared)
         pack = next(policy.renoise(*drawn))
         if not isinstance(algorithm, DiffusionNFT):
             v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
@@ -291,7 +291,7 @@ def test_dgpo_by_hand():
         advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
         advantage[8:] = 0  # the third group
         advantage[1] = 0  # one that was not judged
-        pack = next(actors.policy.renoise(rollout, torch.arange(12), 2, "logit_normal", context().rng, 99, True))
+        pack = next(actors.policy.renoise(rollout, torch.arange(12), 2, "logit_normal", context().rng, 99, 0.0, True))
         noise = pack.noise.view(3, 4, 2, -1)
         assert torch.equal(noise[:, 0], noise[:, 3]) and not torch.equal(noise[0], noise[1])
 

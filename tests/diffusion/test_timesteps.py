@@ -3,7 +3,15 @@ import math
 import pytest
 import torch
 
-from limner.diffusion.timesteps import flow_grid, linear_grid, logit_normal, sliding_start, time_shift, window
+from limner.diffusion.timesteps import (
+    flow_grid,
+    linear_grid,
+    logit_normal,
+    logit_normal_cdf,
+    sliding_start,
+    time_shift,
+    window,
+)
 
 
 @pytest.mark.parametrize("shift", [1.0, 1.15, 3.0, 5.0, 6.93])
@@ -79,3 +87,11 @@ def test_a_window_slides_as_the_state_machine_does(kind, stride):
 
 def test_a_window_that_cannot_move_stays():
     assert {sliding_start(i, 0, 0, 1, 5, "decay") for i in range(20)} == {0}
+
+
+@pytest.mark.parametrize("t", [0.01, 0.3, 0.5, 0.95])
+def test_the_share_of_times_below_one_inverts_the_draw(t):
+    for mean, std in ((0.0, 1.0), (1.0, 0.5)):
+        share = logit_normal_cdf(t, mean, std)
+        assert logit_normal(torch.tensor(share, dtype=torch.float64), mean, std).item() == pytest.approx(t, rel=1e-6)
+    assert (logit_normal_cdf(0.0), logit_normal_cdf(-1.0), logit_normal_cdf(1.0)) == (0.0, 0.0, 1.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.tree import select
 from limner.core.types import Prompt
@@ -164,3 +166,19 @@ def test_without_a_window_a_shared_start_is_one_noise_and_one_first_step():
     assert (states[:3, 0] == states[0, 0]).all() and not (states[:3, 1] == states[0, 1]).all()
     ode = toy_rollout(Denoising(toy_denoiser(2), EulerODE(), 5, shared_start=True), prompts=2, group_size=3)
     assert (ode.sample[:3] == ode.sample[0]).all() and not torch.equal(ode.sample[0], ode.sample[3])
+
+
+@pytest.mark.parametrize("times", ["grid", "logit_normal"])
+def test_no_time_is_below_the_least(times):
+    policy = Denoising(toy_denoiser(1), EulerODE(), 10)
+    rollout, rows = toy_rollout(policy, prompts=5, group_size=40), torch.arange(200)
+    t = torch.cat([p.t for p in policy.renoise(rollout, rows, 3, times, Rng((0,)), 64, min_time=0.6)]).double()
+    assert t.min() >= 0.6 - 1e-6
+    if times == "grid":
+        assert {round(x, 3) for x in t.tolist()} == {0.6, 0.7, 0.8, 0.9, 1.0}
+        with pytest.raises(UserError, match="exceeds the sampler's 5 times from min_time 0.6 on"):
+            next(policy.renoise(rollout, rows, 6, times, Rng((0,)), 64, min_time=0.6))
+    else:  # a logit-normal, cut off at .6: its median is the quantile half way up from there
+        below = 0.5 * (1 + math.erf(math.log(0.6 / 0.4) / math.sqrt(2)))
+        median = torch.sigmoid(torch.special.ndtri(torch.tensor((1 + below) / 2)))
+        assert t.median().item() == pytest.approx(median.item(), rel=0.03)

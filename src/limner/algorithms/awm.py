@@ -49,6 +49,7 @@ class AWM:
     kl_weight: float = 1e-3
     num_times: int = 6
     times: TrainingTimes = "logit_normal"
+    min_time: float = 0.0
     advantage_clip: float = 5.0
     scale: AdvantageScale = "group"
     ddof: int = 0

@@ -39,6 +39,7 @@ class DGPO:
     beta: float = 100.0
     num_times: int = 4
     times: TrainingTimes = "logit_normal"
+    min_time: float = 0.0
     scale: AdvantageScale = "group"
     ddof: int = 0
     epsilon: float = 1e-4
@@ -80,6 +81,7 @@ class DGPO:
                 self.times,
                 context.rng,
                 context.micro_batch,
+                min_time=self.min_time,
                 shared=True,
             )
             weight = self._weights(actors, batch, part, again())

@@ -34,9 +34,10 @@ class DiffusionNFT:
     """DiffusionNFT's hyper-parameters, and the algorithm.
 
     `num_times` times are drawn for each sample, from the sampler's own grid ("grid", as published, without replacement
-    and without its last point) or logit-normal. `decay` names the old policy's schedule d(iteration): "none" is 0,
-    "linear" min(decay_rate i, decay_max). `num_updates` is the number of optimizer steps a rollout is
-    split over.
+    and without its last point) or logit-normal, none below `min_time`: where a sample is hardly noised its restoration
+    says little about the prompt, and pushing it away teaches nothing. `decay` names the old policy's schedule
+    d(iteration): "none" is 0, "linear" min(decay_rate i, decay_max). `num_updates` is the number of optimizer steps a
+    rollout is split over.
     """
 
     beta: float = 1.0
@@ -45,6 +46,7 @@ class DiffusionNFT:
     kl_weight: float = 1e-4
     num_times: int = 4
     times: TrainingTimes = "grid"
+    min_time: float = 0.0
     decay: Literal["none", "linear"] = "linear"
     decay_rate: float = 0.001
     decay_max: float = 0.5

@@ -40,6 +40,7 @@ class RewardWeighted:
     kl_weight: float = 0.0
     num_times: int = 4
     times: TrainingTimes = "logit_normal"
+    min_time: float = 0.0
     num_updates: int = 1
 
     def __post_init__(self) -> None:

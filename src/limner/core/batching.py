@@ -43,6 +43,9 @@ class OnRenoised(Protocol):
     @property
     def times(self) -> TrainingTimes: ...
 
+    @property
+    def min_time(self) -> float: ...
+
     def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss: ...
 
 
@@ -66,7 +69,13 @@ def over_renoised(algorithm: OnRenoised, actors: Actors, batch: Batch, context: 
     """Yield the losses of its optimizer steps over the samples that teach, each noised again `num_times` times."""
     for rows in partition(teaching(batch), algorithm.num_updates, context.rng.child("updates")):
         packs = actors.policy.renoise(
-            batch.rollout, rows, algorithm.num_times, algorithm.times, context.rng, context.micro_batch
+            batch.rollout,
+            rows,
+            algorithm.num_times,
+            algorithm.times,
+            context.rng,
+            context.micro_batch,
+            min_time=algorithm.min_time,
         )
         yield from shares(packs, len(rows) * algorithm.num_times, partial(algorithm.pass_loss, actors, batch))
 

@@ -100,3 +100,10 @@ def logit_normal(u: Float[Tensor, "*any"], mean: float = 0.0, std: float = 1.0) 
     Source: SD3, arXiv:2403.03206, eq. 19; SD3 trains with mean 0, std 1. A larger mean trains noisier times.
     """
     return torch.sigmoid(mean + std * torch.special.ndtri(u))
+
+
+def logit_normal_cdf(t: float, mean: float = 0.0, std: float = 1.0) -> float:
+    """Return the probability that a logit-normal time is below t, the inverse of `logit_normal`; 0 for t <= 0."""
+    if not 0 < t < 1:
+        return float(t >= 1)
+    return 0.5 * math.erfc((mean - math.log(t / (1 - t))) / (std * math.sqrt(2)))

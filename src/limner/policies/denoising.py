@@ -20,7 +20,14 @@ from limner.diffusion.dynamics import Dynamics, Windowed
 from limner.diffusion.gaussian import Gaussian
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
-from limner.diffusion.timesteps import TrainingTimes, WindowSchedule, logit_normal, sliding_start, window
+from limner.diffusion.timesteps import (
+    TrainingTimes,
+    WindowSchedule,
+    logit_normal,
+    logit_normal_cdf,
+    sliding_start,
+    window,
+)
 
 
 @dataclass(frozen=True)
@@ -160,15 +167,17 @@ class Denoising:
         times: TrainingTimes,
         rng: Rng,
         size: int,
+        min_time: float = 0.0,
         shared: bool = False,
     ) -> Iterator[Renoised]:
         """Yield the finished samples `rows`, each noised again to `num_times` times, `size` at a time.
 
         Times and noise of a sample depend on (rng, its id) alone, or, `shared`, on (rng, its group). From the sampler's
-        own "grid" they are drawn without replacement, and without its end, where nothing is left to restore.
+        own "grid" they are drawn without replacement, and without its end, where nothing is left to restore; none is
+        below `min_time`.
         """
         ids = (rollout.group if shared else rollout.id)[rows]
-        t = self._training_times(rollout.times, ids, num_times, times, rng.child("times"))
+        t = self._training_times(rollout.times, ids, num_times, times, min_time, rng.child("times"))
         noise = rng.child("noise").normal(ids, (num_times, *rollout.sample.shape[1:]))
         place = torch.arange(len(rows)).repeat_interleave(num_times)
         column = torch.arange(num_times).repeat(len(rows))
@@ -202,13 +211,23 @@ class Denoising:
         return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
 
     def _training_times(
-        self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], num: int, kind: TrainingTimes, rng: Rng
+        self,
+        grid: Float[Tensor, " points"],
+        ids: Int[Tensor, " rows"],
+        num: int,
+        kind: TrainingTimes,
+        min_time: float,
+        rng: Rng,
     ) -> Float[Tensor, "rows times"]:
         if kind == "logit_normal":
-            return logit_normal(rng.uniform(ids, (num,)).to(grid.device).clamp(1e-4, 1 - 1e-4))
-        points = grid[:-1][grid[:-1] > 0.01]
+            u = rng.uniform(ids, (num,)).to(grid.device)
+            below = logit_normal_cdf(min_time)
+            return logit_normal((below + (1 - below) * u).clamp(1e-4, 1 - 1e-4))
+        points = grid[:-1][grid[:-1] >= max(min_time, 0.01)]
         if num > len(points):
-            raise UserError(f"num_times {num} exceeds the sampler's {len(points)} times; lower it")
+            raise UserError(
+                f"num_times {num} exceeds the sampler's {len(points)} times from min_time {min_time} on; lower one"
+            )
         order = rng.uniform(ids, (len(points),)).argsort(1)
         return points[order[:, :num].to(grid.device)]
 
