@@ -56,7 +56,7 @@ class ToyDenoiser:
     def latent(self) -> LatentSpec:
         return LatentSpec(self.shape)
 
-    def times(self, steps: int) -> Tensor:
+    def times(self, steps: int, grid: str = "own") -> Tensor:
         return linear_grid(steps, 1.0).to(self.network.scale.dtype)
 
     def predict(self, x: Tensor, t: Tensor, condition: dict[str, Tensor], prompt_index: Tensor) -> Tensor:

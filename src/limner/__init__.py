@@ -31,6 +31,7 @@ _HOMES = {
     "AWM": "limner.algorithms.awm",
     "DiffusionNFT": "limner.algorithms.diffusion_nft",
     "RewardWeighted": "limner.algorithms.reward_weighted",
+    "DPMSolver": "limner.diffusion.dynamics",
     "EulerODE": "limner.diffusion.dynamics",
     "FlowSDE": "limner.diffusion.dynamics",
     "DanceSDE": "limner.diffusion.dynamics",

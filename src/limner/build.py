@@ -332,6 +332,7 @@ def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
         s.window_stride,
         s.window_every,
         s.shared_start,
+        s.grid,
     )
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE, Windowed
+from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE, Multistep, Windowed
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import RectifiedFlow, VariancePreserving
 from limner.diffusion.timesteps import flow_grid, linear_grid
 
 SHAPES = [(), (3,), (2, 3), (2, 3, 4), (2, 1, 3, 2), (2, 1, 3, 2, 2)]
-ALL = [EulerODE(), FlowSDE(), DanceSDE(), CPS(), DDIM()]
+ALL = [EulerODE(), DPMSolver(), FlowSDE(), DanceSDE(), CPS(), DDIM()]
 FLOW = RectifiedFlow()
 SD15_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
 VP = VariancePreserving((1 - SD15_BETAS).cumprod(0))
@@ -185,7 +185,7 @@ def test_the_noise_free_counterpart_draws_no_noise_and_shares_the_mean_of_a_tiny
     x, velocity = draw(2, 3, 4)
     ode = dynamics.deterministic()
     assert not ode.stochastic
-    assert dynamics.stochastic == (not isinstance(dynamics, EulerODE))
+    assert dynamics.stochastic == (not isinstance(dynamics, EulerODE | DPMSolver))
     assert flow_step(ode, x, velocity, t, s).std.tolist() == [0, 0, 0]
     if dynamics.stochastic:
         assert (flow_step(dynamics, x, velocity, t, s).std > 0).all()
@@ -246,3 +246,54 @@ def test_samples_of_a_batch_do_not_see_each_other():
         shuffled = flow_step(dynamics, x[order], velocity[order], t[order], s[order])
         assert torch.equal(shuffled.mean, whole.mean[order])
         assert torch.equal(shuffled.std, whole.std[order])
+
+
+def solved(dynamics, steps, schedule=None):
+    """Follow the probability flow of N(0.5, 0.3^2) with its exact estimates; return x(0) from x(1) = 1.2."""
+    schedule = schedule or RectifiedFlow()
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    x, before = torch.tensor([[1.2]], dtype=torch.float64), None
+    for i in range(steps):
+        t, s = times[i : i + 1], times[i + 1 : i + 2]
+        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        x0 = 0.5 + alpha * 0.09 / (alpha**2 * 0.09 + sigma**2) * (x - alpha * 0.5)
+        estimate = Estimate(x0, (x - alpha * x0) / sigma)
+        seen, before = before, estimate
+        if seen is not None and isinstance(dynamics, Multistep):
+            estimate = dynamics.refine(x, estimate, seen, (times[i - 1 : i], t, s), schedule)
+        x = dynamics.step(x, estimate, t, s, schedule).mean
+    return x.item()
+
+
+def test_dpm_solver_is_of_second_order_and_euler_of_first():
+    """The flow maps noise to data by their quantiles: x(0) = 0.5 + 0.3 x(1)."""
+    exact = 0.5 + 0.3 * 1.2
+    euler, solver = ([abs(solved(d, n) - exact) for n in (80, 160, 320)] for d in (EulerODE(), DPMSolver()))
+    assert all(1.9 < a / b < 2.1 for a, b in zip(euler, euler[1:], strict=False))
+    assert all(3 < a / b < 5 for a, b in zip(solver, solver[1:], strict=False)) and solver[0] < euler[0] / 5
+
+
+def test_dpm_solver_is_that_of_diffusers():
+    """Step by step with DPMSolverMultistepScheduler on a DDPM chain, order 2, midpoint, from the second step on."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    theirs = DPMSolverMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", solver_order=2, algorithm_type="dpmsolver++",
+        solver_type="midpoint", timestep_spacing="leading", steps_offset=1, final_sigmas_type="zero",
+    )  # fmt: skip
+    theirs.set_timesteps(6)
+    schedule = VariancePreserving(theirs.alphas_cumprod)
+    times = torch.cat([schedule.time(theirs.timesteps), torch.zeros(1)])
+    generator = torch.Generator().manual_seed(0)
+    x = y = torch.randn(2, 3, generator=generator)
+    before, solver = None, DPMSolver()
+    for i, index in enumerate(theirs.timesteps):
+        noise = torch.randn(2, 3, generator=generator)
+        t, s = times[i].expand(2), times[i + 1].expand(2)
+        estimate = to_estimate("noise", noise, x, t, schedule)
+        seen, before = before, estimate
+        if seen is not None:
+            estimate = solver.refine(x, estimate, seen, (times[i - 1].expand(2), t, s), schedule)
+        x = solver.step(x, estimate, t, s, schedule).mean
+        y = theirs.step(noise, index, y).prev_sample
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)

@@ -31,7 +31,7 @@ class Toy:
     def latent(self):
         return LatentSpec((4, 4, 4))
 
-    def times(self, steps):
+    def times(self, steps, grid="own"):
         return torch.linspace(1, 0, steps + 1)
 
     def with_networks(self, networks):

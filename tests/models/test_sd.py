@@ -149,3 +149,8 @@ def test_what_cannot_work_is_refused(folder: Path, adapter: SD, tmp_path: Path) 
 def test_another_resolution(folder: Path) -> None:
     wide = SD.load(folder, resolution=64)
     assert wide.latent().shape == (4, 8, 8) and prediction(wide).shape == (3, 4, 8, 8)
+
+
+def test_a_linear_grid_is_equal_steps_to_clean_data(adapter: SD) -> None:
+    assert adapter.times(4, "linear").tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert adapter.times(3, "linear").tolist() == pytest.approx([1.0, 0.667, 0.333, 0.0], abs=1e-3)

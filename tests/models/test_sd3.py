@@ -209,3 +209,12 @@ def test_with_networks_leaves_the_original_alone(tiny: Case) -> None:
             parameter.mul_(1.1)
     assert (velocity(other) - before).abs().max() > 1e-3
     assert torch.equal(velocity(tiny.adapter), before)
+
+
+def test_a_linear_grid_is_what_the_pipeline_draws_when_asked(tiny: Case) -> None:
+    """Equal sigmas before the shift, handed to the unmodified pipeline's own scheduler."""
+    shift = tiny.plain.scheduler.config.shift
+    equal = torch.linspace(1, 0, 6)
+    torch.testing.assert_close(tiny.adapter.times(5, "linear"), shift * equal / (1 + (shift - 1) * equal))
+    tiny.plain.scheduler.set_timesteps(sigmas=[1.0, 0.8, 0.6, 0.4, 0.2])
+    assert torch.equal(tiny.adapter.times(5, "linear"), tiny.plain.scheduler.sigmas)

@@ -60,7 +60,7 @@ BAD = {
     "--model.path file": "model: file is not a folder (it is a file)",
     "--model.path model": "model: model is not a pipeline folder (it has no model_index.json, it holds notes.txt)",
     "--model.path other": "model: other is a FluxPipeline",
-    "--model.kind sd4": "unknown model kind 'sd4'; did you mean 'sd3'?",
+    "--model.kind sd4": "unknown model kind 'sd4'; did you mean 'sd'?",
     "--model.max-sequence-length 1000": "model: max_sequence_length is 1000",
     "--model.train.targets attn.to_x": "LoRA target 'attn.to_x' is no linear layer",
     "--model.train.rank 0": "model.train.rank must be at least 1, got 0",

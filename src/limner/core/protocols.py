@@ -30,6 +30,7 @@ from limner.core.types import (
 )
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import Schedule
+from limner.diffusion.timesteps import Grid
 
 
 class Generator(Protocol):
@@ -62,8 +63,8 @@ class Denoiser(Generator, Protocol):
     @property
     def prediction(self) -> PredictionKind: ...
 
-    def times(self, steps: int) -> Float[Tensor, " points"]:
-        """Return the sampler's own grid, exact, `steps + 1` times, noisiest first."""
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
+        """Return the sampler's grid, exact, `steps + 1` times, noisiest first."""
         ...
 
     def predict(

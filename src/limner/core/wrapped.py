@@ -12,6 +12,7 @@ from limner.core.protocols import Denoiser
 from limner.core.types import Condition, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import Schedule
+from limner.diffusion.timesteps import Grid
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Wrapped:
         """The wrapped model's."""
         return self.model.latent()
 
-    def times(self, steps: int) -> Float[Tensor, " points"]:
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """The wrapped model's."""
-        return self.model.times(steps)
+        return self.model.times(steps, grid)
 
     def predict(
         self,

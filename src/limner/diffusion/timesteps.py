@@ -11,6 +11,8 @@ from torch import Tensor
 
 TrainingTimes: TypeAlias = Literal["grid", "logit_normal"]
 """Where a finished sample is noised again: at the sampler's own times, or at logit-normal ones."""
+Grid: TypeAlias = Literal["own", "linear"]
+"""A model's grid: that of its library's scheduler, or equal steps from 1 to 0, shifted as that scheduler shifts."""
 WindowSchedule: TypeAlias = Literal["random", "progressive", "decay", "exp_decay"]
 """How a window of stochastic steps is placed: drawn for each group, or sliding over the iterations."""
 

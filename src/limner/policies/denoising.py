@@ -16,11 +16,12 @@ from limner.core.errors import UserError
 from limner.core.protocols import Denoiser
 from limner.core.rng import Rng
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled, Trajectory
-from limner.diffusion.dynamics import Dynamics, Windowed
+from limner.diffusion.dynamics import Dynamics, Multistep, Windowed
 from limner.diffusion.gaussian import Gaussian
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
 from limner.diffusion.timesteps import (
+    Grid,
     TrainingTimes,
     WindowSchedule,
     logit_normal,
@@ -54,6 +55,7 @@ class Denoising:
     window_stride: int = 1
     window_every: int = 25
     shared_start: bool = False
+    grid: Grid = "own"
 
     def at(self, iteration: int) -> Denoising:
         """Return the policy as it samples in `iteration`: with its window where it then is."""
@@ -75,7 +77,7 @@ class Denoising:
         record: bool,
     ) -> Sampled:
         """Draw a sample for each id, and record its decisions, if asked, exactly as they were made."""
-        times = self.model.times(self.steps)
+        times = self.model.times(self.steps, self.grid)
         mask = self._decisions(group, rng)
         place = mask.cumsum(1) - 1
         shape = self.model.latent().shape
@@ -83,10 +85,15 @@ class Denoising:
         x = rng.child("start").normal(group, shape).to(times) if self.shared_start else noise[:, 0]
         rows = torch.arange(len(id))
         records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
+        before: Estimate | None = None
         for i in range(self.steps):
             t, s = times[i].expand(len(id)), times[i + 1].expand(len(id))
             dynamics = self._at(mask[:, i].to(times.device))
             estimate = self._estimate_once(x, t, condition, prompt_index, self._twins(group, place[:, i]))
+            seen, before = before, estimate
+            if seen is not None and isinstance(dynamics, Multistep):
+                span = (times[i - 1].expand(len(id)), t, s)
+                estimate = dynamics.refine(x, estimate, seen, span, self.model.schedule)
             gaussian = dynamics.step(x, estimate, t, s, self.model.schedule)
             here = rows[mask[:, i]]
             choice = gaussian.mean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
-from limner.diffusion.dynamics import EulerODE
+from limner.diffusion.dynamics import DPMSolver
 from limner.training.config import Evaluation, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
 
 
@@ -14,11 +14,11 @@ def recipe() -> RunConfig:
         model=Model(kind="sd3", path="scenes", max_sequence_length=0, train=Lora(rank=32, alpha=64)),
         prompts="scenes:train",
         rewards=(RewardTerm("scenes", 0.5), RewardTerm("scenes_fraction", 0.5)),
-        algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, decay="none"),
-        sampler=Sampler(dynamics=EulerODE(), steps=10),
-        optimizer=Optimizer(lr=2.5e-3, warmup=2, schedule="cosine", ema=0.8),
-        evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=10, ode_steps=20, guidance=3.0),
-        steps=60,
+        algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),
+        sampler=Sampler(dynamics=DPMSolver(), steps=10, grid="linear"),
+        optimizer=Optimizer(lr=3e-3, warmup=2, schedule="cosine", ema=0.8),
+        evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12, ode_steps=20, guidance=3.0),
+        steps=72,
         prompts_per_step=12,
         group_size=12,
         micro_batch=144,

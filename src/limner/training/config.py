@@ -17,8 +17,8 @@ from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError
 from limner.core.protocols import OwnUpdate
-from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, EulerODE, FlowSDE
-from limner.diffusion.timesteps import WindowSchedule
+from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
+from limner.diffusion.timesteps import Grid, WindowSchedule
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,10 @@ class Sampler:
     iterations; 0 makes all but the last one so.
     """
 
-    dynamics: FlowSDE | DanceSDE | CPS | DDIM | EulerODE = field(default_factory=FlowSDE)
+    dynamics: FlowSDE | DanceSDE | CPS | DDIM | EulerODE | DPMSolver = field(default_factory=FlowSDE)
     steps: int = 10
+    grid: Grid = "own"
+    """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""
     window: int = 0
     window_range: tuple[int, int] = (0, 0)
     window_schedule: WindowSchedule = "random"

@@ -24,6 +24,7 @@ from limner.core.errors import UserError
 from limner.core.types import Condition, Images, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
+from limner.diffusion.timesteps import Grid
 from limner.models.folder import Index
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged
 from limner.models.quiet import say_once
@@ -168,17 +169,23 @@ class SD:
         )
         return prediction.float()
 
-    def times(self, steps: int) -> Float[Tensor, " points"]:
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return DDIM's `steps + 1` times; the last is clean data, or 1 / T where `set_alpha_to_one` is false (1.5).
 
         Each step goes to the next of these times; diffusers' own goes T / steps indices down, which is the same for the
-        spacings "leading" (all published pipelines) and "trailing", and another time for "linspace".
+        spacings "leading" (all published pipelines) and "trailing", and another time for "linspace". "linear" are equal
+        steps from the last level to clean data.
         """
+        levels = self.schedule.alphas_cumprod
+        if grid == "linear":
+            return self.schedule.time(
+                torch.linspace(len(levels) - 1, -1, steps + 1, device=levels.device).round().long()
+            )
         scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
         end = -1 if scheduler.config.set_alpha_to_one else 0
         index = torch.cat([scheduler.timesteps, torch.tensor([end])])
-        return self.schedule.time(index.to(self.schedule.alphas_cumprod.device))
+        return self.schedule.time(index.to(levels.device))
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
@@ -18,6 +19,7 @@ from limner.core.errors import UserError
 from limner.core.types import Condition, Images, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
+from limner.diffusion.timesteps import Grid
 from limner.models.folder import Index, absent
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged
 from limner.models.quiet import no_bars, say_once
@@ -160,8 +162,12 @@ class SD3:
         )
         return velocity.float()
 
-    def times(self, steps: int) -> Float[Tensor, " points"]:
-        """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0."""
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
+        """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0.
+
+        Its own steps crowd at the end (see `flow_grid`); "linear" are equal before the shift, as FLUX's pipeline and
+        DanceGRPO ask the same scheduler for (`sigmas=`).
+        """
         config = self.pipeline.scheduler.config
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
         mu = None
@@ -173,7 +179,10 @@ class SD3:
                 config.base_shift,
                 config.max_shift,
             )
-        scheduler.set_timesteps(steps, mu=mu)
+        if grid == "linear":
+            scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu)
+        else:
+            scheduler.set_timesteps(steps, mu=mu)
         return scheduler.sigmas
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:

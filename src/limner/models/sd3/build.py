@@ -33,7 +33,7 @@ class SD3Size:
     head_width: int = 32
     text_width: int = 64
     text_layers: int = 2
-    shift: float = 1.0
+    shift: float = 3.0
 
     @property
     def width(self) -> int:

@@ -15,7 +15,7 @@ from limner.core.errors import UserError, nearest
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind, from_estimate
 from limner.diffusion.schedule import RectifiedFlow, Schedule, VariancePreserving
-from limner.diffusion.timesteps import linear_grid
+from limner.diffusion.timesteps import Grid, linear_grid
 from limner.worlds.oracle.world import WORLDS, World
 
 WAVES = 6
@@ -121,7 +121,7 @@ class Oracle:
         """Return the plane."""
         return LatentSpec((2,))
 
-    def times(self, steps: int) -> Float[Tensor, " points"]:
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return steps + 1 equal steps from 1 to 0, on the device of the network."""
         return linear_grid(steps, 1.0).to(next(self.networks["residual"].parameters()).device)
 
