@@ -117,6 +117,7 @@ def make_miniature(folder: Path) -> Miniature:
             autoencoder_channels=(8, 8, 8, 8),
             text_width=32,
             text_layers=1,
+            shift=1.0,
         )
     )
     pipeline.transformer.half()
