@@ -83,8 +83,8 @@ class FlowGRPO:
         log_ratio = distribution.log_ratio(pack.old, pack.choice) / elements
         advantage = batch.decision_advantage(pack).to(log_ratio)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
-        if self.noise_weight and batch.rollout.trajectory is not None:
-            loss = loss * (pack.old.std / batch.rollout.trajectory.old.std.mean())
+        if self.noise_weight:
+            loss = loss * (pack.old.std / batch.rollout.path.old.std.mean())
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
         metrics["ratio_deviation"] = log_ratio.detach().abs()
         penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, batch.rollout.condition)

@@ -76,11 +76,11 @@ class PPO:
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, "batch steps"]:
         """Return GAE's advantage of every decision, 0 for invalid samples; then teach the critic what was earned."""
         rollout, valid = scored.rollout, scored.valid
-        advantage = torch.zeros(len(rollout), 0)
-        if rollout.trajectory is None or not valid.any():
-            return advantage
-        states, t = rollout.trajectory.states[valid], rollout.trajectory.times[valid, :, 0]
+        states, t = rollout.path.states[valid], rollout.path.times[valid, :, 0]
         count, steps = t.shape
+        advantage = torch.zeros(len(rollout), steps)
+        if not count:
+            return advantage
         index = rollout.prompt_index[valid].repeat_interleave(steps)
         features = critic_features(states.flatten(0, 1), t.flatten(), rollout.condition, index).cpu()
         rewards = scored.total[valid]
@@ -92,7 +92,6 @@ class PPO:
         critic.save(context.memory)
         if self.normalise:
             found = found / (found.square().mean().sqrt() + 1e-8)
-        advantage = torch.zeros(len(rollout), steps)
         advantage[valid] = found.clamp(-self.advantage_max, self.advantage_max)
         return advantage
 

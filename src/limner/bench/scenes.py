@@ -109,12 +109,10 @@ def run(name: str, seed: int, budget: int) -> Path:
     folder = Path(config.out)
     if not (folder / "summary.json").exists():
         started = (folder / "config.yaml").exists()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_suffix(".yaml")
         write_text(file, to_yaml(config))
         command = [sys.executable, "-m", "limner", "train", str(file), "--quiet", *(["--resume"] if started else [])]
-        if not started:
-            folder.rmdir()
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise RunError(f"{name}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")

@@ -103,6 +103,13 @@ class Rollout:
     def __len__(self) -> int:
         return self.group.shape[0]
 
+    @property
+    def path(self) -> Trajectory:
+        """The recorded decisions. Raises ValueError if none were asked for."""
+        if self.trajectory is None:
+            raise ValueError("this rollout has no path: its algorithm's `needs.path` is False")
+        return self.trajectory
+
     def prompt_of(self) -> list[Prompt]:
         """Return the prompt of every sample."""
         return [self.prompts[i] for i in self.prompt_index.tolist()]

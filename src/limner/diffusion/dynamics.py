@@ -142,7 +142,7 @@ class DPMSolver:
         schedule: Schedule,
     ) -> Gaussian:
         """Return N(alpha(s) x0 + sigma(s) noise, 0)."""
-        return _transition(estimate, schedule.sigma(s), torch.zeros_like(s), s, schedule)
+        return EulerODE().step(x, estimate, t, s, schedule)
 
     def deterministic(self) -> Dynamics:
         """Return itself."""

@@ -150,9 +150,7 @@ class Denoising:
 
     def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
         """Yield the decisions of samples `rows` in full passes, step by step, as the sampler met them."""
-        trajectory = rollout.trajectory
-        if trajectory is None:
-            raise ValueError("this rollout has no path: its algorithm's `needs.path` is False")
+        trajectory = rollout.path
         column, place = trajectory.mask[rows].T.nonzero(as_tuple=True)
         for start in range(0, len(column), size):
             row, col = rows[place[start : start + size]], column[start : start + size]

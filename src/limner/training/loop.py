@@ -117,18 +117,19 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
         parts.stepper.backward(output.loss)
         for name, value in output.metrics.items():
             sums[name] += float(value)
-        if output.last and parts.anchor is not None:
+        if not output.last:
+            continue
+        if parts.anchor is not None:
             rng = context.rng.child("anchor", steps)
             for share in parts.anchor.losses(parts.actors.policy, parts.cache, rng, context.micro_batch):
                 parts.stepper.backward(share)
                 anchored += float(share)
-        if output.last:
-            steps += 1
-            norm = parts.stepper.step()
-            skipped += norm is None
-            norms += [] if norm is None else [norm]
-            if parts.ema is not None:
-                parts.ema.update()
+        steps += 1
+        norm = parts.stepper.step()
+        skipped += norm is None
+        norms += [] if norm is None else [norm]
+        if parts.ema is not None:
+            parts.ema.update()
     if parts.algorithm.needs.old:
         parts.weights.blend_old(parts.algorithm.old_decay(context.step))
     weight = sums.pop("weight", 0.0)
