@@ -113,10 +113,10 @@ class ToyTokens:
             choices.append(choice)
             old.append(log_probs.gather(1, choice[:, None])[:, 0])
             tokens[:, i + 1] = choice
-        index = torch.arange(self.length).expand(batch, -1)
         trajectory = Trajectory(
             torch.stack(states, 1), torch.stack(choices, 1), torch.zeros(batch, self.length, 2),
-            torch.stack(old, 1).detach(), torch.ones(batch, self.length, dtype=torch.bool), index,
+            torch.stack(old, 1).detach(), torch.ones(batch, self.length, dtype=torch.bool),
+            id[:, None].expand(-1, self.length),
         )  # fmt: skip
         return Sampled(tokens[:, 1:], torch.arange(self.length + 1.0), trajectory if record else None)
 

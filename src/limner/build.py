@@ -333,6 +333,7 @@ def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
         s.window_every,
         s.shared_start,
         s.grid,
+        s.splits,
     )
 
 

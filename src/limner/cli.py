@@ -162,7 +162,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
     bench.add_argument("--seeds", type=_count, help="how many (oracles 5, scenes 3)")
-    bench.add_argument("--budget", type=_count, default=55_000, metavar="N", help="evaluations a run of scenes (55000)")
+    bench.add_argument("--budget", type=_count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)")
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     command("list", _list, "name the recipes, rewards, algorithms and models")

@@ -180,6 +180,7 @@ class Run:
             "seed": self.config.seed,
             "iterations": self.state.iteration,
             "seconds": {**self.state.seconds, "total": total},
+            "processor_seconds": self.state.processor_seconds,
             "network_evaluations": self.state.evaluations,
             "peak_memory_mib": peak_memory_mib(self.assembly.parts.executor.device),
             "invalid": self.state.invalid,

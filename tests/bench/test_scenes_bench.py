@@ -25,6 +25,11 @@ def test_evaluations_by_hand() -> None:
     assert evaluations(configuration("Flow-GRPO, published", 0, 1)) == 28 * samples
 
 
+def test_evaluations_of_a_tree_by_hand() -> None:
+    """Four splits at the start: 1 + 2 + 4 + 8 + 6 x 16 states to draw from, 2 + 4 + 8 + 6 x 16 decisions to learn."""
+    assert evaluations(configuration("BranchGRPO", 0, 1)) == 9 * (111 + 110)
+
+
 def row(name: str, seed: int, change: float) -> dict[str, str]:
     values = {"entry": name, "algorithm": "AWM", "seed": seed, "before": 0.4, "after": 0.4 + change, "change": change}
     return {column: str(values.get(column, 1)) for column in COLUMNS}

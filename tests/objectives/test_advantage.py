@@ -1,4 +1,5 @@
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ import torch
 
 from limner.objectives.advantage import (
     best_weight,
+    branch_mean,
+    depth_advantage,
     generalised_advantage,
     group_advantage,
     informative,
@@ -150,3 +153,34 @@ def test_generalised_advantage_is_the_weighted_mean_of_all_looks_ahead(decay, di
             looks.append(earned + discount**n * values[:, k + n] - values[:, k])
         weights = [(1 - decay) * decay**n for n in range(4 - k)] + [decay ** (4 - k)]
         torch.testing.assert_close(found[:, k], sum(w * look for w, look in zip(weights, looks, strict=True)))
+
+
+NODE = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 2, 2], [0, 2, 3], [4, 4, 4], [4, 4, 5], [4, 6, 6], [4, 6, 7]])
+
+
+def test_depth_advantage_is_its_definition():
+    """Two trees of four leaves, one reward unknown: a z-score over the different nodes of each depth, by hand."""
+    rewards = torch.tensor([1.0, 2.0, 4.0, math.nan, 0.5, 0.5, 0.5, 0.5], dtype=torch.float64)
+    valid, group = rewards.isfinite(), torch.tensor([7] * 4 + [3] * 4)
+    own = torch.arange(8)[:, None]
+    found = depth_advantage(rewards, group, valid, NODE, own == NODE, ddof=1, epsilon=0.0)
+    pair = [(v - 2.75) / statistics.stdev([1.5, 4.0]) for v in (1.5, 4.0)]
+    last = [(v - 7 / 3) / statistics.stdev([1.0, 2.0, 4.0]) for v in (1.0, 2.0, 4.0)]
+    expected = torch.zeros(8, 3, dtype=torch.float64)
+    expected[:4, 1] = torch.tensor([pair[0], pair[0], pair[1], pair[1]])
+    expected[:3, 2] = torch.tensor(last)
+    torch.testing.assert_close(found, expected)
+
+
+def test_branch_mean_is_the_credit_of_a_shared_decision():
+    """sum over leaves of A log p(path) is the sum over decisions, each once, of its leaves x mean credit x log p."""
+    advantage = torch.tensor([1.0, -2.0, 3.0, 0.5, 0.0, 0.0, 1.0, -1.0])
+    mean = branch_mean(advantage[:, None].expand(8, 3), NODE, torch.ones(8))
+    assert mean[:4].T.tolist() == [[0.625] * 4, [-0.5, -0.5, 1.75, 1.75], [1.0, -2.0, 3.0, 0.5]]
+    log_p = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    shared = log_p[NODE, torch.arange(3)]
+    leaves_below = (NODE[:, None, :] == NODE[None, :, :]).sum(1)
+    once = torch.arange(8)[:, None] == NODE
+    torch.testing.assert_close((advantage[:, None] * shared).sum(), (once * leaves_below * mean * log_p).sum())
+    weighted = branch_mean(advantage[:, None].expand(8, 3), NODE, torch.tensor([1.0, 0, 1, 0, 0, 0, 1, 1]))
+    assert weighted[0].tolist() == [2.0, 1.0, 1.0] and weighted[4, 1] == 0

@@ -18,6 +18,26 @@ from limner.policies.guided import guided
 from limner.training.preflight import rescore
 from toys import toy_denoiser, toy_rollout
 
+
+def steps_of(rollout):
+    """Return the number of the step of each recorded decision."""
+    return (rollout.trajectory.times[..., :1] == rollout.times).int().argmax(-1)
+
+
+class Counting:
+    """A denoiser that notes the size of every evaluation."""
+
+    def __init__(self, model, seen):
+        self.model, self.seen = model, seen
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def predict(self, x, t, condition, prompt_index):
+        self.seen.append(len(x))
+        return self.model.predict(x, t, condition, prompt_index)
+
+
 DYNAMICS = [FlowSDE(0.7), DanceSDE(0.3), CPS(0.8), DDIM(1.0)]
 
 
@@ -67,18 +87,18 @@ def test_a_window_is_shared_by_a_group_and_the_rest_is_the_ode():
     model = toy_denoiser(2)
     policy = Denoising(model, FlowSDE(0.7), steps=8, window=2, window_range=(0, 4))
     rollout = toy_rollout(policy, prompts=6)
-    node = rollout.trajectory.node.view(6, 4, 2)
-    assert (node == node[:, :1]).all() and (node[..., 1] - node[..., 0] == 1).all()
-    assert len(node[:, 0, 0].unique()) > 1 and node.min() >= 0 and node.max() <= 5
+    step = steps_of(rollout).view(6, 4, 2)
+    assert (step == step[:, :1]).all() and (step[..., 1] - step[..., 0] == 1).all()
+    assert len(step[:, 0, 0].unique()) > 1 and step.min() >= 0 and step.max() <= 5
     ratio = rescore(policy, rollout, 7)
     assert ratio.abs().max() / policy.elements() < 1e-6
     ode = Denoising(model, EulerODE(), steps=8)
     noise = Rng(("toy", 0)).child("noise").normal(rollout.id, (3, *model.shape))[:, 0]
-    late = node[:, 0, 0].repeat_interleave(4) > 0
+    late = step[:, 0, 0].repeat_interleave(4) > 0
     with torch.no_grad():
         x, times = noise, model.times(8)
         for i in range(8):
-            first = rollout.trajectory.node[:, 0] == i
+            first = steps_of(rollout)[:, 0] == i
             assert torch.allclose(rollout.trajectory.states[first, 0], x[first], atol=1e-6)
             t, s = times[i].expand(24), times[i + 1].expand(24)
             x = ode.dynamics.step(
@@ -123,7 +143,7 @@ def test_a_sliding_window_is_where_its_iteration_says():
     columns = []
     for iteration in (0, 2, 3, 11, 12):
         rollout = toy_rollout(policy.at(iteration))
-        columns.append({tuple(row) for row in rollout.trajectory.node.tolist()})
+        columns.append({tuple(row) for row in steps_of(rollout).tolist()})
     assert columns == [{(1, 2)}, {(1, 2)}, {(2, 3)}, {(4, 5)}, {(1, 2)}]
     drawn = Denoising(toy_denoiser(2), FlowSDE(0.7), 8, window=2, window_range=(1, 4))
     assert drawn.at(5) is drawn
@@ -131,29 +151,20 @@ def test_a_sliding_window_is_where_its_iteration_says():
 
 def test_a_shared_start_is_computed_once_and_changes_nothing_else():
     """Up to its window a group is one sample; values are those of evaluating every row."""
-    model = toy_denoiser(2)
-    seen = []
-
-    class Counting:
-        schedule, prediction = model.schedule, model.prediction
-        latent, times, encode = model.latent, model.times, model.encode
-
-        def predict(self, x, t, condition, prompt_index):
-            seen.append(len(x))
-            return model.predict(x, t, condition, prompt_index)
-
-    policy = Denoising(Counting(), FlowSDE(0.7), 6, window=2, window_range=(1, 3), shared_start=True)
+    model, seen = toy_denoiser(2), []
+    policy = Denoising(Counting(model, seen), FlowSDE(0.7), 6, window=2, window_range=(1, 3), shared_start=True)
     rollout = toy_rollout(policy, prompts=3, group_size=4)
     path = rollout.trajectory
-    starts = path.node[::4, 0].tolist()
+    step = steps_of(rollout)
+    starts = step[::4, 0].tolist()
     assert seen == [sum(1 if step <= start else 4 for start in starts) for step in range(6)] and len(set(starts)) > 1
     for rows in torch.arange(12).split(4):
-        assert (path.states[rows, 0] == path.states[rows[0], 0]).all() and (path.node[rows] == path.node[rows[0]]).all()
+        assert (path.states[rows, 0] == path.states[rows[0], 0]).all() and (step[rows] == step[rows[0]]).all()
         assert len({tuple(x.flatten().tolist()) for x in path.states[rows, 1]}) == 4
     plain = toy_rollout(replace(policy, model=model), prompts=3, group_size=4)
     torch.testing.assert_close(plain.sample, rollout.sample)
     everyone = replace(policy, model=model)
-    object.__setattr__(everyone, "_twins", lambda group, place: None)
+    object.__setattr__(everyone, "_state", lambda id, group, place, step: None)
     torch.testing.assert_close(toy_rollout(everyone, prompts=3, group_size=4).sample, rollout.sample)
     packs = list(everyone.pack(rollout, torch.arange(12), 100))
     ratios = torch.cat([everyone.distribution(p, rollout.condition).log_ratio(p.old, p.choice) for p in packs])
@@ -166,6 +177,51 @@ def test_without_a_window_a_shared_start_is_one_noise_and_one_first_step():
     assert (states[:3, 0] == states[0, 0]).all() and not (states[:3, 1] == states[0, 1]).all()
     ode = toy_rollout(Denoising(toy_denoiser(2), EulerODE(), 5, shared_start=True), prompts=2, group_size=3)
     assert (ode.sample[:3] == ode.sample[0]).all() and not torch.equal(ode.sample[0], ode.sample[3])
+
+
+def test_a_tree_shares_what_its_leaves_have_in_common_and_computes_it_once():
+    """Splits at steps 1 and 3 of 6: one branch, then two, then four; values are those of evaluating every row."""
+    model, seen = toy_denoiser(2), []
+    counting = Counting(model, seen)
+    policy = Denoising(counting, FlowSDE(0.7), 6, splits=(1, 3))
+    rollout = toy_rollout(policy, prompts=3, group_size=4)
+    path = rollout.path
+    assert seen == [3, 3, 6, 6, 12, 12]
+    assert path.node[4:8].T.tolist() == [[4] * 4, [4, 4, 6, 6], [4, 4, 6, 6], [4, 5, 6, 7], [4, 5, 6, 7]]
+    assert (path.mask == (path.node == rollout.id[:, None])).all() and path.mask.sum() == 3 * (1 + 2 + 2 + 4 + 4)
+    for column in range(5):
+        assert len(path.choices[:, column].flatten(1).unique(dim=0)) == len(path.node[:, column].unique())
+        owner = path.node[:, column]
+        assert torch.equal(path.choices[:, column], path.choices[owner, column])
+    object.__setattr__(policy, "_state", lambda id, group, place, step: None)
+    torch.testing.assert_close(toy_rollout(policy, prompts=3, group_size=4).sample, rollout.sample)
+    packs = list(policy.pack(rollout, torch.arange(12), 7))
+    assert sum(map(len, packs)) == int(path.mask.sum())
+    assert (
+        torch.cat([policy.distribution(p, rollout.condition).log_ratio(p.old, p.choice) for p in packs]).abs().max()
+        < 1e-5
+    )
+
+
+def test_a_leaf_does_not_depend_on_which_others_are_drawn_with_it():
+    policy = Denoising(toy_denoiser(2), FlowSDE(0.7), 5, splits=(0, 2))
+    whole = toy_rollout(policy, prompts=2, group_size=4)
+    rows = torch.tensor([1, 2, 7])
+    part = policy.sample(
+        whole.condition, whole.prompt_index[rows], whole.group[rows], rows, rng=Rng(("toy", 0)), record=True
+    )
+    torch.testing.assert_close(part.sample, whole.sample[rows])
+    assert torch.equal(part.trajectory.mask, whole.path.mask[rows])
+
+
+def test_branches_of_a_tree_have_the_sampler_s_own_law():
+    """Each leaf alone is a plain sample: its mean and standard deviation over many trees are those of plain samples."""
+    model = toy_denoiser(1)
+    tree, plain = (Denoising(model, FlowSDE(0.7), 5, splits=splits) for splits in ((0, 2), ()))
+    leaves, samples = (toy_rollout(p, 1, 2**14, condition={"word": torch.tensor([1, 0])}) for p in (tree, plain))
+    # group 0 of 2^14 samples: 2^12 trees side by side, since leaf numbers go on
+    torch.testing.assert_close(leaves.sample.mean(0), samples.sample.mean(0), rtol=0, atol=0.04)
+    torch.testing.assert_close(leaves.sample.std(0), samples.sample.std(0), rtol=0.03, atol=0)
 
 
 @pytest.mark.parametrize("times", ["grid", "logit_normal"])

@@ -25,7 +25,7 @@ from limner.core.errors import UserError
 from limner.core.penalty import decision_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
-from limner.objectives.advantage import AdvantageScale
+from limner.objectives.advantage import TreeScale
 from limner.objectives.surrogate import clipped_surrogate, scaled_clip, surrogate_metrics
 
 
@@ -35,7 +35,8 @@ class FlowGRPO:
 
     `clip_low` and `clip_high` are in nats per latent element, as published for latents of `clip_elements` elements:
     for a latent of D elements the band is scaled by clip_elements / D, which keeps it in nats.
-    `scale` names the standard deviation that divides the advantage; `ddof` is its degrees of freedom.
+    `scale` names the standard deviation that divides the advantage; `ddof` is its degrees of freedom. "depth" compares
+    the decisions of each depth of a tree of samples (BranchGRPO, arXiv:2509.06040; see `sampler.splits`).
     `num_updates` is the number of optimizer steps a rollout is split over.
     """
 
@@ -43,7 +44,7 @@ class FlowGRPO:
     clip_high: float = 1e-4
     clip_elements: int = 65_536
     kl_weight: float = 0.0
-    scale: AdvantageScale = "group"
+    scale: TreeScale = "group"
     ddof: int = 0
     epsilon: float = 1e-4
     advantage_max: float = 5.0
@@ -67,7 +68,7 @@ class FlowGRPO:
         """Return the clip range in nats per element for latents of `elements` elements."""
         return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
 
-    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
+    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
 

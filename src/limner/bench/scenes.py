@@ -35,10 +35,12 @@ from limner.training.config import RunConfig
 
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
+TREE = {"sampler.splits": (0, 1, 2, 3), "group_size": 16, "prompts_per_step": 9}
 ENTRIES: dict[str, Mapping[str, Any]] = {
     "recipe": {},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
     "Flow-GRPO, published": dict(preset("flow_grpo")),
+    "BranchGRPO": {"algorithm": "FlowGRPO", "algorithm.scale": "depth", **FLOW, **TREE},
     "TempFlow-GRPO": dict(preset("temp_flow_grpo")),
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
     "Flow-DPPO": {"algorithm": "FlowDPPO", **FLOW, **WINDOW},
@@ -52,7 +54,7 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
 }
 COLUMNS = (
     "entry", "algorithm", "seed", "iterations", "network_evaluations", "before", "after", "change", "low", "high",
-    "diversity_before", "diversity_after", "drift", "seconds", "peak_memory_mib",
+    "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -92,10 +94,17 @@ def place(name: str, seed: int) -> Path:
 
 def evaluations(config: RunConfig) -> int:
     """Return the most network evaluations of one iteration: rollout, update, and what the update compares with."""
-    samples, needs = config.prompts_per_step * config.group_size, config.algorithm.needs
-    learned = config.sampler.window or config.sampler.steps - 1
-    learned = learned if needs.path else vars(config.algorithm)["num_times"]
-    return samples * (config.sampler.steps + learned * _passes(needs))
+    sampler, needs = config.sampler, config.algorithm.needs
+    drawn = [_branches(config, step) for step in range(sampler.steps)]
+    learned = [_branches(config, step + 1) for step in range(sampler.window or sampler.steps - 1)]
+    learned = learned if needs.path else [config.group_size] * vars(config.algorithm)["num_times"]
+    return config.prompts_per_step * (sum(drawn) + sum(learned) * _passes(needs))
+
+
+def _branches(config: RunConfig, step: int) -> int:
+    """Return the different states of a group at most, before `step`."""
+    splits = config.sampler.splits
+    return 2 ** sum(split < step for split in splits) if splits else config.group_size
 
 
 def _passes(needs: Needs) -> int:
@@ -137,7 +146,7 @@ def row_of(name: str, seed: int, folder: Path) -> Row:
         "diversity_before": round(diversity["before"], 4),
         "diversity_after": round(diversity["after"], 4),
         "drift": round(drift(folder), 5),
-        "seconds": round(found["seconds"]["total"]),
+        "processor_seconds": round(found["processor_seconds"]),
         "peak_memory_mib": round(found["peak_memory_mib"]),
     }
     return {column: str(values[column]) for column in COLUMNS}
@@ -190,7 +199,7 @@ def markdown(rows: list[Row]) -> str:
         return statistics.mean(float(row[column]) for row in entries[name])
 
     lines = [
-        "| entry | seeds | held-out before | after | change, points | diversity | drift | seconds | MiB |",
+        "| entry | seeds | held-out before | after | change, points | diversity | drift | processor seconds | MiB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in sorted(entries, key=lambda name: -mean(name, "after")):
@@ -203,7 +212,7 @@ def markdown(rows: list[Row]) -> str:
             f"{statistics.mean(change):+.1f}" + (f" ({min(change):+.1f} to {max(change):+.1f})" if change[1:] else ""),
             f"{mean(name, 'diversity_before'):.3f} to {mean(name, 'diversity_after'):.3f}",
             f"{mean(name, 'drift'):.4f}",
-            f"{mean(name, 'seconds'):.0f}",
+            f"{mean(name, 'processor_seconds'):.0f}",
             f"{mean(name, 'peak_memory_mib'):.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -1,14 +1,15 @@
-"""From a judged rollout to advantages, by an algorithm's own settings."""
+"""From a judged rollout to advantages, by an algorithm's own settings, and from samples to their decisions."""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.types import Scored
-from limner.objectives.advantage import AdvantageScale, group_advantage
+from limner.core.types import Batch, Rollout, Scored
+from limner.objectives.advantage import TreeScale, branch_mean, depth_advantage, group_advantage
 
 
 @runtime_checkable
@@ -16,7 +17,7 @@ class GroupRelative(Protocol):
     """An algorithm that compares a sample with the others of its group; see `group_advantage`."""
 
     @property
-    def scale(self) -> AdvantageScale: ...
+    def scale(self) -> TreeScale: ...
 
     @property
     def ddof(self) -> int: ...
@@ -25,8 +26,29 @@ class GroupRelative(Protocol):
     def epsilon(self) -> float: ...
 
 
-def relative_advantage(algorithm: GroupRelative, scored: Scored) -> Float[Tensor, " batch"]:
-    """Return the group-relative advantage of the total reward, 0 for invalid samples and constant groups."""
+def relative_advantage(
+    algorithm: GroupRelative, scored: Scored
+) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
+    """Return the group-relative advantage of the total reward, 0 for invalid samples and constant groups.
+
+    With scale "depth" it is that of each decision among those of its depth; see `depth_advantage`.
+    """
+    rollout = scored.rollout
+    if algorithm.scale == "depth":
+        node, mask = rollout.path.node, rollout.path.mask
+        return depth_advantage(scored.total, rollout.group, scored.valid, node, mask, algorithm.ddof, algorithm.epsilon)
     return group_advantage(
-        scored.total, scored.rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon
+        scored.total, rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon
     )
+
+
+def credited(rollout: Rollout, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:
+    """Return what an algorithm learns from: in a tree of samples, a shared decision gets the mean of their advantages.
+
+    An invalid sample counts there as one without advantage.
+    """
+    path = rollout.trajectory
+    if path is None or bool(path.mask.all()):
+        return Batch(rollout, advantage)
+    each = advantage if advantage.ndim == 2 else advantage[:, None].expand(path.node.shape)
+    return Batch(rollout, branch_mean(each, path.node, torch.ones(len(rollout))))

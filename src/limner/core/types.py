@@ -67,8 +67,8 @@ class Trajectory:
     """The decisions of a rollout that an algorithm may take credit for.
 
     `old` is what a ratio needs later, exactly as the sampler recorded it: for a Gaussian decision the mean and std.
-    `mask` marks the decisions that count. `node` names the network evaluation behind a decision, so that a prefix
-    shared by branches is stored, evaluated and counted once.
+    `mask` marks the decisions that count. `node` is the id of the first sample that took a decision: its own, but for
+    a prefix that branches share, which is evaluated and counted once, under that first sample.
     """
 
     states: Float[Tensor, "batch steps *latent"]

@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 AdvantageScale: TypeAlias = Literal["group", "batch", "none"]
+TreeScale: TypeAlias = Literal["group", "batch", "none", "depth"]
+"""Also the standard deviation of each depth of a tree of samples; see `depth_advantage`."""
 
 
 def group_advantage(
@@ -55,6 +57,52 @@ def group_advantage(
         case _:
             assert_never(scale)
     return torch.where(informative(rewards, group, valid), centred / divisor, 0)
+
+
+def branch_mean(
+    values: Float[Tensor, "batch steps"], node: Int[Tensor, "batch steps"], weight: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch steps"]:
+    """Return the weighted mean of each step's values over the samples that share its decision; 0 where none weighs.
+
+    Samples share a decision if they have the same `node` in its column. The gradient of log p of a shared decision
+    occurs once for every sample below it, so its credit is the mean of theirs.
+    """
+    batch, steps = values.shape
+    index = _dense((node * steps + torch.arange(steps)).flatten())
+    weights = weight[:, None].expand(batch, steps).flatten()
+    mass = _group_sum(weights, index)
+    total = _group_sum(torch.where(weights > 0, values.flatten(), 0) * weights, index)
+    return (total / mass.clamp(min=torch.finfo(mass.dtype).tiny))[index].view(batch, steps)
+
+
+def depth_advantage(
+    rewards: Float[Tensor, " batch"],
+    group: Int[Tensor, " batch"],
+    valid: Bool[Tensor, " batch"],
+    node: Int[Tensor, "batch steps"],
+    mask: Bool[Tensor, "batch steps"],
+    ddof: int = 1,
+    epsilon: float = 1e-8,
+) -> Float[Tensor, "batch steps"]:
+    """Return the advantage of the decisions of trees of samples: (value - mean) / (std + epsilon) at each depth.
+
+    The value of a decision is the mean reward of the valid samples below it; mean and std (count - ddof) are those of
+    the different decisions at its depth in its tree, of which `mask` marks each once. A decision above no valid sample
+    gets 0, and so does a depth whose std is below 1e-6: one above the first split, for example.
+    Source: BranchGRPO, arXiv:2509.06040, and its published code.
+    """
+    batch, steps = node.shape
+    weight = valid.to(rewards.dtype)
+    value = branch_mean(rewards[:, None].expand(batch, steps), node, weight)
+    known = branch_mean(weight[:, None].expand(batch, steps), node, torch.ones_like(weight)) > 0
+    once = (known & mask).to(rewards.dtype)
+    index = _dense(group)
+    tree = torch.zeros(batch, steps, dtype=rewards.dtype)
+    count = tree.index_add(0, index, once)
+    mean = tree.index_add(0, index, once * value) / count.clamp(min=1)
+    centred = value - mean[index]
+    std = (tree.index_add(0, index, once * centred.square()) / (count - ddof).clamp(min=1)).sqrt()[index]
+    return torch.where(known & (std >= 1e-6), centred / (std + epsilon), 0)
 
 
 def informative(

@@ -43,7 +43,12 @@ class Denoising:
     With `shared_start` a group begins with one noise (DanceGRPO, MixGRPO). Up to its window its samples are then one,
     computed once, and what tells them apart is what happened in the window: credit without luck of the start (the
     branches of TempFlow-GRPO, arXiv:2508.04324, for a window of one step).
-    Source: DDPO, arXiv:2305.13301, section 4.2 (denoising as a decision process); MixGRPO, arXiv:2507.21802 (windows).
+
+    `splits` are steps at which every branch of a group divides in two: a group is a tree with 2^splits leaves, one
+    noise at its root, and a branch's noise as its own until it divides. What leaves share is computed, recorded and
+    counted once, under the first of them.
+    Source: DDPO, arXiv:2305.13301, section 4.2 (denoising as a decision process); MixGRPO, arXiv:2507.21802 (windows);
+    BranchGRPO, arXiv:2509.06040 (trees; its code scales the noise of a split and scores it unscaled, this does not).
     """
 
     model: Denoiser
@@ -56,6 +61,7 @@ class Denoising:
     window_every: int = 25
     shared_start: bool = False
     grid: Grid = "own"
+    splits: tuple[int, ...] = ()
 
     def at(self, iteration: int) -> Denoising:
         """Return the policy as it samples in `iteration`: with its window where it then is."""
@@ -81,7 +87,12 @@ class Denoising:
         mask = self._decisions(group, rng)
         place = mask.cumsum(1) - 1
         shape = self.model.latent().shape
-        noise = rng.child("noise").normal(id, (1 + int(mask[:1].sum()), *shape)).to(times)
+
+        def draw(step: int) -> Tensor:
+            owner = self._branch(id, group, torch.tensor(step))
+            return rng.child("noise").normal(owner, (1 + int(mask[:1].sum()), *shape)).to(times)
+
+        noise = draw(-1)
         x = rng.child("start").normal(group, shape).to(times) if self.shared_start else noise[:, 0]
         rows = torch.arange(len(id))
         records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
@@ -89,7 +100,7 @@ class Denoising:
         for i in range(self.steps):
             t, s = times[i].expand(len(id)), times[i + 1].expand(len(id))
             dynamics = self._at(mask[:, i].to(times.device))
-            estimate = self._estimate_once(x, t, condition, prompt_index, self._twins(group, place[:, i]))
+            estimate = self._estimate_once(x, t, condition, prompt_index, self._state(id, group, place[:, i], i))
             seen, before = before, estimate
             if seen is not None and isinstance(dynamics, Multistep):
                 span = (times[i - 1].expand(len(id)), t, s)
@@ -98,13 +109,14 @@ class Denoising:
             here = rows[mask[:, i]]
             choice = gaussian.mean
             if len(here):
+                noise = draw(i) if i in self.splits else noise
                 choice = gaussian.sample(noise[rows, (place[:, i] + 1).clamp(min=0)])
                 if len(here) < len(id):
                     choice = torch.where(mask[:, i].to(x.device).view(-1, *(1,) * len(shape)), choice, gaussian.mean)
                 if record:
                     records.append((here, place[here, i], x, choice, gaussian))
             x = choice
-        return Sampled(x, times, self._trajectory(records, mask, times) if record else None)
+        return Sampled(x, times, self._trajectory(records, mask, times, id, group) if record else None)
 
     def estimate(
         self,
@@ -117,15 +129,26 @@ class Denoising:
         prediction = self.model.predict(x, t, condition, prompt_index)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
 
-    def _twins(self, group: Int[Tensor, " batch"], place: Int[Tensor, " batch"]) -> Int[Tensor, " batch"] | None:
-        """Return, for each sample, the first one of its group that is still the same; None where all differ.
+    def _branch(
+        self, id: Int[Tensor, "batch *steps"], group: Int[Tensor, "batch *steps"], step: Int[Tensor, "*steps"]
+    ) -> Int[Tensor, "batch *steps"]:
+        """Return the first sample of the branch that each one is on after `step`: itself, if nothing divides later.
+
+        In a tree, sample i of group g is leaf i - g 2^splits, as `rollout.collect` numbers them.
+        """
+        later = (torch.tensor(self.splits).view(-1, *(1,) * step.ndim) > step).sum(0)
+        return id - (id - group * 2 ** len(self.splits)) % 2**later
+
+    def _state(
+        self, id: Int[Tensor, " batch"], group: Int[Tensor, " batch"], place: Int[Tensor, " batch"], step: int
+    ) -> Int[Tensor, " batch"] | None:
+        """Return a name for what each sample is before `step`, equal where samples are the same; None if all differ.
 
         `place` is the number of decisions so far, less one, the present step's included.
         """
-        if not self.shared_start or not bool((place < 1).any()):
-            return None
-        first = (group[:, None] == group[None, :]).int().argmax(1)
-        return torch.where(place < 1, first, torch.arange(len(group)))
+        if self.splits:
+            return self._branch(id, group, torch.tensor(step - 1))
+        return torch.where(place < 1, -1 - group, id) if self.shared_start and bool((place < 1).any()) else None
 
     def _estimate_once(
         self,
@@ -133,13 +156,14 @@ class Denoising:
         t: Float[Tensor, " batch"],
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
-        twin: Int[Tensor, " batch"] | None,
+        state: Int[Tensor, " batch"] | None,
     ) -> Estimate:
-        """Return the estimates of all samples, evaluating each that differs once."""
-        if twin is None:
+        """Return the estimates of all samples, evaluating each different `state` once, where its first sample is."""
+        if state is None:
             return self.estimate(x, t, condition, prompt_index)
-        different, back = twin.unique(return_inverse=True)
-        once = self.estimate(x[different], t[different], condition, prompt_index[different])
+        different, back = state.unique(return_inverse=True)
+        first = torch.full_like(different, len(state)).scatter_reduce(0, back, torch.arange(len(state)), "amin")
+        once = self.estimate(x[first], t[first], condition, prompt_index[first])
         return Estimate(once.x0[back], once.noise[back])
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
@@ -241,8 +265,10 @@ class Denoising:
         records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]],
         mask: Bool[Tensor, "batch steps"],
         times: Float[Tensor, " points"],
+        id: Int[Tensor, " batch"],
+        group: Int[Tensor, " batch"],
     ) -> Trajectory:
-        """Lay the recorded decisions side by side; every sample has equally many."""
+        """Lay the recorded decisions side by side; every sample has equally many, shared ones the first's."""
         batch, count = mask.shape[0], int(mask[:1].sum())
         states, choices, means = (times.new_empty(batch, count, *self.model.latent().shape) for _ in range(3))
         stds = times.new_empty(batch, count)
@@ -251,5 +277,5 @@ class Denoising:
             means[rows, place], stds[rows, place] = gaussian.mean[rows], gaussian.std[rows]
         index = mask.nonzero()[:, 1].view(batch, count)
         spans = torch.stack([times[:-1], times[1:]], 1)[index.to(times.device)]
-        done = torch.ones(batch, count, dtype=torch.bool)
-        return Trajectory(states, choices, spans, Gaussian(means, stds), done, index)
+        node = self._branch(id[:, None], group[:, None], index)
+        return Trajectory(states, choices, spans, Gaussian(means, stds), node == id[:, None], node)

@@ -99,6 +99,23 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.shared_start": "true",
         },
     ),
+    "branch_grpo": Preset(
+        "BranchGRPO, arXiv:2509.06040: samples are the leaves of a tree, decisions compared at each of its depths",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.scale": "depth",
+            "algorithm.ddof": 1,
+            "algorithm.epsilon": 1e-8,
+            "algorithm.clip_low": 1e-3,
+            "algorithm.clip_high": 1e-3,
+            "sampler.dynamics": "DanceSDE",
+            "sampler.dynamics.eta": 0.3,
+            "sampler.steps": 20,
+            "sampler.grid": "linear",
+            "sampler.splits": (0, 3, 6, 9),
+            "group_size": 16,
+        },
+    ),
     "dr_grpo": Preset(
         "Dr.GRPO, arXiv:2503.20783: no std at all",
         {"algorithm": "FlowGRPO", "algorithm.scale": "none", "sampler.dynamics": "FlowSDE"},

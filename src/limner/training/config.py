@@ -70,6 +70,8 @@ class Sampler:
     window_every: int = 25
     shared_start: bool = False
     """Whether the samples of a group begin with the same noise."""
+    splits: tuple[int, ...] = ()
+    """Steps at which every branch of a group divides in two (BranchGRPO): a tree with 2^splits leaves, its samples."""
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
@@ -82,6 +84,16 @@ class Sampler:
             raise UserError(
                 f"sampler.window_range {low, high}: a window of {self.window} must start between 0 and "
                 f"{self.steps - 1 - self.window}, since the last of {self.steps} steps is never stochastic"
+            )
+        if list(self.splits) != sorted({split for split in self.splits if 0 <= split < self.steps - 1}):
+            raise UserError(
+                f"sampler.splits {self.splits} must rise, from 0 on, to {self.steps - 2} at most, since the last of "
+                f"{self.steps} steps is never stochastic"
+            )
+        if self.splits and (self.window or self.shared_start or not self.dynamics.stochastic):
+            raise UserError(
+                "sampler.splits divides a group at stochastic steps, from one start that all share: it needs "
+                f"stochastic dynamics (got {self.dynamics}), window 0 (got {self.window}) and shared_start false"
             )
 
 
@@ -204,6 +216,11 @@ class RunConfig:
             raise UserError(
                 f"group_size is {self.group_size}, but {type(self.algorithm).__name__} compares the samples of a group "
                 "with one another: give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
+            )
+        if self.sampler.splits and self.group_size != 2 ** len(self.sampler.splits):
+            raise UserError(
+                f"sampler.splits {self.sampler.splits} divides a group into {2 ** len(self.sampler.splits)} samples, "
+                f"but group_size is {self.group_size}: make them equal"
             )
         if self.anchor.weight and isinstance(self.algorithm, OwnUpdate):
             raise UserError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from limner.core.credit import credited
 from limner.core.protocols import Actors, Algorithm, Context, OwnUpdate, Policy
 from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt, Scored
@@ -87,11 +88,11 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)
-            metrics = update(parts, Batch(rollout, parts.algorithm.advantage(scored, context)), context)
+            metrics = update(parts, credited(rollout, parts.algorithm.advantage(scored, context)), context)
 
         state.iteration += 1
         state.failed = budget.failed
-        state.record(clock.seconds, parts.evaluations() - evaluations, scored)
+        state.record(clock.seconds, clock.processor_seconds, parts.evaluations() - evaluations, scored)
         metrics |= describe(scored) | {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:
@@ -172,11 +173,13 @@ class Clock:
     def __init__(self, progress: Progress, executor: Single) -> None:
         self.progress, self.executor = progress, executor
         self.seconds: dict[str, float] = {}
+        self.processor_seconds = 0.0
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         self.progress.phase(phase)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         yield
         self.executor.synchronize()
         self.seconds[phase] = time.perf_counter() - start
+        self.processor_seconds += time.process_time() - busy

@@ -14,8 +14,9 @@ class State:
     """How far a run has come, and what it has spent in all its sessions.
 
     `failed` counts the last iterations in a row without a valid sample; `evaluations` are the network evaluations of
-    rollouts and updates: one sample through the network once, with or without gradient. `memory` is the
-    algorithm's own.
+    rollouts and updates: one sample through the network once, with or without gradient. `seconds` are those of the
+    clock, by phase; `processor_seconds` those of all cores at work, which other programs' work hardly changes. `memory`
+    is the algorithm's own.
     """
 
     iteration: int = 0
@@ -23,12 +24,14 @@ class State:
     invalid: int = 0
     evaluations: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "reward": 0.0, "update": 0.0})
+    processor_seconds: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
 
-    def record(self, seconds: Mapping[str, float], evaluations: int, scored: Scored) -> None:
+    def record(self, seconds: Mapping[str, float], processor_seconds: float, evaluations: int, scored: Scored) -> None:
         """Add what an iteration took."""
         for phase, value in seconds.items():
             self.seconds[phase] += value
+        self.processor_seconds += processor_seconds
         self.evaluations += evaluations
         self.invalid += int((~scored.valid).sum())
 
