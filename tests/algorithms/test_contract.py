@@ -23,8 +23,8 @@ from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
-from limner.objectives.matching import matching_log_likelihood
 from limner.policies.denoising import Denoising
+from praise import praise, quality, step_along
 from toys import ToyTokens, toy_denoiser, toy_rollout
 
 ALGORITHMS = [
@@ -80,36 +80,11 @@ def test_positive_advantage_makes_a_sample_likelier(algorithm, rank):
     if hasattr(algorithm, "kl_weight"):
         algorithm = replace(algorithm, kl_weight=0.0)
     actors, rollout, parameters = setting(algorithm, rank)
-    advantage = torch.zeros(12)
-    advantage[3] = 2.0
-    grad, loss = gradient(algorithm, actors, rollout, advantage, parameters)
+    grad, loss = gradient(algorithm, actors, rollout, praise(rollout).advantage, parameters)
     assert torch.isfinite(grad).all() and grad.abs().max() > 0
-    before = quality(algorithm, actors.policy, rollout)
-    with torch.no_grad():
-        torch._foreach_add_(parameters, [p.grad for p in parameters], alpha=-1e-2 / float(grad.norm()))
-    assert quality(algorithm, actors.policy, rollout) > before
-
-
-def quality(algorithm, policy, rollout) -> float:
-    """Return sample 3's log-probability over its decisions, or minus its restoration error over the drawn times."""
-    with torch.no_grad():
-        if algorithm.needs.path:
-            packs = policy.pack(rollout, torch.tensor([3]), 100)
-            return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
-        shared = isinstance(algorithm, DGPO)
-        drawn = (rollout, torch.tensor([3]), algorithm.num_times, algorithm.times, context().rng, 99, 0.0, shared)
-        pack = next(policy.renoise(*drawn))
-        if not isinstance(algorithm, DiffusionNFT):
-            v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
-            error = (v - pack.noise + pack.x0).square().reshape(len(pack), -1).mean(1)
-            if isinstance(algorithm, RewardWeighted | DGPO):
-                return -float(error.sum())
-            return float(matching_log_likelihood(error, pack.t, algorithm.weighting, algorithm.power).sum())
-        restored = policy.estimate(pack.state, pack.t, rollout.condition, pack.prompt_index).x0
-        error = (restored - pack.x0).reshape(len(pack), -1)
-        weight = error.abs().mean(1) if algorithm.adaptive else 1.0
-        # With A_max = 5 and A = 2 the mixture's pull is towards the sample; its error at w = w(old) falls.
-        return -float((error.square().mean(1) / weight).sum())
+    before = quality(algorithm, actors, rollout, context())
+    step_along([p.grad for p in parameters], parameters, 1e-2)
+    assert quality(algorithm, actors, rollout, context()) > before
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)

@@ -11,12 +11,16 @@ import torch
 
 from limner.build import ALGORITHMS, Assembly, assemble, load
 from limner.core.errors import UserError
+from limner.core.protocols import Context
+from limner.core.rng import Rng
 from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
+from limner.rollout.collect import collect
 from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
 from limner.training.loop import Hooks, train
 from limner.training.state import State
+from praise import praise, quality, step_along
 from run.miniature import Miniature
 
 ORACLE = "limner.worlds.oracle.model:Oracle"
@@ -98,6 +102,22 @@ def test_an_iteration_teaches(generators: dict[str, Generator], kind: str, name:
     assert kept.metrics.get("skipped", 0) == kept.metrics["invalid"] == 0
     after = weights(assembly)
     assert after.isfinite().all() and not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "oracle-flow", "oracle-noise"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_praise_makes_a_sample_likelier(generators: dict[str, Generator], kind: str, name: str) -> None:
+    """A small step along the gradient of one good sample: its log-probability rises, or its restoration error falls."""
+    settings = config(generators[kind], name)
+    parts, context = assemble(settings).parts, Context(Rng(("praise",)), 0, 16)
+    cache, prompts, path = parts.cache, list(parts.prompts[:2]), parts.algorithm.needs.path
+    rollout = collect(parts.behaviour, cache, prompts, 4, rng=context.rng, step=0, record=path, micro_batch=16)
+    trained = list(parts.weights.parameters().values())
+    for output in parts.algorithm.losses(parts.actors, praise(rollout), context):
+        output.loss.backward()
+    before = quality(parts.algorithm, parts.actors, rollout, context)
+    step_along([torch.zeros_like(p) if p.grad is None else p.grad for p in trained], trained, 1e-3)
+    assert quality(parts.algorithm, parts.actors, rollout, context) > before
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -1,0 +1,51 @@
+"""How likely a sample is to its policy, as each algorithm measures it: for tests that praise one and look again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from limner.algorithms.dgpo import DGPO
+from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.reward_weighted import RewardWeighted
+from limner.core.protocols import Actors, Context
+from limner.core.types import Batch, Rollout
+from limner.objectives.matching import matching_log_likelihood
+
+PRAISED = 3
+"""The sample that is praised."""
+
+
+def praise(rollout: Rollout) -> Batch:
+    """Return a batch in which one sample is good and the others are as expected."""
+    advantage = torch.zeros(len(rollout))
+    advantage[PRAISED] = 2.0
+    return Batch(rollout, advantage)
+
+
+def step_along(gradient: list[Tensor], parameters: list[Tensor], length: float) -> None:
+    """Move the parameters by `length` against the gradient."""
+    norm = float(torch.stack([g.norm() for g in gradient]).norm())
+    with torch.no_grad():
+        torch._foreach_add_(parameters, gradient, alpha=-length / norm)
+
+
+def quality(algorithm, actors: Actors, rollout: Rollout, context: Context) -> float:
+    """Return the praised sample's log-probability over its decisions, or minus its restoration error."""
+    policy = actors.policy
+    with torch.no_grad():
+        if algorithm.needs.path:
+            packs = policy.pack(rollout, torch.tensor([PRAISED]), 100)
+            return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
+        drawn = (rollout, torch.tensor([PRAISED]), algorithm.num_times, algorithm.times, context.rng, 99)
+        pack = next(policy.renoise(*drawn, algorithm.min_time, isinstance(algorithm, DGPO)))
+        restored = policy.restore(pack, rollout.condition)
+        if not isinstance(algorithm, DiffusionNFT):
+            error = (restored.velocity - pack.velocity).square().reshape(len(pack), -1).mean(1)
+            if isinstance(algorithm, RewardWeighted | DGPO):
+                return -float(error.sum())
+            return float(matching_log_likelihood(error, pack.t, algorithm.weighting, algorithm.power).sum())
+        error = (restored.x0 - pack.x0).reshape(len(pack), -1)
+        weight = error.abs().mean(1) if algorithm.adaptive else 1.0
+        # With A_max = 5 and A = 2 the mixture's pull is towards the sample; its error at w = w(old) falls.
+        return -float((error.square().mean(1) / weight).sum())
