@@ -48,6 +48,10 @@ from limner.training.loop import Parts
 
 RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
 MODELS = {"sd3": "limner.models.sd3.adapter:SD3", "sd": "limner.models.sd.adapter:SD"}
+FRESH = {
+    "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
+    "sd": "limner.models.sd.pretraining:SDPretraining",
+}
 BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
 WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
 PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts", "oracle": "limner.worlds.oracle.world:prompts"}
@@ -132,8 +136,8 @@ def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
 
 def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     """Be one of the processes that share each batch."""
-    from limner.models.sd3.build import SD3Size, build
-    from limner.training.pretrain import Team, pretrain
+    from limner.training.fit import Team
+    from limner.training.pretrain import pretrain
 
     if config.workers > 1:
         _leave_with_parent()
@@ -141,7 +145,8 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
         place = f"file://{(folder / 'rendezvous').resolve()}"
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
     source = load(WORLDS, "world", world)()
-    pretrain(build(SD3Size(source.words), config.seed), source, config, folder, Team(rank, config.workers))
+    fresh = load(FRESH, "model", config.model).build(source.words, config.seed)
+    pretrain(fresh, source, config, folder, Team(rank, config.workers))
 
 
 def _leave_with_parent() -> None:

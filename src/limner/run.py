@@ -23,15 +23,16 @@ from limner.core.types import Images, Prompt
 from limner.diffusion.dynamics import EulerODE
 from limner.engine import checkpoint
 from limner.engine.memory import peak_memory_mib
-from limner.evaluate.protocol import OVERALL, Evaluation, compare, compare_diversity, evaluate, rows
+from limner.evaluate.protocol import OVERALL, Evaluation, compare, evaluate
 from limner.evaluate.selection import galleries
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
+from limner.evaluate.tables import diversity_row, tables
 from limner.policies.denoising import Denoising
 from limner.recipes.yaml import from_yaml, to_yaml
 from limner.report.card import Card, write_card
 from limner.report.curve import charts, meanings
-from limner.report.data import Report, Row, Spent
+from limner.report.data import Report, Spent
 from limner.report.file import write_text
 from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest, write_manifest
@@ -146,7 +147,7 @@ class Run:
         """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
         before, after = ({n: self._stored(m, n) for n in ("sampler", "ode", "guided")} for m in ("before", "after"))
         lines = read(self.folder)
-        main, categories = _rows(before, after)
+        main, categories = tables(before, after)
         if started is not None or not (self.folder / "summary.json").exists():
             total = sum(self.state.seconds.values()) if started is None else time.monotonic() - started
             self._write_summary(before["sampler"], after["sampler"], total)
@@ -159,7 +160,7 @@ class Run:
             f"{self.config.prompts_per_step} prompts × {self.config.group_size} samples.",
             rows=main,
             categories=categories,
-            diversity=_diversity(first, last),
+            diversity=diversity_row(first, last),
             galleries=galleries(first, last) if first is not None and last is not None else (),
             charts=charts(lines, clip or (), rate=first is not None and first.kind == "rate"),
             spent=Spent(
@@ -238,7 +239,7 @@ class Run:
             alpha=None if lora is None else float(lora.alpha),
             load={"text_encoder_3": None, "tokenizer_3": None} if c.model.path == "scenes" else {},
             call={} if c.model.max_sequence_length is None else {"max_sequence_length": c.model.max_sequence_length},
-            rows=_rows({"sampler": before}, {"sampler": after})[0] if measured else (),
+            rows=tables({"sampler": before}, {"sampler": after})[0] if measured else (),
             example="two red stars" if c.model.path == "scenes" else "",
         )
 
@@ -369,29 +370,6 @@ def _write_manifest(run: Run) -> None:
         command=sys.argv,
     )
     write_manifest(run.folder, content)
-
-
-def _rows(
-    before: Mapping[str, Evaluation | None], after: Mapping[str, Evaluation | None]
-) -> tuple[list[Row], tuple[Row, ...]]:
-    """Return the report's rows: the headline and what else was measured; and the headline by category."""
-    first, last = before["sampler"], after["sampler"]
-    if first is None or last is None:
-        return [], ()
-    main, categories = rows(first, last, "Held-out prompts", "By the sampler that training uses.")
-    found = [main]
-    one, two, guided = before.get("ode"), after.get("ode"), before.get("guided")
-    if one is not None and two is not None:
-        found.append(rows(one, two, "With the plain ODE", "No noise after the first.")[0])
-    if guided is not None and two is not None:
-        found.append(rows(guided, two, "Against the guided base", "Both by the plain ODE; only the base is guided.")[0])
-    return found, categories
-
-
-def _diversity(before: Evaluation | None, after: Evaluation | None) -> Row | None:
-    if before is None or after is None or len(before.seeds) < 2:
-        return None
-    return compare_diversity(before, after)
 
 
 def _phases(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 import torch
 import yaml
+from diffusers import StableDiffusionPipeline
 
 from limner import build
+from limner.core.types import Prompt
+from limner.diffusion.dynamics import DDIM
+from limner.models.sd import SD
+from limner.models.sd.pretraining import SDPretraining
 from limner.models.sd3.build import SD3Size
 from limner.models.sd3.build import build as build_pipeline
+from limner.models.sd3.pretraining import SD3Pretraining
+from limner.policies.denoising import Denoising
 from limner.training import pretrain as module
-from limner.training.pretrain import Pretraining, Team, pretrain
+from limner.training.fit import Team
+from limner.training.pretrain import Pretraining, pretrain
 from limner.worlds.scenes.reward import Scenes
 
 FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4, "early_steps": 2}
@@ -32,14 +41,14 @@ def networks(folder: Path) -> list[torch.Tensor]:
 
 def run(folder: Path) -> None:
     with torch.random.fork_rng():
-        pretrain(build_pipeline(small()), Scenes(), Pretraining(**FEW, checkpoint_seconds=0.0), folder)
+        pretrain(SD3Pretraining(build_pipeline(small())), Scenes(), Pretraining(**FEW, checkpoint_seconds=0.0), folder)
 
 
 @pytest.mark.parametrize("stop", [1, 5])
 def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     """Stopped in the autoencoder's second step, or in the network's third, and started again."""
     run(tmp_path / "whole")
-    update, seen = module._Fit.update, []
+    update, seen = module.Fit.update, []
 
     def failing(fit: object, loss: torch.Tensor) -> None:
         if len(seen) == stop:
@@ -47,7 +56,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
         seen.append(loss)
         update(fit, loss)
 
-    monkeypatch.setattr(module._Fit, "update", failing)
+    monkeypatch.setattr(module.Fit, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "parts")
     monkeypatch.undo()
@@ -98,8 +107,51 @@ def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return encode(texts, *args, **kwargs)
 
     monkeypatch.setattr(pipeline, "encode_prompt", watched)
-    pretrain(pipeline, Telltale(), Pretraining(**FEW), tmp_path)
+    pretrain(SD3Pretraining(pipeline), Telltale(), Pretraining(**FEW), tmp_path)
     assert seen == [{"a red star"}] * 2 + [{"a blue square"}] * 2
+
+
+def test_the_noise_loss_is_that_of_the_v_prediction() -> None:
+    """v = sqrt(abar) noise - sqrt(1 - abar) x0; an error in the noise of delta is one in v of delta / sqrt(abar)."""
+    fresh = SDPretraining.build(Scenes.words, 0)
+    x0, noise = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.9999])
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    abar = (1 - betas).cumprod(0)[[0, 200, 400, 600, 800, 999]].view(-1, 1, 1, 1)
+    seen = {}
+
+    class Guess(torch.nn.Module):
+        def forward(self, x: torch.Tensor, level: torch.Tensor, encoder_hidden_states: torch.Tensor) -> object:
+            seen["x"], seen["level"] = x, level
+            return SimpleNamespace(sample=0.9 * noise)
+
+    loss = fresh.loss(Guess(), x0, ["a red star"] * 6, noise, t)
+    x = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    assert seen["level"].tolist() == [0, 200, 400, 600, 800, 999]
+    torch.testing.assert_close(seen["x"], x, rtol=1e-5, atol=1e-5)
+    guessed_x0 = (x - (1 - abar).sqrt() * 0.9 * noise) / abar.sqrt()
+    v = abar.sqrt() * noise - (1 - abar).sqrt() * x0
+    guess = abar.sqrt() * 0.9 * noise - (1 - abar).sqrt() * guessed_x0
+    torch.testing.assert_close(loss, (v - guess).square().mean(), rtol=1e-5, atol=0)
+
+
+def test_a_unet_is_pretrained_and_plain_diffusers_draws_with_it(tmp_path: Path) -> None:
+    build.pretrain("scenes", tmp_path, {**FEW, "model": "sd"})
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    settings = {"num_inference_steps": 3, "guidance_scale": 1.0, "output_type": "np"}
+    picture = pipeline("a red star", generator=torch.Generator().manual_seed(0), **settings).images
+    assert picture.shape == (1, 64, 64, 3) and pipeline.unet.num_parameters() < 3e6
+    adapter, index = SD.load(tmp_path / "pipeline"), torch.zeros(1, dtype=torch.long)
+    noise = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    x, times, condition = noise, adapter.times(3), adapter.encode([Prompt("a red star")])
+    policy = Denoising(adapter, DDIM(0.0), 3)
+    with torch.no_grad():
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            estimate = policy.estimate(x, t[None], condition, index)
+            x = policy.dynamics.step(x, estimate, t[None], s[None], adapter.schedule).mean
+        ours = adapter.decode(x).pixels.permute(0, 2, 3, 1)
+    torch.testing.assert_close(torch.from_numpy(picture), ours, rtol=0, atol=2e-3)
 
 
 def test_the_mean_of_one_is_itself() -> None:

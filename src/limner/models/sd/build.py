@@ -1,7 +1,8 @@
-"""Build Stable Diffusion pipelines in miniature, with random weights."""
+"""Build Stable Diffusion pipelines of any size from nothing: the base models of worlds, and the miniatures of tests."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
@@ -16,10 +17,57 @@ from diffusers import (
 )
 from transformers import CLIPTextModel
 
+from limner.models.autoencoder import small_autoencoder
 from limner.models.clip import clip_config, projecting_encoder, word_tokenizer
 
 Kind: TypeAlias = Literal["sd15", "sd21", "sdxl"]
 CHAIN = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@dataclass(frozen=True)
+class SDSize:
+    """The sizes of a Stable Diffusion pipeline with one CLIP text encoder, for pictures `8 x latent_size` pixels wide.
+
+    The UNet is narrow at the latent's own resolution, and reads the text at half of it.
+    """
+
+    words: tuple[str, ...]
+    max_length: int = 14
+    latent_size: int = 8
+    latent_channels: int = 8
+    autoencoder_channels: tuple[int, int, int, int] = (8, 16, 32, 64)
+    channels: tuple[int, int] = (48, 112)
+    head_width: int = 16
+    text_width: int = 64
+    text_layers: int = 2
+
+
+def build(size: SDSize, seed: int = 0) -> StableDiffusionPipeline:
+    """Return a randomly initialised pipeline that predicts noise and samples by DDIM."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = word_tokenizer(size.words, size.max_length)
+        return StableDiffusionPipeline(
+            vae=small_autoencoder(size.autoencoder_channels, size.latent_channels, size.latent_size),
+            text_encoder=CLIPTextModel(clip_config(tokenizer, size.text_width, size.text_layers)),
+            tokenizer=tokenizer,
+            unet=UNet2DConditionModel(
+                sample_size=size.latent_size,
+                in_channels=size.latent_channels,
+                out_channels=size.latent_channels,
+                layers_per_block=1,
+                block_out_channels=size.channels,
+                norm_num_groups=16,
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+                cross_attention_dim=size.text_width,
+                attention_head_dim=size.head_width,
+            ),
+            scheduler=DDIMScheduler(**CHAIN, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
 
 
 def tiny_pipeline(kind: Kind, seed: int = 0) -> StableDiffusionPipeline | StableDiffusionXLPipeline:

@@ -13,6 +13,7 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+from limner.models.autoencoder import small_autoencoder
 from limner.models.clip import projecting_encoder, word_tokenizer
 
 
@@ -59,20 +60,7 @@ def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
             pos_embed_max_size=size.latent_size,
             qk_norm="rms_norm",
         )
-        autoencoder = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=size.autoencoder_channels,
-            layers_per_block=1,
-            latent_channels=size.latent_channels,
-            norm_num_groups=min(8, size.autoencoder_channels[0]),
-            sample_size=8 * size.latent_size,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            mid_block_add_attention=False,
-            scaling_factor=1.0,
-            shift_factor=0.0,
-        )
+        autoencoder = small_autoencoder(size.autoencoder_channels, size.latent_channels, size.latent_size)
         encoders = [projecting_encoder(tokenizer, size.text_width, size.text_layers) for _ in range(2)]
     return StableDiffusion3Pipeline(
         transformer=transformer,

@@ -1,0 +1,60 @@
+"""The ordinary loss of an SD3 pipeline that is trained from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limner.models.sd3.build import SD3Size, build
+
+
+@dataclass(frozen=True, eq=False)
+class SD3Pretraining:
+    """A `training.pretrain.Fresh` pipeline: the transformer and both text encoders learn together, by flow matching.
+
+        E | v(x_t, t, c) - (noise - x_0) |^2 / D,    x_t = (1 - t) x_0 + t noise
+
+    Source: Esser et al., arXiv:2403.03206, eq. 14 and section 3.1.
+    """
+
+    pipeline: Any
+    shifts: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, words: tuple[str, ...], seed: int) -> SD3Pretraining:
+        """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
+        return cls(build(SD3Size(words), seed))
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The transformer."""
+        network: nn.Module = self.pipeline.transformer
+        return network
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """What learns, by its name in the pipeline."""
+        return {name: self.pipeline.components[name] for name in ("transformer", "text_encoder", "text_encoder_2")}
+
+    def loss(
+        self,
+        denoiser: nn.Module,
+        x0: Float[Tensor, "batch channels height width"],
+        texts: Sequence[str],
+        noise: Float[Tensor, "batch channels height width"],
+        t: Float[Tensor, " batch"],
+    ) -> Float[Tensor, ""]:
+        """Return the loss at times t in (0, 1); `denoiser` is the transformer, compiled perhaps."""
+        context, _, pooled, _ = self.pipeline.encode_prompt(
+            texts, None, None, do_classifier_free_guidance=False, max_sequence_length=0
+        )
+        x_t = torch.lerp(x0, noise, t[:, None, None, None])
+        velocity = denoiser(
+            hidden_states=x_t, timestep=1000 * t, encoder_hidden_states=context, pooled_projections=pooled
+        ).sample
+        return (velocity - (noise - x0)).square().mean()

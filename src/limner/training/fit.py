@@ -1,0 +1,103 @@
+"""Supervised training that several processes share, and that goes on where it stopped."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@dataclass(frozen=True)
+class Team:
+    """Processes that share each batch: number `rank` of `size` takes every size-th row, and gradients are averaged."""
+
+    rank: int = 0
+    size: int = 1
+
+    def average(self, parameters: Sequence[Tensor]) -> None:
+        """Put the mean of all members' gradients in place of each one's own."""
+        if self.size > 1:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            parts = (flat / self.size).split([gradient.numel() for gradient in gradients])
+            torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+    def wait(self) -> None:
+        """Wait until every member is here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+class Fit:
+    """AdamW with warm-up and cosine decay, an average of the weights, and a checkpoint every few minutes."""
+
+    def __init__(
+        self, module: nn.Module, lr: float, weight_decay: float, steps: int, warmup: int, ema: float, team: Team
+    ) -> None:
+        self.module, self.num_steps, self.ema, self.start, self.team = module, steps, ema, time.monotonic(), team
+        self.parameters: list[Tensor] = list(module.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))),
+        )
+        self.step = 0
+
+    def steps(self, path: Path, checkpoint_seconds: float) -> Iterator[int]:
+        """Count the steps that are left, from the checkpoint at `path` if there is one, and keep it fresh."""
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            self.module.load_state_dict(state["module"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.average, self.step = state["average"], state["step"]
+        saved = time.monotonic()
+        while self.step < self.num_steps:
+            yield self.step
+            self.step += 1
+            due = self.step == self.num_steps or time.monotonic() - saved > checkpoint_seconds
+            if due and self.team.rank == 0:
+                saved = time.monotonic()
+                save(
+                    path,
+                    {
+                        "module": self.module.state_dict(),
+                        "optimizer": self.optimizer.state_dict(),
+                        "schedule": self.schedule.state_dict(),
+                        "average": self.average,
+                        "step": self.step,
+                    },
+                )
+
+    def update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.team.average(self.parameters)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        decay = min(self.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    def use_average(self) -> None:
+        """Put the averaged weights in place of the last ones."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.average)
+
+    def seconds(self) -> dict[str, float]:
+        return {"seconds": time.monotonic() - self.start}
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write atomically."""
+    torch.save(dict(state), path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
