@@ -43,7 +43,7 @@ from limner.rewards.function import load_reward
 from limner.rollout.collect import EncodeCache
 from limner.rollout.score import Judge
 from limner.training.anchor import Anchor
-from limner.training.config import Lora, Model, RunConfig
+from limner.training.config import Lora, Model, RewardTerm, RunConfig
 from limner.training.loop import Parts
 
 RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
@@ -187,14 +187,22 @@ def load_prompts(source: str) -> list[Prompt]:
 
 def load_rewards(config: RunConfig) -> Judge:
     """Return the weighted sum of the configuration's rewards; a name is built in, or `file.py:function`."""
-    judges, weights = {}, {}
+    judges = {_label(term): checked(_label(term), named_reward(term.name)) for term in config.rewards}
+    return weighted_sum(judges, reward_weights(config))
+
+
+def reward_weights(config: RunConfig) -> dict[str, float]:
+    """Return the weight of each of the configuration's rewards, by the name of its column."""
+    weights: dict[str, float] = {}
     for term in config.rewards:
-        function = named_reward(term.name)
-        label = term.name if term.name in REWARDS else term.name.rpartition(":")[2]
-        if label in judges:
-            raise UserError(f"two rewards are called {label!r}: name each once")
-        judges[label], weights[label] = checked(label, function), term.weight
-    return weighted_sum(judges, weights)
+        if _label(term) in weights:
+            raise UserError(f"two rewards are called {_label(term)!r}: name each once")
+        weights[_label(term)] = term.weight
+    return weights
+
+
+def _label(term: RewardTerm) -> str:
+    return term.name if term.name in REWARDS else term.name.rpartition(":")[2]
 
 
 def named_reward(name: str) -> Reward:
@@ -263,6 +271,7 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
         cache=EncodeCache(model.encode),
         decode=model.decode,
         reward=reward,
+        reward_weights=reward_weights(config),
         anchor=_anchor(config, model) if config.anchor.weight and training else None,
         evaluations=counted,
     )

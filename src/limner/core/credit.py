@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from limner.core.types import Batch, Rollout, Scored
 from limner.objectives.advantage import TreeScale, branch_mean, depth_advantage, group_advantage
+from limner.objectives.aggregation import Aggregation, aggregate
 
 
 @runtime_checkable
@@ -40,6 +43,13 @@ def relative_advantage(
     return group_advantage(
         scored.total, rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon
     )
+
+
+def compared(scored: Scored, weights: Mapping[str, float], kind: Aggregation) -> Scored:
+    """Return what an algorithm is shown: a total by which to compare a group's samples; see `aggregate`."""
+    if kind == "sum":
+        return scored
+    return replace(scored, total=aggregate(scored.rewards, weights, scored.rollout.group, scored.valid, kind))
 
 
 def credited(rollout: Rollout, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:

@@ -120,6 +120,20 @@ PRESETS: Mapping[str, Preset] = {
         "Dr.GRPO, arXiv:2503.20783: no std at all",
         {"algorithm": "FlowGRPO", "algorithm.scale": "none", "sampler.dynamics": "FlowSDE"},
     ),
+    "gdpo": Preset(
+        "GDPO, arXiv:2601.05242: each reward is normalised within its group, and then their sum over the batch",
+        {
+            "algorithm": "FlowGRPO",
+            "algorithm.scale": "batch",
+            "algorithm.ddof": 1,
+            "aggregation": "normalize_then_sum",
+            "sampler.dynamics": "FlowSDE",
+        },
+    ),
+    "pref_grpo": Preset(
+        "Pref-GRPO, arXiv:2508.20751: a sample's reward is the share of its group that it beats",
+        {"algorithm": "FlowGRPO", "aggregation": "win_rate", "sampler.dynamics": "FlowSDE"},
+    ),
     "reinforce": Preset(
         "DDPO-SF, arXiv:2305.13301: the score function estimator, which is REINFORCE",
         {"algorithm": "DDPO", "algorithm.surrogate": "score", "sampler.dynamics": "FlowSDE"},

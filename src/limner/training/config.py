@@ -19,6 +19,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import OwnUpdate
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
 from limner.diffusion.timesteps import Grid, WindowSchedule
+from limner.objectives.aggregation import Aggregation
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,8 @@ class RunConfig:
     model: Model = field(default_factory=Model)
     prompts: str = ""
     rewards: tuple[RewardTerm, ...] = ()
+    aggregation: Aggregation = "sum"
+    """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
     algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | DGPO | AWM | RewardWeighted = field(
         default_factory=FlowGRPO
     )

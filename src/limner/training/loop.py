@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from limner.core.credit import credited
+from limner.core.credit import compared, credited
 from limner.core.protocols import Actors, Algorithm, Context, OwnUpdate, Policy
 from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt, Scored
@@ -44,6 +44,8 @@ class Parts:
     cache: EncodeCache
     decode: Decode
     reward: Judge
+    reward_weights: Mapping[str, float]
+    """The columns of the reward that add up to its total, and their weights."""
     anchor: Anchor | None
     """Data whose ordinary loss is added to each optimizer step."""
     evaluations: Callable[[], int]
@@ -88,7 +90,8 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)
-            metrics = update(parts, credited(rollout, parts.algorithm.advantage(scored, context)), context)
+            shown = compared(scored, parts.reward_weights, config.aggregation)
+            metrics = update(parts, credited(rollout, parts.algorithm.advantage(shown, context)), context)
 
         state.iteration += 1
         state.failed = budget.failed
