@@ -1,6 +1,6 @@
 """Measure the scenes base model, before any reinforcement learning.
 
-    python benchmarks/base.py [--model.path FOLDER] [--seeds 4] [--out docs/results/base.json]
+    python benchmarks/base.py [--model.path FOLDER] [--seeds 16] [--out docs/results/base.json]
 
 Full-prompt accuracy on 112 train and 112 held-out prompts, balanced over the categories, x seeds: with the sampler that
 `limner train scenes` uses, with the plain 20-step ODE, with guidance (scales scanned on train prompts, the best one
@@ -44,7 +44,7 @@ TIMES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("docs/results/base.json"))
     own = frozenset({"--seeds", "--out", "--help"})
     rest, values = take_keys(sys.argv[1:], own)

@@ -30,8 +30,16 @@ def test_evaluations_of_a_tree_by_hand() -> None:
     assert evaluations(configuration("BranchGRPO", 0, 1)) == 9 * (111 + 110)
 
 
-def row(name: str, seed: int, change: float) -> dict[str, str]:
-    values = {"entry": name, "algorithm": "AWM", "seed": seed, "before": 0.4, "after": 0.4 + change, "change": change}
+def row(name: str, seed: int, change: float, budget: int = 65_000) -> dict[str, str]:
+    values = {
+        "budget": budget,
+        "entry": name,
+        "algorithm": "AWM",
+        "seed": seed,
+        "before": 0.4,
+        "after": 0.4 + change,
+        "change": change,
+    }
     return {column: str(values.get(column, 1)) for column in COLUMNS}
 
 
@@ -39,15 +47,16 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("matplotlib")
     seen = []
     monkeypatch.setattr(scenes, "run", lambda name, seed, budget: seen.append((name, seed)) or tmp_path)
-    monkeypatch.setattr(scenes, "row_of", lambda name, seed, folder: row(name, seed, 0.1 * (seed + 1)))
+    monkeypatch.setattr(scenes, "row_of", lambda name, seed, budget, folder: row(name, seed, 0.1 * (seed + 1), budget))
     assert main(["bench", "scenes", "--seeds", "2", "--entry", "AWM", "--out", str(tmp_path)]) == 0
-    assert "| AWM | 2 | 40.0 % | 55.0 % | +15.0 (+10.0 to +20.0) |" in capsys.readouterr().out
-    bench(tmp_path, 3, 100, ["AWM", "RAFT"])
+    assert "| AWM | 1 | 2 | 40.0 % | 55.0 % | +15.0 (+10.0 to +20.0) |" in capsys.readouterr().out
+    bench(tmp_path, 3, 65_000, ["AWM", "RAFT"])
     assert seen == [("AWM", 0), ("AWM", 1), ("AWM", 2), ("RAFT", 0), ("RAFT", 1), ("RAFT", 2)]
     assert len(read_rows(tmp_path / "scenes.csv")) == 6 and (tmp_path / "scenes.png").exists()
+    assert "| AWM | 1 | 1 | 40.0 % | 50.0 % | +10.0 |" in bench(tmp_path, 1, 6_500, ["AWM"]) and len(seen) == 7
     assert main(["bench", "scenes", "--entry", "AWN"]) == 2 and "AWM" in capsys.readouterr().err
 
 
 def test_the_best_stands_first() -> None:
     lines = markdown([row("one", 0, 0.1), row("two", 0, 0.3)]).splitlines()
-    assert lines[2].startswith("| two | 1 |") and "+30.0 |" in lines[2]
+    assert lines[2].startswith("| two | 1 | 1 |") and "+30.0 |" in lines[2]

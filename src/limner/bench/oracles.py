@@ -44,13 +44,14 @@ POINTS = 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm with its settings, its sampler, iterations, and learning rates (affine residual, perceptron)."""
+    """An algorithm, its sampler, iterations, learning rates (affine residual, perceptron), and where groups divide."""
 
     algorithm: Algorithm
     dynamics: Dynamics
     steps: int = 100
     schedule: Literal["constant", "cosine"] = "constant"
     lr: tuple[float, float] = (2e-2, 2e-3)
+    splits: tuple[int, ...] = ()
 
     @property
     def kl_weight(self) -> float:
@@ -64,6 +65,9 @@ ENTRIES = {
     "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
     "Flow-GRPO, KL 0.3": Entry(
         FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), steps=400, schedule="cosine"
+    ),
+    "BranchGRPO": Entry(
+        FlowGRPO(num_updates=1, scale="depth", ddof=1, epsilon=1e-8), FlowSDE(), splits=(0, 1, 2, 3, 4)
     ),
     "REINFORCE": Entry(DDPO(surrogate="score"), FlowSDE()),
     "DDPO": Entry(DDPO(num_updates=2), FlowSDE()),
@@ -107,7 +111,7 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
         prompts="oracle:train",
         rewards=(RewardTerm(world),),
         algorithm=entry.algorithm,
-        sampler=Sampler(dynamics=entry.dynamics, steps=10),
+        sampler=Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits),
         optimizer=Optimizer(lr=entry.lr[world == "o3"], schedule=entry.schedule),
         steps=entry.steps,
         prompts_per_step=4,

@@ -2,7 +2,7 @@
 
 A row is one run of the scenes recipe with an entry's keys, in a process of its own, with as many iterations as the
 budget of network evaluations (rollout and update) pays for. Rows are kept in FOLDER/scenes.csv and never run again;
-runs lie in runs/bench-scenes-ENTRY-SEED and go on where they stopped.
+runs lie in runs/bench-scenes-BUDGET-ENTRY-SEED and go on where they stopped.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "RAFT": dict(preset("raft")),
 }
 COLUMNS = (
-    "entry", "algorithm", "seed", "iterations", "network_evaluations", "before", "after", "change", "low", "high",
-    "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib",
+    "budget", "entry", "algorithm", "seed", "iterations", "network_evaluations", "before", "after", "change", "low",
+    "high", "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -69,8 +69,8 @@ def bench(folder: Path, seeds: int, budget: int, names: Sequence[str] = ()) -> s
     rows = read_rows(table)
     for name in names or ENTRIES:
         for seed in range(seeds):
-            if not any(row["entry"] == name and row["seed"] == str(seed) for row in rows):
-                rows.append(row_of(name, seed, run(name, seed, budget)))
+            if not any((row["budget"], row["entry"], row["seed"]) == (str(budget), name, str(seed)) for row in rows):
+                rows.append(row_of(name, seed, budget, run(name, seed, budget)))
                 write_rows(table, rows)
                 print(f"{name}, seed {seed}: {rows[-1]['before']} to {rows[-1]['after']}", flush=True)
     text = markdown(rows)
@@ -83,13 +83,18 @@ def configuration(name: str, seed: int, budget: int) -> RunConfig:
     """Return the run of an entry: the scenes recipe with its keys, as long as the budget lasts."""
     config = override(recipe("scenes"), ENTRIES[name])
     steps = max(1, budget // evaluations(config))
-    values = {"seed": seed, "steps": steps, "out": str(place(name, seed)), "evaluation.every": max(1, steps // 8)}
+    values = {
+        "seed": seed,
+        "steps": steps,
+        "out": str(place(name, seed, budget)),
+        "evaluation.every": max(1, steps // 8),
+    }
     return override(config, {**values, "name": "bench-scenes", "evaluation.ode_steps": 0, "ratio_floor": "warn"})
 
 
-def place(name: str, seed: int) -> Path:
+def place(name: str, seed: int, budget: int) -> Path:
     """Return the folder of a run."""
-    return Path("runs") / f"bench-scenes-{re.sub(r'[^a-z]+', '-', name.lower())}-{seed}"
+    return Path("runs") / f"bench-scenes-{budget}-{re.sub(r'[^a-z]+', '-', name.lower())}-{seed}"
 
 
 def evaluations(config: RunConfig) -> int:
@@ -128,11 +133,12 @@ def run(name: str, seed: int, budget: int) -> Path:
     return folder
 
 
-def row_of(name: str, seed: int, folder: Path) -> Row:
+def row_of(name: str, seed: int, budget: int, folder: Path) -> Row:
     """Return the row of a finished run."""
     found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     held, diversity = found["heldout"], found["diversity"]
     values = {
+        "budget": budget,
         "entry": name,
         "algorithm": type(override(recipe("scenes"), ENTRIES[name]).algorithm).__name__,
         "seed": seed,
@@ -192,38 +198,42 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 
 def markdown(rows: list[Row]) -> str:
-    """Return a line for each entry, best first; means over its seeds, ranges of the change."""
-    entries = {name: [row for row in rows if row["entry"] == name] for name in dict.fromkeys(r["entry"] for r in rows)}
+    """Return a line for each entry and budget, the largest and best first: means over seeds, ranges of the change."""
+    keys = dict.fromkeys((row["entry"], row["budget"]) for row in rows)
+    entries = {key: [row for row in rows if (row["entry"], row["budget"]) == key] for key in keys}
 
-    def mean(name: str, column: str) -> float:
-        return statistics.mean(float(row[column]) for row in entries[name])
+    def mean(key: tuple[str, str], column: str) -> float:
+        return statistics.mean(float(row[column]) for row in entries[key])
 
     lines = [
-        "| entry | seeds | held-out before | after | change, points | diversity | drift | processor seconds | MiB |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| entry | evaluations | seeds | before | after | change, points | diversity | drift | CPU seconds | MiB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name in sorted(entries, key=lambda name: -mean(name, "after")):
-        change = [100 * float(row["change"]) for row in entries[name]]
+    for key in sorted(entries, key=lambda key: (-int(key[1]), -mean(key, "after"))):
+        change = [100 * float(row["change"]) for row in entries[key]]
         cells = [
-            name,
+            key[0],
+            f"{mean(key, 'network_evaluations'):,.0f}",
             str(len(change)),
-            f"{100 * mean(name, 'before'):.1f} %",
-            f"{100 * mean(name, 'after'):.1f} %",
+            f"{100 * mean(key, 'before'):.1f} %",
+            f"{100 * mean(key, 'after'):.1f} %",
             f"{statistics.mean(change):+.1f}" + (f" ({min(change):+.1f} to {max(change):+.1f})" if change[1:] else ""),
-            f"{mean(name, 'diversity_before'):.3f} to {mean(name, 'diversity_after'):.3f}",
-            f"{mean(name, 'drift'):.4f}",
-            f"{mean(name, 'processor_seconds'):.0f}",
-            f"{mean(name, 'peak_memory_mib'):.0f}",
+            f"{mean(key, 'diversity_before'):.3f} to {mean(key, 'diversity_after'):.3f}",
+            f"{mean(key, 'drift'):.4f}",
+            f"{mean(key, 'processor_seconds'):.0f}",
+            f"{mean(key, 'peak_memory_mib'):.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def plot(plt: Any, rows: list[Row], folder: Path) -> None:
-    """Draw held-out accuracy on a part of the prompts over network evaluations, mean and range over seeds."""
+    """Draw the runs of the largest budget: held-out accuracy on a part of the prompts, mean and range over seeds."""
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    budget = max(int(row["budget"]) for row in rows)
+    rows = [row for row in rows if int(row["budget"]) == budget]
     for number, name in enumerate(dict.fromkeys(row["entry"] for row in rows)):
-        runs = [place(name, int(row["seed"])) for row in rows if row["entry"] == name]
+        runs = [place(name, int(row["seed"]), budget) for row in rows if row["entry"] == name]
         curves = [curve(path) for path in runs if (path / "metrics.jsonl").exists()]
         if not curves:
             continue
