@@ -237,7 +237,7 @@ def plot(plt: Any, rows: list[Row], folder: Path) -> None:
         curves = [curve(path) for path in runs if (path / "metrics.jsonl").exists()]
         if not curves:
             continue
-        colour = plt.get_cmap("tab20").colors[number % 20]
+        colour = plt.get_cmap("tab20").colors[2 * number % 20 + number // 10 % 2]  # strong ones first, then pale
         columns = list(zip(*curves, strict=False))
         x = [statistics.mean(point[0] for point in column) for column in columns]
         y = [[point[1] for point in column] for column in columns]
