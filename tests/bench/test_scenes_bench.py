@@ -49,11 +49,13 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(scenes, "run", lambda name, seed, budget: seen.append((name, seed)) or tmp_path)
     monkeypatch.setattr(scenes, "row_of", lambda name, seed, budget, folder: row(name, seed, 0.1 * (seed + 1), budget))
     assert main(["bench", "scenes", "--seeds", "2", "--entry", "AWM", "--out", str(tmp_path)]) == 0
-    assert "| AWM | 1 | 2 | 40.0 % | 55.0 % | +15.0 (+10.0 to +20.0) |" in capsys.readouterr().out
+    assert "| AWM | 1 | 2 | 100.0 % | 40.0 % | 55.0 % | +15.0 (+10.0 to +20.0) |" in capsys.readouterr().out
     bench(tmp_path, 3, 65_000, ["AWM", "RAFT"])
     assert seen == [("AWM", 0), ("AWM", 1), ("AWM", 2), ("RAFT", 0), ("RAFT", 1), ("RAFT", 2)]
     assert len(read_rows(tmp_path / "scenes.csv")) == 6 and (tmp_path / "scenes.png").exists()
-    assert "| AWM | 1 | 1 | 40.0 % | 50.0 % | +10.0 |" in bench(tmp_path, 1, 6_500, ["AWM"]) and len(seen) == 7
+    assert (
+        "| AWM | 1 | 1 | 100.0 % | 40.0 % | 50.0 % | +10.0 |" in bench(tmp_path, 1, 6_500, ["AWM"]) and len(seen) == 7
+    )
     assert main(["bench", "scenes", "--entry", "AWN"]) == 2 and "AWM" in capsys.readouterr().err
 
 

@@ -40,6 +40,8 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "recipe": {},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
     "Flow-GRPO, published": dict(preset("flow_grpo")),
+    "Flow-GRPO, published, lr 1e-3": {**preset("flow_grpo"), "optimizer.lr": 1e-3},
+    "Flow-GRPO, published, lr 3e-3": {**preset("flow_grpo"), "optimizer.lr": 3e-3},
     "BranchGRPO": {"algorithm": "FlowGRPO", "algorithm.scale": "depth", **FLOW, **TREE},
     "TempFlow-GRPO": dict(preset("temp_flow_grpo")),
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
@@ -53,8 +55,8 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "RAFT": dict(preset("raft")),
 }
 COLUMNS = (
-    "budget", "entry", "algorithm", "seed", "iterations", "network_evaluations", "before", "after", "change", "low",
-    "high", "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib",
+    "budget", "entry", "algorithm", "seed", "iterations", "network_evaluations", "train", "before", "after", "change",
+    "low", "high", "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -144,6 +146,7 @@ def row_of(name: str, seed: int, budget: int, folder: Path) -> Row:
         "seed": seed,
         "iterations": found["iterations"],
         "network_evaluations": found["network_evaluations"],
+        "train": round(trained(folder), 4),
         "before": round(held["before"]["value"], 4),
         "after": round(held["after"]["value"], 4),
         "change": round(held["change"]["value"], 4),
@@ -156,6 +159,12 @@ def row_of(name: str, seed: int, budget: int, folder: Path) -> Row:
         "peak_memory_mib": round(found["peak_memory_mib"]),
     }
     return {column: str(values[column]) for column in COLUMNS}
+
+
+def trained(folder: Path, share: float = 0.2) -> float:
+    """Return the accuracy on train prompts in the last `share` of a run's iterations: what settings are chosen by."""
+    lines = [line["reward/scenes"] for line in read(folder)]
+    return statistics.mean(lines[-max(1, round(share * len(lines))) :])
 
 
 def drift(folder: Path) -> float:
@@ -206,8 +215,8 @@ def markdown(rows: list[Row]) -> str:
         return statistics.mean(float(row[column]) for row in entries[key])
 
     lines = [
-        "| entry | evaluations | seeds | before | after | change, points | diversity | drift | CPU seconds | MiB |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| entry | evaluations | seeds | train | before | after | change | diversity | drift | CPU seconds | MiB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for key in sorted(entries, key=lambda key: (-int(key[1]), -mean(key, "after"))):
         change = [100 * float(row["change"]) for row in entries[key]]
@@ -215,6 +224,7 @@ def markdown(rows: list[Row]) -> str:
             key[0],
             f"{mean(key, 'network_evaluations'):,.0f}",
             str(len(change)),
+            f"{100 * mean(key, 'train'):.1f} %",
             f"{100 * mean(key, 'before'):.1f} %",
             f"{100 * mean(key, 'after'):.1f} %",
             f"{statistics.mean(change):+.1f}" + (f" ({min(change):+.1f} to {max(change):+.1f})" if change[1:] else ""),
