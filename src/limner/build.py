@@ -293,7 +293,7 @@ def _anchor(config: RunConfig, model: Adapter) -> Anchor:
         rngs = [np.random.default_rng(Rng((config.seed, "anchor", i)).seed()) for i in range(data.num_pairs)]
         drawn = [world.pair(rng, 0.0) for rng in rngs]
         pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
-        return model.encode_media(Images(pictures)), [Prompt(text) for _, text in drawn]
+        return model.encode_media(Images(pictures)), [Prompt(text) for _, (text,) in drawn]
 
     return Anchor(pairs, data.weight, data.batch)
 

@@ -94,8 +94,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 class Telltale(Scenes):
     """A world whose captions say how noisy they are."""
 
-    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[np.ndarray, str]:
-        return super().pair(rng, 0.0)[0], "a red star" if noisy_share < 0.3 else "a blue square"
+    def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[np.ndarray, list[str]]:
+        return super().pair(rng)[0], ["a red star" if share < 0.3 else "a blue square" for share in noisy_shares]
 
 
 def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,10 @@ from limner.training.fit import Fit, Team, save
 class PairSource(Protocol):
     """A world, as far as pretraining is concerned."""
 
-    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[np.ndarray, str]:
-        """Return one picture `[height, width, 3]` uint8 and its caption, which is noisy with that probability.
+    def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[np.ndarray, list[str]]:
+        """Return one picture `[height, width, 3]` uint8 and, for each share, a caption that is noisy so often.
 
-        The picture depends on `rng` alone.
+        The picture depends on `rng` alone, a caption on `rng` and its share.
         """
         ...
 
@@ -147,7 +147,7 @@ def train_autoencoder(vae: Any, world: PairSource, config: Pretraining, folder: 
     for step in fit.steps(folder / "autoencoder.pt", config.checkpoint_seconds):
         first = step * config.autoencoder_batch
         rows = range(first + team.rank, first + config.autoencoder_batch, team.size)
-        pixels = _to_signed(_draw(world, config, "autoencoder", rows, 0.0)[0])
+        pixels = _to_signed(_draw(world, config, "autoencoder", rows)[0])
         posterior = vae.encode(pixels).latent_dist
         noise = Rng((config.seed, "posterior")).normal(torch.tensor(rows), tuple(posterior.mean.shape[1:]))
         error = vae.decode(posterior.mean + posterior.std * noise).sample - pixels
@@ -169,10 +169,10 @@ def encode_pairs(vae: Any, world: PairSource, config: Pretraining, folder: Path)
     with torch.inference_mode():
         for start in range(0, config.num_pairs, 250):
             rows = range(start, min(start + 250, config.num_pairs))
-            pictures, texts = _draw(world, config, "pairs", rows, config.noisy_share)
+            pictures, texts = _draw(world, config, "pairs", rows, config.noisy_share, config.early_noisy_share)
             latents.append(vae.encode(_to_signed(pictures)).latent_dist.mean)
-            late += texts
-            early += _draw(world, config, "pairs", rows, config.early_noisy_share)[1]
+            late += [text for text, _ in texts]
+            early += [text for _, text in texts]
     save(folder / "latents.pt", {"latents": torch.cat(latents), "captions": late, "early_captions": early})
 
 
@@ -217,11 +217,11 @@ def train_network(
 
 
 def _draw(
-    world: PairSource, config: Pretraining, purpose: str, rows: range, noisy_share: float
-) -> tuple[Tensor, list[str]]:
-    """Return pictures and captions; each depends on (seed, purpose, row) alone, and only a caption on the share."""
-    pairs = [world.pair(np.random.default_rng(Rng((config.seed, purpose, row)).seed()), noisy_share) for row in rows]
-    return torch.from_numpy(np.stack([picture for picture, _ in pairs])), [caption for _, caption in pairs]
+    world: PairSource, config: Pretraining, purpose: str, rows: range, *noisy_shares: float
+) -> tuple[Tensor, list[list[str]]]:
+    """Return pictures, and the captions of each; they depend on (seed, purpose, row) alone, and captions on shares."""
+    pairs = [world.pair(np.random.default_rng(Rng((config.seed, purpose, row)).seed()), *noisy_shares) for row in rows]
+    return torch.from_numpy(np.stack([picture for picture, _ in pairs])), [captions for _, captions in pairs]
 
 
 def _to_signed(pictures: Tensor) -> Tensor:

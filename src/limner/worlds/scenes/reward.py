@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,11 @@ class Scenes:
 
     words = VOCABULARY
 
-    def pair(self, rng: np.random.Generator, noisy_share: float) -> tuple[NDArray[np.uint8], str]:
-        """Return a picture and its caption, which lacks a clause or states a wrong one with probability `noisy_share`.
+    def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
+        """Return a picture and a caption for each share, the probability that it lacks a clause or states a wrong one.
 
         Never a held-out combination.
         """
         scene = sample_scene(rng)
-        return render(scene, rng), noisy_caption(scene, rng, noisy_share)
+        picture = render(scene, rng)
+        return picture, [noisy_caption(scene, deepcopy(rng), share) for share in noisy_shares]
