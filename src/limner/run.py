@@ -229,7 +229,7 @@ class Run:
             name=self.folder.name,
             base=c.model.path,
             licence="apache-2.0" if c.model.path == "scenes" else "that of the base",
-            pipeline="StableDiffusion3Pipeline",
+            pipeline=self.assembly.model.pipeline_name,
             sampler=str(c.sampler.dynamics),
             steps=c.sampler.steps,
             guidance=c.sampler.guidance,

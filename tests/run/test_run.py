@@ -13,16 +13,19 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 import limner
+from limner.algorithms.ddpo import DDPO
+from limner.diffusion.dynamics import DDIM
 from limner.models.quiet import no_bars
+from limner.models.sd import SD
 from limner.recipes.yaml import from_yaml
 from limner.report.metrics import read
 from limner.run import Run
-from limner.training.config import Evaluation, Full, Optimizer
+from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, Sampler
 from run.miniature import FLOW_GRPO, Miniature
 
 PROMPT = "two red stars"
@@ -162,3 +165,24 @@ def test_plain_diffusers_loads_the_export(done: Done, miniature: Miniature, tmp_
         assert (loaded - expected).abs().max() < 1e-5 < 0.1 * (base - expected).abs().max()
         card = (folder / "README.md").read_text()
         assert str(miniature.model) in card and ("load_lora_weights" in card) == done.lora
+
+
+def test_a_unet_is_trained_and_its_export_is_for_its_own_pipeline(miniature: Miniature, tmp_path: Path) -> None:
+    with no_bars():
+        SD.tiny("sd15", tmp_path / "base")
+    model = Model("sd", str(tmp_path / "base"), None, Lora(rank=2, alpha=4))
+    run = limner.train(
+        miniature.config(tmp_path / "run", model=model, algorithm=DDPO(), sampler=Sampler(DDIM(1.0), steps=4)),
+        quiet=True,
+    )
+    card = (run.folder / "export" / "README.md").read_text()
+    assert "StableDiffusionPipeline.from_pretrained" in card and "StableDiffusion3" not in card
+    with no_bars():
+        pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "base", safety_checker=None)
+        pipeline.load_lora_weights(run.folder / "export")
+    trained = dict(run.assembly.parts.weights.parameters())
+    loaded = {name: p for name, p in pipeline.unet.named_parameters() if "lora" in name}
+    assert (
+        len(loaded) == len(trained)
+        and max(float(p.detach().abs().max()) for n, p in loaded.items() if "lora_B" in n) > 0
+    )

@@ -90,6 +90,11 @@ class Adapter(Denoiser, Protocol):
         """Name endings of the layers that LoRA adapts unless a recipe says otherwise."""
         ...
 
+    @property
+    def pipeline_name(self) -> str:
+        """Name of the library's class that loads the folder."""
+        ...
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
         """Return this adapter over other networks of the same kind; all else is shared."""
         ...

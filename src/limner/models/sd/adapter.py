@@ -120,6 +120,11 @@ class SD:
         """Whether pooled text and the picture's size condition the network too."""
         return isinstance(self.pipeline, StableDiffusionXLPipeline)
 
+    @property
+    def pipeline_name(self) -> str:
+        """Name of diffusers' class that loads the folder."""
+        return type(self.pipeline).__name__
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))

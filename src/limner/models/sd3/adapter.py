@@ -125,6 +125,11 @@ class SD3:
             pipeline.save_pretrained(folder)
         return cls.load(folder, max_sequence_length=16)
 
+    @property
+    def pipeline_name(self) -> str:
+        """Name of diffusers' class that loads the folder."""
+        return type(self.pipeline).__name__
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD3:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))
