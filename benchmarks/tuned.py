@@ -1,8 +1,8 @@
-"""Measure finished runs of the scenes recipe again, on held-out prompts with more seeds than their own reports.
+"""Measure finished runs of one configuration again, on held-out prompts with more seeds than their own reports.
 
     python benchmarks/tuned.py runs/scenes-0 [runs/scenes-1 ...] [--seeds 16] [--out docs/results/tuned.json]
 
-Full-prompt accuracy of the base and of each run's averaged weights, by the run's own sampler, paired by prompt and
+Full-prompt accuracy of the base and of each run's averaged weights, by the runs' own sampler, paired by prompt and
 noise. Intervals are 95 % bootstraps over prompts.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from limner.core.errors import UserError
 from limner.evaluate.protocol import OVERALL, Evaluation, compare, evaluate
 from limner.policies.denoising import Denoising
 from limner.report.file import write_text
@@ -30,23 +31,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("docs/results/tuned.json"))
     options = parser.parse_args()
-    found: dict[str, Any] = {"seeds": options.seeds}
-    for folder in options.runs:
-        run = open_run(folder)
-        before = measured(run, run.assembly.sampler("reference"), options.seeds)
-        with run.assembly.parts.ema.swapped() if run.assembly.parts.ema is not None else nullcontext():
-            after = measured(run, run.assembly.sampler("policy"), options.seeds)
-        found[folder.name] = {
-            "before": asdict(before.summary()[OVERALL]),
-            "after": asdict(after.summary()[OVERALL]),
-            "change": asdict(compare(before, after)[OVERALL]),
-        }
-    text = json.dumps(found, indent=1)
+    text = json.dumps(measure([open_run(folder) for folder in options.runs], options.seeds), indent=1)
     print(text)
     write_text(options.out, text + "\n")
 
 
-def measured(run: Run, policy: Denoising, seeds: int) -> Evaluation:
+def measure(runs: Sequence[Run], seeds: int) -> dict[str, Any]:
+    """Return accuracy before and after, and the change, of runs that share their base and sampler."""
+    first = runs[0]
+    if any((run.config.model, run.config.sampler) != (first.config.model, first.config.sampler) for run in runs):
+        raise UserError("the runs differ in model or sampler, so they have no common base: measure them one by one")
+    before = drawn(first, first.assembly.sampler("reference"), seeds)
+    found: dict[str, Any] = {"seeds": seeds, "before": asdict(before.summary()[OVERALL]), "after": {}, "change": {}}
+    for run in runs:
+        with run.averaged():
+            after = drawn(run, run.assembly.sampler("policy"), seeds)
+        found["after"][str(run.folder)] = asdict(after.summary()[OVERALL])
+        found["change"][str(run.folder)] = asdict(compare(before, after)[OVERALL])
+    return found
+
+
+def drawn(run: Run, policy: Denoising, seeds: int) -> Evaluation:
     """Return what a policy draws for the held-out prompts, judged by the checker."""
     draw = drawer(run.assembly.parts, policy)
     return evaluate(draw, prompts("heldout"), scenes, range(seeds), batch=run.config.micro_batch)

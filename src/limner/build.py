@@ -119,13 +119,18 @@ def recipe(name: str) -> RunConfig:
     raise UserError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
 
 
-def pretrain(world: str, folder: Path, values: Mapping[str, Any]) -> None:
-    """Train a world's base model from nothing in `folder`, or go on where that stopped; `values` override defaults."""
+def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
+    """Train a world's base model from nothing in `folder`, or go on where that stopped; `values` override defaults.
+
+    No folder means runs/pretrain-WORLD-MODEL.
+    """
     load(WORLDS, "world", world)
     load(MODELS, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
-    from limner.training.pretrain import Pretraining
+    from limner.training.pretrain import Pretraining, require_same
 
     config = override(Pretraining(), values)
+    folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
+    require_same(folder, config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rendezvous").unlink(missing_ok=True)
     if config.workers == 1:

@@ -158,7 +158,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
     )
     pretrain.add_argument("world", metavar="WORLD", help="scenes")
-    pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD)")
+    pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
     bench.add_argument("--seeds", type=_count, help="how many (oracles 5, scenes 3)")
@@ -261,7 +261,7 @@ def _export(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import build
 
-    build.pretrain(parsed.world, parsed.out or Path("runs") / f"pretrain-{parsed.world}", values)
+    build.pretrain(parsed.world, parsed.out, values)
 
 
 def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

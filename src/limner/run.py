@@ -75,7 +75,7 @@ class Run:
         else:
             scale = sampler.guidance if guidance is None else guidance
             policy = self.assembly.policy("policy", EulerODE(), steps or sampler.steps, scale)
-        with self._averaged():
+        with self.averaged():
             return drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
 
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
@@ -90,7 +90,7 @@ class Run:
             if settings.guidance != 1 and moment == "before":
                 policies["guided"] = self.assembly.policy(role, EulerODE(), settings.ode_steps, settings.guidance)
         results = {}
-        with self._averaged() if moment == "after" else nullcontext():
+        with self.averaged() if moment == "after" else nullcontext():
             for i, (name, policy) in enumerate(policies.items()):
                 place = self.folder / "samples" / f"{moment}-{name}"
                 results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
@@ -103,7 +103,7 @@ class Run:
         """Return held-out reward by category on a part of the prompts, one seed each."""
         prompts = self.assembly.heldout
         stride = max(1, len(prompts) // self.config.evaluation.part)
-        with self._averaged():
+        with self.averaged():
             result = self._evaluate(self._trained_policy(), prompts[::stride], range(1), (0, 1))
         return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
 
@@ -135,7 +135,7 @@ class Run:
         """Write the result as plain diffusers loads it, with a model card; return the folder."""
         target = self.folder / "export" if folder is None else Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        with self._averaged():
+        with self.averaged():
             if isinstance(self.config.model.train, Lora):
                 self.assembly.model.export_lora(target)
             else:
@@ -206,7 +206,8 @@ class Run:
     def _trained_policy(self) -> Denoising:
         return self.assembly.parts.actors.policy
 
-    def _averaged(self) -> Any:
+    def averaged(self) -> Any:
+        """Return a context in which the trained weights are their average, if the run keeps one."""
         ema = self.assembly.parts.ema
         return nullcontext() if ema is None else ema.swapped()
 
@@ -233,7 +234,8 @@ class Run:
             sampler=str(c.sampler.dynamics),
             steps=c.sampler.steps,
             guidance=c.sampler.guidance,
-            reward=" + ".join(f"{t.weight:g} {t.name}" for t in c.rewards),
+            reward=" + ".join(f"{t.weight:g} {t.name}" for t in c.rewards)
+            + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
             algorithm=str(c.algorithm),
             rank=None if lora is None else lora.rank,
             alpha=None if lora is None else float(lora.alpha),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from limner.bench import scenes
-from limner.bench.scenes import COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, read_rows
+from limner.bench.scenes import COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, place, read_rows
+from limner.build import assemble
 from limner.cli import main
+from limner.training.config import Lora, RewardTerm
+from limner.training.loop import Hooks, train
+from limner.training.state import State
+from run.miniature import Miniature, make_miniature
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return make_miniature(tmp_path_factory.mktemp("miniature"))
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -25,9 +36,42 @@ def test_evaluations_by_hand() -> None:
     assert evaluations(configuration("Flow-GRPO, published", 0, 1)) == 28 * samples
 
 
+def test_evaluations_with_a_shared_start_by_hand() -> None:
+    """A window of one at 0 to 8 of 10: on average 5 steps as one sample, 5 as twelve; one decision by two networks."""
+    samples = configuration("TempFlow-GRPO", 0, 1).prompts_per_step * configuration("TempFlow-GRPO", 0, 1).group_size
+    assert evaluations(configuration("TempFlow-GRPO", 0, 1)) == 5 * samples + 5 * samples // 12 + 2 * samples
+
+
 def test_evaluations_of_a_tree_by_hand() -> None:
     """Four splits at the start: 1 + 2 + 4 + 8 + 6 x 16 states to draw from, 2 + 4 + 8 + 6 x 16 decisions to learn."""
     assert evaluations(configuration("BranchGRPO", 0, 1)) == 9 * (111 + 110)
+
+
+def test_no_two_entries_share_a_folder() -> None:
+    assert len({place(name, 0, 1) for name in ENTRIES}) == len(ENTRIES)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Miniature) -> None:
+    """Never more; fewer where a group is all alike. Where its window is drawn, the bill is an average."""
+    entry = configuration(name, 0, 1)
+    if entry.sampler.shared_start:
+        entry = replace(entry, sampler=replace(entry.sampler, window_range=(2, 2)))
+    size = 16 if entry.sampler.splits else 4
+    model = replace(entry.model, path=str(miniature.model), train=Lora(rank=2, alpha=4))
+    config = replace(entry, model=model, prompts=str(miniature.prompts), prompts_per_step=2, group_size=size, steps=1)
+    config = replace(config, rewards=(RewardTerm(miniature.reward("redness")),), device="cpu")
+    state, silent = State(), Silent()
+    train(config, assemble(config).parts, state, Hooks(silent, silent, lambda state: None, lambda state: {}))
+    assert 0.6 * evaluations(config) <= state.evaluations <= evaluations(config)
+
+
+class Silent:
+    def log(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def phase(self, name: str) -> None: ...
+
+    def step(self, done: int, mean: float, std: float) -> None: ...
 
 
 def row(name: str, seed: int, change: float, budget: int = 65_000) -> dict[str, str]:

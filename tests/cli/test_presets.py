@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from limner.build import recipe
+from limner.build import RECIPES, recipe
 from limner.cli import main
 from limner.recipes.override import override
 from limner.recipes.presets import PRESETS, preset
 from limner.recipes.yaml import from_yaml, to_yaml
 
 
+@pytest.mark.parametrize("base", RECIPES)
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_is_a_run(name):
-    config = override(recipe("scenes"), preset(name))
+def test_each_preset_is_a_run(name, base):
+    config = override(recipe(base), preset(name))
     assert type(config.algorithm).__name__ == preset(name)["algorithm"] and from_yaml(to_yaml(config)) == config
 
 

@@ -172,6 +172,17 @@ def test_depth_advantage_is_its_definition():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("constant", [0.1, 347.123, 5012.7])
+def test_a_tree_of_equal_rewards_teaches_nothing(constant):
+    """Means of three and four equal numbers may differ by rounding, which an absolute threshold takes for a reward."""
+    rewards, group = torch.full((8,), constant), torch.tensor([7] * 4 + [3] * 4)
+    valid, own = torch.tensor([True] * 3 + [False] + [True] * 4), torch.arange(8)[:, None]
+    assert (depth_advantage(rewards, group, valid, NODE, own == NODE) == 0).all()
+    rewards[1] += constant * 1e-6
+    found = depth_advantage(rewards, group, valid, NODE, own == NODE)
+    assert (found[:4, 0] == 0).all() and found[1, 2] > 0.9 and (found[4:] == 0).all()
+
+
 def test_branch_mean_is_the_credit_of_a_shared_decision():
     """sum over leaves of A log p(path) is the sum over decisions, each once, of its leaves x mean credit x log p."""
     advantage = torch.tensor([1.0, -2.0, 3.0, 0.5, 0.0, 0.0, 1.0, -1.0])

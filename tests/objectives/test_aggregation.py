@@ -65,6 +65,11 @@ def test_gdpo_is_a_batch_normalised_sum_of_z_scores() -> None:
     assert found[6] == 0
 
 
+@pytest.mark.parametrize("kind", ["normalize_then_sum", "win_rate"])
+def test_where_nothing_was_judged_there_is_no_total(kind) -> None:
+    assert aggregate({}, WEIGHTS, GROUP, torch.zeros(7, dtype=torch.bool), kind).isnan().all()
+
+
 def test_who_is_alone_wins_half() -> None:
     found = win_rate(torch.tensor([3.0, 1.0]), torch.tensor([0, 1]), torch.tensor([True, True]))
     assert found.tolist() == [0.5, 0.5]

@@ -149,10 +149,12 @@ def test_a_sliding_window_is_where_its_iteration_says():
     assert drawn.at(5) is drawn
 
 
-def test_a_shared_start_is_computed_once_and_changes_nothing_else():
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_shared_start_is_computed_once_and_changes_nothing_else(width):
     """Up to its window a group is one sample; values are those of evaluating every row."""
     model, seen = toy_denoiser(2), []
-    policy = Denoising(Counting(model, seen), FlowSDE(0.7), 6, window=2, window_range=(1, 3), shared_start=True)
+    settings = {"window": width, "window_range": (1, 5 - width), "shared_start": True}
+    policy = Denoising(Counting(model, seen), FlowSDE(0.7), 6, **settings)
     rollout = toy_rollout(policy, prompts=3, group_size=4)
     path = rollout.trajectory
     step = steps_of(rollout)
@@ -160,11 +162,11 @@ def test_a_shared_start_is_computed_once_and_changes_nothing_else():
     assert seen == [sum(1 if step <= start else 4 for start in starts) for step in range(6)] and len(set(starts)) > 1
     for rows in torch.arange(12).split(4):
         assert (path.states[rows, 0] == path.states[rows[0], 0]).all() and (step[rows] == step[rows[0]]).all()
-        assert len({tuple(x.flatten().tolist()) for x in path.states[rows, 1]}) == 4
+        assert len({tuple(x.flatten().tolist()) for x in path.choices[rows, 0]}) == 4
     plain = toy_rollout(replace(policy, model=model), prompts=3, group_size=4)
     torch.testing.assert_close(plain.sample, rollout.sample)
     everyone = replace(policy, model=model)
-    object.__setattr__(everyone, "_state", lambda id, group, place, step: None)
+    object.__setattr__(everyone, "_state", lambda id, group, mask, step: None)
     torch.testing.assert_close(toy_rollout(everyone, prompts=3, group_size=4).sample, rollout.sample)
     packs = list(everyone.pack(rollout, torch.arange(12), 100))
     ratios = torch.cat([everyone.distribution(p, rollout.condition).log_ratio(p.old, p.choice) for p in packs])
@@ -193,7 +195,7 @@ def test_a_tree_shares_what_its_leaves_have_in_common_and_computes_it_once():
         assert len(path.choices[:, column].flatten(1).unique(dim=0)) == len(path.node[:, column].unique())
         owner = path.node[:, column]
         assert torch.equal(path.choices[:, column], path.choices[owner, column])
-    object.__setattr__(policy, "_state", lambda id, group, place, step: None)
+    object.__setattr__(policy, "_state", lambda id, group, mask, step: None)
     torch.testing.assert_close(toy_rollout(policy, prompts=3, group_size=4).sample, rollout.sample)
     packs = list(policy.pack(rollout, torch.arange(12), 7))
     assert sum(map(len, packs)) == int(path.mask.sum())

@@ -69,7 +69,7 @@ class FlowGRPO:
         return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
-        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
+        """Return the group-relative advantage, of each sample or, with scale "depth", of each decision."""
         return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
@@ -85,7 +85,8 @@ class FlowGRPO:
         advantage = batch.decision_advantage(pack).to(log_ratio)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
         if self.noise_weight:
-            loss = loss * (pack.old.std / batch.rollout.path.old.std.mean())
+            path = batch.rollout.path
+            loss = loss * (pack.old.std / path.old.std[path.mask].mean())
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
         metrics["ratio_deviation"] = log_ratio.detach().abs()
         penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, batch.rollout.condition)

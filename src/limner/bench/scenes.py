@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 
+from limner.algorithms.dgpo import DGPO
 from limner.bench.plotting import pyplot
 from limner.build import load_prompts, recipe
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.rng import Rng
-from limner.core.types import Needs, Rollout
+from limner.core.types import Rollout
 from limner.objectives.matching import velocity_mse
 from limner.recipes.override import override
 from limner.recipes.presets import preset
@@ -36,19 +37,28 @@ from limner.training.config import RunConfig
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
 TREE = {"sampler.splits": (0, 1, 2, 3), "group_size": 16, "prompts_per_step": 9}
+DEPTH = {"algorithm.scale": "depth", "algorithm.ddof": 1, "algorithm.epsilon": 1e-8}
 ENTRIES: dict[str, Mapping[str, Any]] = {
     "recipe": {},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
     "Flow-GRPO, published": dict(preset("flow_grpo")),
     "Flow-GRPO, published, lr 1e-3": {**preset("flow_grpo"), "optimizer.lr": 1e-3},
     "Flow-GRPO, published, lr 3e-3": {**preset("flow_grpo"), "optimizer.lr": 3e-3},
-    "BranchGRPO": {"algorithm": "FlowGRPO", "algorithm.scale": "depth", **FLOW, **TREE},
+    "BranchGRPO": {"algorithm": "FlowGRPO", **DEPTH, **FLOW, **TREE},
     "TempFlow-GRPO": dict(preset("temp_flow_grpo")),
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
     "Flow-DPPO": {"algorithm": "FlowDPPO", **FLOW, **WINDOW},
     "DDPO": {"algorithm": "DDPO", **FLOW, **WINDOW},
     "PPO": {"algorithm": "PPO", **FLOW},
-    "DiffusionNFT, published": {"algorithm": "DiffusionNFT", "algorithm.decay": "linear", "algorithm.kl_weight": 1e-4},
+    "DiffusionNFT, published": {
+        "algorithm": "DiffusionNFT",
+        "algorithm.decay": "linear",
+        "algorithm.kl_weight": 1e-4,
+        "algorithm.num_times": 9,
+        "algorithm.min_time": 0.0,
+        "sampler.grid": "own",
+        "optimizer.lr": 3e-4,
+    },
     "AWM": {"algorithm": "AWM"},
     "DGPO": {"algorithm": "DGPO"},
     "RWR": dict(preset("rwr")),
@@ -96,27 +106,31 @@ def configuration(name: str, seed: int, budget: int) -> RunConfig:
 
 def place(name: str, seed: int, budget: int) -> Path:
     """Return the folder of a run."""
-    return Path("runs") / f"bench-scenes-{budget}-{re.sub(r'[^a-z]+', '-', name.lower())}-{seed}"
+    return Path("runs") / f"bench-scenes-{budget}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}-{seed}"
 
 
 def evaluations(config: RunConfig) -> int:
-    """Return the most network evaluations of one iteration: rollout, update, and what the update compares with."""
+    """Return the network evaluations of one iteration: rollout, update, and what the update compares with.
+
+    If all samples teach; where a group begins as one sample, on average over its windows. DGPO weighs groups by the
+    trained network's own errors, in a pass of its own.
+    """
     sampler, needs = config.sampler, config.algorithm.needs
-    drawn = [_branches(config, step) for step in range(sampler.steps)]
-    learned = [_branches(config, step + 1) for step in range(sampler.window or sampler.steps - 1)]
-    learned = learned if needs.path else [config.group_size] * vars(config.algorithm)["num_times"]
-    return config.prompts_per_step * (sum(drawn) + sum(learned) * _passes(needs))
+    drawn = [_states(config, step) for step in range(sampler.steps)]
+    learned = sampler.window or sampler.steps - 1 if needs.path else vars(config.algorithm)["num_times"]
+    decisions = sum(drawn[1:]) if sampler.splits and needs.path else config.group_size * learned
+    passes = 1 + needs.old + needs.reference + isinstance(config.algorithm, DGPO)
+    return round(config.prompts_per_step * (sum(drawn) + decisions * passes))
 
 
-def _branches(config: RunConfig, step: int) -> int:
-    """Return the different states of a group at most, before `step`."""
-    splits = config.sampler.splits
-    return 2 ** sum(split < step for split in splits) if splits else config.group_size
-
-
-def _passes(needs: Needs) -> int:
-    """Return the networks that look at each decision: the trained one, and those it is compared with."""
-    return 1 + needs.old + needs.reference
+def _states(config: RunConfig, step: int) -> float:
+    """Return how many different states a group is in before `step`, on average."""
+    sampler = config.sampler
+    if sampler.splits:
+        return 2 ** sum(split < step for split in sampler.splits)
+    low, high = sampler.window_range if sampler.window else (0, 0)
+    shared = sum(start >= step for start in range(low, high + 1)) / (high + 1 - low) if sampler.shared_start else 0.0
+    return shared + config.group_size * (1 - shared)
 
 
 def run(name: str, seed: int, budget: int) -> Path:
@@ -162,7 +176,10 @@ def row_of(name: str, seed: int, budget: int, folder: Path) -> Row:
 
 
 def trained(folder: Path, share: float = 0.2) -> float:
-    """Return the accuracy on train prompts in the last `share` of a run's iterations: what settings are chosen by."""
+    """Return the accuracy on train prompts in the last `share` of a run's iterations: what settings are chosen by.
+
+    That of the weights that drew the samples: not averaged, and those of the old policy where there is one.
+    """
     lines = [line["reward/scenes"] for line in read(folder)]
     return statistics.mean(lines[-max(1, round(share * len(lines))) :])
 
@@ -173,13 +190,15 @@ def drift(folder: Path) -> float:
     112 samples at four times each: of the run's last weights, not their average.
     """
     assembly = open_run(folder).assembly
-    prompts = load_prompts(assembly.config.evaluation.prompts)
+    config = assembly.config
+    prompts = load_prompts(config.evaluation.prompts)
     index = torch.arange(len(prompts))
     policy, base = assembly.sampler("policy"), assembly.sampler("reference")
     with torch.no_grad():
         condition = assembly.model.encode(prompts)
-        drawn = policy.sample(condition, index, index, index, rng=Rng(("drift",)), record=False)
-        rollout = Rollout(prompts, index, index, condition, drawn.sample, drawn.times, None, index, 0)
+        ids = index * config.group_size
+        drawn = policy.sample(condition, index, index, ids, rng=Rng(("drift",)), record=False)
+        rollout = Rollout(prompts, index, index, condition, drawn.sample, drawn.times, None, ids, 0)
         distances = [
             velocity_mse(policy.restore(pack, condition).velocity, base.restore(pack, condition).velocity)
             for pack in policy.renoise(rollout, index, 4, "logit_normal", Rng(("drift",)), 128)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.types import Batch, Rollout, Scored
+from limner.core.types import Batch, Scored
 from limner.objectives.advantage import TreeScale, branch_mean, depth_advantage, group_advantage
 from limner.objectives.aggregation import Aggregation, aggregate
 
@@ -34,7 +34,8 @@ def relative_advantage(
 ) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
     """Return the group-relative advantage of the total reward, 0 for invalid samples and constant groups.
 
-    With scale "depth" it is that of each decision among those of its depth; see `depth_advantage`.
+    With scale "depth" it is that of each decision among those of its depth, 0 where it leads to no valid sample; see
+    `depth_advantage`.
     """
     rollout = scored.rollout
     if algorithm.scale == "depth":
@@ -52,13 +53,16 @@ def compared(scored: Scored, weights: Mapping[str, float], kind: Aggregation) ->
     return replace(scored, total=aggregate(scored.rewards, weights, scored.rollout.group, scored.valid, kind))
 
 
-def credited(rollout: Rollout, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:
-    """Return what an algorithm learns from: in a tree of samples, a shared decision gets the mean of their advantages.
+def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:
+    """Return what an algorithm learns from: in a tree, a shared decision has the mean advantage of its valid samples.
 
-    An invalid sample counts there as one without advantage.
+    A decision that leads to no valid sample is masked.
     """
-    path = rollout.trajectory
+    rollout, path = scored.rollout, scored.rollout.trajectory
     if path is None or bool(path.mask.all()):
         return Batch(rollout, advantage)
-    each = advantage if advantage.ndim == 2 else advantage[:, None].expand(path.node.shape)
-    return Batch(rollout, branch_mean(each, path.node, torch.ones(len(rollout))))
+    weight = scored.valid.to(advantage)
+    each, alive = (x if x.ndim == 2 else x[:, None].expand(path.node.shape) for x in (advantage, weight))
+    mask = path.mask & (branch_mean(alive, path.node, torch.ones_like(weight)) > 0)
+    rollout = replace(rollout, trajectory=replace(path, mask=mask))
+    return Batch(rollout, branch_mean(each, path.node, weight))

@@ -64,8 +64,8 @@ def branch_mean(
 ) -> Float[Tensor, "batch steps"]:
     """Return the weighted mean of each step's values over the samples that share its decision; 0 where none weighs.
 
-    Samples share a decision if they have the same `node` in its column. The gradient of log p of a shared decision
-    occurs once for every sample below it, so its credit is the mean of theirs.
+    Samples share a decision if they have the same `node` in its column. In the gradient of the expected reward a shared
+    decision has the sum of their credits; the mean makes all decisions of a tree weigh alike, as BranchGRPO's do.
     """
     batch, steps = values.shape
     index = _dense((node * steps + torch.arange(steps)).flatten())
@@ -88,21 +88,24 @@ def depth_advantage(
 
     The value of a decision is the mean reward of the valid samples below it; mean and std (count - ddof) are those of
     the different decisions at its depth in its tree, of which `mask` marks each once. A decision above no valid sample
-    gets 0, and so does a depth whose std is below 1e-6: one above the first split, for example.
+    gets 0, and so do a tree of equal rewards and a depth of equal values, above the first split for example: one whose
+    std is below 1e-9 of the tree's range of rewards, which is rounding in float64. (The published code has 1e-6,
+    whatever the scale of the rewards.)
     Source: BranchGRPO, arXiv:2509.06040, and its published code.
     """
     batch, steps = node.shape
-    weight = valid.to(rewards.dtype)
-    value = branch_mean(rewards[:, None].expand(batch, steps), node, weight)
+    index, weight = _dense(group), valid.double()
+    value = branch_mean(rewards.double()[:, None].expand(batch, steps), node, weight)
     known = branch_mean(weight[:, None].expand(batch, steps), node, torch.ones_like(weight)) > 0
-    once = (known & mask).to(rewards.dtype)
-    index = _dense(group)
-    tree = torch.zeros(batch, steps, dtype=rewards.dtype)
+    once = (known & mask).double()
+    tree = torch.zeros(batch, steps, dtype=torch.float64)
     count = tree.index_add(0, index, once)
     mean = tree.index_add(0, index, once * value) / count.clamp(min=1)
     centred = value - mean[index]
     std = (tree.index_add(0, index, once * centred.square()) / (count - ddof).clamp(min=1)).sqrt()[index]
-    return torch.where(known & (std >= 1e-6), centred / (std + epsilon), 0)
+    low, high = _extremes(rewards, index, valid)
+    differ = (low < high)[:, None] & (std > 1e-9 * (high - low).double()[:, None])
+    return torch.where(known & differ, centred / (std + epsilon), 0).to(rewards.dtype)
 
 
 def informative(
@@ -113,14 +116,19 @@ def informative(
     Equality is exact, decided on the rewards themselves: a rounded mean would leave 1e-8 / epsilon of pure noise.
     Source: the zero-advantage filter of Flow-GRPO's code; dynamic sampling of DAPO, arXiv:2503.14476.
     """
-    index = _dense(group)
-    low = torch.full_like(rewards, torch.inf).scatter_reduce(
-        0, index, torch.where(valid, rewards, torch.inf), reduce="amin"
+    low, high = _extremes(rewards, _dense(group), valid)
+    return valid & (low < high)
+
+
+def _extremes(
+    rewards: Float[Tensor, " batch"], index: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Return the lowest and the highest valid reward of each sample's group; inf and -inf where there is none."""
+    low, high = (
+        torch.full_like(rewards, worst).scatter_reduce(0, index, torch.where(valid, rewards, worst), reduce=reduce)
+        for worst, reduce in ((torch.inf, "amin"), (-torch.inf, "amax"))
     )
-    high = torch.full_like(rewards, -torch.inf).scatter_reduce(
-        0, index, torch.where(valid, rewards, -torch.inf), reduce="amax"
-    )
-    return valid & (low < high)[index]
+    return low[index], high[index]
 
 
 def best_weight(

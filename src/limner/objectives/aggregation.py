@@ -29,7 +29,9 @@ def aggregate(
     Source: GDPO, arXiv:2601.05242 (with `scale` "batch" and ddof 1 the rest of its advantage; the name is TRL's);
     Pref-GRPO, arXiv:2508.20751, whose wins come from a pairwise judge: here from comparing scores.
     """
-    total = torch.zeros_like(next(iter(columns.values())))
+    total = torch.zeros(len(group))
+    if not valid.any():  # then some columns may be missing altogether
+        return total.masked_fill(~valid, torch.nan)
     for name, weight in weights.items():
         column = columns[name]
         match kind:

@@ -89,8 +89,11 @@ class Denoising:
         shape = self.model.latent().shape
 
         def draw(step: int) -> Tensor:
-            owner = self._branch(id, group, torch.tensor(step))
-            return rng.child("noise").normal(owner, (1 + int(mask[:1].sum()), *shape)).to(times)
+            return (
+                rng.child("noise")
+                .normal(self._branch(id, torch.tensor(step)), (1 + int(mask[:1].sum()), *shape))
+                .to(times)
+            )
 
         noise = draw(-1)
         x = rng.child("start").normal(group, shape).to(times) if self.shared_start else noise[:, 0]
@@ -100,7 +103,7 @@ class Denoising:
         for i in range(self.steps):
             t, s = times[i].expand(len(id)), times[i + 1].expand(len(id))
             dynamics = self._at(mask[:, i].to(times.device))
-            estimate = self._estimate_once(x, t, condition, prompt_index, self._state(id, group, place[:, i], i))
+            estimate = self._estimate_once(x, t, condition, prompt_index, self._state(id, group, mask, i))
             seen, before = before, estimate
             if seen is not None and isinstance(dynamics, Multistep):
                 span = (times[i - 1].expand(len(id)), t, s)
@@ -116,7 +119,7 @@ class Denoising:
                 if record:
                     records.append((here, place[here, i], x, choice, gaussian))
             x = choice
-        return Sampled(x, times, self._trajectory(records, mask, times, id, group) if record else None)
+        return Sampled(x, times, self._trajectory(records, mask, times, id) if record else None)
 
     def estimate(
         self,
@@ -129,26 +132,25 @@ class Denoising:
         prediction = self.model.predict(x, t, condition, prompt_index)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
 
-    def _branch(
-        self, id: Int[Tensor, "batch *steps"], group: Int[Tensor, "batch *steps"], step: Int[Tensor, "*steps"]
-    ) -> Int[Tensor, "batch *steps"]:
+    def _branch(self, id: Int[Tensor, "batch *steps"], step: Int[Tensor, "*steps"]) -> Int[Tensor, "batch *steps"]:
         """Return the first sample of the branch that each one is on after `step`: itself, if nothing divides later.
 
-        In a tree, sample i of group g is leaf i - g 2^splits, as `rollout.collect` numbers them.
+        A tree's leaves are samples k 2^splits to (k + 1) 2^splits - 1, as `rollout.collect` numbers them.
         """
         later = (torch.tensor(self.splits).view(-1, *(1,) * step.ndim) > step).sum(0)
-        return id - (id - group * 2 ** len(self.splits)) % 2**later
+        return id - id % 2**later
 
     def _state(
-        self, id: Int[Tensor, " batch"], group: Int[Tensor, " batch"], place: Int[Tensor, " batch"], step: int
-    ) -> Int[Tensor, " batch"] | None:
+        self, id: Int[Tensor, " batch"], group: Int[Tensor, " batch"], mask: Bool[Tensor, "batch steps"], step: int
+    ) -> Int[Tensor, "batch 2"] | None:
         """Return a name for what each sample is before `step`, equal where samples are the same; None if all differ.
 
-        `place` is the number of decisions so far, less one, the present step's included.
+        `mask` marks the steps that are decisions: from the first one on, samples with a shared start differ.
         """
         if self.splits:
-            return self._branch(id, group, torch.tensor(step - 1))
-        return torch.where(place < 1, -1 - group, id) if self.shared_start and bool((place < 1).any()) else None
+            return torch.stack([group, self._branch(id, torch.tensor(step - 1))], 1)
+        one = ~mask[:, :step].any(1)
+        return torch.stack([group, torch.where(one, -1, id)], 1) if self.shared_start and bool(one.any()) else None
 
     def _estimate_once(
         self,
@@ -156,13 +158,13 @@ class Denoising:
         t: Float[Tensor, " batch"],
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
-        state: Int[Tensor, " batch"] | None,
+        state: Int[Tensor, "batch 2"] | None,
     ) -> Estimate:
         """Return the estimates of all samples, evaluating each different `state` once, where its first sample is."""
         if state is None:
             return self.estimate(x, t, condition, prompt_index)
-        different, back = state.unique(return_inverse=True)
-        first = torch.full_like(different, len(state)).scatter_reduce(0, back, torch.arange(len(state)), "amin")
+        different, back = state.unique(dim=0, return_inverse=True)
+        first = torch.full((len(different),), len(state)).scatter_reduce(0, back, torch.arange(len(state)), "amin")
         once = self.estimate(x[first], t[first], condition, prompt_index[first])
         return Estimate(once.x0[back], once.noise[back])
 
@@ -266,7 +268,6 @@ class Denoising:
         mask: Bool[Tensor, "batch steps"],
         times: Float[Tensor, " points"],
         id: Int[Tensor, " batch"],
-        group: Int[Tensor, " batch"],
     ) -> Trajectory:
         """Lay the recorded decisions side by side; every sample has equally many, shared ones the first's."""
         batch, count = mask.shape[0], int(mask[:1].sum())
@@ -277,5 +278,5 @@ class Denoising:
             means[rows, place], stds[rows, place] = gaussian.mean[rows], gaussian.std[rows]
         index = mask.nonzero()[:, 1].view(batch, count)
         spans = torch.stack([times[:-1], times[1:]], 1)[index.to(times.device)]
-        node = self._branch(id[:, None], group[:, None], index)
+        node = self._branch(id[:, None], index)
         return Trajectory(states, choices, spans, Gaussian(means, stds), node == id[:, None], node)

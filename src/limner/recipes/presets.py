@@ -117,6 +117,8 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.steps": 20,
             "sampler.grid": "linear",
             "sampler.splits": (0, 3, 6, 9),
+            "sampler.window": 0,
+            "sampler.shared_start": "false",
             "group_size": 16,
         },
     ),

@@ -225,6 +225,11 @@ class RunConfig:
                 f"sampler.splits {self.sampler.splits} divides a group into {2 ** len(self.sampler.splits)} samples, "
                 f"but group_size is {self.group_size}: make them equal"
             )
+        if isinstance(self.algorithm, FlowGRPO) and self.algorithm.scale == "depth" and not self.sampler.splits:
+            raise UserError(
+                "algorithm.scale depth compares the decisions of each depth of a tree: set sampler.splits, or "
+                "take scale group"
+            )
         if self.anchor.weight and isinstance(self.algorithm, OwnUpdate):
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {type(self.algorithm).__name__} takes its "

@@ -91,12 +91,13 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)
             shown = compared(scored, parts.reward_weights, config.aggregation)
-            metrics = update(parts, credited(rollout, parts.algorithm.advantage(shown, context)), context)
+            metrics = update(parts, credited(scored, parts.algorithm.advantage(shown, context)), context)
 
         state.iteration += 1
         state.failed = budget.failed
         state.record(clock.seconds, clock.processor_seconds, parts.evaluations() - evaluations, scored)
-        metrics |= describe(scored) | {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
+        metrics |= describe(scored) | {"constant": _constant_groups(shown)}
+        metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:
             metrics |= hooks.evaluate(state)
@@ -153,7 +154,6 @@ def describe(scored: Scored) -> dict[str, float]:
         "reward/mean": mean.item(),
         "reward/std": (total - mean).square().mean().sqrt().item(),
         "invalid": float((~scored.valid).sum()),
-        "constant": _constant_groups(scored),
     }
     for name, column in scored.rewards.items():
         metrics[f"reward/{name}"] = column[column.isfinite()].mean().item()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.rng import Rng
+from limner.report.file import write_text
 from limner.training.fit import Fit, Team, save
 
 
@@ -100,8 +101,33 @@ class Pretraining:
     compile: bool = False
     """Compile the denoiser (torch.compile; needs a C++ compiler): about a tenth faster, a minute to start."""
 
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.warmup < 1:
+            raise UserError(f"workers and warmup must be 1 or more, got {self.workers} and {self.warmup}")
+        if self.batch % self.workers or self.autoencoder_batch % self.workers:
+            raise UserError(
+                f"batch {self.batch} and autoencoder_batch {self.autoencoder_batch} must divide by workers "
+                f"{self.workers}"
+            )
 
+
+HOW = ("workers", "compile", "checkpoint_seconds")
+"""Settings that do not change what comes out, and may change when a folder goes on."""
 Log = Callable[[Mapping[str, Any]], None]
+
+
+def require_same(folder: Path, config: Pretraining) -> None:
+    """Raise UserError if `folder` was begun with other settings: its parts would not fit together."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    earlier, asked = yaml.safe_load(path.read_text(encoding="utf-8")), asdict(config)
+    for name in asked:
+        if name not in HOW and earlier.get(name, asked[name]) != asked[name]:
+            raise UserError(
+                f"{folder} was begun with {name} {earlier[name]}, not {asked[name]}: go on with the same settings, or "
+                "choose another folder with --out"
+            )
 
 
 def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path, team: Team | None = None) -> None:
@@ -112,10 +138,9 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     Text encoders stay float32: diffusers loads a module in float32 whatever its file holds, transformers as stored.
     """
     team = team or Team()
-    if config.batch % team.size or config.autoencoder_batch % team.size:
-        raise UserError(f"batch {config.batch} and autoencoder_batch {config.autoencoder_batch} must divide by workers")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    if team.rank == 0:
+        write_text(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
 
     def log(row: Mapping[str, Any]) -> None:
         if team.rank > 0:
