@@ -49,6 +49,27 @@ def test_advantage_is_its_definition(scale, ddof, epsilon):
         torch.testing.assert_close(group_advantage(*case, scale, ddof, epsilon), reference(*case, scale, ddof, epsilon))
 
 
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("trim", [0.2, 0.5])
+def test_trimmed_statistics_are_their_definition(scale, trim):
+    """Mean and std are those of what is left of each group; all valid rewards are compared with them."""
+    for seed in range(3):
+        rewards, group, valid = ragged(seed)
+        left = valid.clone()
+        for g in group.unique():
+            rows = sorted(((group == g) & valid).nonzero()[:, 0].tolist(), key=lambda row: rewards[row].item())
+            left[rows[: int(trim * len(rows))]] = False
+        expected = torch.zeros_like(rewards)
+        for g in group.unique():
+            members, kept = (group == g) & valid, rewards[(group == g) & left]
+            if not members.any() or np.ptp(rewards[members].numpy()) == 0:
+                continue
+            pool = {"group": kept, "batch": rewards[left], "none": None}[scale]
+            divisor = 1.0 if pool is None else pool.std(correction=0) + 1e-4
+            expected[members] = (rewards[members] - kept.mean()) / divisor
+        torch.testing.assert_close(group_advantage(rewards, group, valid, scale, trim=trim), expected)
+
+
 def test_degrees_of_freedom_differ_by_13_percent_in_a_group_of_four():
     rewards, group, valid = torch.tensor([0.0, 0.0, 2.0, 3.0]), torch.zeros(4).long(), torch.ones(4).bool()
     population, sample = (group_advantage(rewards, group, valid, ddof=d, epsilon=0.0) for d in (0, 1))

@@ -37,6 +37,7 @@ class FlowGRPO:
     for a latent of D elements the band is scaled by clip_elements / D, which keeps it in nats.
     `scale` names the standard deviation that divides the advantage; `ddof` is its degrees of freedom. "depth" compares
     the decisions of each depth of a tree of samples (BranchGRPO, arXiv:2509.06040; see `sampler.splits`).
+    `trim` leaves so large a share of each group, the worst, out of mean and standard deviation (MixGRPO's code).
     `num_updates` is the number of optimizer steps a rollout is split over.
     """
 
@@ -48,6 +49,7 @@ class FlowGRPO:
     ddof: int = 0
     epsilon: float = 1e-4
     advantage_max: float = 5.0
+    trim: float = 0.0
     num_updates: int = 2
     noise_weight: bool = False
 
@@ -56,6 +58,8 @@ class FlowGRPO:
             raise UserError(f"clip_low and clip_high must be positive, got {self.clip_low} and {self.clip_high}")
         if self.num_updates < 1:
             raise UserError(f"num_updates must be at least 1, got {self.num_updates}")
+        if not 0 <= self.trim < 1:
+            raise UserError(f"trim must lie in [0, 1), got {self.trim}")
         if self.kl_weight < 0:
             raise UserError(f"kl_weight must not be negative, got {self.kl_weight}")
 
@@ -70,7 +74,7 @@ class FlowGRPO:
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """Return the group-relative advantage, of each sample or, with scale "depth", of each decision."""
-        return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
+        return relative_advantage(self, scored, self.trim).clamp(-self.advantage_max, self.advantage_max)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
         """Return the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""

@@ -30,7 +30,7 @@ class GroupRelative(Protocol):
 
 
 def relative_advantage(
-    algorithm: GroupRelative, scored: Scored
+    algorithm: GroupRelative, scored: Scored, trim: float = 0.0
 ) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
     """Return the group-relative advantage of the total reward, 0 for invalid samples and constant groups.
 
@@ -42,7 +42,7 @@ def relative_advantage(
         node, mask = rollout.path.node, rollout.path.mask
         return depth_advantage(scored.total, rollout.group, scored.valid, node, mask, algorithm.ddof, algorithm.epsilon)
     return group_advantage(
-        scored.total, rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon
+        scored.total, rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon, trim
     )
 
 

@@ -21,6 +21,7 @@ def group_advantage(
     scale: AdvantageScale = "group",
     ddof: int = 0,
     epsilon: float = 1e-4,
+    trim: float = 0.0,
 ) -> Float[Tensor, " batch"]:
     """Return (reward - mean of its group) / (std + epsilon), without a unit; invalid samples and constant groups get 0.
 
@@ -34,23 +35,27 @@ def group_advantage(
         Dr.GRPO              none              -      -
         TRL                  any of the three  1      1e-4
 
+    `trim` leaves the lowest floor(trim n) of a group's n valid rewards out of its statistics, not out of the result
+    (an option of MixGRPO's code).
+
     ddof is no detail: at group size 4 it changes the advantage by a factor of sqrt(3) / 2, that is by 13 %.
 
     Source: Flow-GRPO, arXiv:2505.05470; DanceGRPO, arXiv:2505.07818; Dr.GRPO, arXiv:2503.20783, section 3; the table is
     of their published code.
     """
     index = _dense(group)
-    count = _group_sum(valid.to(rewards.dtype), index)
-    mean = _group_sum(torch.where(valid, rewards, 0), index) / count.clamp(min=1)
+    counted = _without_lowest(rewards, index, valid, trim) if trim else valid
+    count = _group_sum(counted.to(rewards.dtype), index)
+    mean = _group_sum(torch.where(counted, rewards, 0), index) / count.clamp(min=1)
     centred = torch.where(valid, rewards - mean[index], 0)
     match scale:
         case "group":
-            variance = _group_sum(centred**2, index) / (count - ddof).clamp(min=1)
+            variance = _group_sum(centred**2 * counted, index) / (count - ddof).clamp(min=1)
             divisor = variance.sqrt()[index] + epsilon
         case "batch":
             total = count.sum()
-            overall = torch.where(valid, rewards, 0).sum() / total.clamp(min=1)
-            variance = torch.where(valid, rewards - overall, 0).square().sum() / (total - ddof).clamp(min=1)
+            overall = torch.where(counted, rewards, 0).sum() / total.clamp(min=1)
+            variance = torch.where(counted, rewards - overall, 0).square().sum() / (total - ddof).clamp(min=1)
             divisor = variance.sqrt() + epsilon
         case "none":
             divisor = torch.ones_like(mean[index])
@@ -118,6 +123,19 @@ def informative(
     """
     low, high = _extremes(rewards, _dense(group), valid)
     return valid & (low < high)
+
+
+def _without_lowest(
+    rewards: Float[Tensor, " batch"], index: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"], share: float
+) -> Bool[Tensor, " batch"]:
+    """Return which samples are valid and not among the lowest floor(share n) of their group's n valid ones."""
+    order = torch.where(valid, rewards, torch.inf).argsort(stable=True)
+    order = order[index[order].argsort(stable=True)]
+    sizes = torch.zeros_like(index).index_add(0, index, torch.ones_like(index))
+    rank = torch.empty_like(index)
+    rank[order] = torch.arange(len(index)) - (sizes.cumsum(0) - sizes)[index[order]]
+    left_out = (share * torch.zeros_like(index).index_add(0, index, valid.long())).floor()
+    return valid & (rank >= left_out[index])
 
 
 def _extremes(
