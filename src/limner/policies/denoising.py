@@ -87,13 +87,11 @@ class Denoising:
         mask = self._decisions(group, rng)
         place = mask.cumsum(1) - 1
         shape = self.model.latent().shape
+        stream, count = rng.child("noise"), 1 + int(mask[:1].sum())
 
         def draw(step: int) -> Tensor:
-            return (
-                rng.child("noise")
-                .normal(self._branch(id, torch.tensor(step)), (1 + int(mask[:1].sum()), *shape))
-                .to(times)
-            )
+            """Return all noise of the branches that samples are on after `step`."""
+            return stream.normal(self._branch(id, torch.tensor(step)), (count, *shape)).to(times)
 
         noise = draw(-1)
         x = rng.child("start").normal(group, shape).to(times) if self.shared_start else noise[:, 0]
