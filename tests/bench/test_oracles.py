@@ -48,7 +48,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(oracle_report, "curve", fake)
     assert main(["bench", "oracles", "--seeds", "2", "--entry", "AWM", "--out", str(tmp_path)]) == 0
-    assert len(seen) == 6 and "| AWM | o1 | 2 | 0.5 | 1.5 (1 to 2) | 0.5 |" in capsys.readouterr().out
+    assert len(seen) == 6 and "| AWM | o1 | 2 | 10 | 0.5 | 1.5 (1 to 2) | 0.5 |" in capsys.readouterr().out
     bench(tmp_path, 3, ["AWM"])
     assert seen[6:] == [("o1", 2), ("o2", 2), ("o3", 2)]
     assert len(read(tmp_path / "oracles.json")) == 9 and (tmp_path / "oracles.png").stat().st_size > 1000

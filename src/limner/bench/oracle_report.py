@@ -72,8 +72,8 @@ def write(path: Path, curves: dict[Key, list[Point]]) -> None:
 def table(curves: dict[Key, list[Point]]) -> str:
     """Return Markdown: mean over seeds, and the range where there are several."""
     lines = [
-        "| algorithm | world | seeds | reward gained | KL, nats | efficiency | ... near 1 nat | own optimum | modes |",
-        "|---|---|--:|--:|--:|--:|--:|--:|---|",
+        "| algorithm | world | seeds | evaluations | reward gained | KL, nats | efficiency | near 1 nat | own optimum | modes |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for name in ENTRIES:
         for world in WORLDS:
@@ -87,6 +87,7 @@ def table(curves: dict[Key, list[Point]]) -> str:
                 name,
                 world,
                 str(len(found)),
+                f"{statistics.mean(point.evaluations for point in last):,.0f}",
                 _spread(point.reward for point in last),
                 _spread(point.kl for point in last),
                 _spread(efficiency(point) for point in last),
