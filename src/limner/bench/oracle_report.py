@@ -72,7 +72,8 @@ def write(path: Path, curves: dict[Key, list[Point]]) -> None:
 def table(curves: dict[Key, list[Point]]) -> str:
     """Return Markdown: mean over seeds, and the range where there are several."""
     lines = [
-        "| algorithm | world | seeds | evaluations | reward gained | KL, nats | efficiency | near 1 nat | own optimum | modes |",
+        "| algorithm | world | seeds | evaluations | reward gained | KL, nats | efficiency | near 1 nat | own optimum "
+        "| modes |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for name in ENTRIES:
