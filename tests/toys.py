@@ -137,6 +137,20 @@ class ToyTokens:
         return 1
 
 
+class Silent:
+    """Hooks of a run that show nothing and keep the last metrics."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics = metrics
+
+    def phase(self, name: str) -> None: ...
+
+    def step(self, done: int, mean: float, std: float) -> None: ...
+
+
 def toy_rollout(policy, prompts: int = 3, group_size: int = 4, seed: int = 0, record: bool = True, condition=None):
     """Draw a rollout without the rollout room."""
     count = prompts * group_size

@@ -15,6 +15,7 @@ from limner.training.config import Lora, RewardTerm
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from run.miniature import Miniature, make_miniature
+from toys import Silent
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,6 @@ def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Mini
     state, silent = State(), Silent()
     train(config, assemble(config).parts, state, Hooks(silent, silent, lambda state: None, lambda state: {}))
     assert 0.6 * evaluations(config) <= state.evaluations <= evaluations(config)
-
-
-class Silent:
-    def log(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def phase(self, name: str) -> None: ...
-
-    def step(self, done: int, mean: float, std: float) -> None: ...
 
 
 def row(name: str, seed: int, change: float, budget: int = 65_000) -> dict[str, str]:

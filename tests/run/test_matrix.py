@@ -22,6 +22,7 @@ from limner.training.loop import Hooks, train
 from limner.training.state import State
 from praise import praise, quality, step_along
 from run.miniature import Miniature
+from toys import Silent
 
 ORACLE = "limner.worlds.oracle.model:Oracle"
 
@@ -73,20 +74,6 @@ def config(generator: Generator, name: str) -> RunConfig:
     )
 
 
-class Kept:
-    """What a run logs."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        self.metrics = metrics
-
-    def phase(self, name: str) -> None: ...
-
-    def step(self, done: int, mean: float, std: float) -> None: ...
-
-
 def weights(assembly: Assembly) -> torch.Tensor:
     return torch.cat([p.detach().reshape(-1).clone() for p in assembly.parts.weights.parameters().values()])
 
@@ -94,7 +81,7 @@ def weights(assembly: Assembly) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "oracle-flow", "oracle-noise"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_iteration_teaches(generators: dict[str, Generator], kind: str, name: str) -> None:
-    settings, kept = config(generators[kind], name), Kept()
+    settings, kept = config(generators[kind], name), Silent()
     assembly = assemble(settings)
     before = weights(assembly)
     train(settings, assembly.parts, State(), Hooks(kept, kept, lambda state: None, lambda state: {}))

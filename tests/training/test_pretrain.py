@@ -15,6 +15,7 @@ import yaml
 from diffusers import StableDiffusionPipeline
 
 from limner import build
+from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM
 from limner.models.sd import SD
@@ -89,6 +90,20 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     parent.kill()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert len(children) >= 2 and not alive
+
+
+def test_a_folder_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
+    """Its data set and networks would be of two minds; how the work is shared may change."""
+    run(tmp_path)
+    before = (tmp_path / "config.yaml").read_text()
+    for values, text in (({"seed": 1}, "begun with seed 0, not 1"), ({"model": "sd"}, "begun with model sd3, not sd")):
+        with pytest.raises(UserError, match=text):
+            build.pretrain("scenes", tmp_path, {**FEW, **values})
+    assert (tmp_path / "config.yaml").read_text() == before
+    module.require_same(tmp_path, Pretraining(**FEW, workers=2, compile=True))
+    for values in ({"workers": 0}, {"warmup": 0}, {"workers": 3}):
+        with pytest.raises(UserError, match="must"):
+            Pretraining(**{**FEW, **values})
 
 
 class Telltale(Scenes):

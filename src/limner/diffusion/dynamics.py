@@ -103,7 +103,7 @@ class Multistep(Protocol):
 
 
 @dataclass(frozen=True)
-class DPMSolver:
+class DPMSolver(EulerODE):
     """Follow the probability flow by DPM-Solver++(2M): Euler's step with the data estimate extrapolated to mid-step.
 
         lambda = log(alpha / sigma),   h = lambda_s - lambda_t,   h' = lambda_t - lambda_u
@@ -112,11 +112,6 @@ class DPMSolver:
     The first step, and the last one to s = 0, are Euler's. Source: DPM-Solver++, arXiv:2211.01095, algorithm 2, in its
     midpoint form, as DiffusionNFT, arXiv:2509.16117, samples with.
     """
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
 
     def refine(
         self,
@@ -132,21 +127,6 @@ class DPMSolver:
         weight = torch.where(sigma[2] > 0, (s - t) / (2 * (t - u)), 0)  # 0 where u is pure noise
         x0 = estimate.x0 + over_latent(weight, x) * (estimate.x0 - before.x0)
         return Estimate(x0, (x - over_latent(alpha[1], x) * x0) / over_latent(sigma[1], x))
-
-    def step(
-        self,
-        x: Float[Tensor, "batch *latent"],
-        estimate: Estimate,
-        t: Float[Tensor, " batch"],
-        s: Float[Tensor, " batch"],
-        schedule: Schedule,
-    ) -> Gaussian:
-        """Return N(alpha(s) x0 + sigma(s) noise, 0)."""
-        return EulerODE().step(x, estimate, t, s, schedule)
-
-    def deterministic(self) -> Dynamics:
-        """Return itself."""
-        return self
 
 
 @dataclass(frozen=True)

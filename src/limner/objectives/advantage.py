@@ -156,11 +156,8 @@ def best_weight(
 
     Source: RAFT, arXiv:2304.06767, algorithm 1; ties as in Flow-GRPO's published code.
     """
-    index = _dense(group)
-    best = torch.full_like(rewards, -torch.inf).scatter_reduce(
-        0, index, torch.where(valid, rewards, -torch.inf), reduce="amax"
-    )
-    return (informative(rewards, group, valid) & (rewards == best[index])).to(rewards.dtype)
+    low, high = _extremes(rewards, _dense(group), valid)
+    return (valid & (low < high) & (rewards == high)).to(rewards.dtype)
 
 
 def softmax_weight(

@@ -147,8 +147,10 @@ class Denoising:
         """
         if self.splits:
             return torch.stack([group, self._branch(id, torch.tensor(step - 1))], 1)
+        if not self.shared_start:
+            return None
         one = ~mask[:, :step].any(1)
-        return torch.stack([group, torch.where(one, -1, id)], 1) if self.shared_start and bool(one.any()) else None
+        return torch.stack([group, torch.where(one, -1, id)], 1) if bool(one.any()) else None
 
     def _estimate_once(
         self,

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -51,11 +51,8 @@ class Fresh(Protocol):
         ...
 
     @property
-    def denoiser(self) -> nn.Module: ...
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        """What learns: the denoiser and its text encoders, by their names in the pipeline."""
+    def trained(self) -> tuple[str, ...]:
+        """What learns, by its name in the pipeline: the denoiser first, then its text encoders."""
         ...
 
     def loss(self, denoiser: nn.Module, x0: Tensor, texts: Sequence[str], noise: Tensor, t: Tensor) -> Tensor:
@@ -157,7 +154,7 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     train_network(fresh, *load_pairs(pipeline.vae, folder, fresh.shifts), config, folder, log, team)
     if team.rank > 0:
         return
-    fresh.denoiser.half()
+    pipeline.components[fresh.trained[0]].half()
     pipeline.vae.half()
     pipeline.save_pretrained(folder / "pipeline")
     shutil.copy(folder / "config.yaml", folder / "pipeline")
@@ -220,9 +217,10 @@ def train_network(
     team: Team,
 ) -> None:
     """Fit the denoiser and the text encoders together by the pipeline's own loss."""
-    networks = nn.ModuleDict(fresh.networks)
+    networks = nn.ModuleDict({name: fresh.pipeline.components[name] for name in fresh.trained})
     networks.train()
-    denoiser: Any = torch.compile(fresh.denoiser) if config.compile else fresh.denoiser
+    denoiser = networks[fresh.trained[0]]
+    denoiser = cast(nn.Module, torch.compile(denoiser)) if config.compile else denoiser
     fit = Fit(networks, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, team)
     mine = slice(team.rank, None, team.size)
     for step in fit.steps(folder / "network.pt", config.checkpoint_seconds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ class SDPretraining:
     """
 
     pipeline: Any
+    trained: ClassVar[tuple[str, ...]] = ("unet", "text_encoder")
     shifts: ClassVar[bool] = False
     """diffusers' Stable Diffusion pipelines scale latents and do not shift them."""
 
@@ -31,17 +32,6 @@ class SDPretraining:
     def build(cls, words: tuple[str, ...], seed: int) -> SDPretraining:
         """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
         return cls(build(SDSize(words), seed))
-
-    @property
-    def denoiser(self) -> nn.Module:
-        """The UNet."""
-        network: nn.Module = self.pipeline.unet
-        return network
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        """What learns, by its name in the pipeline."""
-        return {name: self.pipeline.components[name] for name in ("unet", "text_encoder")}
 
     def loss(
         self,

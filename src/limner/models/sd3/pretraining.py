@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,23 +23,13 @@ class SD3Pretraining:
     """
 
     pipeline: Any
+    trained: ClassVar[tuple[str, ...]] = ("transformer", "text_encoder", "text_encoder_2")
     shifts: ClassVar[bool] = True
 
     @classmethod
     def build(cls, words: tuple[str, ...], seed: int) -> SD3Pretraining:
         """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
         return cls(build(SD3Size(words), seed))
-
-    @property
-    def denoiser(self) -> nn.Module:
-        """The transformer."""
-        network: nn.Module = self.pipeline.transformer
-        return network
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        """What learns, by its name in the pipeline."""
-        return {name: self.pipeline.components[name] for name in ("transformer", "text_encoder", "text_encoder_2")}
 
     def loss(
         self,
