@@ -92,21 +92,22 @@ class TRPO:
         if not count:
             return {}
 
-        def mean(quantity: str) -> Iterator[Tensor]:
-            """Yield each pack's share of the mean surrogate or KL."""
+        def means() -> Iterator[tuple[Tensor, Tensor]]:
+            """Yield each pack's share of the mean surrogate and KL."""
             for pack in packs:
                 loss, health = self.pass_loss(actors, batch, pack)
-                yield (-loss if quantity == "surrogate" else health["kl"]).sum() / count
+                yield -loss.sum() / count, health["kl"].sum() / count
 
         def measure() -> tuple[float, float]:
             with torch.no_grad():
-                return sum(map(float, mean("surrogate"))), sum(map(float, mean("kl")))
+                surrogates, divergences = zip(*means(), strict=True)
+                return float(sum(surrogates)), float(sum(divergences))
 
         with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
-            gradient = _sum(_gradient(share, parameters) for share in mean("surrogate"))
+            gradient = _sum(_gradient(surrogate, parameters) for surrogate, _ in means())
 
             def fisher(x: Tensor) -> Tensor:
-                products = (_gradient(_gradient(share, parameters, True) @ x, parameters) for share in mean("kl"))
+                products = (_gradient(_gradient(kl, parameters, True) @ x, parameters) for _, kl in means())
                 return _sum(products) + self.damping * x
 
             direction = conjugate_gradient(fisher, gradient, self.solver_steps)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from limner.algorithms.dgpo import DGPO
+from limner.algorithms.trpo import TRPO
 from limner.bench.plotting import pyplot
 from limner.build import load_prompts, recipe
 from limner.core.errors import RunError, UserError, nearest
@@ -37,19 +38,28 @@ from limner.training.config import RunConfig
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
 TREE = {"sampler.splits": (0, 1, 2, 3), "group_size": 16, "prompts_per_step": 9}
+LATE = {"algorithm.num_times": 3, "algorithm.min_time": 0.5, "sampler.dynamics": "DPMSolver"}
 DEPTH = {"algorithm.scale": "depth", "algorithm.ddof": 1, "algorithm.epsilon": 1e-8}
-ENTRIES: dict[str, Mapping[str, Any]] = {
+FLOW_ENTRIES: dict[str, Mapping[str, Any]] = {
     "recipe": {},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
-    "Flow-GRPO, published": dict(preset("flow_grpo")),
+    "Flow-GRPO, published": preset("flow_grpo"),
     "Flow-GRPO, published, lr 1e-3": {**preset("flow_grpo"), "optimizer.lr": 1e-3},
     "Flow-GRPO, published, lr 3e-3": {**preset("flow_grpo"), "optimizer.lr": 3e-3},
+    "Flow-GRPO-Fast": preset("flow_grpo_fast"),
+    "Flow-CPS": preset("flow_cps"),
+    "DanceGRPO": preset("dance_grpo"),
+    "MixGRPO": preset("mix_grpo"),
+    "Dr.GRPO": {**preset("dr_grpo"), **FLOW, **WINDOW},
     "BranchGRPO": {"algorithm": "FlowGRPO", **DEPTH, **FLOW, **TREE},
-    "TempFlow-GRPO": dict(preset("temp_flow_grpo")),
+    "TempFlow-GRPO": preset("temp_flow_grpo"),
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
     "Flow-DPPO": {"algorithm": "FlowDPPO", **FLOW, **WINDOW},
+    "REINFORCE": {**preset("reinforce"), **FLOW, **WINDOW},
     "DDPO": {"algorithm": "DDPO", **FLOW, **WINDOW},
+    "DPOK": {**preset("dpok"), **FLOW},
     "PPO": {"algorithm": "PPO", **FLOW},
+    "TRPO": {"algorithm": "TRPO", **FLOW, **WINDOW},
     "DiffusionNFT, published": {
         "algorithm": "DiffusionNFT",
         "algorithm.decay": "linear",
@@ -59,11 +69,14 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
         "sampler.grid": "own",
         "optimizer.lr": 3e-4,
     },
-    "AWM": {"algorithm": "AWM"},
-    "DGPO": {"algorithm": "DGPO"},
-    "RWR": dict(preset("rwr")),
-    "RAFT": dict(preset("raft")),
+    "AWM, published": {"algorithm": "AWM"},
+    "AWM": {"algorithm": "AWM", **LATE},
+    "ELBO": {**preset("elbo"), **LATE},
+    "DGPO": {"algorithm": "DGPO", **LATE},
+    "RWR": {**preset("rwr"), **LATE},
+    "RAFT": {**preset("raft"), **LATE},
 }
+ENTRIES = FLOW_ENTRIES
 COLUMNS = (
     "budget", "entry", "algorithm", "seed", "iterations", "network_evaluations", "train", "before", "after", "change",
     "low", "high", "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib",
@@ -120,6 +133,8 @@ def evaluations(config: RunConfig) -> int:
     learned = sampler.window or sampler.steps - 1 if needs.path else vars(config.algorithm)["num_times"]
     decisions = sum(drawn[1:]) if sampler.splits and needs.path else config.group_size * learned
     passes = 1 + needs.old + needs.reference + isinstance(config.algorithm, DGPO)
+    if isinstance(config.algorithm, TRPO):
+        passes = config.algorithm.solver_steps + 5  # gradient, products with the Fisher matrix, before, two lengths
     return round(config.prompts_per_step * (sum(drawn) + decisions * passes))
 
 
