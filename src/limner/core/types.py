@@ -119,12 +119,17 @@ class Rollout:
 class RewardOutput:
     """What a judge says of a batch: a score a sample, whether it could be judged, and why.
 
-    A sample that is not `valid` leaves its group and the loss; its score is never read.
+    A sample that is not `valid` leaves its group and the loss; its score is never read. `components` are named numbers,
+    `uncertainty` one standard deviation of the score in its own unit, `explanation` a text for people (of a judge that
+    is not ours: never trusted), and `maps` say where in the picture, higher being better.
     """
 
     score: Float[Tensor, " batch"]
     valid: Bool[Tensor, " batch"]
     components: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
+    uncertainty: Float[Tensor, " batch"] | None = None
+    explanation: Sequence[str | None] = ()
+    maps: Mapping[str, Float[Tensor, "batch rows columns"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
