@@ -20,7 +20,7 @@ _HOMES = {
     "RewardOutput": "limner.core.types",
     "UserError": "limner.core.errors",
     "RunError": "limner.core.errors",
-    "JudgeFailure": "limner.rewards.checked",
+    "JudgeFailure": "limner.core.errors",
     "DGPO": "limner.algorithms.dgpo",
     "DDPO": "limner.algorithms.ddpo",
     "PPO": "limner.algorithms.ppo",

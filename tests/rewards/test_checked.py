@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from limner.core.errors import UserError
+from limner.core.errors import JudgeFailure, UserError
 from limner.core.types import Images, Prompt, RewardOutput
-from limner.rewards.checked import JudgeFailure, checked
+from limner.rewards.checked import checked
 
 MEDIA = Images(torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
 PROMPTS = [Prompt("a"), Prompt("b"), Prompt("c")]

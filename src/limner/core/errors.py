@@ -21,6 +21,14 @@ class RunError(LimnerError):
     """A run had to stop (a reward that always fails, losses that are not finite); its last checkpoint stands."""
 
 
+class JudgeFailure(LimnerError):
+    """A judge could not answer (a service that is down, a verdict that cannot be read).
+
+    A reward raises it to mark the batch it was given invalid; the run goes on. Any other exception is a programming
+    error and stops the run.
+    """
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest known name, and all of them."""
     names = sorted(known)

@@ -11,19 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import LimnerError, UserError
+from limner.core.errors import JudgeFailure, UserError
 from limner.core.protocols import Reward
 from limner.core.types import Images, Media, Prompt, RewardOutput
 
 logger = logging.getLogger(__name__)
-
-
-class JudgeFailure(LimnerError):
-    """A judge could not answer (a service that is down, a verdict that cannot be read).
-
-    A reward raises it to mark the batch it was given invalid; the run goes on. Any other exception is a programming
-    error and stops the run.
-    """
 
 
 def checked(name: str, reward: Reward) -> Callable[[Media, Sequence[Prompt]], RewardOutput]:
