@@ -98,7 +98,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("rating aggregation, annotator agreement"),
     ],
     "Several objectives": [
-        Family("weighted sum", "--reward NAME:WEIGHT", "tests/rewards/test_algebra.py", "weighted_sum"),
+        Family("weighted sum", "--reward '0.7 * A + 0.3 * B'", "tests/rewards/test_algebra.py", "weighted_sum"),
         Family("constraints, worst-of, Pareto, anti-hacking"),
     ],
 }  # fmt: skip

@@ -45,7 +45,6 @@ _HOMES = {
     "DataAnchor": "limner.training.config",
     "Optimizer": "limner.training.config",
     "Precision": "limner.training.config",
-    "RewardTerm": "limner.training.config",
     "Evaluation": "limner.training.config",
     "recipe": "limner.build",
     "preset": "limner.recipes.presets",

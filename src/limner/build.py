@@ -8,7 +8,7 @@ import os
 import runpy
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Actors, Adapter, Denoiser, Policy, Reward
 from limner.core.rng import Rng
-from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.types import Images, Prompt
 from limner.data.pairs import read_pairs, read_picture
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
@@ -37,13 +37,14 @@ from limner.policies.guided import guided
 from limner.recipes.override import override
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
-from limner.rewards.algebra import weighted_sum
+from limner.rewards.algebra.compose import Composition, Judge
+from limner.rewards.algebra.parse import parse
+from limner.rewards.algebra.tree import Leaf, leaves
 from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
 from limner.rollout.collect import EncodeCache
-from limner.rollout.score import Judge
 from limner.training.anchor import Anchor
-from limner.training.config import Lora, Model, RewardTerm, RunConfig
+from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts
 
 RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
@@ -190,33 +191,36 @@ def load_prompts(source: str) -> list[Prompt]:
     return read_prompts(source)
 
 
-def load_rewards(config: RunConfig) -> Judge:
-    """Return the weighted sum of the configuration's rewards; a name is built in, or `file.py:function`."""
-    judges = {_label(term): checked(_label(term), named_reward(term.name)) for term in config.rewards}
-    return weighted_sum(judges, reward_weights(config))
+def compose(text: str) -> Composition:
+    """Return the reward that an expression means, with its judges."""
+    if not text:
+        raise UserError("no reward: name one, for example --reward jpeg_size")
+    expression = parse(text)
+    return Composition(expression, {leaf: checked(leaf.column, judge_of(leaf)) for leaf in leaves(expression)})
 
 
-def reward_weights(config: RunConfig) -> dict[str, float]:
-    """Return the weight of each of the configuration's rewards, by the name of its column."""
-    weights: dict[str, float] = {}
-    for term in config.rewards:
-        if _label(term) in weights:
-            raise UserError(f"two rewards are called {_label(term)!r}: name each once")
-        weights[_label(term)] = term.weight
-    return weights
+def judge_of(leaf: Leaf) -> Reward:
+    """Return the reward a leaf names: a built-in one with its settings, or the function FILE.py:FUNCTION."""
+    if leaf.name not in REWARDS:
+        if ":" in leaf.name:
+            return load_reward(leaf.name)
+        raise UserError(
+            f"unknown reward {leaf.name!r}{nearest(leaf.name, REWARDS)}; your own is named FILE.py:FUNCTION"
+        )
+    found, settings = load(REWARDS, "reward", leaf.name), dict(leaf.settings)
+    if not isinstance(found, type):
+        if settings:
+            raise UserError(f"reward {leaf}: {leaf.name} has no settings")
+        return found
+    known = [field.name for field in fields(found)]
+    for key in settings:
+        if key not in known:
+            raise UserError(f"reward {leaf}: {leaf.name} has no setting {key!r}{nearest(key, known)}")
+    return found(**settings)
 
 
-def _label(term: RewardTerm) -> str:
-    return term.name if term.name in REWARDS else term.name.rpartition(":")[2]
-
-
-def named_reward(name: str) -> Reward:
-    """Return a built-in reward, or the function `file.py:function` names."""
-    if name in REWARDS:
-        return load(REWARDS, "reward", name)
-    if ":" in name:
-        return load_reward(name)
-    raise UserError(f"unknown reward {name!r}{nearest(name, REWARDS)}; your own is named FILE.py:FUNCTION")
+NOTHING = Composition(Leaf("nothing"), {})
+"""Stands where a reward would in a run that was only opened, and asks nobody."""
 
 
 @dataclass(frozen=True)
@@ -251,10 +255,10 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     """
     device = resolve(config.device)
     prompts = load_prompts(config.prompts) if training else [Prompt("")]
-    reward = load_rewards(config) if training else _no_judge
+    reward = compose(config.reward) if training else NOTHING
     judged_by = config.evaluation.reward
     heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
-    judge = checked(judged_by, named_reward(judged_by)) if judged_by and training else reward
+    judge = compose(judged_by) if judged_by and training else reward
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, device)
     counted = count_evaluations(model.networks)
@@ -276,7 +280,6 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
         cache=EncodeCache(model.encode),
         decode=model.decode,
         reward=reward,
-        reward_weights=reward_weights(config),
         anchor=_anchor(config, model) if config.anchor.weight and training else None,
         evaluations=counted,
     )
@@ -301,11 +304,6 @@ def _anchor(config: RunConfig, model: Adapter) -> Anchor:
         return model.encode_media(Images(pictures)), [Prompt(text) for _, (text,) in drawn]
 
     return Anchor(pairs, data.weight, data.batch)
-
-
-def _no_judge(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-    """Stand where a judge would; a run that was only opened asks none."""
-    raise RuntimeError("this run was opened to look at, without its judges")
 
 
 def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights:

@@ -107,15 +107,6 @@ def take_keys(arguments: Sequence[str], own: frozenset[str]) -> tuple[list[str],
     return rest, values
 
 
-def reward_term(text: str) -> dict[str, Any]:
-    """Return the reward that `NAME`, `NAME:WEIGHT`, `file.py:function` or `file.py:function:WEIGHT` means."""
-    name, colon, weight = text.rpartition(":")
-    try:
-        return {"name": name, "weight": float(weight)} if colon else {"name": text}
-    except ValueError:
-        return {"name": text}
-
-
 def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     parser = Parser(prog="limner", description="Reinforcement learning for visual generative models.")
     parser.add_argument("--version", action="store_true", help="print the version")
@@ -177,9 +168,8 @@ def _add_recipe(parser: Parser) -> None:
     parser.add_argument(
         "--reward",
         action="append",
-        type=reward_term,
-        metavar="NAME[:WEIGHT]",
-        help="a built-in reward, or file.py:function[:WEIGHT]; may be given several times",
+        metavar="EXPRESSION",
+        help="as in jpeg_size, file.py:function or '0.7 * scenes - 0.1 * jpeg_size'",
     )
     parser.add_argument("--prompts", metavar="FILE", help="prompts: .txt, one a line, or .jsonl")
     parser.add_argument("--seed", metavar="N", help="seed of everything that is random")
@@ -204,9 +194,14 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     from limner.recipes.override import override
     from limner.recipes.presets import preset
 
-    if "rewards" in values:
-        raise UserError("rewards are set with --reward NAME[:WEIGHT], once for each")
-    given = {"prompts": parsed.prompts, "seed": parsed.seed, "out": parsed.out, "rewards": parsed.reward}
+    if parsed.reward and len(parsed.reward) > 1:
+        raise UserError(f"--reward is one expression: write --reward '{' + '.join(parsed.reward)}'")
+    given = {
+        "prompts": parsed.prompts,
+        "seed": parsed.seed,
+        "out": parsed.out,
+        "reward": parsed.reward and parsed.reward[0],
+    }
     if parsed.preset:
         values = {**preset(parsed.preset), **values}
     if parsed.reward:

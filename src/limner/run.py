@@ -234,8 +234,7 @@ class Run:
             sampler=str(c.sampler.dynamics),
             steps=c.sampler.steps,
             guidance=c.sampler.guidance,
-            reward=" + ".join(f"{t.weight:g} {t.name}" for t in c.rewards)
-            + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
+            reward=c.reward + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
             algorithm=str(c.algorithm),
             rank=None if lora is None else lora.rank,
             alpha=None if lora is None else float(lora.alpha),

@@ -11,7 +11,7 @@ from limner.bench import scenes
 from limner.bench.scenes import COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, place, read_rows
 from limner.build import assemble
 from limner.cli import main
-from limner.training.config import Lora, RewardTerm
+from limner.training.config import Lora
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from run.miniature import Miniature, make_miniature
@@ -61,7 +61,7 @@ def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Mini
     size = 16 if entry.sampler.splits else 4
     model = replace(entry.model, path=str(miniature.model), train=Lora(rank=2, alpha=4))
     config = replace(entry, model=model, prompts=str(miniature.prompts), prompts_per_step=2, group_size=size, steps=1)
-    config = replace(config, rewards=(RewardTerm(miniature.reward("redness")),), device="cpu")
+    config = replace(config, reward=miniature.reward("redness"), device="cpu")
     state, silent = State(), Silent()
     train(config, assemble(config).parts, state, Hooks(silent, silent, lambda state: None, lambda state: {}))
     assert 0.6 * evaluations(config) <= state.evaluations <= evaluations(config)

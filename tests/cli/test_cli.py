@@ -15,10 +15,10 @@ from PIL import Image
 
 import limner.build
 import limner.run
-from limner.cli import main, reward_term, take_keys
+from limner.cli import main, take_keys
 from limner.core.errors import RunError
 from limner.core.types import Images
-from limner.training.config import RewardTerm, RunConfig
+from limner.training.config import RunConfig
 
 
 @pytest.fixture(autouse=True)
@@ -63,29 +63,15 @@ def test_keys_are_told_from_flags(arguments: list[str], rest: list[str], values:
     assert take_keys(arguments, frozenset({"--seed", "--help"})) == (rest, values)
 
 
-@pytest.mark.parametrize(
-    ("text", "term"),
-    [
-        ("jpeg_size", {"name": "jpeg_size"}),
-        ("jpeg_size:-0.5", {"name": "jpeg_size", "weight": -0.5}),
-        ("a/b.py:f", {"name": "a/b.py:f"}),
-        ("a/b.py:f:2", {"name": "a/b.py:f", "weight": 2.0}),
-        ("C:/b.py:f", {"name": "C:/b.py:f"}),
-    ],
-)
-def test_reward_terms(text: str, term: dict[str, Any]) -> None:
-    assert reward_term(text) == term
-
-
 def test_train_changes_what_it_is_told(trained: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     base = limner.build.recipe("scenes")
     command = "train --steps 3 scenes --sampler.guidance=2.5 --seed 7 --prompts p.txt --out here --quiet --resume"
-    assert main([*command.split(), "--reward", "jpeg_size:0.5", "--reward", "f.py:g"]) == 0
+    assert main([*command.split(), "--reward", "0.5 * jpeg_size + f.py:g"]) == 0
     assert main(["train", "scenes"]) == 0
     first, second = trained
     config = first["config"]
     assert (config.steps, config.sampler.guidance, config.seed, config.prompts) == (3, 2.5, 7, "p.txt")
-    assert config.rewards == (RewardTerm("jpeg_size", 0.5), RewardTerm("f.py:g"))
+    assert config.reward == "0.5 * jpeg_size + f.py:g"
     assert (config.out, config.optimizer, config.algorithm) == ("here", base.optimizer, base.algorithm)
     assert (first["resume"], first["quiet"]) == (True, True)
     assert second == {"config": base, "resume": False, "quiet": False}
@@ -109,7 +95,8 @@ BAD = {
     "train scenes --seed": "limner: argument --seed: expected one argument",
     "train scenes --optimizer.lr -1": "limner: optimizer.lr must lie between 0 and 1, got -1.0",
     "train scenes --algorithm PPA": "limner: --algorithm cannot be 'PPA'",
-    "train scenes --rewards jpeg_size": "limner: rewards are set with --reward",
+    "train scenes --rewards jpeg_size": "limner: unknown key --rewards; the nearest known key is --reward",
+    "train scenes --reward a --reward b": "limner: --reward is one expression: write --reward 'a + b'",
     "check scenes --resume": "limner: unknown key --resume; ",
     "sample": "limner: the following arguments are required: RUN, PROMPT",
     "sample nowhere star": "limner: nowhere is no run folder",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from limner.core.errors import UserError
 from limner.recipes.override import override
 from limner.recipes.yaml import from_yaml, to_yaml
-from limner.training.config import Lora, Model, Optimizer, RewardTerm, RunConfig
+from limner.training.config import Evaluation, Lora, Model, Optimizer, RunConfig
 
-CONFIG = RunConfig(name="x", prompts="p.txt", rewards=(RewardTerm("jpeg_size", 0.1), RewardTerm("f.py:g")))
+CONFIG = RunConfig(name="x", prompts="p.txt", reward="0.1 * jpeg_size + f.py:g")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_round_trip_of_any_value(name: str, lr: float, targets: list[str], weigh
         seed=seed,
         model=Model(train=lora),
         optimizer=Optimizer(lr=lr),
-        rewards=(RewardTerm("a", weight),),
+        evaluation=Evaluation(guidance=weight),
     )
     assert from_yaml(to_yaml(config)) == config
 
@@ -81,8 +81,7 @@ def test_missing_keys_have_their_defaults_and_numbers_may_be_written_as_people_d
         ("name: x\nsteps: {}", "here: steps needs an integer, got {}"),
         ("name: x\nalgorithm: {type: FlowGRP}", "here: algorithm cannot be 'FlowGRP'; did you mean 'FlowGRPO'?"),
         ("name: x\nalgorithm: {type: [1]}", "here: algorithm cannot be '[1]'"),
-        ("name: x\nrewards: jpeg_size", "here: rewards needs a list, each with name, weight, got "),
-        ("name: x\nrewards: 3", "here: rewards needs a list, each with name, weight, got "),
+        ("name: x\nreward: 3", "here: reward needs text, got 3"),
         ("name: x\n1: 3", "here: unknown key 1; "),
         ("name: x\n  y: [", "here is not YAML, line 2: "),
         ("name: \0", "here is not YAML: "),

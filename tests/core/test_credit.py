@@ -16,7 +16,7 @@ from limner.core.types import Prompt, Rollout, Scored
 from limner.diffusion.dynamics import FlowSDE
 from limner.policies.denoising import Denoising
 from limner.rollout.collect import EncodeCache, collect
-from limner.training.config import Full, Model, RewardTerm, RunConfig, Sampler
+from limner.training.config import Full, Model, RunConfig, Sampler
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from toys import Silent, toy_denoiser, toy_rollout
@@ -34,7 +34,7 @@ def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None
         name="watched",
         model=Model("limner.worlds.oracle.model:Oracle", "o1", train=Full()),
         prompts="oracle:train",
-        rewards=(RewardTerm("o1", 0.25), RewardTerm("o2", 0.75)),
+        reward="0.25 * o1 + 0.75 * o2",
         aggregation="win_rate",
         algorithm=Watching(),
         sampler=Sampler(FlowSDE(), 4),
@@ -53,7 +53,7 @@ def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None
 
 def test_a_sum_changes_nothing() -> None:
     scored = Scored(toy_rollout(Denoising(toy_denoiser(), FlowSDE(), 3)), {}, torch.ones(12).bool(), torch.rand(12))
-    assert compared(scored, {}, "sum") is scored
+    assert compared(scored, "sum") is scored
 
 
 def judged(rollout: Rollout, valid: Tensor | None = None) -> Scored:

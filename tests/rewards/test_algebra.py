@@ -1,63 +1,263 @@
+"""Reward expressions: their text, their arithmetic, and what they ask of judges. Values by hand."""
+
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Media, Prompt, RewardOutput
-from limner.rewards.algebra import Judge, weighted_sum
+from limner.core.types import Composed, Images, Media, Prompt, RewardOutput
+from limner.rewards.algebra.compose import Composition, Judge
+from limner.rewards.algebra.functions import Gate, Group, Lexicographic, Rank, Scheduled, Worst
+from limner.rewards.algebra.parse import parse
+from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, leaf, leaves
 
-MEDIA = Images(torch.zeros(3, 3, 2, 2))
-PROMPTS = [Prompt("a"), Prompt("b"), Prompt("c")]
+MEDIA = Images(torch.zeros(4, 3, 2, 2))
+PROMPTS = [Prompt("a"), Prompt("a"), Prompt("b"), Prompt("b")]
+GROUP = torch.tensor([0, 0, 1, 1])
+COLUMNS = {
+    "a": torch.tensor([1.0, 2.0, 3.0, 4.0]),
+    "b": torch.tensor([10.0, 0.0, -4.0, 2.0]),
+    "p": torch.tensor([0.25, 1.0, 0.0, 0.5]),
+    "p/uncertainty": torch.tensor([0.1, 0.2, 0.3, 0.4]),
+    "b/part": torch.tensor([5.0, 6.0, 7.0, 8.0]),
+}
 CALLS: Counter[str] = Counter()
 
 
-def constant(name: str, scores: Sequence[float], parts: Mapping[str, torch.Tensor] | None = None) -> Judge:
-    def judge(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+def judge(name: str, columns: Mapping[str, Tensor] = COLUMNS) -> Judge:
+    def answer(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         CALLS[name] += 1
-        score = torch.tensor(scores)
-        return RewardOutput(score, score.isfinite(), parts or {})
+        parts = {key.partition("/")[2]: value for key, value in columns.items() if key.startswith(f"{name}/")}
+        uncertainty = parts.pop("uncertainty", None)
+        return RewardOutput(columns[name], columns[name].isfinite(), parts, uncertainty)
 
-    return judge
+    return answer
 
 
-def test_total_is_the_weighted_sum_of_columns_judged_once() -> None:
+def composition(text: str, columns: Mapping[str, Tensor] = COLUMNS) -> Composition:
+    expression = parse(text)
+    return Composition(expression, {leaf: judge(leaf.name, columns) for leaf in leaves(expression)})
+
+
+def total(text: str, step: int = 0, memory: dict | None = None, columns: Mapping[str, Tensor] = COLUMNS) -> Composed:
+    found = composition(text, columns)
+    return found.total(found.columns(MEDIA, PROMPTS), GROUP, step, memory)
+
+
+VALUES = {
+    "a": [1.0, 2.0, 3.0, 4.0],
+    "2 * a - b / 4 + 1": [0.5, 5.0, 8.0, 8.5],
+    "3 - a": [2.0, 1.0, 0.0, -1.0],
+    "-a": [-1.0, -2.0, -3.0, -4.0],
+    "a + a": [2.0, 4.0, 6.0, 8.0],
+    "b.part": [5.0, 6.0, 7.0, 8.0],
+    "a * p": [0.25, 2.0, 0.0, 2.0],
+    "a ** 2 * p ** 0.5": [0.5, 4.0, 0.0, 16 * 0.5**0.5],
+    "(a - 2) * p": [0.0, 0.0, 0.0, 1.0],
+    "gate(a, p >= 0.5)": [0.0, 2.0, 0.0, 4.0],
+    "gate(a, p >= 0.5, floor=-1)": [-1.0, 2.0, -1.0, 4.0],
+    "gate(a, p >= 0.5, soft=0.25)": [x / (1 + math.exp(-(c - 0.5) / 0.25)) for x, c in zip([1, 2, 3, 4], [0.25, 1, 0, 0.5], strict=True)],  # noqa: E501
+    "worst(a, b, p)": [0.25, 0.0, -4.0, 0.5],
+    "pessimistic(a, b)": [1.0, 0.0, -4.0, 2.0],  # of two, the mean less the population's std is the less
+    "pessimistic(p, k=2)": [0.05, 0.6, -0.6, -0.3],
+    "logistic(a, slope=2, midpoint=3)": [1 / (1 + math.exp(-2 * (x - 3))) for x in (1, 2, 3, 4)],
+    "clip(b, low=-1, high=3)": [3.0, 0.0, -1.0, 2.0],
+    "rank(b)": [1.0, 0.0, 0.0, 1.0],
+    "group(a)": [-(0.5**0.5), 0.5**0.5, -(0.5**0.5), 0.5**0.5],
+    "lexicographic(p, a, tolerance=0.6)": [1.0 * (0.25 - 1 > -0.6), 1.0, 0.0, 1.0],
+    "scheduled(a, first=1, last=3, steps=4)": [1.0, 2.0, 3.0, 4.0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_a_total_by_hand(text: str) -> None:
+    found = total(text)
+    assert found.valid.all()
+    torch.testing.assert_close(found.total, torch.tensor(VALUES[text]), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_what_is_written_is_read_again(text: str) -> None:
+    assert parse(str(parse(text))) == parse(text)
+
+
+def test_python_and_text_say_the_same() -> None:
+    a, p = leaf("a"), leaf("p")
+    assert (
+        0.5 * a + p / 4 - 1 == parse("0.5 * a + 0.25 * p - 1") and str(0.5 * a + p / 4 - 1) == "0.5 * a + 0.25 * p - 1"
+    )
+    assert 2 - a == parse("2 - a") and str(-a + p) == "-a + p"
+    assert a**0.3 * p**0.7 == parse("a ** 0.3 * p ** 0.7")
+    assert Gate((a,), p >= 0.5, soft=0.1) == parse("gate(a, p >= 0.5, soft=0.1)")
+    assert Gate((a,), Condition(p, 0.5)).parts == (a, p)
+    assert Worst((a, Rank((p,)))) == parse("worst(a, rank(p))")
+    assert leaf("ocr", metric="exact") == parse('ocr(metric="exact")') and str(leaf("ocr", k=2)) == "ocr(k=2)"
+    assert Part(leaf("scenes"), "count") == parse("scenes.count")
+    assert hash(parse("a + b")) == hash(parse("a + b")) and a + p != p
+
+
+FILES = {
+    "my_file.py:mine": Leaf("my_file.py:mine"),
+    "../x/my-file.py:mine": Leaf("../x/my-file.py:mine"),
+    "'a folder/f.py:mine'": Leaf("a folder/f.py:mine"),
+    "f.py:mine(scale=2)": Leaf("f.py:mine", (("scale", 2),)),
+    "f.py:mine.part": Part(Leaf("f.py:mine"), "part"),
+}
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_functions_of_yours(text: str) -> None:
+    assert parse(text) == FILES[text] == parse(str(FILES[text]))
+    (found,) = leaves(parse(f"gate(0.5 * {text} + b, {text} >= 1)"))[:1]
+    assert found.name.endswith("f.py:mine") or found.name.endswith("file.py:mine")
+    assert found.column == "mine(scale=2)" if found.settings else found.column == "mine"
+
+
+atoms = st.sampled_from([leaf("a"), leaf("p"), leaf("ocr", metric="x"), Part(leaf("b"), "part"), leaf("f.py:g")])
+numbers = st.integers(-40, 40).filter(bool).map(lambda x: x / 8)
+
+
+def grown(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+    return st.one_of(
+        st.builds(lambda x, y, w: x + w * y, inner, inner, numbers),
+        st.builds(lambda x, w: x - w, inner, numbers),
+        st.builds(lambda x, y: Worst((x, y)), inner, inner),
+        st.builds(lambda x, c, t: Gate((x,), c >= t, soft=0.5), inner, inner, numbers),
+        st.builds(lambda x, y, w: Worst((x, y)) ** abs(w) * y, atoms, atoms, numbers),
+        st.builds(lambda x: Scheduled((x,), first=0.5), inner),
+        st.builds(lambda x, y: Lexicographic((x, Group((y,)))), inner, inner),
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.recursive(atoms, grown, max_leaves=4))
+def test_any_expression_reads_back(expression: Expression) -> None:
+    assert parse(str(expression)) == expression
+
+
+def test_every_judge_is_asked_once() -> None:
     CALLS.clear()
-    judges = {"a": constant("a", [1.0, 2.0, 3.0]), "b": constant("b", [10.0, 0.0, -4.0])}
-    output = weighted_sum(judges, {"b": 0.25, "a": -2.0})(MEDIA, PROMPTS)
-    assert output.score.tolist() == [0.5, -4.0, -7.0] and output.valid.all()
-    assert {name: column.tolist() for name, column in output.components.items()} == {
-        "a": [1.0, 2.0, 3.0],
-        "b": [10.0, 0.0, -4.0],
-    }
-    assert CALLS == {"a": 1, "b": 1}
+    found = total("0.5 * a + gate(a, b.part >= 6) - worst(a, b, p)")
+    assert CALLS == {"a": 1, "b": 1, "p": 1} and found.valid.all()
 
 
-def test_a_sample_counts_only_if_all_judged_it() -> None:
-    judges = {"a": constant("a", [1.0, math.nan, 3.0]), "b": constant("b", [1.0, 2.0, math.nan])}
-    output = weighted_sum(judges, {"a": 1.0, "b": 0.0})(MEDIA, PROMPTS)
-    assert output.valid.tolist() == [True, False, False]
-    assert output.score[0] == 1 and output.score[1:].isnan().all()
-    assert output.components["a"].isnan().tolist() == [False, True, False]
-    assert output.components["b"].tolist()[:2] == [1.0, 2.0]
+def test_contributions_add_up() -> None:
+    found = total("0.5 * a - 3 * gate(b, p >= 0.5) + 2 * p")
+    assert list(found.terms) == ["a", "gate(b, p >= 0.5)", "p"]
+    assert [term.weight for term in found.terms.values()] == [0.5, -3.0, 2.0]
+    contributions = [term.weight * term.value for term in found.terms.values()]
+    assert torch.equal(sum(contributions[1:], contributions[0]), found.total)
+    assert list(total("worst(a, b)").terms) == ["worst(a, b)"]
 
 
-def test_parts_are_columns_under_their_judge() -> None:
-    judges = {"scenes": constant("scenes", [1.0, 0.0, 1.0], {"count": torch.tensor([1.0, 1.0, 1.0])})}
-    output = weighted_sum(judges, {"scenes": 5.0})(MEDIA, PROMPTS)
-    assert list(output.components) == ["scenes", "scenes/count"] and output.score.tolist() == [5.0, 0.0, 5.0]
+@pytest.mark.parametrize("text", ["a + b", "a * p + 0 * b", "gate(a, b >= -9)", "worst(a, b)", "rank(a) + b"])
+def test_a_sample_counts_only_if_all_judged_it(text: str) -> None:
+    columns = COLUMNS | {"a": torch.tensor([1.0, math.nan, 3.0, 4.0]), "b": torch.tensor([1.0, 1.0, math.nan, 1.0])}
+    found = total(text, columns=columns)
+    assert found.valid.tolist() == [True, False, False, True]
+    assert found.total.isnan().tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize(
-    ("names", "weights", "message"),
-    [
-        ([], {}, "no reward: name at least one"),
-        (["a"], {"b": 1.0}, r"rewards \['a'\] and weights \['b'\] must have the same names"),
-        (["a"], {"a": math.nan}, "reward 'a': its weight must be a finite number, got nan"),
-    ],
-)
-def test_bad_input(names: list[str], weights: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        weighted_sum({name: constant(name, [0.0] * 3) for name in names}, weights)
+def test_a_sample_that_is_invalid_is_compared_with_nobody() -> None:
+    columns = COLUMNS | {"b": torch.tensor([1.0, math.nan, 1.0, 1.0])}
+    found = total("rank(a) + 0 * b", columns=columns)
+    assert found.total[[0, 2, 3]].tolist() == [0.5, 0.0, 1.0]
+
+
+def test_running_statistics_are_those_of_all_samples_so_far() -> None:
+    memory: dict = {}
+    first = total("running(a)", 0, memory).total
+    torch.testing.assert_close(first, (COLUMNS["a"] - 2.5) / 1.25**0.5)
+    later = COLUMNS | {"a": torch.tensor([9.0, -3.0, math.nan, 0.5])}
+    second = total("running(a)", 1, memory, later).total
+    seen = torch.tensor([1.0, 2.0, 3.0, 4.0, 9.0, -3.0, 0.5])
+    torch.testing.assert_close(second[:2], (later["a"][:2] - seen.mean()) / seen.std(correction=0))
+
+
+def test_a_multiplier_rises_while_its_constraint_is_broken_and_falls_when_it_holds() -> None:
+    """p is .4375 on average; asked for .75, the multiplier rises by .5 x .3125 each time; asked for 0, it falls."""
+    memory: dict = {}
+    text, slack = "constrained(a, p >= 0.75, rate=0.5, limit=0.2)", (COLUMNS["p"] - 0.75).clamp(max=0)
+    for multiplier in (0.0, 0.15625, 0.2):
+        torch.testing.assert_close(total(text, 0, memory).total, COLUMNS["a"] + multiplier * slack)
+    fine = COLUMNS | {"p": torch.ones(4)}
+    assert torch.equal(total(text, 0, memory, fine).total, COLUMNS["a"])
+    torch.testing.assert_close(total(text, 0, memory).total, COLUMNS["a"] + (0.2 - 0.125) * slack)
+
+
+def test_a_schedule_moves_and_stays() -> None:
+    text = "scheduled(a, first=1, last=3, steps=4)"
+    weights = [float(total(text, step).total[0]) for step in (0, 1, 4, 9)]
+    assert weights == [1.0, 1.5, 3.0, 3.0]
+
+
+def test_gradients_reach_the_judges_answers() -> None:
+    values = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64, requires_grad=True)
+    text = "0.5 * a + gate(a, a >= 0.5, soft=0.2) * a ** 2 + worst(a, p) + logistic(a)"
+    parts = COLUMNS | {"p": torch.full((4,), 0.5, dtype=torch.float64)}
+
+    def of(a: Tensor) -> Tensor:
+        return composition(text).total({**parts, "a": a}, GROUP).total
+
+    assert torch.autograd.gradcheck(of, (values,))
+
+
+def test_relative_rewards_judge_no_single_picture() -> None:
+    assert composition("a + p")(MEDIA, PROMPTS).score.tolist() == [1.25, 3.0, 3.0, 4.5]
+    for text in ("rank(a)", "a + 0.1 * running(b)", "scheduled(a)", "constrained(a, p >= 0.5)", "lexicographic(a, b)"):
+        with pytest.raises(UserError, match=r"name what to evaluate by with --evaluation.reward"):
+            composition(text)(MEDIA, PROMPTS)
+
+
+BAD = {
+    "": "this is no expression",
+    "a:0.5": "a weight is written 0.5 \\* a",
+    "a +": "this is no expression",
+    "0.5": "names no judge",
+    "0.5 + 1": "names no judge",
+    "a / b": "cannot read 'a / b'",
+    "a / 0": "cannot read 'a / 0'",
+    "2 ** a": "cannot read '2 \\*\\* a'",
+    "a if b else c": "cannot read 'a if b else c'",
+    "[a]": "cannot read",
+    "a >= 1": "cannot read 'a >= 1'",
+    "__import__('os').system('x')": "cannot read",
+    "f.py:g(lambda: 1)": "unknown function 'f.py:g'",
+    "f.py:g(x=[1])": r"cannot read '\[1\]'",
+    "(a + b).part": "cannot read",
+    "wrst(a, b)": "unknown function 'wrst'; did you mean 'worst'",
+    "worst(a)": "worst\\(...\\): takes 2 or more expressions, got 1",
+    "rank(a, b)": "rank\\(...\\): takes 1 expressions, got 2",
+    "gate(a, p)": "gate\\(...\\) takes one condition",
+    "gate(a, p <= 1)": "a condition is EXPRESSION >= NUMBER, got p <= 1",
+    "gate(a, p >= b)": "a condition is EXPRESSION >= NUMBER, got p >= b",
+    "rank(a, p >= 1)": "rank\\(...\\) takes no condition",
+    "clip(a, 0, 1)": "takes expressions; give numbers by name: \\['low', 'high'\\]",
+    "clip(a, lo=1)": "clip has no setting 'lo'; did you mean 'low'",
+    "a ** -1": "powers must be positive",
+    "group(a) * b": "reward group\\(a\\) is negative for half of the samples",
+    "True * a": "cannot read 'True'",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_bad_expressions(text: str) -> None:
+    with pytest.raises(UserError, match=BAD[text]):
+        parse(text)
+
+
+def test_bad_compositions() -> None:
+    with pytest.raises(UserError, match="b has no component 'prt' \\(it reports: part\\)"):
+        total("b.prt")
+    with pytest.raises(UserError, match="a states no uncertainty"):
+        total("pessimistic(a)")
+    with pytest.raises(UserError, match="two rewards are called 'mine'"):
+        Composition(parse("one.py:mine + two.py:mine"), {})

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from limner.core.errors import RunError
 from limner.core.types import Images, Media, Prompt, RewardOutput, Rollout, Scored
-from limner.rollout.score import FailureBudget, Judge, judge, render
+from limner.rewards.algebra.compose import Composition, Judge
+from limner.rewards.algebra.tree import leaf
+from limner.rollout.score import FailureBudget, judge, render
 
 BATCH = 6
 
@@ -44,18 +46,22 @@ def brightness(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
 
 def score(rollout: Rollout, reward: Judge, micro_batch: int) -> tuple[Scored, Images]:
     media = render(rollout.sample, decode, micro_batch)
-    return judge(rollout, media, reward, micro_batch), media
+    return judge(rollout, media, alone(reward), micro_batch), media
+
+
+def alone(reward: Judge) -> Composition:
+    return Composition(leaf("r"), {leaf("r"): reward})
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 100])
 def test_samples_are_judged_with_their_prompts_in_any_micro_batch(micro_batch: int) -> None:
     scored, media = score(rollout(), brightness, micro_batch)
     light = torch.tensor([0, 26, 51, 77, 102, 128]) / 255
-    assert torch.allclose(scored.rewards["light"], light, atol=1e-6)
-    assert scored.rewards["bonus"].tolist() == [0.0, 0.0, 0.0, 10.0, 10.0, 10.0]
+    assert torch.allclose(scored.rewards["r/light"], light, atol=1e-6)
+    assert scored.rewards["r/bonus"].tolist() == [0.0, 0.0, 0.0, 10.0, 10.0, 10.0]
     assert scored.valid.tolist() == [True, True, True, False, True, True]
     assert scored.total.isnan().tolist() == [False, False, False, True, False, False]
-    total = (light + scored.rewards["bonus"])[scored.valid]
+    total = (light + scored.rewards["r/bonus"])[scored.valid]
     assert torch.allclose(scored.total[scored.valid], total, atol=1e-6)
     assert torch.equal(media.pixels, decode(rollout().sample).rounded().pixels)
 
@@ -79,17 +85,17 @@ def test_pictures_that_are_not_finite_are_never_shown_to_the_judge() -> None:
 
     scored, _ = score(broken, strict, 3)
     assert seen == [3, 1] and scored.valid.tolist() == [True, False, True, False, False, True]
-    assert scored.rewards["bonus"].isnan().tolist() == [False, True, False, False, True, False]
+    assert scored.rewards["r/bonus"].isnan().tolist() == [False, True, False, False, True, False]
     assert scored.total[0] == pytest.approx(0, abs=1e-6) and scored.total[5] == pytest.approx(10.5, abs=3e-3)
 
 
-def test_one_column_without_components_and_infinite_totals_do_not_count() -> None:
+def test_infinite_scores_do_not_count() -> None:
     def steep(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         value = 1 / media.frames().mean((1, 2, 3, 4))
         return RewardOutput(value, torch.ones(len(media), dtype=torch.bool))
 
     scored, _ = score(rollout(), steep, 100)
-    assert list(scored.rewards) == ["reward"] and scored.valid.tolist() == [False] + [True] * 5
+    assert list(scored.rewards) == ["r"] and scored.valid.tolist() == [False] + [True] * 5
     assert scored.total[0].isnan() and scored.total[1] == pytest.approx(255 / 26, rel=1e-5)
 
 
@@ -97,12 +103,12 @@ def test_a_column_missing_from_a_batch_that_failed_is_not_judged_there() -> None
     def flaky(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         if media.frames().mean() < 0.25:
             nothing = torch.full((len(media),), torch.nan)
-            return RewardOutput(nothing, nothing.isfinite(), {"a": nothing})
+            return RewardOutput(nothing, nothing.isfinite())
         ones = torch.ones(len(media))
-        return RewardOutput(ones, ones.bool(), {"a": ones, "a/part": 2 * ones})
+        return RewardOutput(ones, ones.bool(), {"part": 2 * ones})
 
-    scored = judge(rollout(), render(rollout().sample, decode, 6), flaky, 3)
-    assert scored.rewards["a/part"].isnan().tolist() == [True] * 3 + [False] * 3
+    scored = judge(rollout(), render(rollout().sample, decode, 6), alone(flaky), 3)
+    assert scored.rewards["r/part"].isnan().tolist() == [True] * 3 + [False] * 3
     assert scored.valid.tolist() == [False] * 3 + [True] * 3
 
 

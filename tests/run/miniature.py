@@ -17,7 +17,7 @@ from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.engine import checkpoint
 from limner.models.quiet import no_bars
 from limner.models.sd3.build import SD3Size, build
-from limner.training.config import Evaluation, Lora, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.config import Evaluation, Lora, Optimizer, RunConfig, Sampler
 
 WORDS = tuple("a one two red green blue star stars circle circles".split())
 PROMPTS = "two red stars\na blue circle\n\n# a comment\none green star\n"
@@ -85,7 +85,7 @@ class Miniature:
             name="miniature",
             model=replace(base.model, path=str(self.model), train=Lora(rank=4, alpha=12)),
             prompts=str(self.prompts),
-            rewards=(RewardTerm(self.reward(reward)),),
+            reward=self.reward(reward),
             algorithm=DiffusionNFT(num_times=2, decay_rate=0.2),
             sampler=Sampler(EulerODE(), steps=4),
             optimizer=Optimizer(lr=1e-2),

@@ -17,7 +17,7 @@ from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
 from limner.rollout.collect import collect
-from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RunConfig, Sampler
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from praise import praise, quality, step_along
@@ -61,7 +61,7 @@ def config(generator: Generator, name: str) -> RunConfig:
         name="matrix",
         model=generator.model,
         prompts=generator.prompts,
-        rewards=(RewardTerm(generator.reward),),
+        reward=generator.reward,
         algorithm=algorithm,
         sampler=Sampler(generator.stochastic if algorithm.needs.path else EulerODE(), steps=5),
         optimizer=Optimizer(lr=1e-3),

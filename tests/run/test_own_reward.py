@@ -48,6 +48,9 @@ def place(miniature: Miniature, tmp_path: Path) -> Path:
     return tmp_path
 
 
+EXPRESSION = "my_file.py:my_reward - 0.5 * jpeg_size"
+
+
 def limner_in_a_process(place: Path, *arguments: str) -> list[str]:
     command = [sys.executable, "-m", "limner", *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -58,19 +61,23 @@ def limner_in_a_process(place: Path, *arguments: str) -> list[str]:
 
 def test_two_rewards_and_prompts_that_say_what_is_wanted(place: Path) -> None:
     """A real process, in the user's folder, with relative names; and the columns are logged raw."""
-    options = "--reward my_file.py:my_reward --reward jpeg_size:-0.5 --prompts my_prompts.jsonl --seed 3"
-    assert limner_in_a_process(place, "train", "recipe.yaml", *options.split()) == ["runs/miniature-3/report.html"]
+    options = ["--reward", EXPRESSION, "--prompts", "my_prompts.jsonl", "--seed", "3"]
+    assert limner_in_a_process(place, "train", "recipe.yaml", *options) == ["runs/miniature-3/report.html"]
     lines = read(place / "runs/miniature-3")
     assert [line["step"] for line in lines] == [0, 1]
     for line in lines:
         assert line["reward/my_reward"] == pytest.approx(15.5)
         assert 0.1 < line["reward/jpeg_size"] < 10
         assert line["reward/mean"] == pytest.approx(15.5 - 0.5 * line["reward/jpeg_size"])
+        assert line["contribution/jpeg_size"] == pytest.approx(-0.5 * line["term/jpeg_size"])
+        assert line["reward/mean"] == pytest.approx(
+            line["contribution/my_file.py:my_reward"] + line["contribution/jpeg_size"]
+        )
         both = line["train/many"] + line["train/one"]
         assert line["train/many"] - line["train/one"] == pytest.approx(10, rel=0.02) and line["constant"] == 0
         assert both / 2 == pytest.approx(line["reward/mean"])
     config = from_yaml((place / "runs/miniature-3/config.yaml").read_text())
-    assert [(term.name, term.weight) for term in config.rewards] == [("my_file.py:my_reward", 1), ("jpeg_size", -0.5)]
+    assert config.reward == EXPRESSION
     page = (place / "runs/miniature-3/report.html").read_text()
     assert "Reward by column" in page and "my_reward" in page and "jpeg_size" in page
 
@@ -79,7 +86,7 @@ def test_prompts_one_a_line(
     place: Path, miniature: Miniature, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    options = ["--prompts", "my_prompts.txt", "--reward", f"{miniature.reward('seeing_only_red')}:3", "--out", "here"]
+    options = ["--prompts", "my_prompts.txt", "--reward", f"3 * {miniature.reward('seeing_only_red')}", "--out", "here"]
     assert main(["train", "recipe.yaml", *options]) == 0
     printed = capsys.readouterr()
     assert printed.out == "here/report.html\n" and printed.err.splitlines()[-1].startswith("miniature  2/2  reward 1.5")
@@ -99,7 +106,7 @@ def test_the_same_in_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(place)
     changes: dict[str, Any] = {"prompts": "my_prompts.jsonl", "steps": "1", "out": "python"}
     config = limner.override(limner.recipe("recipe.yaml"), changes)
-    config = replace(config, rewards=(limner.RewardTerm("my_file.py:my_reward", weight=2.0),))
+    config = replace(config, reward="2 * my_file.py:my_reward")
     run = limner.train(config)
     assert read(run.folder)[0]["reward/mean"] == pytest.approx(31)
     assert run.sample("two red stars").pixels.shape == (4, 3, 32, 32)

@@ -75,7 +75,7 @@ def test_a_reward_that_begins_to_fail_keeps_what_was_learnt(
     file, recipe, out = tmp_path / "later.py", tmp_path / "recipe.yaml", tmp_path / "run"
     file.write_text(FAILS_LATER.format(calls=4))
     config = miniature.config(out, steps=6, checkpoint_every=2)
-    recipe.write_text(to_yaml(replace(config, rewards=(replace(config.rewards[0], name=f"{file}:reward"),))))
+    recipe.write_text(to_yaml(replace(config, reward=f"{file}:reward")))
     assert main(["train", str(recipe), "--quiet"]) == 1
     assert "no valid sample in 3 iterations in a row" in capsys.readouterr().err
     assert [line["invalid"] for line in read(out)] == [0, 0, 8, 8]

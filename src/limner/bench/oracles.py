@@ -31,7 +31,7 @@ from limner.core.rng import Rng
 from limner.diffusion.dynamics import Dynamics, EulerODE, FlowSDE
 from limner.objectives.tilt import Quadratic, discrete_kl, discrete_tilt, frontier, normal_kl, normal_tilt
 from limner.policies.denoising import Denoising
-from limner.training.config import Full, Model, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.config import Full, Model, Optimizer, RunConfig, Sampler
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from limner.worlds.oracle.model import Oracle
@@ -109,7 +109,7 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
         name="oracle",
         model=Model(kind=ORACLE, path=world + ("-noise" if prediction == "noise" else ""), train=Full()),
         prompts="oracle:train",
-        rewards=(RewardTerm(world),),
+        reward=world,
         algorithm=entry.algorithm,
         sampler=Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits),
         optimizer=Optimizer(lr=entry.lr[world == "o3"], schedule=entry.schedule),

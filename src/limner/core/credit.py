@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -46,11 +45,12 @@ def relative_advantage(
     )
 
 
-def compared(scored: Scored, weights: Mapping[str, float], kind: Aggregation) -> Scored:
+def compared(scored: Scored, kind: Aggregation) -> Scored:
     """Return what an algorithm is shown: a total by which to compare a group's samples; see `aggregate`."""
     if kind == "sum":
         return scored
-    return replace(scored, total=aggregate(scored.rewards, weights, scored.rollout.group, scored.valid, kind))
+    terms = [(term.weight, term.value) for term in scored.terms.values()]
+    return replace(scored, total=aggregate(terms, scored.rollout.group, scored.valid, kind))
 
 
 def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:

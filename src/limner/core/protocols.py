@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limner.core.rng import Rng
 from limner.core.types import (
     Batch,
+    Composed,
     Condition,
     Decisions,
     LatentSpec,
@@ -215,6 +216,24 @@ class OwnUpdate(Protocol):
         self, actors: Actors, parameters: Sequence[nn.Parameter], batch: Batch, context: Context
     ) -> dict[str, float]:
         """Change `parameters` in place; return what is worth logging."""
+        ...
+
+
+class Composition(Protocol):
+    """The judges of a run, and how their answers make the total."""
+
+    def columns(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, Float[Tensor, " batch"]]:
+        """Ask every judge once; return raw numbers by name, NaN where not judged."""
+        ...
+
+    def total(
+        self,
+        columns: Mapping[str, Float[Tensor, " batch"]],
+        group: Int[Tensor, " batch"],
+        step: int = 0,
+        memory: dict[str, Any] | None = None,
+    ) -> Composed:
+        """Return the total of samples that are compared within their groups; it may change `memory`."""
         ...
 
 

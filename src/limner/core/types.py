@@ -133,6 +133,23 @@ class RewardOutput:
 
 
 @dataclass(frozen=True)
+class Term:
+    """One of the terms that add up to a total: it contributes weight x value."""
+
+    weight: float
+    value: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A total, NaN where not `valid`, and its terms by their text; a constant may be all that they lack."""
+
+    total: Float[Tensor, " batch"]
+    valid: Bool[Tensor, " batch"]
+    terms: Mapping[str, Term]
+
+
+@dataclass(frozen=True)
 class Scored:
     """A judged rollout: raw reward columns by name, which samples were judged by all, and the total to maximise."""
 
@@ -140,6 +157,7 @@ class Scored:
     rewards: Mapping[str, Float[Tensor, " batch"]]
     valid: Bool[Tensor, " batch"]
     total: Float[Tensor, " batch"]
+    terms: Mapping[str, Term] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

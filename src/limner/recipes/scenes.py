@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.diffusion.dynamics import DPMSolver
-from limner.training.config import Evaluation, Lora, Model, Optimizer, RewardTerm, RunConfig, Sampler
+from limner.training.config import Evaluation, Lora, Model, Optimizer, RunConfig, Sampler
 
 
 def recipe() -> RunConfig:
@@ -13,7 +13,7 @@ def recipe() -> RunConfig:
         name="scenes",
         model=Model(kind="sd3", path="scenes", max_sequence_length=0, train=Lora(rank=32, alpha=64)),
         prompts="scenes:train",
-        rewards=(RewardTerm("scenes", 0.5), RewardTerm("scenes_fraction", 0.5)),
+        reward="0.5 * scenes + 0.5 * scenes_fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),
         sampler=Sampler(dynamics=DPMSolver(), steps=10, grid="linear"),
         optimizer=Optimizer(lr=3e-3, warmup=2, schedule="cosine", ema=0.8),

@@ -19,6 +19,8 @@ MEANINGS = {
     "reward/mean": "Mean of the total reward over the samples of the iteration that could be judged.",
     "reward/std": "Standard deviation of the total reward over those samples.",
     "reward/": "Mean of one reward column, before its weight.",
+    "term/": "Mean of one term of the reward as it enters the total: normalised, gated or combined, before its weight.",
+    "contribution/": "Weight times that: these add up to the total, but for a constant.",
     "train/": "Mean total reward of the training prompts of one category.",
     "heldout/": "Mean reward on prompts never trained on, overall and by category.",
     "ratio_deviation": "Mean |log(p / p_sampler)| of a decision, in nats per latent element: how far an update has "
@@ -67,14 +69,16 @@ def charts(lines: Sequence[Line], clip: tuple[float, ...] = (), rate: bool = Fal
 
     `clip` is the range in the unit of `ratio_deviation`, drawn beside it; `rate` says that the reward is 0 or 1.
     """
-    prefixes = {prefix: _group(lines, prefix) for prefix in ("reward/", "train/", "heldout/")}
+    prefixes = {prefix: _group(lines, prefix) for prefix in ("reward/", "contribution/", "train/", "heldout/")}
     columns = [series for series in prefixes["reward/"] if series.name not in ("mean", "std")]
+    shares = prefixes["contribution/"]
     kind: Kind = "rate" if rate else "number"
     unit = (0.0, 1.0) if rate else None
     health = [_series(lines, name, label) for name, label in (("clip_low", "low"), ("clip_high", "high"))]
     made = [
         _reward(lines, kind, unit),
         Chart("Reward by column", "Raw means, before weights.", columns if len(columns) > 1 else []),
+        Chart("Contributions", "Weight times term; they add up to the reward.", shares if len(shares) > 1 else []),
         Chart("Held-out prompts", "Never trained on; a part of the set.", prefixes["heldout/"], kind, unit),
         Chart("Training prompts", "Means over short stretches of iterations.", prefixes["train/"], kind, unit),
         Chart("Ratio", "Mean |log ratio| per latent element; dashed: clip range.",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import RunError
+from limner.core.protocols import Composition
 from limner.core.tree import concatenate, leaves, select, tree_map
-from limner.core.types import Media, Prompt, RewardOutput, Rollout, Scored
+from limner.core.types import Media, Rollout, Scored
 
 Decode = Callable[[Tensor], Media]
-Judge = Callable[[Media, Sequence[Prompt]], RewardOutput]
-"""The composed reward: its score is the total, its `components` the raw columns."""
 
 
 def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Media:
@@ -24,26 +24,29 @@ def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: 
         return concatenate([tree_map(Tensor.cpu, decode(part).rounded()) for part in sample.split(micro_batch)])
 
 
-def judge(rollout: Rollout, media: Media, reward: Judge, micro_batch: int) -> Scored:
-    """Ask `reward` about every sample, `micro_batch` at a time.
+def judge(
+    rollout: Rollout, media: Media, reward: Composition, micro_batch: int, memory: dict[str, Any] | None = None
+) -> Scored:
+    """Ask the judges of `reward` about every sample, `micro_batch` at a time, and compose the total of all together.
 
-    A sample is valid if what it shows is finite (others are not shown to the judge) and the judge says so with a finite
-    total. An invalid one has total NaN, never zero, and a column is NaN where it was not judged. A reward without
-    components has the one column "reward".
+    A sample is valid if what it shows is finite (others are not shown to the judges) and every judge could judge it. An
+    invalid one has total NaN, never zero, and a column is NaN where it was not judged. `memory` is what the reward
+    remembers of earlier iterations.
     """
     batch = len(rollout)
     prompts = rollout.prompt_of()
-    total = torch.full((batch,), torch.nan)
     columns: dict[str, Tensor] = {}
     finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in leaves(media)]).all(0).nonzero()[:, 0]
     for rows in finite.split(micro_batch) if len(finite) else ():
         with torch.no_grad():
-            output = reward(select(media, rows), [prompts[i] for i in rows.tolist()])
-        total[rows] = output.score.float().cpu().masked_fill(~output.valid.cpu(), torch.nan)
-        for name, values in (output.components or {"reward": total[rows]}).items():
+            found = reward.columns(select(media, rows), [prompts[i] for i in rows.tolist()])
+        for name, values in found.items():
             columns.setdefault(name, torch.full((batch,), torch.nan))[rows] = values.float().cpu()
-    valid = total.isfinite()
-    return Scored(rollout, columns, valid, total.masked_fill(~valid, torch.nan))
+    if not columns:
+        none = torch.full((batch,), torch.nan)
+        return Scored(rollout, {}, none.isfinite(), none)
+    composed = reward.total(columns, rollout.group, rollout.version, memory)
+    return Scored(rollout, columns, composed.valid, composed.total, composed.terms)
 
 
 @dataclass

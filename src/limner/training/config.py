@@ -149,14 +149,6 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class RewardTerm:
-    """One column of the reward: a built-in name or `file.py:function`, and its weight in the total."""
-
-    name: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """How the result is measured: prompts x seeds, never trained on, by `reward` (empty: the training reward)."""
 
@@ -185,7 +177,8 @@ class RunConfig:
     name: str
     model: Model = field(default_factory=Model)
     prompts: str = ""
-    rewards: tuple[RewardTerm, ...] = ()
+    reward: str = ""
+    """An expression of judges, as in "0.5 * scenes + 0.5 * my_file.py:my_reward"; see `limner.rewards.algebra`."""
     aggregation: Aggregation = "sum"
     """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
     algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | DGPO | AWM | RewardWeighted = field(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from limner.core.credit import compared, credited
-from limner.core.protocols import Actors, Algorithm, Context, OwnUpdate, Policy
+from limner.core.protocols import Actors, Algorithm, Composition, Context, OwnUpdate, Policy
 from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt, Scored
 from limner.data.sampler import PromptSampler
@@ -21,7 +21,7 @@ from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.rollout.collect import EncodeCache, collect
-from limner.rollout.score import Decode, FailureBudget, Judge, judge, render
+from limner.rollout.score import Decode, FailureBudget, judge, render
 from limner.training.anchor import Anchor
 from limner.training.config import RunConfig
 from limner.training.state import State
@@ -43,9 +43,7 @@ class Parts:
     sampler: PromptSampler
     cache: EncodeCache
     decode: Decode
-    reward: Judge
-    reward_weights: Mapping[str, float]
-    """The columns of the reward that add up to its total, and their weights."""
+    reward: Composition
     anchor: Anchor | None
     """Data whose ordinary loss is added to each optimizer step."""
     evaluations: Callable[[], int]
@@ -85,12 +83,12 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
             media = render(rollout.sample, parts.decode, config.micro_batch)
 
         with clock("reward"):
-            scored = judge(rollout, media, parts.reward, config.micro_batch)
+            scored = judge(rollout, media, parts.reward, config.micro_batch, state.reward_memory)
             budget.check(scored)
 
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)
-            shown = compared(scored, parts.reward_weights, config.aggregation)
+            shown = compared(scored, config.aggregation)
             metrics = update(parts, credited(scored, parts.algorithm.advantage(shown, context)), context)
 
         state.iteration += 1
@@ -147,7 +145,10 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
 
 
 def describe(scored: Scored) -> dict[str, float]:
-    """Return the rewards of an iteration: the total and its columns, by category of prompt, and what was left out."""
+    """Return the rewards of an iteration: the total, its columns as the judges gave them, the terms as they entered
+
+    the total, and what each contributes; by category of prompt; and what was left out.
+    """
     total = scored.total[scored.valid]
     mean = total.mean()
     metrics = {
@@ -157,6 +158,9 @@ def describe(scored: Scored) -> dict[str, float]:
     }
     for name, column in scored.rewards.items():
         metrics[f"reward/{name}"] = column[column.isfinite()].mean().item()
+    for name, term in scored.terms.items():
+        value = term.value[scored.valid].mean().item()
+        metrics |= {f"term/{name}": value, f"contribution/{name}": term.weight * value}
     rows = defaultdict(list)
     for i, prompt in enumerate(scored.rollout.prompt_of()):
         if "category" in prompt.meta and scored.valid[i]:

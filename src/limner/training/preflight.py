@@ -86,7 +86,7 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
     )
     media = render(rollout.sample, parts.decode, config.micro_batch)
     drawn = time.perf_counter()
-    first = parts.reward(select(media, torch.arange(2)), rollout.prompt_of()[:2])
+    first = parts.reward.columns(select(media, torch.arange(2)), rollout.prompt_of()[:2])
     scored = judge(rollout, media, parts.reward, config.micro_batch)
     judged = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
@@ -104,7 +104,7 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
             "update": (learned - judged) * scale,
         },  # fmt: skip
         memory_mib=peak_memory_mib(parts.executor.device),
-        rewards={name: column[:2].tolist() for name, column in first.components.items()},
+        rewards={name: column[:2].tolist() for name, column in first.items()},
         floor=floor,
         clip=clip,
         notices=tuple(notices),

@@ -16,7 +16,7 @@ class State:
     `failed` counts the last iterations in a row without a valid sample; `evaluations` are the network evaluations of
     rollouts and updates: one sample through the network once, with or without gradient. `seconds` are those of the
     clock, by phase; `processor_seconds` those of all cores at work, which other programs' work hardly changes. `memory`
-    is the algorithm's own.
+    is the algorithm's own, `reward_memory` what the reward remembers: running statistics, multipliers.
     """
 
     iteration: int = 0
@@ -26,6 +26,7 @@ class State:
     seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "reward": 0.0, "update": 0.0})
     processor_seconds: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
+    reward_memory: dict[str, Any] = field(default_factory=dict)
 
     def record(self, seconds: Mapping[str, float], processor_seconds: float, evaluations: int, scored: Scored) -> None:
         """Add what an iteration took."""

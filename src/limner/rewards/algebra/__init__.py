@@ -1,0 +1,1 @@
+"""Rewards as expressions: `parse` reads one, `Composition` asks its judges and adds up."""

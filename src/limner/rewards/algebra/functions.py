@@ -1,0 +1,250 @@
+"""The functions of reward expressions: gates, worst of several, comparison within the group, normalisers, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.objectives.advantage import group_advantage
+from limner.objectives.aggregation import lexicographic_rate, win_rate
+from limner.rewards.algebra.tree import Condition, Expression, Leaf, Scope
+
+Column = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Function(Expression):
+    """A named function of expressions (given by position), at most one condition, and numbers (given by name)."""
+
+    arguments: tuple[Expression, ...]
+
+    name: ClassVar[str]
+    count: ClassVar[tuple[int, int]] = (1, 1)
+    """How many expressions it takes, at least and at most."""
+    conditioned: ClassVar[bool] = False
+    """Whether a condition `c >= number` follows them: c is its last part."""
+
+    def __post_init__(self) -> None:
+        low, high = self.count
+        if not low <= len(self.arguments) <= high:
+            many = f"{low}" if low == high else f"{low} or more"
+            raise UserError(f"reward {self.name}(...): takes {many} expressions, got {len(self.arguments)}")
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        condition = vars(self).get("condition")
+        return (*self.arguments, condition.of) if isinstance(condition, Condition) else self.arguments
+
+    def __str__(self) -> str:
+        own = {key: value for key, value in vars(self).items() if key not in ("arguments", "condition")}
+        given = [f"{key}={value!r}" for key, value in own.items() if value != vars(type(self))[key]]
+        condition = [str(vars(self)["condition"])] if self.conditioned else []
+        return f"{self.name}({', '.join([*map(str, self.arguments), *condition, *given])})"
+
+    def remembered(self, scope: Scope) -> dict[str, Any]:
+        """Return what this node keeps from one iteration to the next; empty at first."""
+        return scope.memory.setdefault(str(self), {})
+
+
+NEVER = Condition(Leaf("nothing"), 0.0)
+
+
+@dataclass(frozen=True)
+class Gate(Function):
+    """x where c >= threshold, else `floor`; with soft = s > 0: floor + (x - floor) sigmoid((c - threshold) / s)."""
+
+    condition: Condition = NEVER
+    soft: float = 0.0
+    floor: float = 0.0
+
+    name = "gate"
+    conditioned = True
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        x, c = parts
+        excess = c - self.condition.threshold
+        opened = torch.sigmoid(excess / self.soft) if self.soft > 0 else (excess >= 0).to(x) + 0 * c
+        return self.floor + (x - self.floor) * opened
+
+
+@dataclass(frozen=True)
+class Constrained(Function):
+    """x + multiplier min(0, c - threshold): x, subject to c >= threshold.
+
+    After each iteration multiplier <- clip(multiplier + rate (threshold - mean c), 0, limit), from 0 on: it grows while
+    the samples fall short on average, and decays when they exceed (dual ascent; Tessler et al., arXiv:1805.11074).
+    """
+
+    condition: Condition = NEVER
+    rate: float = 0.1
+    limit: float = 10.0
+
+    name = "constrained"
+    conditioned = True
+    absolute = False
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        x, c = parts
+        memory = self.remembered(scope)
+        multiplier = memory.setdefault("multiplier", 0.0)
+        slack = c - self.condition.threshold
+        if slack.isfinite().any():
+            moved = multiplier - self.rate * float(slack[slack.isfinite()].mean())
+            memory["multiplier"] = min(max(moved, 0.0), self.limit)
+        return x + multiplier * slack.clamp(max=0)
+
+
+@dataclass(frozen=True)
+class Worst(Function):
+    """The least of its parts."""
+
+    name = "worst"
+    count = (2, 99)
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        return torch.stack(list(parts)).amin(0)
+
+
+@dataclass(frozen=True)
+class Pessimistic(Function):
+    """mean - k std over its parts (an ensemble); of a single judge, score - k its own stated uncertainty.
+
+    The std is the population's. Source: Coste et al., arXiv:2310.02743, eq. 4 (they subtract the variance).
+    """
+
+    k: float = 1.0
+
+    name = "pessimistic"
+    count = (1, 99)
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        if len(parts) > 1:
+            stacked = torch.stack(list(parts))
+            return stacked.mean(0) - self.k * stacked.std(0, correction=0)
+        (judge,) = self.arguments
+        column = f"{judge.column}/uncertainty" if isinstance(judge, Leaf) else ""
+        if column not in scope.columns:
+            raise UserError(f"reward {self}: {judge} states no uncertainty; give several judges, an ensemble")
+        return parts[0] - self.k * scope.columns[column]
+
+
+@dataclass(frozen=True)
+class Lexicographic(Function):
+    """The share of its group that a sample beats by its first part that differs by more than `tolerance`.
+
+    A tie counts one half; the last part decides by any difference. See `lexicographic_rate`.
+    """
+
+    tolerance: float = 0.0
+
+    name = "lexicographic"
+    count = (2, 99)
+    absolute = False
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        valid = torch.stack(list(parts)).isfinite().all(0)
+        rate = lexicographic_rate(list(parts), scope.group, valid, self.tolerance)
+        return rate.masked_fill(~valid, torch.nan)
+
+
+@dataclass(frozen=True)
+class Rank(Function):
+    """The share of its group that a sample beats, a tie counting one half: the rank, from 0 to 1."""
+
+    name = "rank"
+    absolute = False
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        valid = parts[0].isfinite()
+        return win_rate(parts[0], scope.group, valid).masked_fill(~valid, torch.nan)
+
+
+@dataclass(frozen=True)
+class Group(Function):
+    """(x - mean) / (std + 1e-4) within the group, sample standard deviation; 0 where all are alike (GDPO)."""
+
+    name = "group"
+    absolute = False
+    signed = True
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        valid = parts[0].isfinite()
+        z = group_advantage(parts[0], scope.group, valid, "group", 1, 1e-4)
+        return z.masked_fill(~valid, torch.nan)
+
+
+@dataclass(frozen=True)
+class Running(Function):
+    """(x - m) / (s + 1e-8), with mean m and standard deviation s of all samples judged so far, these included."""
+
+    name = "running"
+    absolute = False
+    signed = True
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        memory = self.remembered(scope)
+        seen = parts[0][parts[0].isfinite()].double()
+        count, mean, squares = (memory.setdefault(key, 0.0) for key in ("count", "mean", "squares"))
+        if len(seen):  # Chan's rule for joining the moments of two sets
+            shift, both = float(seen.mean()) - mean, count + len(seen)
+            squares += float((seen - seen.mean()).square().sum()) + shift**2 * count * len(seen) / both
+            mean += shift * len(seen) / both
+            memory |= {"count": both, "mean": mean, "squares": squares}
+            count = both
+        return (parts[0] - mean) / ((squares / max(count, 1)) ** 0.5 + 1e-8)
+
+
+@dataclass(frozen=True)
+class Logistic(Function):
+    """sigmoid(slope (x - midpoint)): a probability, if slope and midpoint were fitted to people's choices."""
+
+    slope: float = 1.0
+    midpoint: float = 0.0
+
+    name = "logistic"
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        return torch.sigmoid(self.slope * (parts[0] - self.midpoint))
+
+
+@dataclass(frozen=True)
+class Clip(Function):
+    """x, at least `low` and at most `high`."""
+
+    low: float = -torch.inf
+    high: float = torch.inf
+
+    name = "clip"
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        return parts[0].clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Scheduled(Function):
+    """w x, where w moves in a straight line from `first` to `last` in the first `steps` iterations, and stays."""
+
+    first: float = 0.0
+    last: float = 1.0
+    steps: int = 10
+
+    name = "scheduled"
+    absolute = False
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        share = min(1.0, scope.step / max(1, self.steps))
+        return (self.first + share * (self.last - self.first)) * parts[0]
+
+
+FUNCTIONS: dict[str, type[Function]] = {
+    kind.name: kind
+    for kind in (
+        Gate, Constrained, Worst, Pessimistic, Lexicographic, Rank, Group, Running, Logistic, Clip, Scheduled,
+    )
+}  # fmt: skip
