@@ -17,6 +17,7 @@ import torch
 
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Actors, Adapter, Denoiser, Policy, Reward
+from limner.core.reward import Declared, RewardSpec, spec_of
 from limner.core.rng import Rng
 from limner.core.types import Images, Prompt
 from limner.data.pairs import read_pairs, read_picture
@@ -96,10 +97,13 @@ def catalogue() -> dict[str, dict[str, str]]:
     """Return what there is: for each kind, names and the first line of their documentation."""
     found = {}
     for kind, registry in CATALOGUE.items():
-        documents = {name: load(registry, kind, name).__doc__ or "" for name in registry}
-        found[kind] = {name: text.strip().splitlines()[0] for name, text in documents.items()}
+        found[kind] = {name: _first_line(load(registry, kind, name)) for name in registry}
     found["presets"] = {name: each.about for name, each in PRESETS.items()}
     return found
+
+
+def _first_line(thing: Any) -> str:
+    return thing.spec.about if isinstance(thing, Declared) else (thing.__doc__ or "").strip().splitlines()[0]
 
 
 def recipe(name: str) -> RunConfig:
@@ -197,6 +201,19 @@ def compose(text: str) -> Composition:
         raise UserError("no reward: name one, for example --reward jpeg_size")
     expression = parse(text)
     return Composition(expression, {leaf: checked(leaf.column, judge_of(leaf)) for leaf in leaves(expression)})
+
+
+def specs(composition: Composition) -> list[RewardSpec]:
+    """Return what each judge of a reward says about itself."""
+    return [spec_of(leaf.column, judge_of(leaf)) for leaf in leaves(composition.expression)]
+
+
+def examples(world: str, count: int) -> tuple[Images, list[Prompt]]:
+    """Return pictures of a world with captions, every other one of which may be wrong."""
+    source = load(WORLDS, "world", world)()
+    drawn = [source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)]
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
+    return Images(pictures), [Prompt(text) for _, (text,) in drawn]
 
 
 def judge_of(leaf: Leaf) -> Reward:

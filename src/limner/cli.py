@@ -156,6 +156,14 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     bench.add_argument("--budget", type=_count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)")
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
+    reward = command("reward", _reward, "show a reward: what it measures, and its best and worst examples")
+    reward.add_argument("verb", metavar="show", choices=["show"])
+    reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
+    reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures it judges (scenes)")
+    reward.add_argument(
+        "--count", type=_count, default=64, help="how many pictures; half of the captions are wrong (64)"
+    )
+    reward.add_argument("--out", type=_png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
     command("list", _list, "name the recipes, rewards, algorithms and models")
     return parser, made
 
@@ -268,6 +276,23 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
         from limner.bench import scenes
 
         print(scenes.bench(parsed.out, parsed.seeds or 3, parsed.budget, parsed.entry))
+
+
+def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+    from limner.report.gallery import save_grid, to_uint8
+    from limner.report.reward_card import extremes, reward_card
+
+    composition = build.compose(parsed.name)
+    for spec in build.specs(composition):
+        print(reward_card(spec))
+    media, prompts = build.examples(parsed.world, parsed.count)
+    output = composition(media, prompts)
+    shown = extremes(output.score, 8)
+    labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
+    path = parsed.out or Path("runs") / f"reward-{re.sub(r'[^a-z0-9]+', '-', parsed.name.lower()).strip('-')}.png"
+    print(f"  examples      best and worst of {parsed.count} pictures of {parsed.world}: {path}")
+    save_grid(path, to_uint8(media.frames()[shown, 0]), labels, columns=max(1, len(labels) // 2))
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from limner.bench import scenes
 from limner.bench.scenes import COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, place, read_rows
 from limner.build import assemble
 from limner.cli import main
+from limner.models.sd.build import tiny_pipeline
 from limner.training.config import Lora
 from limner.training.loop import Hooks, train
 from limner.training.state import State
@@ -21,6 +22,14 @@ from toys import Silent
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
     return make_miniature(tmp_path_factory.mktemp("miniature"))
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Stable Diffusion pipeline."""
+    folder = tmp_path_factory.mktemp("unet")
+    tiny_pipeline("sd15").save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -53,13 +62,14 @@ def test_no_two_entries_share_a_folder() -> None:
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Miniature) -> None:
+def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Miniature, unet: Path) -> None:
     """Never more; fewer where a group is all alike. Where its window is drawn, the bill is an average."""
     entry = configuration(name, 0, 1)
     if entry.sampler.shared_start:
         entry = replace(entry, sampler=replace(entry.sampler, window_range=(2, 2)))
     size = 16 if entry.sampler.splits else 4
-    model = replace(entry.model, path=str(miniature.model), train=Lora(rank=2, alpha=4))
+    path = unet if entry.model.kind == "sd" else miniature.model
+    model = replace(entry.model, path=str(path), train=Lora(rank=2, alpha=4))
     config = replace(entry, model=model, prompts=str(miniature.prompts), prompts_per_step=2, group_size=size, steps=1)
     config = replace(config, reward=miniature.reward("redness"), device="cpu")
     state, silent = State(), Silent()
