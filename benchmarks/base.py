@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.build import Assembly, assemble, recipe
+from limner.build import Assembly, assemble
 from limner.cli import take_keys
 from limner.core.rng import Rng
 from limner.core.types import Images, Prompt
@@ -31,6 +31,7 @@ from limner.evaluate.protocol import evaluate
 from limner.evaluate.statistics import bootstrap
 from limner.policies.denoising import Denoising
 from limner.recipes.override import override
+from limner.registry import recipe
 from limner.report.file import write_text
 from limner.run import drawer
 from limner.worlds.scenes.grammar import Scene, prompts, sample_scene, to_prompt

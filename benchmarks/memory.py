@@ -47,12 +47,13 @@ def main() -> None:
 
 def measure(method: str, steps: int) -> dict[str, float]:
     """Return the mebibytes of a rollout and the peak of the process, after one iteration of the scenes recipe."""
-    from limner.build import assemble, recipe
+    from limner.build import assemble
     from limner.core.protocols import Context
     from limner.core.rng import Rng
     from limner.core.tree import leaves
     from limner.core.types import Batch
     from limner.recipes.override import override
+    from limner.registry import recipe
     from limner.rollout.collect import collect
     from limner.rollout.score import judge, render
     from limner.training.loop import update

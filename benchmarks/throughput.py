@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.build import assemble, recipe
+from limner.build import assemble
 from limner.cli import take_keys
 from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout
 from limner.engine.memory import peak_memory_mib
 from limner.recipes.override import override
+from limner.registry import recipe
 from limner.rollout.collect import collect
 from limner.rollout.score import render
 from limner.training.config import RunConfig

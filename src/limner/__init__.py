@@ -46,7 +46,7 @@ _HOMES = {
     "Optimizer": "limner.training.config",
     "Precision": "limner.training.config",
     "Evaluation": "limner.training.config",
-    "recipe": "limner.build",
+    "recipe": "limner.registry",
     "preset": "limner.recipes.presets",
     "override": "limner.recipes.override",
     "Run": "limner.run",

@@ -1,27 +1,22 @@
-"""The composition root: the one place that knows concrete names, and puts a run together from a configuration."""
+"""The composition root: puts a run together from a configuration."""
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
-import runpy
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from limner.core.errors import UserError, nearest
-from limner.core.protocols import Actors, Adapter, Denoiser, Policy, Reward
-from limner.core.reward import Declared, RewardSpec, spec_of
+from limner.core.protocols import Actors, Adapter, Denoiser, Policy
 from limner.core.rng import Rng
 from limner.core.types import Images, Prompt
 from limner.data.pairs import read_pairs, read_picture
-from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.diffusion.dynamics import Dynamics
 from limner.engine.count import count_evaluations
@@ -36,92 +31,13 @@ from limner.engine.weights import Name, Weights
 from limner.policies.denoising import Denoising
 from limner.policies.guided import guided
 from limner.recipes.override import override
-from limner.recipes.presets import PRESETS
-from limner.recipes.yaml import from_yaml
+from limner.registry import BASES, FRESH, MODELS, WORLDS, compose, load, load_prompts
 from limner.rewards.algebra.compose import Composition, Judge
-from limner.rewards.algebra.parse import parse
-from limner.rewards.algebra.tree import Leaf, leaves
-from limner.rewards.checked import checked
-from limner.rewards.function import load_reward
+from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts
-
-RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
-MODELS = {"sd3": "limner.models.sd3.adapter:SD3", "sd": "limner.models.sd.adapter:SD"}
-FRESH = {
-    "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
-    "sd": "limner.models.sd.pretraining:SDPretraining",
-}
-BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
-WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
-PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts", "oracle": "limner.worlds.oracle.world:prompts"}
-REWARDS = {
-    "scenes": "limner.worlds.scenes.reward:scenes",
-    "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
-    "o1": "limner.worlds.oracle.reward:o1",
-    "o2": "limner.worlds.oracle.reward:o2",
-    "o3": "limner.worlds.oracle.reward:o3",
-    "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",
-    "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
-}
-ALGORITHMS = {
-    "DDPO": "limner.algorithms.ddpo:DDPO",
-    "PPO": "limner.algorithms.ppo:PPO",
-    "TRPO": "limner.algorithms.trpo:TRPO",
-    "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
-    "GRPOGuard": "limner.algorithms.grpo_guard:GRPOGuard",
-    "FlowDPPO": "limner.algorithms.flow_dppo:FlowDPPO",
-    "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
-    "DGPO": "limner.algorithms.dgpo:DGPO",
-    "AWM": "limner.algorithms.awm:AWM",
-    "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
-}
-CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS}
-
-
-def load(registry: Mapping[str, str], kind: str, name: str) -> Any:
-    """Return what a registry, or a dotted path `package.module:name`, calls `name`."""
-    path = registry.get(name, name)
-    module, separator, attribute = path.partition(":")
-    if not separator:
-        raise UserError(f"unknown {kind} {name!r}{nearest(name, registry)}")
-    try:
-        return vars(importlib.import_module(module))[attribute]
-    except (ModuleNotFoundError, KeyError) as error:
-        raise UserError(f"{kind} {name!r}: cannot import {path} ({error})") from error
-
-
-def catalogue() -> dict[str, dict[str, str]]:
-    """Return what there is: for each kind, names and the first line of their documentation."""
-    found = {}
-    for kind, registry in CATALOGUE.items():
-        found[kind] = {name: _first_line(load(registry, kind, name)) for name in registry}
-    found["presets"] = {name: each.about for name, each in PRESETS.items()}
-    return found
-
-
-def _first_line(thing: Any) -> str:
-    return thing.spec.about if isinstance(thing, Declared) else (thing.__doc__ or "").strip().splitlines()[0]
-
-
-def recipe(name: str) -> RunConfig:
-    """Return the configuration that `name` stands for: a recipe, a `.py` file with `recipe()`, or a `config.yaml`."""
-    path = Path(name).expanduser()
-    if name in RECIPES:
-        return load(RECIPES, "recipe", name)()
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return from_yaml(path.read_text(encoding="utf-8"), str(path))
-    if path.suffix == ".py" and path.is_file():
-        made = runpy.run_path(str(path)).get("recipe")
-        config = made() if callable(made) else None
-        if not isinstance(config, RunConfig):
-            raise UserError(f"recipe {name}: the file has no function recipe() that returns a limner.RunConfig")
-        return config
-    if path.suffix in (".py", ".yaml", ".yml"):
-        raise UserError(f"recipe {name}: no such file")
-    raise UserError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
 
 
 def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
@@ -181,59 +97,6 @@ def load_model(model: Model, precision: Precision, device: torch.device) -> Adap
     adapter = load(MODELS, "model kind", model.kind)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
     return adapter.load(model_source(model), model.max_sequence_length, dtype=dtype, device=device)
-
-
-def load_prompts(source: str) -> list[Prompt]:
-    """Return the prompts of a world's split (`scenes:train`) or of a file."""
-    world, separator, split = source.partition(":")
-    if separator and world in PROMPTS:
-        if split not in ("train", "heldout"):
-            raise UserError(f"prompts {source!r}: unknown split{nearest(split, ['train', 'heldout'])}")
-        return load(PROMPTS, "prompts", world)(split)
-    if not source:
-        raise UserError("no prompts: give --prompts FILE (.txt or .jsonl) or a world's split such as scenes:train")
-    return read_prompts(source)
-
-
-def compose(text: str) -> Composition:
-    """Return the reward that an expression means, with its judges."""
-    if not text:
-        raise UserError("no reward: name one, for example --reward jpeg_size")
-    expression = parse(text)
-    return Composition(expression, {leaf: checked(leaf.column, judge_of(leaf)) for leaf in leaves(expression)})
-
-
-def specs(composition: Composition) -> list[RewardSpec]:
-    """Return what each judge of a reward says about itself."""
-    return [spec_of(leaf.column, judge_of(leaf)) for leaf in leaves(composition.expression)]
-
-
-def examples(world: str, count: int) -> tuple[Images, list[Prompt]]:
-    """Return pictures of a world with captions, every other one of which may be wrong."""
-    source = load(WORLDS, "world", world)()
-    drawn = [source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)]
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
-    return Images(pictures), [Prompt(text) for _, (text,) in drawn]
-
-
-def judge_of(leaf: Leaf) -> Reward:
-    """Return the reward a leaf names: a built-in one with its settings, or the function FILE.py:FUNCTION."""
-    if leaf.name not in REWARDS:
-        if ":" in leaf.name:
-            return load_reward(leaf.name)
-        raise UserError(
-            f"unknown reward {leaf.name!r}{nearest(leaf.name, REWARDS)}; your own is named FILE.py:FUNCTION"
-        )
-    found, settings = load(REWARDS, "reward", leaf.name), dict(leaf.settings)
-    if not isinstance(found, type):
-        if settings:
-            raise UserError(f"reward {leaf}: {leaf.name} has no settings")
-        return found
-    known = [field.name for field in fields(found)]
-    for key in settings:
-        if key not in known:
-            raise UserError(f"reward {leaf}: {leaf.name} has no setting {key!r}{nearest(key, known)}")
-    return found(**settings)
 
 
 NOTHING = Composition(Leaf("nothing"), {})

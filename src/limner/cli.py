@@ -198,7 +198,7 @@ def _png(text: str) -> Path:
 
 def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
-    from limner import build
+    from limner import registry
     from limner.recipes.override import override
     from limner.recipes.presets import preset
 
@@ -214,7 +214,7 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
         values = {**preset(parsed.preset), **values}
     if parsed.reward:
         values = {"evaluation.reward": "", **values}
-    return override(build.recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
+    return override(registry.recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
 
 
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -279,14 +279,14 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner import registry
     from limner.report.gallery import save_grid, to_uint8
     from limner.report.reward_card import extremes, reward_card
 
-    composition = build.compose(parsed.name)
-    for spec in build.specs(composition):
+    composition = registry.compose(parsed.name)
+    for spec in registry.specs(composition):
         print(reward_card(spec))
-    media, prompts = build.examples(parsed.world, parsed.count)
+    media, prompts = registry.examples(parsed.world, parsed.count)
     output = composition(media, prompts)
     shown = extremes(output.score, 8)
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
@@ -296,9 +296,9 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner import registry
 
-    for kind, entries in build.catalogue().items():
+    for kind, entries in registry.catalogue().items():
         print(kind)
         width = max(map(len, entries), default=0)
         for name, line in entries.items():

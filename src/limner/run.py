@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from limner.build import Assembly, assemble, model_source, recipe
+from limner.build import Assembly, assemble, model_source
 from limner.core.errors import RunError, UserError
 from limner.core.rng import Rng
 from limner.core.types import Images, Prompt
@@ -30,6 +30,7 @@ from limner.evaluate.store import save as save_evaluation
 from limner.evaluate.tables import diversity_row, tables
 from limner.policies.denoising import Denoising
 from limner.recipes.yaml import from_yaml, to_yaml
+from limner.registry import BASES, recipe
 from limner.report.card import Card, write_card
 from limner.report.curve import charts, meanings
 from limner.report.data import Report, Spent
@@ -229,7 +230,7 @@ class Run:
         return Card(
             name=self.folder.name,
             base=c.model.path,
-            licence="apache-2.0" if c.model.path == "scenes" else "that of the base",
+            licence="apache-2.0" if c.model.path in BASES else "that of the base",
             pipeline=self.assembly.model.pipeline_name,
             sampler=str(c.sampler.dynamics),
             steps=c.sampler.steps,
@@ -241,7 +242,7 @@ class Run:
             load={"text_encoder_3": None, "tokenizer_3": None} if c.model.path == "scenes" else {},
             call={} if c.model.max_sequence_length is None else {"max_sequence_length": c.model.max_sequence_length},
             rows=tables({"sampler": before}, {"sampler": after})[0] if measured else (),
-            example="two red stars" if c.model.path == "scenes" else "",
+            example="two red stars" if c.model.path.startswith("scenes") else "",
         )
 
 

@@ -6,7 +6,10 @@ A place is a file, or `file:function`. An exception that is no longer needed fai
 from __future__ import annotations
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
-    "file length": {},
+    "file length": {
+        "src/limner/rewards/algebra/tree.py": "150 is for one reward; arithmetic and the nodes it makes name one another",
+        "src/limner/rewards/algebra/functions.py": "all functions of expressions in one place, a few lines each",
+    },
     "function length": {},
     "keyword catch-all": {},
     "attribute guess": {},

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import limner.build
+import limner.registry
 import limner.run
 from limner.cli import main, take_keys
 from limner.core.errors import RunError
@@ -64,7 +64,7 @@ def test_keys_are_told_from_flags(arguments: list[str], rest: list[str], values:
 
 
 def test_train_changes_what_it_is_told(trained: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    base = limner.build.recipe("scenes")
+    base = limner.registry.recipe("scenes")
     command = "train --steps 3 scenes --sampler.guidance=2.5 --seed 7 --prompts p.txt --out here --quiet --resume"
     assert main([*command.split(), "--reward", "0.5 * jpeg_size + f.py:g"]) == 0
     assert main(["train", "scenes"]) == 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from limner.build import RECIPES, recipe
 from limner.cli import main
 from limner.recipes.override import override
 from limner.recipes.presets import PRESETS, preset
 from limner.recipes.yaml import from_yaml, to_yaml
+from limner.registry import RECIPES, recipe
 
 
 @pytest.mark.parametrize("base", RECIPES)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import limner.build
+import limner.registry
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.core.types import Tree
@@ -79,7 +79,7 @@ class Miniature:
 
     def config(self, out: Path, reward: str = "redness", **changes: Any) -> RunConfig:
         """Return a run of three iterations by DiffusionNFT; `changes` replace fields of it."""
-        base = limner.build.recipe("scenes")
+        base = limner.registry.recipe("scenes")
         config = replace(
             base,
             name="miniature",

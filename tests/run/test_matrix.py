@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from limner.build import ALGORITHMS, Assembly, assemble, load
+from limner.build import Assembly, assemble
 from limner.core.errors import UserError
 from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
+from limner.registry import ALGORITHMS, load
 from limner.rollout.collect import collect
 from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RunConfig, Sampler
 from limner.training.loop import Hooks, train

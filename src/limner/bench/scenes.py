@@ -22,7 +22,6 @@ import torch
 from limner.algorithms.dgpo import DGPO
 from limner.algorithms.trpo import TRPO
 from limner.bench.plotting import pyplot
-from limner.build import load_prompts, recipe
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.rng import Rng
 from limner.core.types import Rollout
@@ -30,6 +29,7 @@ from limner.objectives.matching import velocity_mse
 from limner.recipes.override import override
 from limner.recipes.presets import preset
 from limner.recipes.yaml import to_yaml
+from limner.registry import load_prompts, recipe
 from limner.report.file import write_text
 from limner.report.metrics import read
 from limner.run import open_run

@@ -74,7 +74,8 @@ class Expression:
 
     def __rmul__(self, other: float) -> Sum:
         mine = _sum(self)
-        return Sum(tuple((other * weight, part) for weight, part in mine.terms), other * mine.constant if mine.constant else 0.0)
+        constant = other * mine.constant if mine.constant else 0.0  # infinity times 0 is no number
+        return Sum(tuple((other * weight, part) for weight, part in mine.terms), constant)
 
     def __mul__(self, other: Expression | float) -> Sum | Product:
         if not isinstance(other, Expression):
