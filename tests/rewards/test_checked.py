@@ -113,3 +113,32 @@ def test_a_judge_that_fails_marks_its_batch_and_says_why(caplog: pytest.LogCaptu
 def test_programming_errors_still_raise() -> None:
     with pytest.raises(ZeroDivisionError):
         checked("mine", lambda media, prompts: [1 / 0])(MEDIA, PROMPTS)
+
+
+def test_what_else_a_judge_says_is_kept() -> None:
+    sigma, maps = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64), {"where": torch.rand(3, 2, 2)}
+    output = judged(RewardOutput(torch.ones(3), YES, {}, sigma, ["a", None, "c"], maps))
+    assert output.uncertainty is not None and output.uncertainty.dtype == torch.float32
+    torch.testing.assert_close(output.uncertainty, sigma.float())
+    assert output.explanation == ("a", None, "c") and torch.equal(output.maps["where"], maps["where"])
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"uncertainty": torch.ones(2)}, "mine/uncertainty"),
+        ({"explanation": ["a"]}, "expected 3 explanations, one a sample, got 1"),
+        ({"maps": {"where": torch.ones(3, 4)}}, r"'mine/where': expected a map a sample, \(3, rows, columns\)"),
+    ],
+)
+def test_what_else_a_judge_says_has_its_shape(said: dict[str, Any], message: str) -> None:
+    with pytest.raises((UserError, TypeError), match=message):
+        judged(unchecked(**said))
+
+
+def unchecked(**said: Any) -> RewardOutput:
+    """Return an output as code without shape checks would build it."""
+    output = RewardOutput(torch.ones(3), YES)
+    for name, value in said.items():
+        object.__setattr__(output, name, value)
+    return output

@@ -41,7 +41,15 @@ def checked(name: str, reward: Reward) -> Callable[[Media, Sequence[Prompt]], Re
             raise UserError(f"reward {name!r}: expected `valid` to be bool of shape ({batch},), got {_describe(valid)}")
         valid = valid & score.isfinite()
         parts = {part: _column(f"{name}/{part}", values, batch) for part, values in answer.components.items()}
-        return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts)
+        if (sigma := answer.uncertainty) is not None:
+            sigma = _column(f"{name}/uncertainty", sigma, batch)
+        if answer.explanation and len(answer.explanation) != batch:
+            raise UserError(
+                f"reward {name!r}: expected {batch} explanations, one a sample, got {len(answer.explanation)}"
+            )
+        maps = {part: _map(f"{name}/{part}", values, batch) for part, values in answer.maps.items()}
+        score = score.masked_fill(~valid, torch.nan)
+        return RewardOutput(score, valid, parts, sigma, tuple(answer.explanation), maps)
 
     return judge
 
@@ -58,6 +66,13 @@ def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:
     if column.shape != (batch,) or column.is_complex():
         raise UserError(f"{expected} {_describe(column)}")
     return column.to("cpu", torch.float32)
+
+
+def _map(name: str, values: Any, batch: int) -> Float[Tensor, "batch rows columns"]:
+    """Return maps as float32 of shape (batch, rows, columns) on the CPU."""
+    if not isinstance(values, Tensor) or values.ndim != 3 or len(values) != batch:
+        raise UserError(f"reward {name!r}: expected a map a sample, ({batch}, rows, columns), got {_describe(values)}")
+    return values.detach().to("cpu", torch.float32)
 
 
 def _describe(value: Any) -> str:
