@@ -10,25 +10,49 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from limner.core.reward import RewardSpec, declare
 from limner.core.types import Media, Prompt
 
 QUALITY = 95
+SOURCE = "DDPO (arXiv 2305.13301), section 5"
 
 
+@declare(
+    RewardSpec(
+        "jpeg_size",
+        "the size of the picture's JPEG file at quality 95: rewards detail and noise",
+        low=0.0,
+        unit="kB",
+        source=SOURCE,
+    )
+)
 def jpeg_size(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return the JPEG size of each sample: kilobytes (1000 bytes) at quality 95, the mean over its frames.
 
     Source: DDPO (arXiv 2305.13301) section 5, "incompressibility": PIL's encoder with its default subsampling.
     Deviation: several frames are averaged. Bigger is better; prompts are not read.
     """
+    return _sizes(media)
+
+
+@declare(
+    RewardSpec(
+        "jpeg_compressibility",
+        "minus the size of the picture's JPEG file at quality 95: rewards plainness",
+        high=0.0,
+        unit="kB",
+        source=SOURCE,
+    )
+)
+def jpeg_compressibility(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return minus `jpeg_size`: kilobytes (1000 bytes) at quality 95, negated, so that smaller is better."""
+    return -_sizes(media)
+
+
+def _sizes(media: Media) -> Float[Tensor, " batch"]:
     frames = (media.frames().detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     sizes = [[_kilobytes(frame) for frame in sample] for sample in frames]
     return torch.tensor(sizes, dtype=torch.float32).reshape(frames.shape[:2]).mean(1)
-
-
-def jpeg_compressibility(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
-    """Return minus `jpeg_size`: kilobytes (1000 bytes) at quality 95, negated, so that smaller is better."""
-    return -jpeg_size(media, prompts)
 
 
 def _kilobytes(frame: UInt8[Tensor, "3 height width"]) -> float:

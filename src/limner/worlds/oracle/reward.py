@@ -8,21 +8,52 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.reward import RewardSpec, declare
 from limner.core.types import Media, Prompt
 from limner.worlds.oracle.model import Points
 from limner.worlds.oracle.world import WORLDS
 
+SOURCE = "limner's design, section 8: oracle worlds"
 
+
+@declare(
+    RewardSpec(
+        "o1",
+        "the reward of the Gaussian tilt, a . x",
+        axes=("position",),
+        differentiable=True,
+        source=SOURCE,
+    )
+)
 def o1(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return the reward of the Gaussian tilt, a . x."""
     return WORLDS["o1"].score(_points(media))
 
 
+@declare(
+    RewardSpec(
+        "o2",
+        "the reward of the quadratic tilt, a . x - x' C x / 2",
+        axes=("position",),
+        differentiable=True,
+        source=SOURCE,
+    )
+)
 def o2(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return the reward of the quadratic tilt, a . x - x' C x / 2."""
     return WORLDS["o2"].score(_points(media))
 
 
+@declare(
+    RewardSpec(
+        "o3",
+        "the reward of the mixture tilt, that of the nearest mode",
+        low=0.0,
+        high=1.0,
+        axes=("position",),
+        source=SOURCE,
+    )
+)
 def o3(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return the reward of the mixture tilt, that of the nearest mode."""
     return WORLDS["o3"].score(_points(media))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limner.core.reward import RewardSpec, declare
 from limner.core.types import Media, Prompt, RewardOutput
 from limner.worlds.scenes.checker import check_batch
 from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene
@@ -19,6 +20,26 @@ BASE = Path(__file__).parent / "base"
 """The base model's folder, as diffusers lays it out."""
 
 
+_CLAUSE = "0 or 1; 1 where the prompt has no such clause"
+
+
+@declare(
+    RewardSpec(
+        "scenes",
+        "1 if the picture satisfies its whole prompt, else 0; exact, from the pixels alone",
+        low=0.0,
+        high=1.0,
+        needs=("prompt",),
+        components={
+            "count": _CLAUSE,
+            "colour": _CLAUSE,
+            "shape": _CLAUSE,
+            "position": _CLAUSE,
+            "fraction": "0 to 1: the mean of the clauses that the prompt has",
+        },
+        source="the scenes world's own checker",
+    )
+)
 def scenes(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     """Return 1 if the picture satisfies its whole prompt, else 0; exact, from the pixels alone.
 
@@ -26,17 +47,31 @@ def scenes(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     mean of the clauses that the prompt has. The scene is read from `meta["scene"]`, or else from the text.
     Raises UserError for a text outside the world's grammar.
     """
+    return _judged(media, prompts)
+
+
+@declare(
+    RewardSpec(
+        "scenes_fraction",
+        "the share of its prompt's clauses (count, colour, shape, position) that the picture satisfies",
+        low=0.0,
+        high=1.0,
+        needs=("prompt",),
+        source="the scenes world's own checker",
+    )
+)
+def scenes_fraction(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+    """Return the share of its prompt's clauses (count, colour, shape, position) that the picture satisfies."""
+    output = _judged(media, prompts)
+    return RewardOutput(output.components["fraction"], output.valid)
+
+
+def _judged(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     pixels = (media.frames()[:, 0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     wanted = [Scene.from_dict(p.meta["scene"]) if "scene" in p.meta else parse(p.text) for p in prompts]
     columns = {name: torch.from_numpy(column) for name, column in check_batch(pixels, wanted).items()}
     valid = torch.ones(len(prompts), dtype=torch.bool)
     return RewardOutput(columns.pop("correct"), valid, columns)
-
-
-def scenes_fraction(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-    """Return the share of its prompt's clauses (count, colour, shape, position) that the picture satisfies."""
-    output = scenes(media, prompts)
-    return RewardOutput(output.components["fraction"], output.valid)
 
 
 class Scenes:
