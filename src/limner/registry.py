@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import runpy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import torch
 
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Reward
-from limner.core.reward import Declared, RewardSpec, spec_of
-from limner.core.types import Images, Prompt
+from limner.core.reward import Comparer, Declared, RewardSpec, spec_of
+from limner.core.types import Images, Media, Prompt, RewardOutput
 from limner.data.prompts import read_prompts
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
-from limner.rewards.algebra.compose import Composition
+from limner.rewards.algebra.compose import Compare, Composition
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Leaf, leaves
 from limner.rewards.checked import checked
@@ -56,6 +56,10 @@ REWARDS = {
     "image_reward": "limner.rewards.vision.image_reward:ImageReward",
     "dino_similarity": "limner.rewards.vision.dino_similarity:DinoSimilarity",
     "vqa_score": "limner.rewards.vision.vqa_score:VqaScore",
+    "vlm_yes_no": "limner.rewards.vlm.yes_no:VLMYesNo",
+    "vlm_rubric": "limner.rewards.vlm.rubric:VLMRubric",
+    "vlm_checklist": "limner.rewards.vlm.checklist:VLMChecklist",
+    "vlm_pairwise": "limner.rewards.vlm.pairwise:VLMPairwise",
     "geneval_hf": "limner.rewards.vision.geneval_hf:GenEvalHF",
 }
 ALGORITHMS = {
@@ -133,7 +137,19 @@ def compose(text: str) -> Composition:
     if not text:
         raise UserError("no reward: name one, for example --reward jpeg_size")
     expression = parse(text)
-    return Composition(expression, {leaf: checked(leaf.column, judge_of(leaf)) for leaf in leaves(expression)})
+    found = {leaf: judge_of(leaf) for leaf in leaves(expression)}
+    judges = {leaf: checked(leaf.column, each) for leaf, each in found.items() if not isinstance(each, Comparer)}
+    comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}
+    return Composition(expression, judges, comparers)
+
+
+def _comparison(leaf: Leaf, comparer: Comparer) -> Compare:
+    """Return what a comparer says in the form that `checked` gives."""
+
+    def compare(a: Media, b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        return checked(leaf.column, lambda media, asked: comparer.compare(media, b, asked))(a, prompts)
+
+    return compare
 
 
 def specs(composition: Composition) -> list[RewardSpec]:
@@ -149,7 +165,7 @@ def examples(world: str, count: int) -> tuple[Images, list[Prompt]]:
     return Images(pictures), [Prompt(text) for _, (text,) in drawn]
 
 
-def judge_of(leaf: Leaf) -> Reward:
+def judge_of(leaf: Leaf) -> Reward | Comparer:
     """Return the reward a leaf names: a built-in one with its settings, or the function FILE.py:FUNCTION."""
     if leaf.name not in REWARDS:
         if ":" in leaf.name:
@@ -166,4 +182,7 @@ def judge_of(leaf: Leaf) -> Reward:
     for key in settings:
         if key not in known:
             raise UserError(f"reward {leaf}: {leaf.name} has no setting {key!r}{nearest(key, known)}")
-    return found(**settings)
+    try:
+        return found(**settings)
+    except TypeError as error:
+        raise UserError(f"reward {leaf}: {error}") from error

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "file length": {
-        "src/limner/rewards/algebra/tree.py": "150 is for one reward; arithmetic and the nodes it makes name one another",
+        "src/limner/rewards/algebra/tree.py": "150 is for a reward; arithmetic and its nodes name each other",
         "src/limner/rewards/algebra/functions.py": "all functions of expressions in one place, a few lines each",
     },
     "function length": {},
-    "keyword catch-all": {},
+    "keyword catch-all": {"src/limner/rewards/algebra/tree.py:leaf": "settings are named by whoever wrote the judge"},
     "attribute guess": {},
     "swallowed exception": {
         "src/limner/report/manifest.py": "a package that is not installed has no version to record",

@@ -193,6 +193,36 @@ def test_a_multiplier_rises_while_its_constraint_is_broken_and_falls_when_it_hol
     torch.testing.assert_close(total(text, 0, memory).total, COLUMNS["a"] + (0.2 - 0.125) * slack)
 
 
+def test_a_win_rate_asks_about_every_pair_of_a_group() -> None:
+    """By brightness, a tie half; of four samples in groups of three and one, the last has nobody to beat."""
+    asked = []
+
+    def brighter(a: Media, b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        x, y = (media.frames().mean((1, 2, 3, 4)) for media in (a, b))
+        asked.append([prompt.text for prompt in prompts])
+        share = 0.5 + 0.5 * (x - y).sign()
+        return RewardOutput(share.masked_fill(y > 0.85, torch.nan), y <= 0.85)
+
+    wins = Composition(parse("win_rate(brighter) + 0 * a"), {leaf("a"): judge("a")}, {leaf("brighter"): brighter})
+    media = Images(torch.tensor([0.2, 0.2, 0.6, 0.9]).view(4, 1, 1, 1).expand(4, 3, 2, 2))
+    group = torch.tensor([0, 0, 0, 1])
+    columns = wins.columns(media, PROMPTS) | wins.comparisons(media, PROMPTS, group)
+    assert columns["brighter"][:3].tolist() == [0.25, 0.25, 1.0] and columns["brighter"][3].isnan()
+    assert asked == [["a", "a", "a"]] and wins.total(columns, group).valid.tolist() == [True, True, True, False]
+    columns = wins.comparisons(media, PROMPTS, torch.zeros(4, dtype=torch.long))  # pairs with the last are not told
+    assert columns["brighter"][:3].tolist() == [0.25, 0.25, 1.0] and columns["brighter"][3].isnan()
+
+
+def test_who_compares_stands_in_a_win_rate_and_who_scores_does_not() -> None:
+    def never(a: Media, b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        raise AssertionError
+
+    with pytest.raises(UserError, match="a compares, and stands in win_rate"):
+        Composition(parse("a + b"), {leaf("b"): judge("b")}, {leaf("a"): never})
+    with pytest.raises(UserError, match="a does not compare: use rank"):
+        Composition(parse("win_rate(a)"), {leaf("a"): judge("a")})
+
+
 def test_a_schedule_moves_and_stays() -> None:
     text = "scheduled(a, first=1, last=3, steps=4)"
     weights = [float(total(text, step).total[0]) for step in (0, 1, 4, 9)]
@@ -239,6 +269,7 @@ BAD = {
     "gate(a, p)": "gate\\(...\\) takes one condition",
     "gate(a, p <= 1)": "a condition is EXPRESSION >= NUMBER, got p <= 1",
     "gate(a, p >= b)": "a condition is EXPRESSION >= NUMBER, got p >= b",
+    "win_rate(a + b)": "takes a judge that compares",
     "rank(a, p >= 1)": "rank\\(...\\) takes no condition",
     "clip(a, 0, 1)": "takes expressions; give numbers by name: \\['low', 'high'\\]",
     "clip(a, lo=1)": "clip has no setting 'lo'; did you mean 'low'",

@@ -198,7 +198,12 @@ CASES = {
         lambda: GenEvalHF(model=at("mask2former"), colours=at("clip"), resize=64), with_things, why=RANDOM
     ),
 }
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE = {
+    "vlm_yes_no": "rewards/vlm/test_judges.py",
+    "vlm_rubric": "rewards/vlm/test_judges.py",
+    "vlm_checklist": "rewards/vlm/test_judges.py",
+    "vlm_pairwise": "rewards/vlm/test_judges.py",
+}
 """A registered reward that cannot be tried here, and the file whose tests hold the same for it."""
 
 

@@ -226,6 +226,12 @@ class Composition(Protocol):
         """Ask every judge once; return raw numbers by name, NaN where not judged."""
         ...
 
+    def comparisons(
+        self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Ask those that compare about every pair of a group; return shares of wins by name."""
+        ...
+
     def total(
         self,
         columns: Mapping[str, Float[Tensor, " batch"]],

@@ -47,6 +47,18 @@ class Specified(Protocol):
     def spec(self) -> RewardSpec: ...
 
 
+@runtime_checkable
+class Comparer(Protocol):
+    """A judge that compares instead of scoring; what is not comparable by it is not `valid`."""
+
+    @property
+    def spec(self) -> RewardSpec: ...
+
+    def compare(self, media_a: Media, media_b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Return P(a is better than b), in [0, 1], for each pair of samples made for one prompt; a tie counts half."""
+        ...
+
+
 @dataclass(frozen=True)
 class Declared:
     """A function with its spec: what `declare` makes of it."""

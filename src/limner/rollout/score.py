@@ -42,6 +42,11 @@ def judge(
             found = reward.columns(select(media, rows), [prompts[i] for i in rows.tolist()])
         for name, values in found.items():
             columns.setdefault(name, torch.full((batch,), torch.nan))[rows] = values.float().cpu()
+    if len(finite):
+        with torch.no_grad():
+            asked = [prompts[i] for i in finite.tolist()]
+            found = reward.comparisons(select(media, finite), asked, rollout.group[finite])
+        columns |= {name: torch.full((batch,), torch.nan).index_copy(0, finite, v) for name, v in found.items()}
     if not columns:
         none = torch.full((batch,), torch.nan)
         return Scored(rollout, {}, none.isfinite(), none)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -11,22 +11,27 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.tree import select
 from limner.core.types import Composed, Media, Prompt, RewardOutput, Term
+from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, Sum, leaves, walk
 
 Judge: TypeAlias = Callable[[Media, Sequence[Prompt]], RewardOutput]
 """A reward whose answer has its one form (`limner.rewards.checked`)."""
+Compare: TypeAlias = Callable[[Media, Media, Sequence[Prompt]], RewardOutput]
+"""Says how likely the first of two samples is better, in the same form."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """What is maximised. `judges` answers for every leaf of the expression.
+    """What is maximised. `judges` answer for the leaves of the expression, `comparers` for those inside `win_rate`.
 
     A sample counts only if every judge could judge it: elsewhere the total is NaN, and no group is compared with it.
     """
 
     expression: Expression
     judges: Mapping[Leaf, Judge]
+    comparers: Mapping[Leaf, Compare] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [leaf.column for leaf in leaves(self.expression)]
@@ -35,6 +40,13 @@ class Composition:
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"two rewards are called {name!r}: give their functions different names")
+        inside = {node.arguments[0] for node in walk(self.expression) if isinstance(node, WinRate)}
+        for leaf in leaves(self.expression):
+            if (leaf in self.comparers) != (leaf in inside):
+                says = (
+                    "compares, and stands in win_rate(...)" if leaf in self.comparers else "does not compare: use rank"
+                )
+                raise UserError(f"reward {self.expression}: {leaf} {says}")
 
     @property
     def absolute(self) -> bool:
@@ -47,12 +59,32 @@ class Composition:
         `name` is the score, `name/part` what a judge reports beside it, `name/uncertainty` what it says of its own.
         """
         found = {}
-        for leaf in leaves(self.expression):
-            output = self.judges[leaf](media, prompts)
+        for leaf, judge in self.judges.items():
+            output = judge(media, prompts)
             found[leaf.column] = output.score.masked_fill(~output.valid, torch.nan)
             found |= {f"{leaf.column}/{part}": values for part, values in output.components.items()}
             if output.uncertainty is not None:
                 found[f"{leaf.column}/uncertainty"] = output.uncertainty
+        return found
+
+    def comparisons(
+        self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Compare every pair of each group; return the share of its pairs that a sample wins, NaN if it has none.
+
+        A pair that could not be compared counts for neither. Of a comparer that failed altogether nothing is judged.
+        """
+        first, second = ((group[:, None] == group[None, :]).triu(1)).nonzero().T
+        found = {}
+        for leaf, compare in self.comparers.items():
+            won, met = torch.zeros(len(media)), torch.zeros(len(media))
+            if len(first):
+                asked = [prompts[i] for i in first.tolist()]
+                output = compare(select(media, first), select(media, second), asked)
+                share, told = output.score.nan_to_num(), output.valid.float()
+                won = won.index_add(0, first, share * told).index_add(0, second, (1 - share) * told)
+                met = met.index_add(0, first, told).index_add(0, second, told)
+            found[leaf.column] = torch.where(met > 0, won / met.clamp(min=1), torch.nan)
         return found
 
     def total(

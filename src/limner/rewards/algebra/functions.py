@@ -166,6 +166,25 @@ class Rank(Function):
 
 
 @dataclass(frozen=True)
+class WinRate(Function):
+    """The share of its group that a sample beats, as a comparer says: every pair is compared, a tie counts one half.
+
+    Source: Pref-GRPO, arXiv:2508.20751, eq. 6.
+    """
+
+    name = "win_rate"
+    absolute = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.arguments[0], Leaf):
+            raise UserError(f"reward {self}: takes a judge that compares, as in win_rate(vlm_pairwise(url=...))")
+
+    def value(self, parts: Sequence[Column], scope: Scope) -> Column:
+        return parts[0]
+
+
+@dataclass(frozen=True)
 class Group(Function):
     """(x - mean) / (std + 1e-4) within the group, sample standard deviation; 0 where all are alike (GDPO)."""
 
@@ -245,6 +264,6 @@ class Scheduled(Function):
 FUNCTIONS: dict[str, type[Function]] = {
     kind.name: kind
     for kind in (
-        Gate, Constrained, Worst, Pessimistic, Lexicographic, Rank, Group, Running, Logistic, Clip, Scheduled,
+        Gate, Constrained, Worst, Pessimistic, Lexicographic, Rank, WinRate, Group, Running, Logistic, Clip, Scheduled,
     )
 }  # fmt: skip

@@ -1,0 +1,17 @@
+"""A chat service for each test, and short waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from limner.rewards.vlm import service
+from rewards.vlm.server import Chat, serving
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
+    monkeypatch.setattr(service, "BACKOFF_S", 0.001)
+    with serving() as running:
+        yield running
