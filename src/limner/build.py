@@ -135,7 +135,7 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     """
     device = resolve(config.device)
     prompts = load_prompts(config.prompts) if training else [Prompt("")]
-    reward = compose(config.reward) if training else NOTHING
+    reward = compose(config.reward, Path(config.reward_cache) if config.reward_cache else None) if training else NOTHING
     judged_by = config.evaluation.reward
     heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
     judge = compose(judged_by) if judged_by and training else reward

@@ -164,6 +164,11 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         "--count", type=_count, default=64, help="how many pictures; half of the captions are wrong (64)"
     )
     reward.add_argument("--out", type=_png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
+    serve = command("serve-reward", _serve_reward, "host a reward over HTTP, for remote(url=...) elsewhere")
+    serve.add_argument("reward", metavar="EXPRESSION", help="as in scenes, 'ocr(metric=\"exact\")' or file.py:function")
+    serve.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); beyond it only with a token")
+    serve.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
+    serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
     command("list", _list, "name the recipes, rewards, algorithms and models")
     return parser, made
 
@@ -289,10 +294,18 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     media, prompts = registry.examples(parsed.world, parsed.count)
     output = composition(media, prompts)
     shown = extremes(output.score, 8)
+    if not len(shown):
+        raise RunError(f"{parsed.name} judged none of {parsed.count} pictures of {parsed.world}")
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
     path = parsed.out or Path("runs") / f"reward-{re.sub(r'[^a-z0-9]+', '-', parsed.name.lower()).strip('-')}.png"
     print(f"  examples      best and worst of {parsed.count} pictures of {parsed.world}: {path}")
     save_grid(path, to_uint8(media.frames()[shown, 0]), labels, columns=max(1, len(labels) // 2))
+
+
+def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import registry
+
+    registry.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env)
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -14,14 +15,16 @@ import torch
 
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Reward
-from limner.core.reward import Comparer, Declared, RewardSpec, spec_of
+from limner.core.reward import Comparer, Declared, RewardSpec, Specified, spec_of
 from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.wire import identity
 from limner.data.prompts import read_prompts
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
-from limner.rewards.algebra.compose import Compare, Composition
+from limner.rewards.algebra.compose import Compare, Composition, Judge
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Leaf, leaves
+from limner.rewards.cache import cached
 from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
 from limner.training.config import RunConfig
@@ -32,9 +35,13 @@ FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
     "sd": "limner.models.sd.pretraining:SDPretraining",
 }
-BASES = {"scenes": "limner.worlds.scenes.reward:BASE"}
-WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes"}
-PROMPTS = {"scenes": "limner.worlds.scenes.grammar:prompts", "oracle": "limner.worlds.oracle.world:prompts"}
+BASES = {"scenes": "limner.worlds.scenes.reward:BASE", "scenes_sd": "limner.worlds.scenes.reward:BASE_SD"}
+WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes", "words": "limner.worlds.words.world:Words"}
+PROMPTS = {
+    "scenes": "limner.worlds.scenes.grammar:prompts",
+    "words": "limner.worlds.words.grammar:prompts",
+    "oracle": "limner.worlds.oracle.world:prompts",
+}
 REWARDS = {
     "scenes": "limner.worlds.scenes.reward:scenes",
     "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
@@ -56,6 +63,8 @@ REWARDS = {
     "image_reward": "limner.rewards.vision.image_reward:ImageReward",
     "dino_similarity": "limner.rewards.vision.dino_similarity:DinoSimilarity",
     "vqa_score": "limner.rewards.vision.vqa_score:VqaScore",
+    "ocr": "limner.rewards.ocr:OCR",
+    "remote": "limner.rewards.remote:Remote",
     "vlm_yes_no": "limner.rewards.vlm.yes_no:VLMYesNo",
     "vlm_rubric": "limner.rewards.vlm.rubric:VLMRubric",
     "vlm_checklist": "limner.rewards.vlm.checklist:VLMChecklist",
@@ -132,15 +141,24 @@ def load_prompts(source: str) -> list[Prompt]:
     return read_prompts(source)
 
 
-def compose(text: str) -> Composition:
-    """Return the reward that an expression means, with its judges."""
+def compose(text: str, cache: Path | None = None) -> Composition:
+    """Return the reward that an expression means, with its judges.
+
+    In the folder `cache`, answers of judges that describe themselves as deterministic are kept and not asked for again.
+    """
     if not text:
         raise UserError("no reward: name one, for example --reward jpeg_size")
     expression = parse(text)
     found = {leaf: judge_of(leaf) for leaf in leaves(expression)}
-    judges = {leaf: checked(leaf.column, each) for leaf, each in found.items() if not isinstance(each, Comparer)}
+    judges = {leaf: _judge(leaf, each, cache) for leaf, each in found.items() if not isinstance(each, Comparer)}
     comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}
     return Composition(expression, judges, comparers)
+
+
+def _judge(leaf: Leaf, reward: Reward, cache: Path | None) -> Judge:
+    judge = checked(leaf.column, reward)
+    kept = isinstance(reward, Specified) and reward.spec.deterministic
+    return cached(leaf.column, judge, cache, identity(leaf.column, reward)) if cache and kept else judge
 
 
 def _comparison(leaf: Leaf, comparer: Comparer) -> Compare:
@@ -150,6 +168,22 @@ def _comparison(leaf: Leaf, comparer: Comparer) -> Compare:
         return checked(leaf.column, lambda media, asked: comparer.compare(media, b, asked))(a, prompts)
 
     return compare
+
+
+def serve_reward(text: str, host: str, port: int, token_env: str) -> None:
+    """Host the reward that an expression means over HTTP, until interrupted."""
+    try:
+        from limner.serve.host import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"serve-reward needs {error.name}: pip install 'limner[serve]'") from error
+    expression = parse(text)
+    token = os.environ.get(token_env, "") if token_env else ""
+    if token_env and not token:
+        raise UserError(f"--token-env {token_env}: that environment variable holds no token; set it")
+    reward = compose(text)
+    reward.require_absolute("host a reward that scores each picture by itself")
+    alone = judge_of(expression) if isinstance(expression, Leaf) else reward
+    serve(alone, str(expression), host, port, token)
 
 
 def specs(composition: Composition) -> list[RewardSpec]:

@@ -199,6 +199,8 @@ CASES = {
     ),
 }
 ELSEWHERE = {
+    "ocr": "rewards/test_ocr.py",
+    "remote": "rewards/test_remote.py",
     "vlm_yes_no": "rewards/vlm/test_judges.py",
     "vlm_rubric": "rewards/vlm/test_judges.py",
     "vlm_checklist": "rewards/vlm/test_judges.py",

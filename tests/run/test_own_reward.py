@@ -111,3 +111,23 @@ def test_the_same_in_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert read(run.folder)[0]["reward/mean"] == pytest.approx(31)
     assert run.sample("two red stars").pixels.shape == (4, 3, 32, 32)
     assert (run.export("my-lora") / "pytorch_lora_weights.safetensors").is_file()
+
+
+def test_judges_that_work_meanwhile_change_nothing(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a cache of what they said, and with it nothing is asked twice."""
+    told = {}
+    for name, changes in {
+        "plain": {},
+        "overlap": {"overlap": True},
+        "cache": {"reward_cache": str(tmp_path / "c")},
+    }.items():
+        config = replace(miniature.config(tmp_path / name, micro_batch=3, **changes), reward="jpeg_size")
+        run = limner.train(config, quiet=True)
+        told[name] = [{k: v for k, v in line.items() if not k.startswith("seconds/")} for line in read(run.folder)]
+    assert told["plain"] == told["overlap"] == told["cache"] and (tmp_path / "c" / "rewards.sqlite").stat().st_size > 0
+    monkeypatch.setattr("limner.rewards.jpeg_size._kilobytes", lambda frame: 1 / 0)
+    again = replace(config, out=str(tmp_path / "again"), evaluation=replace(config.evaluation, reward=""))
+    lines = read(limner.train(again, quiet=True).folder)
+    assert [line["reward/mean"] for line in lines] == [line["reward/mean"] for line in told["plain"]]

@@ -59,10 +59,12 @@ def collect(
     step: int,
     record: bool,
     micro_batch: int,
+    drawn: Callable[[Tensor, list[Prompt]], None] | None = None,
 ) -> Rollout:
     """Draw `group_size` samples for each prompt, `micro_batch` samples at a time.
 
     Sample i of step k has id k P G + i, and prompt p of it group k P + p: both unique in a run with constant P and G.
+    `drawn` is told of each micro-batch, its samples and their prompts, before the next is drawn.
     Equal prompts (text and meta) share a row of `condition`, and stay separate groups. `step` is also the version.
     """
     unique, place = _unique(prompts)
@@ -71,11 +73,12 @@ def collect(
     slot = torch.arange(num).repeat_interleave(group_size)
     prompt_index, group = place[slot], step * num + slot
     id = step * num * group_size + torch.arange(num * group_size)
+    parts: list[Sampled] = []
     with torch.no_grad():
-        parts: list[Sampled] = [
-            policy.sample(condition, prompt_index[rows], group[rows], id[rows], rng=rng, record=record)
-            for rows in torch.arange(len(id)).split(micro_batch)
-        ]
+        for rows in torch.arange(len(id)).split(micro_batch):
+            parts.append(policy.sample(condition, prompt_index[rows], group[rows], id[rows], rng=rng, record=record))
+            if drawn is not None:
+                drawn(parts[-1].sample, [unique[i] for i in prompt_index[rows].tolist()])
     return Rollout(
         prompts=unique,
         group=group,

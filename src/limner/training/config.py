@@ -179,6 +179,10 @@ class RunConfig:
     prompts: str = ""
     reward: str = ""
     """An expression of judges, as in "0.5 * scenes + 0.5 * my_file.py:my_reward"; see `limner.rewards.algebra`."""
+    reward_cache: str = ""
+    """Folder that keeps what deterministic judges said, by content; empty: they are asked anew."""
+    overlap: bool = False
+    """Whether judges are asked while the next samples are drawn: pays if they are slow and work elsewhere."""
     aggregation: Aggregation = "sum"
     """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
     algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | DGPO | AWM | RewardWeighted = field(

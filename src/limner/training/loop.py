@@ -20,8 +20,9 @@ from limner.engine.weights import Weights
 from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
+from limner.rollout.audience import Audience
 from limner.rollout.collect import EncodeCache, collect
-from limner.rollout.score import Decode, FailureBudget, judge, render
+from limner.rollout.score import Decode, FailureBudget, judge
 from limner.training.anchor import Anchor
 from limner.training.config import RunConfig
 from limner.training.state import State
@@ -68,23 +69,24 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         clock, evaluations = Clock(hooks.progress, parts.executor), parts.evaluations()
         rng = Rng((config.seed, "train")).child(state.iteration)
 
-        with clock("rollout"):
-            chosen = [parts.prompts[i] for i in parts.sampler.indices(state.iteration).tolist()]
-            rollout = collect(
-                parts.behaviour.at(state.iteration),
-                parts.cache,
-                chosen,
-                config.group_size,
-                rng=rng,
-                step=state.iteration,
-                record=parts.algorithm.needs.path,
-                micro_batch=config.micro_batch,
-            )
-            media = render(rollout.sample, parts.decode, config.micro_batch)
+        with Audience(parts.reward, parts.decode, config.micro_batch, config.overlap) as audience:
+            with clock("rollout"):
+                chosen = [parts.prompts[i] for i in parts.sampler.indices(state.iteration).tolist()]
+                rollout = collect(
+                    parts.behaviour.at(state.iteration),
+                    parts.cache,
+                    chosen,
+                    config.group_size,
+                    rng=rng,
+                    step=state.iteration,
+                    record=parts.algorithm.needs.path,
+                    micro_batch=config.micro_batch,
+                    drawn=audience.show,
+                )
 
-        with clock("reward"):
-            scored = judge(rollout, media, parts.reward, config.micro_batch, state.reward_memory)
-            budget.check(scored)
+            with clock("reward"):
+                scored = judge(rollout, audience.media, audience, config.micro_batch, state.reward_memory)
+                budget.check(scored)
 
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)

@@ -53,6 +53,14 @@ class Composition:
         """Whether the total of a sample depends on it alone, so that before and after can be compared."""
         return all(node.absolute for node in walk(self.expression))
 
+    def require_absolute(self, remedy: str) -> None:
+        """Raise UserError, which ends with the remedy, if the total of a sample depends on more than the sample."""
+        if not self.absolute:
+            raise UserError(
+                f"the reward {self.expression} compares a sample with its group or with earlier ones, so it cannot say "
+                f"how good one picture is: {remedy}"
+            )
+
     def columns(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, Float[Tensor, " batch"]]:
         """Ask every judge once; return raw numbers, NaN where not judged.
 
@@ -113,11 +121,7 @@ class Composition:
 
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         """Judge samples that are compared with no others. Raises UserError if the total depends on others."""
-        if not self.absolute:
-            raise UserError(
-                f"the reward {self.expression} compares a sample with its group or with earlier ones, so it cannot say "
-                "how good one picture is: name what to evaluate by with --evaluation.reward"
-            )
+        self.require_absolute("name what to evaluate by with --evaluation.reward")
         columns = self.columns(media, prompts)
         found = self.total(columns, torch.zeros(len(media), dtype=torch.long))
         return RewardOutput(found.total, found.valid, columns)

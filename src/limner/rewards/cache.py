@@ -1,0 +1,102 @@
+"""What a judge said before is not asked again: answers on disk, by content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.tree import leaves, select, tree_map
+from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.wire import Row, canonical, from_rows, to_rows
+
+Judge: TypeAlias = Callable[[Media, Sequence[Prompt]], RewardOutput]
+"""A reward whose answer has its one form (`limner.rewards.checked`)."""
+
+FILE = "rewards.sqlite"
+_AT_ONCE = 500
+"""Keys in one query; SQLite takes at least 999 parameters."""
+
+
+def cached(name: str, judge: Judge, folder: Path | None, identity: str) -> Judge:
+    """Return `judge` with its answers kept in `folder`/rewards.sqlite; without a folder, `judge` itself.
+
+    Only for a judge that says the same of a sample whenever asked and whatever stands beside it in the batch:
+    `RewardSpec.deterministic`. A sample is known by `keys`; `name` stands beside its answer for whoever looks in. What
+    the judge could not judge is not kept, so it is asked again; nothing is ever deleted. Several processes and threads
+    may share a folder. Raises UserError if the file cannot be read or written.
+    """
+    if folder is None:
+        return judge
+    file = folder / FILE
+
+    def remembering(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        names = keys(media, prompts, identity)
+        with _open(file) as database:
+            known = _read(database, names)
+        new = [i for i, key in enumerate(names) if key not in known]
+        if new:
+            output = judge(select(media, torch.tensor(new)), [prompts[i] for i in new])
+            fresh = {names[i]: row for i, row in zip(new, to_rows(output), strict=True)}
+            with _open(file) as database:
+                kept = [(key, name, json.dumps(row)) for key, row in fresh.items() if row["ok"]]
+                database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", kept)
+            known |= fresh
+        return from_rows([known[key] for key in names])
+
+    return remembering
+
+
+def keys(media: Media, prompts: Sequence[Prompt], identity: str) -> list[bytes]:
+    """Return what names each sample: BLAKE2b of identity, prompt (text and meta), and media as a judge sees them.
+
+    Media count with their kind, the shape, dtype and bytes of each tensor, and whatever else they hold. Each part is
+    preceded by its length. Raises UserError for a `meta` that JSON cannot hold.
+    """
+    shown = tree_map(Tensor.cpu, vars(media.rounded()))
+    form = repr((type(media).__name__, tree_map(lambda leaf: f"{leaf.dtype}{tuple(leaf.shape[1:])}", shown)))
+    tensors = [leaf.detach().contiguous() for leaf in leaves(shown)]
+    found = []
+    for i, prompt in enumerate(prompts):
+        parts = [identity.encode(), canonical([prompt.text, dict(prompt.meta)]).encode(), form.encode()]
+        parts += [tensor[i].flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors]
+        digest = hashlib.blake2b(digest_size=32)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little") + part)
+        found.append(digest.digest())
+    return found
+
+
+@contextlib.contextmanager
+def _open(file: Path) -> Iterator[sqlite3.Connection]:
+    """Give the database, made if need be; what was done is written if nothing was raised."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(file, timeout=60.0)) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, name TEXT, answer TEXT) WITHOUT ROWID"
+            )
+            with database:
+                yield database
+    except (sqlite3.Error, OSError) as error:
+        raise UserError(f"reward cache {file}: {error}; delete the file, or name another folder") from error
+
+
+def _read(database: sqlite3.Connection, names: Sequence[bytes]) -> dict[bytes, Row]:
+    found: dict[bytes, Row] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        rows = database.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some)
+        found |= {key: json.loads(answer) for key, answer in rows}
+    return found

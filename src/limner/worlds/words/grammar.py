@@ -1,0 +1,112 @@
+"""The language of the words world: which words there are, how a prompt asks for one, and which words are held out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from limner.core.errors import UserError
+from limner.core.types import Prompt
+
+Split = Literal["train", "heldout"]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CATEGORIES = ("3 letters", "4 letters", "5 letters")
+PHRASINGS = (
+    'a sign that says "{}"',
+    'a card that reads "{}"',
+    'a poster that says "{}"',
+    'a sign that reads "{}"',
+    'the word "{}"',
+)
+VOCABULARY: tuple[str, ...] = ('"',)
+"""What a tokenizer must know beside letters. No more: a word of the phrasings would join letters of the quoted word."""
+MAX_TOKENS = 24
+"""Tokens of the longest caption: one a letter and quotation mark, its begin and its end."""
+HELDOUT_SHARE = 0.15
+DROPPED_SHARE = 0.3
+"""Share of noisy captions that lack a letter; `CHANGED_SHARE` have a wrong one; the others state another word."""
+CHANGED_SHARE = 0.4
+
+_SALT = "limner words 146"
+"""Of 0, 1, 2, ... the first whose held-out words have no letter, at a place in a word of a length, that train lacks."""
+
+
+def caption(word: str, phrasing: int = 0) -> str:
+    """Ask for the word in one of the phrasings; 0 is canonical."""
+    return PHRASINGS[phrasing].format(word)
+
+
+@functools.cache
+def words(split: Split) -> Sequence[str]:
+    """Return the split's words in hash order: common English words of three to five letters, upper case."""
+    listed = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").split()
+    return tuple(word for word in sorted(listed, key=_rank) if is_heldout(word) == (split == "heldout"))
+
+
+def is_heldout(word: str) -> bool:
+    """Tell whether a word belongs to the held-out split; so do 15 % of all words, listed or not."""
+    return _rank(word) < HELDOUT_SHARE
+
+
+def to_prompt(word: str, phrasing: int = 0) -> Prompt:
+    """Return the prompt of a word, with what the OCR reward needs in `meta`."""
+    return Prompt(caption(word, phrasing), {"text": word, "category": f"{len(word)} letters"})
+
+
+def prompts(split: Split, count: int | None = None) -> list[Prompt]:
+    """Return the first `count` fixed prompts of a split, every word once before any comes again in another phrasing.
+
+    None means every word once. Raises UserError if there are not so many.
+    """
+    chosen = words(split)
+    count = len(chosen) if count is None else count
+    if not 0 < count <= len(chosen) * len(PHRASINGS):
+        raise UserError(
+            f"words prompts: {split} has {len(chosen)} words in {len(PHRASINGS)} phrasings, got count {count}"
+        )
+    rounds = itertools.product(range(len(PHRASINGS)), enumerate(chosen))
+    pairs = ((word, (place + turn) % len(PHRASINGS)) for turn, (place, word) in rounds)
+    return [to_prompt(*pair) for pair in itertools.islice(pairs, count)]
+
+
+def sample_word(rng: np.random.Generator, split: Split = "train") -> str:
+    """Draw a word of the split, lengths equally likely."""
+    length = int(rng.integers(3, 6))
+    chosen = [word for word in words(split) if len(word) == length]
+    return chosen[int(rng.integers(len(chosen)))]
+
+
+def noisy_caption(word: str, rng: np.random.Generator, share: float) -> str:
+    """Ask for the word in any phrasing, with probability `share` wrongly.
+
+    A wrong caption lacks a letter, has another letter in one place, or names another word; never a held-out one.
+    """
+    phrasing = int(rng.integers(len(PHRASINGS)))
+    return caption(_wrong(word, rng) if rng.random() < share else word, phrasing)
+
+
+def _wrong(word: str, rng: np.random.Generator) -> str:
+    """Drop a letter, change one, or draw another word; where one kind gives held-out words only, another."""
+    kind = rng.random()
+    options: Sequence[str]
+    if kind < DROPPED_SHARE:
+        options = [word[:i] + word[i + 1 :] for i in range(len(word))]
+    elif kind < DROPPED_SHARE + CHANGED_SHARE:
+        options = [word[:i] + letter + word[i + 1 :] for i in range(len(word)) for letter in LETTERS]
+    else:
+        options = words("train")
+    allowed = [option for option in options if option != word and not is_heldout(option)]
+    return allowed[int(rng.integers(len(allowed)))] if allowed else _wrong(word, rng)
+
+
+@functools.cache
+def _rank(word: str) -> float:
+    """Return the fixed pseudo-random place of a word in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(f"{_SALT}:{word}".encode()).digest()[:8]) / 2**64

@@ -1,0 +1,70 @@
+"""`limner reward show` and `limner serve-reward`, as typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from limner.cli import main
+
+
+def test_a_card_with_its_best_and_worst_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cards" / "scenes.png"
+    assert main(["reward", "show", "scenes + 0 * jpeg_size", "--count", "12", "--out", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "scenes\n  measures      1 if the picture satisfies its whole prompt" in printed and "\njpeg_size\n" in printed
+    )
+    assert f"best and worst of 12 pictures of scenes: {path}" in printed and Image.open(path).size[0] > 500
+
+
+NOBODY = "remote(url='http://127.0.0.1:9', timeout=1, tries=1)"
+BAD = {
+    ("reward", "show", "scnes"): "unknown reward 'scnes'; did you mean 'scenes'?",
+    ("reward", "show", "rank(scenes)"): "the reward rank(scenes) compares a sample with its group",
+    ("reward", "show", "scenes", "--world", "scnes"): "unknown world 'scnes'; did you mean 'scenes'?",
+    (
+        "reward",
+        "show",
+        "symmetry(axs=1)",
+    ): "reward symmetry(axs=1): symmetry has no setting 'axs'; did you mean 'axis'?",
+    ("reward", "hide", "scenes"): "argument show: invalid choice: 'hide'",
+    ("serve-reward", "rank(scenes)"): "the reward rank(scenes) compares a sample with its group",
+    ("serve-reward", "scenes", "--host", "0.0.0.0"): "host '0.0.0.0' can be reached from other machines",
+    ("serve-reward", "scenes", "--token-env", "NO_SUCH_VARIABLE"): "--token-env NO_SUCH_VARIABLE: that environment",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD, ids=" ".join)
+def test_bad_requests(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(list(arguments)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"limner: {BAD[arguments]}")
+
+
+def test_a_judge_that_cannot_be_reached_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reward", "show", NOBODY, "--count", "2"]) == 1
+    assert f"limner: {NOBODY} judged none of 2 pictures of scenes" in capsys.readouterr().err
+
+
+def test_a_reward_is_hosted_until_interrupted() -> None:
+    command = [sys.executable, "-m", "limner", "serve-reward", "0.5 * scenes + jpeg_size", "--port", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as host:
+        assert host.stdout is not None
+        line = host.stdout.readline()
+        found = re.fullmatch(r"0\.5 \* scenes \+ jpeg_size at (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n", line)
+        assert found, line
+        with urllib.request.urlopen(f"{found[1]}/healthz", timeout=30) as reply:
+            assert reply.read() == b'{"ok":true}'
+        host.send_signal(signal.SIGINT)
+        host.communicate(timeout=30)
+        assert host.returncode == 130

@@ -1,0 +1,199 @@
+"""The OCR reward: its distances by hand and by brute force, genuine readings, and what must not pay."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata, util
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from limner.core.errors import JudgeFailure, UserError
+from limner.core.types import Images, Prompt
+from limner.rewards import ocr
+from limner.rewards.checked import checked
+from limner.rewards.ocr import OCR, compare, edit_distance, normalised, read_text, wanted_text
+
+installed = pytest.mark.skipif(
+    any(util.find_spec(name) is None for name in ("rapidocr", "onnxruntime")), reason="the extra `ocr` is not installed"
+)
+KITE = Prompt('a sign that says "KITE"')
+
+
+def page(*lines: str, size: int = 16, side: int = 96) -> torch.Tensor:
+    """Return a white picture `[3, side, side]` with dark lines of text."""
+    picture = Image.new("RGB", (side, side), (240, 240, 235))
+    for i, line in enumerate(lines):
+        place = (side // 8, side // 8 + i * 2 * size)
+        ImageDraw.Draw(picture).text(place, line, fill=(20, 20, 60), font=ImageFont.load_default(size))
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+@functools.cache
+def slow_distance(a: str, b: str, substitution: int) -> int:
+    """The definition: the least over what may happen to the first letters."""
+    if not a or not b:
+        return len(a) + len(b)
+    first = slow_distance(a[1:], b[1:], substitution) + (0 if a[0] == b[0] else substitution)
+    return min(first, slow_distance(a[1:], b, substitution) + 1, slow_distance(a, b[1:], substitution) + 1)
+
+
+def subsequences(text: str) -> set[str]:
+    return {"".join(part) for size in range(len(text) + 1) for part in itertools.combinations(text, size)}
+
+
+def test_the_edit_distance() -> None:
+    assert edit_distance("KITTEN", "SITTING") == 3
+    assert edit_distance("", "ABC") == edit_distance("ABC", "") == 3
+    texts = ["".join(letters) for size in range(4) for letters in itertools.product("AB", repeat=size)] + ["CABAC"]
+    for a, b in itertools.product(texts, texts):
+        for substitution in (1, 2):
+            assert edit_distance(a, b, substitution) == slow_distance(a, b, substitution)
+
+
+@pytest.mark.parametrize(
+    ("read", "similarity", "recall", "precision"),
+    [
+        ("KITE", 1.0, 1.0, 1.0),
+        ("", 0.0, 0.0, 0.0),
+        ("KIT", 0.75, 0.75, 1.0),
+        ("KTE", 0.75, 0.75, 1.0),
+        ("KITES", 0.8, 1.0, 0.8),
+        ("BITE", 0.75, 0.75, 0.75),
+        ("KITEKITE", 0.5, 1.0, 0.5),
+        ("KITEANDSTORM", 1 / 3, 1.0, 1 / 3),
+        ("XYZ", 0.0, 0.0, 0.0),
+        ("ETIK", 0.0, 0.25, 0.25),
+    ],
+)
+def test_a_reading_by_hand(read: str, similarity: float, recall: float, precision: float) -> None:
+    marks = compare(read, "KITE")
+    expected = [similarity, float(read == "KITE"), recall, precision, len(read)]
+    assert list(marks.values()) == pytest.approx(expected)
+    assert list(marks) == ["similarity", "exact", "recall", "precision", "read_length"]
+
+
+def test_similarity_is_never_above_recall_or_precision_and_1_for_the_word_alone() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        read, wanted = ("".join(rng.choice([*"ABC"], int(rng.integers(low, 6)))) for low in (0, 1))
+        marks = compare(read, wanted)
+        common = max(map(len, subsequences(read) & subsequences(wanted)))
+        assert marks["recall"] == pytest.approx(common / len(wanted))
+        assert marks["precision"] == pytest.approx(common / len(read) if read else 0.0)
+        assert 0 <= marks["similarity"] <= min(marks["recall"], marks["precision"]) + 1e-12
+        assert (marks["similarity"] == 1) == (read == wanted) == (marks["exact"] == 1)
+
+
+def test_what_is_wanted() -> None:
+    assert wanted_text(KITE) == "KITE"
+    assert wanted_text(Prompt("a card: “Hello, world!”")) == "HELLOWORLD"
+    assert wanted_text(Prompt('"ONE" above "TWO"')) == "ONETWO"
+    assert wanted_text(Prompt('a sign that says "KITE"', {"text": "storm 7"})) == "STORM7"
+    assert wanted_text(Prompt("a sign")) == wanted_text(Prompt('a sign: "?!"')) == ""
+    assert normalised(" a-b\n\uff23\u00e9 9!") == "ABC\u00c99"
+
+
+@installed
+def test_it_reads() -> None:
+    pictures = Images(torch.stack([page("KITE"), page("kite"), page("KITES"), page(), page("Storm")]))
+    output = OCR()(pictures, [KITE] * 5)
+    assert output.explanation == ["KITE", "kite", "KITES", "", "Storm"]
+    assert output.valid.all() and output.score.tolist() == pytest.approx([1.0, 1.0, 0.8, 0.0, 0.0])
+    assert output.components["read_length"].tolist() == [4, 4, 5, 0, 5]
+    exact = OCR(metric="exact")(pictures, [KITE] * 5)
+    assert exact.score.tolist() == output.components["exact"].tolist() == [1, 1, 0, 0, 0]
+    assert set(output.components) == set(OCR().spec.components)
+
+
+@installed
+@pytest.mark.parametrize("lines", [("KITE", "KITE"), ("KITE", "SALE"), ("BIG KITE",), ("KITE KITE",)])
+def test_more_text_than_is_wanted_does_not_pay(lines: tuple[str, ...]) -> None:
+    output = OCR()(Images(page(*lines, size=14)[None]), [KITE])
+    assert output.score.item() <= 0.6 and output.components["exact"].item() == 0
+    assert output.components["recall"].item() == 1 and output.components["precision"].item() <= 0.6
+
+
+@installed
+def test_a_large_picture_is_read_too() -> None:
+    assert read_text((page("KITE", size=160, side=1000).permute(1, 2, 0) * 255).byte().numpy()) == "KITE"
+
+
+@installed
+def test_what_cannot_be_judged_is_invalid() -> None:
+    broken = page("KITE")
+    broken[0, 0, 0] = torch.nan
+    prompts = [KITE, Prompt("a kite"), KITE]
+    output = OCR()(Images(torch.stack([page("KITE"), page("KITE"), broken])), prompts)
+    assert output.valid.tolist() == [True, False, False]
+    assert output.score[0] == 1 and output.score[1:].isnan().all()
+    assert all(column[1:].isnan().all() for column in output.components.values())
+    assert output.explanation == ["KITE", None, None]
+
+
+@installed
+def test_several_frames_are_averaged() -> None:
+    @dataclass(frozen=True)
+    class Clip:
+        def frames(self) -> torch.Tensor:
+            return torch.stack([page("KITE"), page("KIT")])[None]
+
+        def __len__(self) -> int:
+            return 1
+
+    output = OCR()(Clip(), [KITE])
+    assert output.score.tolist() == [pytest.approx((1 + 0.75) / 2)] and output.explanation == ["KITE | KIT"]
+
+
+@installed
+def test_an_engine_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(threads: int) -> Callable[[object], object]:
+        def engine(picture: object) -> object:
+            raise ValueError("no session")
+
+        return engine
+
+    monkeypatch.setattr(ocr, "_engine", broken)
+    media = Images(page("KITE")[None])
+    with pytest.raises(JudgeFailure, match="ValueError: no session"):
+        OCR()(media, [KITE])
+    assert not checked("ocr", OCR())(media, [KITE]).valid.any()
+
+
+@installed
+def test_the_engine_is_silent_and_has_the_threads_of_torch(capfd: pytest.CaptureFixture[str]) -> None:
+    ocr._engine.cache_clear()
+    OCR()(Images(torch.stack([page("KITE"), page()])), [KITE] * 2)
+    assert capfd.readouterr() == ("", "")
+    engine = ocr._engine(torch.get_num_threads())
+    assert ocr._engine.cache_info().misses == 1
+    for part in (engine.text_det, engine.text_rec):
+        assert part.session.session.get_session_options().intra_op_num_threads == torch.get_num_threads()
+
+
+@installed
+def test_it_describes_itself() -> None:
+    spec = OCR().spec
+    assert (spec.name, spec.low, spec.high, spec.needs) == ("ocr", 0.0, 1.0, ("prompt",))
+    assert metadata.version("rapidocr") in spec.version
+
+
+def test_settings_and_missing_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="unknown metric 'exakt'; did you mean 'exact'"):
+        OCR(metric="exakt")
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'limner\[ocr\]'"):
+        OCR()
+
+
+def test_the_module_imports_without_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert runpy.run_path(ocr.__file__)["compare"]("KITE", "KITE")["similarity"] == 1
