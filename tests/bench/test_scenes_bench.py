@@ -52,6 +52,13 @@ def test_evaluations_with_a_shared_start_by_hand() -> None:
     assert evaluations(configuration("TempFlow-GRPO", 0, 1)) == 5 * samples + 5 * samples // 12 + 2 * samples
 
 
+def test_evaluations_of_a_window_that_moves_by_hand() -> None:
+    """MixGRPO stays 25 iterations at its first window, of steps 0 to 3: one sample before it, twelve from step 1 on."""
+    config = configuration("MixGRPO", 0, 65_000)
+    assert config.steps <= config.sampler.window_every
+    assert evaluations(config) == 12 * (1 + 24 * 12 + 4 * 12)
+
+
 def test_evaluations_of_a_tree_by_hand() -> None:
     """Four splits at the start: 1 + 2 + 4 + 8 + 6 x 16 states to draw from, 2 + 4 + 8 + 6 x 16 decisions to learn."""
     assert evaluations(configuration("BranchGRPO", 0, 1)) == 9 * (111 + 110)
@@ -66,7 +73,8 @@ def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Mini
     """Never more; fewer where a group is all alike. Where its window is drawn, the bill is an average."""
     entry = configuration(name, 0, 1)
     if entry.sampler.shared_start:
-        entry = replace(entry, sampler=replace(entry.sampler, window_range=(2, 2)))
+        start = (2, 2) if entry.sampler.window_schedule == "random" else entry.sampler.window_range
+        entry = replace(entry, sampler=replace(entry.sampler, window_range=start))
     size = 16 if entry.sampler.splits else 4
     path = unet if entry.model.kind == "sd" else miniature.model
     model = replace(entry.model, path=str(path), train=Lora(rank=2, alpha=4))

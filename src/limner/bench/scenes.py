@@ -66,7 +66,7 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
     "Flow-DPPO": {"algorithm": "FlowDPPO", **FLOW, **WINDOW},
     "REINFORCE": {**preset("reinforce"), **FLOW, **WINDOW},
-    "DDPO": {"algorithm": "DDPO", **FLOW, **WINDOW},
+    "DDPO": {"algorithm": "DDPO", "algorithm.num_updates": 2, **FLOW, **WINDOW},
     "DPOK": {**preset("dpok"), **FLOW},
     "PPO": {"algorithm": "PPO", **FLOW},
     "TRPO": {"algorithm": "TRPO", **FLOW, **WINDOW},
@@ -84,9 +84,10 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "ELBO": {**preset("elbo"), **LATE},
     "DGPO": {"algorithm": "DGPO", **LATE},
     "RWR": {**preset("rwr"), **LATE},
+    "RWR, lr 3e-4": {**preset("rwr"), **LATE, "optimizer.lr": 3e-4},
     "RAFT": {**preset("raft"), **LATE},
-    "UNet: DDPO": {"algorithm": "DDPO", **UNET, **WINDOW},
-    "UNet: DDPO, all steps": {"algorithm": "DDPO", **UNET},
+    "UNet: DDPO": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET, **WINDOW},
+    "UNet: DDPO, all steps": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET},
     "UNet: REINFORCE": {**preset("reinforce"), **UNET, **WINDOW},
     "UNet: DPOK": {**preset("dpok"), **UNET},
     "UNet: PPO": {"algorithm": "PPO", **UNET},
@@ -157,11 +158,12 @@ def evaluations(config: RunConfig) -> int:
 
 
 def _states(config: RunConfig, step: int) -> float:
-    """Return how many different states a group is in before `step`, on average."""
+    """Return how many different states a group is in before `step`, on average over its windows."""
     sampler = config.sampler
     if sampler.splits:
         return 2 ** sum(split < step for split in sampler.splits)
     low, high = sampler.window_range if sampler.window else (0, 0)
+    high = high if sampler.window_schedule == "random" else low  # others have not moved yet when the budget is spent
     shared = sum(start >= step for start in range(low, high + 1)) / (high + 1 - low) if sampler.shared_start else 0.0
     return shared + config.group_size * (1 - shared)
 

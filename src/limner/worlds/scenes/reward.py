@@ -18,6 +18,8 @@ from limner.worlds.scenes.render import render
 
 BASE = Path(__file__).parent / "base"
 """The base model's folder, as diffusers lays it out."""
+BASE_SD = Path(__file__).parent / "base_sd"
+"""The same for the base with a UNet: a Stable Diffusion pipeline."""
 
 
 _CLAUSE = "0 or 1; 1 where the prompt has no such clause"
