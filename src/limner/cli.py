@@ -148,7 +148,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     pretrain = command(
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
     )
-    pretrain.add_argument("world", metavar="WORLD", help="scenes")
+    pretrain.add_argument("world", metavar="WORLD", help="scenes or words")
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")

@@ -128,7 +128,7 @@ def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_noise_loss_is_that_of_the_v_prediction() -> None:
     """v = sqrt(abar) noise - sqrt(1 - abar) x0; an error in the noise of delta is one in v of delta / sqrt(abar)."""
-    fresh = SDPretraining.build(Scenes.words, 0)
+    fresh = SDPretraining.build(Scenes.words, Scenes.max_tokens, 0)
     x0, noise = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.9999])
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

@@ -29,9 +29,9 @@ class SDPretraining:
     """diffusers' Stable Diffusion pipelines scale latents and do not shift them."""
 
     @classmethod
-    def build(cls, words: tuple[str, ...], seed: int) -> SDPretraining:
+    def build(cls, words: tuple[str, ...], max_length: int, seed: int) -> SDPretraining:
         """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
-        return cls(build(SDSize(words), seed))
+        return cls(build(SDSize(words, max_length), seed))
 
     def loss(
         self,

@@ -27,9 +27,9 @@ class SD3Pretraining:
     shifts: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, words: tuple[str, ...], seed: int) -> SD3Pretraining:
+    def build(cls, words: tuple[str, ...], max_length: int, seed: int) -> SD3Pretraining:
         """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
-        return cls(build(SD3Size(words), seed))
+        return cls(build(SD3Size(words, max_length), seed))
 
     def loss(
         self,

@@ -80,6 +80,7 @@ class Scenes:
     """The world as pretraining sees it."""
 
     words = VOCABULARY
+    max_tokens = 14
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it lacks a clause or states a wrong one.
