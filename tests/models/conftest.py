@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from diffusers import StableDiffusion3Pipeline
 
+from limner.core.types import Vocabulary
 from limner.models.sd3 import SD3
 from limner.models.sd3.build import SD3Size, build
 from sd3_case import WORDS, Case
@@ -17,7 +18,7 @@ from sd3_case import WORDS, Case
 def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Transformer and autoencoder stored in float16, text encoders in float32, loaded with no dtype."""
     folder = tmp_path_factory.mktemp("small")
-    pipeline = build(SD3Size(words=WORDS, layers=2, shift=1.0))
+    pipeline = build(SD3Size(Vocabulary(WORDS), layers=2, shift=1.0))
     pipeline.vae.register_to_config(scaling_factor=0.7, shift_factor=0.2)
     pipeline.transformer.half()
     pipeline.vae.half()

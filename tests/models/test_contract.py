@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limner.core.protocols import Denoiser
 from limner.core.tree import leaves, select
-from limner.core.types import Condition, Prompt
+from limner.core.types import Condition, Prompt, Vocabulary
 from limner.diffusion.prediction import from_estimate, to_estimate
 from limner.diffusion.schedule import Schedule
 from limner.models.sd import SD
@@ -20,7 +20,7 @@ from limner.models.sd3.build import SD3Size, build
 
 ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd3": SD3.tiny,
-    "sd3-without-t5": lambda: SD3.wrap(build(SD3Size(words=("red", "star"), layers=2)), max_sequence_length=0),
+    "sd3-without-t5": lambda: SD3.wrap(build(SD3Size(Vocabulary(("red", "star")), layers=2)), max_sequence_length=0),
     "sd15": lambda: SD.tiny("sd15"),
     "sd21": lambda: SD.tiny("sd21"),
     "sdxl": lambda: SD.tiny("sdxl"),

@@ -12,7 +12,7 @@ import torch
 import limner.registry
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
-from limner.core.types import Tree
+from limner.core.types import Tree, Vocabulary
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.engine import checkpoint
 from limner.models.quiet import no_bars
@@ -109,7 +109,7 @@ def make_miniature(folder: Path) -> Miniature:
     """Write the pipeline with random weights, as the shipped ones are stored, and the user's files."""
     pipeline = build(
         SD3Size(
-            WORDS,
+            Vocabulary(WORDS),
             layers=2,
             heads=1,
             latent_size=4,

@@ -33,7 +33,7 @@ FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps":
 
 
 def small() -> SD3Size:
-    return SD3Size(Scenes.words, layers=2, heads=1, autoencoder_channels=(8, 8, 8, 8))
+    return SD3Size(Scenes.vocabulary, layers=2, heads=1, autoencoder_channels=(8, 8, 8, 8))
 
 
 def networks(folder: Path) -> list[torch.Tensor]:
@@ -72,7 +72,7 @@ def test_two_processes_make_the_same_model(tmp_path: Path) -> None:
     for workers in (1, 2):
         build.pretrain("scenes", tmp_path / str(workers), {**FEW, "lr": 1.5e-3, "warmup": 200, "workers": workers})
     one, two = networks(tmp_path / "1"), networks(tmp_path / "2")
-    start = list(build_pipeline(SD3Size(Scenes.words)).transformer.parameters())
+    start = list(build_pipeline(SD3Size(Scenes.vocabulary)).transformer.parameters())
     assert max(float((a - b).abs().max()) for a, b in zip(one, start, strict=False)) > 1e-5
     # Adam's first steps have the size of the learning rate (7.5e-6 times the step) whatever the gradient's.
     assert max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True)) < 4e-5
@@ -128,7 +128,7 @@ def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_noise_loss_is_that_of_the_v_prediction() -> None:
     """v = sqrt(abar) noise - sqrt(1 - abar) x0; an error in the noise of delta is one in v of delta / sqrt(abar)."""
-    fresh = SDPretraining.build(Scenes.words, Scenes.max_tokens, 0)
+    fresh = SDPretraining.build(Scenes.vocabulary, 0)
     x0, noise = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.9999])
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

@@ -7,16 +7,17 @@ import itertools
 import json
 from collections import Counter
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import CLIPTokenizer
 
 from limner.core.errors import UserError
 from limner.models.clip import word_tokenizer
 from limner.rewards.ocr import edit_distance, wanted_text
 from limner.worlds.words.grammar import (
     CATEGORIES,
-    MAX_TOKENS,
     PHRASINGS,
     VOCABULARY,
     caption,
@@ -103,12 +104,19 @@ def test_noise_has_the_stated_share_and_kinds_and_never_asks_for_a_heldout_word(
     assert all(quoted(noisy_caption(word, rng, 0.0)) == word for word in drawn[:200])
 
 
-def test_a_caption_is_spelt_a_token_a_letter() -> None:
-    tokenizer = word_tokenizer(VOCABULARY, MAX_TOKENS)
-    tokens = tokenizer.convert_ids_to_tokens(tokenizer('a sign that says "KITE"')["input_ids"])
-    assert [token.replace("</w>", "") for token in tokens[1:-1]] == [*'asignthatsays"kite"']
+def test_a_quoted_word_is_spelt_a_token_a_letter(tmp_path: Path) -> None:
+    """Words of the phrasings are whole, but not where they are quoted, nor inside another word; also once saved."""
+    word_tokenizer(VOCABULARY.words, VOCABULARY.max_length, VOCABULARY.alone).save_pretrained(tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+
+    def tokens(text: str) -> list[str]:
+        found = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
+        return [token.replace("</w>", "") for token in found[1:-1]]
+
+    assert tokens('a sign that says "KITE"') == ["a", "sign", "that", "says", '"', *"kite", '"']
+    assert tokens('the word "SIGN"') == ["the", "word", '"', *"sign", '"'] and tokens('"SIDES"')[1:-1] == [*"sides"]
     texts = [caption(word, phrasing) for word in TRAIN + HELDOUT for phrasing in range(len(PHRASINGS))]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    assert lengths == [len(text.replace(" ", "")) + 2 for text in texts]
-    assert max(lengths) == MAX_TOKENS
+    assert lengths == [len(text.split()) - 1 + 2 + len(quoted(text)) + 2 for text in texts]
+    assert max(lengths) == VOCABULARY.max_length
     assert to_prompt("KITE", 4).text == 'the word "KITE"'

@@ -31,6 +31,19 @@ class Prompt:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer made for a world knows: `words` are one token each, wherever their letters stand together.
+
+    Those of `alone` are one token only between spaces: the letters of other words, which are spelt, stay apart.
+    `max_length` tokens, begin and end included, hold any caption.
+    """
+
+    words: tuple[str, ...]
+    alone: tuple[str, ...] = ()
+    max_length: int = 14
+
+
 class Media(Protocol):
     """What a generator shows: a tree of tensors with leading axis batch. Pictures; later videos, views and assets."""
 

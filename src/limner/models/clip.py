@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tokenizers import AddedToken
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def word_tokenizer(words: Sequence[str], max_length: int) -> CLIPTokenizer:
+def word_tokenizer(words: Sequence[str], max_length: int, alone: Sequence[str] = ()) -> CLIPTokenizer:
     """Return a CLIP tokenizer in which each of `words` is one token; other text falls to its letters.
+
+    Those of `alone` are one token too, but only between spaces: "sign" is then one, and "signal" six letters.
 
     The end token is never id 2: transformers takes that id for a legacy checkpoint and then pools at the largest id
     instead of the end.
@@ -26,7 +29,7 @@ def word_tokenizer(words: Sequence[str], max_length: int) -> CLIPTokenizer:
             merges.append((pieces[0], pieces[1]))
             pieces = _merge(pieces, merges[-1:])
             vocab.setdefault(pieces[0], len(vocab))
-    return CLIPTokenizer(
+    tokenizer = CLIPTokenizer(
         vocab=vocab,
         merges=merges,
         bos_token=BEGIN,
@@ -35,6 +38,8 @@ def word_tokenizer(words: Sequence[str], max_length: int) -> CLIPTokenizer:
         unk_token=END,
         model_max_length=max_length,
     )
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=False) for word in alone])
+    return tokenizer
 
 
 def _merge(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[str]:

@@ -17,6 +17,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModel
 
+from limner.core.types import Vocabulary
 from limner.models.autoencoder import small_autoencoder
 from limner.models.clip import clip_config, projecting_encoder, word_tokenizer
 
@@ -31,8 +32,7 @@ class SDSize:
     The UNet is narrow at the latent's own resolution, and reads the text at half of it.
     """
 
-    words: tuple[str, ...]
-    max_length: int = 14
+    vocabulary: Vocabulary
     latent_size: int = 8
     latent_channels: int = 8
     autoencoder_channels: tuple[int, int, int, int] = (8, 16, 32, 64)
@@ -46,7 +46,8 @@ def build(size: SDSize, seed: int = 0) -> StableDiffusionPipeline:
     """Return a randomly initialised pipeline that predicts noise and samples by DDIM."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = word_tokenizer(size.words, size.max_length)
+        known = size.vocabulary
+        tokenizer = word_tokenizer(known.words, known.max_length, known.alone)
         return StableDiffusionPipeline(
             vae=small_autoencoder(size.autoencoder_channels, size.latent_channels, size.latent_size),
             text_encoder=CLIPTextModel(clip_config(tokenizer, size.text_width, size.text_layers)),

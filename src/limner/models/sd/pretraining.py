@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limner.core.types import Vocabulary
 from limner.models.sd.build import SDSize, build
 
 
@@ -29,9 +30,9 @@ class SDPretraining:
     """diffusers' Stable Diffusion pipelines scale latents and do not shift them."""
 
     @classmethod
-    def build(cls, words: tuple[str, ...], max_length: int, seed: int) -> SDPretraining:
-        """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
-        return cls(build(SDSize(words, max_length), seed))
+    def build(cls, vocabulary: Vocabulary, seed: int) -> SDPretraining:
+        """Return a pipeline of the scenes base's size with random weights, that knows the vocabulary."""
+        return cls(build(SDSize(vocabulary), seed))
 
     def loss(
         self,

@@ -13,6 +13,7 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+from limner.core.types import Vocabulary
 from limner.models.autoencoder import small_autoencoder
 from limner.models.clip import projecting_encoder, word_tokenizer
 
@@ -24,8 +25,7 @@ class SD3Size:
     The picture is `8 x latent_size` pixels wide, and the transformer sees `(latent_size / 2)^2` tokens.
     """
 
-    words: tuple[str, ...]
-    max_length: int = 14
+    vocabulary: Vocabulary
     latent_size: int = 8
     latent_channels: int = 8
     autoencoder_channels: tuple[int, int, int, int] = (8, 16, 32, 64)
@@ -45,7 +45,8 @@ def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
     """Return a randomly initialised pipeline: two text encoders, whose states and projections sit side by side."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = word_tokenizer(size.words, size.max_length)
+        known = size.vocabulary
+        tokenizer = word_tokenizer(known.words, known.max_length, known.alone)
         transformer = SD3Transformer2DModel(
             sample_size=size.latent_size,
             patch_size=2,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limner.core.types import Vocabulary
 from limner.models.sd3.build import SD3Size, build
 
 
@@ -27,9 +28,9 @@ class SD3Pretraining:
     shifts: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, words: tuple[str, ...], max_length: int, seed: int) -> SD3Pretraining:
-        """Return a pipeline of the scenes base's size with random weights, that knows `words`."""
-        return cls(build(SD3Size(words, max_length), seed))
+    def build(cls, vocabulary: Vocabulary, seed: int) -> SD3Pretraining:
+        """Return a pipeline of the scenes base's size with random weights, that knows the vocabulary."""
+        return cls(build(SD3Size(vocabulary), seed))
 
     def loss(
         self,

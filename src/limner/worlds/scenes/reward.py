@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from limner.core.reward import RewardSpec, declare
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, Vocabulary
 from limner.worlds.scenes.checker import check_batch
 from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene
 from limner.worlds.scenes.render import render
@@ -79,8 +79,7 @@ def _judged(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
 class Scenes:
     """The world as pretraining sees it."""
 
-    words = VOCABULARY
-    max_tokens = 14
+    vocabulary = Vocabulary(VOCABULARY)
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it lacks a clause or states a wrong one.

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from limner.core.errors import UserError
-from limner.core.types import Prompt
+from limner.core.types import Prompt, Vocabulary
 
 Split = Literal["train", "heldout"]
 
@@ -25,10 +25,10 @@ PHRASINGS = (
     'a sign that reads "{}"',
     'the word "{}"',
 )
-VOCABULARY: tuple[str, ...] = ('"',)
-"""What a tokenizer must know beside letters. No more: a word of the phrasings would join letters of the quoted word."""
-MAX_TOKENS = 24
-"""Tokens of the longest caption: one a letter and quotation mark, its begin and its end."""
+VOCABULARY = Vocabulary(
+    ('"',), tuple(dict.fromkeys(word for phrase in PHRASINGS for word in phrase.split() if "{" not in word)), 13
+)
+"""Quoted words are spelt, a token a letter; those of the phrasings are whole: 4, 2 marks, 5 letters, begin and end."""
 HELDOUT_SHARE = 0.15
 DROPPED_SHARE = 0.3
 """Share of noisy captions that lack a letter; `CHANGED_SHARE` have a wrong one; the others state another word."""

@@ -7,15 +7,14 @@ from copy import deepcopy
 import numpy as np
 from numpy.typing import NDArray
 
-from limner.worlds.words.grammar import MAX_TOKENS, VOCABULARY, noisy_caption, sample_word
+from limner.worlds.words.grammar import VOCABULARY, noisy_caption, sample_word
 from limner.worlds.words.render import render
 
 
 class Words:
     """The world as pretraining sees it. Its judge is the reward `ocr`, which reads the pictures."""
 
-    words = VOCABULARY
-    max_tokens = MAX_TOKENS
+    vocabulary = VOCABULARY
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it asks for something else.
