@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.types import Composed, Images, Media, Prompt, RewardOutput
 from limner.rewards.algebra.compose import Composition, Judge
-from limner.rewards.algebra.functions import Gate, Group, Lexicographic, Rank, Scheduled, Worst
+from limner.rewards.algebra.functions import FUNCTIONS, Gate, Group, Lexicographic, Rank, Scheduled, Worst
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, leaf, leaves
 
@@ -292,3 +293,8 @@ def test_bad_compositions() -> None:
         total("pessimistic(a)")
     with pytest.raises(UserError, match="two rewards are called 'mine'"):
         Composition(parse("one.py:mine + two.py:mine"), {})
+
+
+def test_the_docs_name_every_function() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    assert [name for name in FUNCTIONS if f"| `{name}(" not in text] == []

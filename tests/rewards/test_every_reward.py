@@ -319,3 +319,11 @@ def test_a_step_along_the_gradient_raises_the_score(name: str) -> None:
     with torch.no_grad():
         raised = judged(reward, case.media(pictures + step), prompts).score
     assert (raised > score).all()
+
+
+def test_the_docs_name_every_reward() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    of_other_pages = {"o1", "o2", "o3", "scenes_fraction"}
+    assert [
+        name for name in REWARDS if f"`{name}`" not in text and f"`{name}(" not in text and name not in of_other_pages
+    ] == []
