@@ -60,9 +60,8 @@ def fit_logistic(
         if failed:
             break
         step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-        if (
-            x @ step
-        ).abs().max() <= 1e-8:  # by the step: where answers are separable the gradient vanishes, this does not
+        moved = (x @ step).abs().max()
+        if moved <= 1e-8:  # not by the gradient, which vanishes where answers are separable too
             loss = _loss(w - step, x, y, 0.0) / len(x)
             return Logistic(w - step, torch.cholesky_inverse(factor).diagonal().sqrt(), loss)
         w = w - _shortened(step, w, x, y, ridge)
