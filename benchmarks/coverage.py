@@ -32,6 +32,7 @@ class Family:
 
 
 CONTRACT = "tests/algorithms/test_contract.py"
+ALGEBRA = "tests/rewards/test_algebra.py"
 DYNAMICS = "tests/diffusion/test_dynamics.py"
 PRESETS = "tests/cli/test_presets.py"
 SECTIONS: dict[str, list[Family]] = {
@@ -63,7 +64,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("Flow-DPPO", "FlowDPPO", CONTRACT, "test_flow_dppo_by_hand", "Flow-DPPO"),
         Family("GDPO, decoupled rewards", "preset gdpo", "tests/objectives/test_aggregation.py", "test_gdpo_is"),
         Family("Pref-GRPO, shares of wins", "preset pref_grpo", "tests/objectives/test_aggregation.py", "win_rate"),
-        Family("... from a pairwise judge"),
+        Family("... from a pairwise judge", "win_rate(vlm_pairwise(...))", ALGEBRA, "WinRate"),
         Family("TempFlow-GRPO", "preset temp_flow_grpo", "tests/policies/test_denoising.py", "shared_start"),
         Family("BranchGRPO", "preset branch_grpo", "tests/policies/test_denoising.py", "splits", "BranchGRPO"),
         Family("... its pruning, TreeGRPO"),
@@ -94,12 +95,16 @@ SECTIONS: dict[str, list[Family]] = {
         Family("ReNO, reward guidance"),
     ],
     "Reward models and feedback": [
-        Family("Bradley-Terry, PickScore, HPS, VideoReward"),
+        Family("weights of clauses (Bradley-Terry)", "fit_clauses", "tests/rewards/test_checklist.py", "fit_clauses"),
+        Family("learned from preferences: Bradley-Terry networks, VideoReward"),
         Family("rating aggregation, annotator agreement"),
     ],
     "Several objectives": [
-        Family("weighted sum", "--reward '0.7 * A + 0.3 * B'", "tests/rewards/test_algebra.py", "weighted_sum"),
-        Family("constraints, worst-of, Pareto, anti-hacking"),
+        Family("weighted sum, geometric product", "A + 0.3 * B, A ** 0.7 * B ** 0.3", ALGEBRA, "Product"),
+        Family("worst-of, gate, lexicographic", "worst, gate, lexicographic", ALGEBRA, "Worst"),
+        Family("constraint with a multiplier", "constrained", ALGEBRA, "Constrained"),
+        Family("pessimism over an ensemble", "pessimistic", ALGEBRA, "Pessimistic"),
+        Family("Pareto, hacking detectors"),
     ],
 }  # fmt: skip
 
