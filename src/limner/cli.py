@@ -156,6 +156,12 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     bench.add_argument("--budget", type=_count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)")
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
+    _add_reward_commands(command)
+    command("list", _list, "name the recipes, rewards, algorithms and models")
+    return parser, made
+
+
+def _add_reward_commands(command: Callable[..., Parser]) -> None:
     reward = command("reward", _reward, "show a reward: what it measures, and its best and worst examples")
     reward.add_argument("verb", metavar="show", choices=["show"])
     reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
@@ -169,8 +175,6 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     serve.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); beyond it only with a token")
     serve.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
     serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
-    command("list", _list, "name the recipes, rewards, algorithms and models")
-    return parser, made
 
 
 def _add_recipe(parser: Parser) -> None:
