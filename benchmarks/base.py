@@ -24,9 +24,11 @@ from torch import Tensor
 
 from limner.build import Assembly, assemble
 from limner.cli import take_keys
+from limner.core.protocols import Adapter
 from limner.core.rng import Rng
-from limner.core.types import Images, Prompt
+from limner.core.types import Condition, Images, Prompt
 from limner.diffusion.dynamics import EulerODE
+from limner.diffusion.prediction import to_estimate
 from limner.evaluate.protocol import evaluate
 from limner.evaluate.statistics import bootstrap
 from limner.policies.denoising import Denoising
@@ -98,38 +100,42 @@ def caption_gap(assembly: Assembly, count: int) -> dict[float, float]:
     model = assembly.model
     rng = np.random.default_rng(Rng(("caption gap",)).seed())
     drawn = [sample_scene(rng) for _ in range(count)]
-    vae = vars(model)["pipeline"].vae
+    rows, empty = torch.arange(count), torch.full((count,), count)
+    gaps = {}
     with torch.no_grad():
-        mean = vae.encode(signed(drawn, rng)).latent_dist.mean
-        x0 = (mean - vae.config.shift_factor) * vae.config.scaling_factor
+        x0 = model.encode_media(renders(drawn, rng))
         condition = model.encode([to_prompt(scene) for scene in drawn])
-        rows, empty = torch.arange(count), torch.full((count,), count)
-        gaps = {}
         for t in TIMES:
             noise = torch.randn(x0.shape, generator=Rng(("caption gap", str(t))).generator())
-            x_t, target, times = torch.lerp(x0, noise, t), noise - x0, torch.full((count,), t)
-            with_caption, without = (
-                (model.predict(x_t, times, condition, index) - target).square().mean().item() for index in (rows, empty)
-            )
+            with_caption, without = (velocity_error(model, x0, noise, t, condition, index) for index in (rows, empty))
             gaps[t] = round(without - with_caption, 4)
     return gaps
 
 
-def signed(drawn: Sequence[Scene], rng: np.random.Generator) -> Tensor:
-    """Return renders as the autoencoder takes them, in [-1, 1]."""
-    return torch.from_numpy(np.stack([render(scene, rng) for scene in drawn])).permute(0, 3, 1, 2).float() / 127.5 - 1
+def velocity_error(model: Adapter, x0: Tensor, noise: Tensor, t: float, condition: Condition, index: Tensor) -> float:
+    """Return the mean squared error of noise - x0 as the network sees it in the noised latents."""
+    times = torch.full((len(x0),), t)
+    alpha, sigma = (weight(times)[:, None, None, None] for weight in (model.schedule.alpha, model.schedule.sigma))
+    x_t = alpha * x0 + sigma * noise
+    predicted = model.predict(x_t, times, condition, index)
+    found = to_estimate(model.prediction, predicted, x_t, times, model.schedule)
+    return (found.velocity - (noise - x0)).square().mean().item()
 
 
 def reconstructions(assembly: Assembly, count: int) -> float:
     """Return the share of renders that the checker accepts after the autoencoder."""
-    vae = vars(assembly.model)["pipeline"].vae
     rng = np.random.default_rng(Rng(("reconstructions",)).seed())
     drawn = [sample_scene(rng) for _ in range(count)]
-    pixels = signed(drawn, rng)
+    pictures = renders(drawn, rng)
     with torch.no_grad():
-        decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in pixels.split(100)])
-    images = Images((decoded / 2 + 0.5).clamp(0, 1)).rounded()
-    return scenes(images, [to_prompt(scene) for scene in drawn]).score.mean().item()
+        parts = [assembly.model.decode(assembly.model.encode_media(Images(p))) for p in pictures.pixels.split(100)]
+    restored = Images(torch.cat([part.frames()[:, 0] for part in parts])).rounded()
+    return scenes(restored, [to_prompt(scene) for scene in drawn]).score.mean().item()
+
+
+def renders(drawn: Sequence[Scene], rng: np.random.Generator) -> Images:
+    """Return pictures of scenes."""
+    return Images(torch.from_numpy(np.stack([render(scene, rng) for scene in drawn])).permute(0, 3, 1, 2) / 255)
 
 
 if __name__ == "__main__":
