@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -55,10 +56,16 @@ def test_a_judge_that_cannot_be_reached_shows_nothing(capsys: pytest.CaptureFixt
     assert f"limner: {NOBODY} judged none of 2 pictures of scenes" in capsys.readouterr().err
 
 
+def heed_interrupts() -> None:
+    """Background jobs of a script, and what they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_reward_is_hosted_until_interrupted() -> None:
     command = [sys.executable, "-m", "limner", "serve-reward", "0.5 * scenes + jpeg_size", "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as host:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes, preexec_fn=heed_interrupts) as host:
         assert host.stdout is not None
         line = host.stdout.readline()
         found = re.fullmatch(r"0\.5 \* scenes \+ jpeg_size at (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n", line)
