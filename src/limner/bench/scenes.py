@@ -292,26 +292,39 @@ def markdown(rows: list[Row]) -> str:
 
 
 def plot(plt: Any, rows: list[Row], folder: Path) -> None:
-    """Draw the runs of the largest budget: held-out accuracy on a part of the prompts, mean and range over seeds."""
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    """Draw the entries of the largest budget: all changes, and the curves of the eight that end highest.
+
+    Curves are held-out accuracy on a part of the prompts; ranges are those over seeds.
+    """
     budget = max(int(row["budget"]) for row in rows)
-    rows = [row for row in rows if int(row["budget"]) == budget]
-    for number, name in enumerate(dict.fromkeys(row["entry"] for row in rows)):
-        runs = [place(name, int(row["seed"]), budget) for row in rows if row["entry"] == name]
+    entries: dict[str, list[Row]] = {}
+    for row in rows:
+        if int(row["budget"]) == budget:
+            entries.setdefault(row["entry"], []).append(row)
+    figure, (bars, axes) = plt.subplots(1, 2, figsize=(14, 1.5 + 0.24 * len(entries)), layout="constrained")
+    change = {name: [100 * float(row["change"]) for row in of] for name, of in entries.items()}
+    order = sorted(change, key=lambda name: statistics.mean(change[name]))
+    middle = [statistics.mean(change[name]) for name in order]
+    reach = [[m - min(change[n]) for n, m in zip(order, middle, strict=True)],
+             [max(change[n]) - m for n, m in zip(order, middle, strict=True)]]  # fmt: skip
+    bars.barh(order, middle, xerr=reach, color=["#c44e52" if m < 0 else "#4c72b0" for m in middle], height=0.7)
+    bars.set(xlabel="change of held-out accuracy, points (lines: range over seeds)", xlim=(-12, None))
+    bars.grid(alpha=0.3, axis="x")
+    best = sorted(entries, key=lambda name: -statistics.mean(float(row["after"]) for row in entries[name]))[:8]
+    for number, name in enumerate(best):
+        runs = [place(name, int(row["seed"]), budget) for row in entries[name]]
         curves = [curve(path) for path in runs if (path / "metrics.jsonl").exists()]
-        if not curves:
-            continue
-        colour = plt.get_cmap("tab20").colors[2 * number % 20 + number // 10 % 2]  # strong ones first, then pale
         columns = list(zip(*curves, strict=False))
         x = [statistics.mean(point[0] for point in column) for column in columns]
         y = [[point[1] for point in column] for column in columns]
+        colour = plt.get_cmap("tab10").colors[number]
         axes.plot(x, [statistics.mean(values) for values in y], marker=".", color=colour, label=name)
         axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], alpha=0.12, color=colour)
     axes.set(xlabel="network evaluations (rollout and update)", ylabel="held-out accuracy, part of the prompts")
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(folder / "scenes.png", dpi=110)
+    axes.legend(fontsize=9, loc="upper left")
+    figure.savefig(folder / "scenes.png", dpi=90)
     plt.close(figure)
 
 
