@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.protocols import Reward
+from limner.core.protocols import Judge, Reward
 from limner.core.reward import Comparer, Declared, RewardSpec, Specified, spec_of
 from limner.core.types import Images, Media, Prompt, RewardOutput
 from limner.core.wire import identity
 from limner.data.prompts import read_prompts
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
-from limner.rewards.algebra.compose import Compare, Composition, Judge
+from limner.rewards.algebra.compose import Compare, Composition
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Leaf, leaves
 from limner.rewards.cache import cached

@@ -242,7 +242,7 @@ class Run:
             load={"text_encoder_3": None, "tokenizer_3": None} if c.model.path == "scenes" else {},
             call={} if c.model.max_sequence_length is None else {"max_sequence_length": c.model.max_sequence_length},
             rows=tables({"sampler": before}, {"sampler": after})[0] if measured else (),
-            example="two red stars" if c.model.path.startswith("scenes") else "",
+            example="two red stars" if c.model.path in BASES else "",
         )
 
 

@@ -276,6 +276,7 @@ BAD = {
     "clip(a, lo=1)": "clip has no setting 'lo'; did you mean 'low'",
     "a ** -1": "powers must be positive",
     "group(a) * b": "reward group\\(a\\) is negative for half of the samples",
+    "(group(a) + 1) * b": "negative for half of the samples",
     "True * a": "cannot read 'True'",
 }
 

@@ -245,3 +245,6 @@ class Composition(Protocol):
 
 Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]
 """A judge: media and one prompt a sample in, one score a sample out; what it cannot judge is invalid, never zero."""
+
+Judge = Callable[[Media, Sequence[Prompt]], RewardOutput]
+"""A reward whose answer has its one form (`limner.rewards.checked`)."""

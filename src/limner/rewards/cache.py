@@ -6,20 +6,17 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.protocols import Judge
 from limner.core.tree import leaves, select, tree_map
 from limner.core.types import Media, Prompt, RewardOutput
 from limner.core.wire import Row, canonical, from_rows, to_rows
-
-Judge: TypeAlias = Callable[[Media, Sequence[Prompt]], RewardOutput]
-"""A reward whose answer has its one form (`limner.rewards.checked`)."""
 
 FILE = "rewards.sqlite"
 _AT_ONCE = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.protocols import Reward
+from limner.core.protocols import Judge, Reward
 from limner.core.types import Images, Media, Prompt, RewardOutput
 
 logger = logging.getLogger(__name__)
 
 
-def checked(name: str, reward: Reward) -> Callable[[Media, Sequence[Prompt]], RewardOutput]:
+def checked(name: str, reward: Reward) -> Judge:
     """Return `reward` with its answer brought to one form: float32 scores on the CPU, and which of them count.
 
     A reward may return a tensor, array or list of one number a sample, or a RewardOutput. A score that is not finite is

@@ -147,9 +147,9 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
 
 
 def describe(scored: Scored) -> dict[str, float]:
-    """Return the rewards of an iteration: the total, its columns as the judges gave them, the terms as they entered
+    """Return the rewards of an iteration, by category of prompt too, and what was left out.
 
-    the total, and what each contributes; by category of prompt; and what was left out.
+    Columns are as the judges gave them, terms as they entered the total, and contributions what each gave to it.
     """
     total = scored.total[scored.valid]
     mean = total.mean()

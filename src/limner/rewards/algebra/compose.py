@@ -11,13 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.protocols import Judge
 from limner.core.tree import select
 from limner.core.types import Composed, Media, Prompt, RewardOutput, Term
 from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, Sum, leaves, walk
 
-Judge: TypeAlias = Callable[[Media, Sequence[Prompt]], RewardOutput]
-"""A reward whose answer has its one form (`limner.rewards.checked`)."""
 Compare: TypeAlias = Callable[[Media, Media, Sequence[Prompt]], RewardOutput]
 """Says how likely the first of two samples is better, in the same form."""
 

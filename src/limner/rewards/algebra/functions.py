@@ -52,14 +52,11 @@ class Function(Expression):
         return scope.memory.setdefault(str(self), {})
 
 
-NEVER = Condition(Leaf("nothing"), 0.0)
-
-
 @dataclass(frozen=True)
 class Gate(Function):
     """x where c >= threshold, else `floor`; with soft = s > 0: floor + (x - floor) sigmoid((c - threshold) / s)."""
 
-    condition: Condition = NEVER
+    condition: Condition
     soft: float = 0.0
     floor: float = 0.0
 
@@ -81,7 +78,7 @@ class Constrained(Function):
     the samples fall short on average, and decays when they exceed (dual ascent; Tessler et al., arXiv:1805.11074).
     """
 
-    condition: Condition = NEVER
+    condition: Condition
     rate: float = 0.1
     limit: float = 10.0
 

@@ -175,7 +175,7 @@ class Product(Expression):
         for part, power in self.factors:
             if not 0 < power < math.inf:
                 raise UserError(f"reward {part} ** {power:g}: powers must be positive")
-            if part.signed:
+            if part.signed or (isinstance(part, Sum) and any(term.signed for term in part.parts)):
                 raise UserError(f"reward {part} is negative for half of the samples, and cannot be a factor: add it")
 
     @property

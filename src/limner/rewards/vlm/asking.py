@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from limner.core.errors import JudgeFailure
 from limner.rewards.vlm.reply import Unreadable, tokens
-from limner.rewards.vlm.service import Outcome, Service
+from limner.rewards.vlm.service import LOCAL, Outcome, Service, Usage
 from limner.rewards.vlm.templates import GUARD, ROLE
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,29 @@ NOT_FINITE = "not asked: its pixels are not finite"
 
 T = TypeVar("T")
 Payload = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The settings that every judge behind a URL has; see `VLMYesNo`."""
+
+    url: str = LOCAL
+    model: str = ""
+    frames: int = 8
+    key_env: str = ""
+    timeout_s: float = 60.0
+    tries: int = 4
+    workers: int = 8
+
+    @cached_property
+    def service(self) -> Service:
+        """Where it asks."""
+        return Service(self.url, self.model, self.key_env, self.frames, self.timeout_s, self.tries, self.workers)
+
+    @property
+    def usage(self) -> Usage:
+        """What it has cost so far."""
+        return self.service.usage
 
 
 @dataclass(frozen=True)

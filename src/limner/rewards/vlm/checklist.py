@@ -11,11 +11,10 @@ import torch
 from limner.core.errors import UserError, nearest
 from limner.core.reward import RewardSpec
 from limner.core.types import Media, Prompt, RewardOutput
-from limner.rewards.vlm.asking import ask, version
+from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.forms import Checklist, Question, questions_of, read_checklist
 from limner.rewards.vlm.message import about, pictures, quoted, yes_no_request
 from limner.rewards.vlm.reply import clean, yes_no
-from limner.rewards.vlm.service import LOCAL, Service, Usage
 from limner.rewards.vlm.tally import answers, mean
 from limner.rewards.vlm.templates import ANSWER, CHECKLISTS
 
@@ -23,7 +22,7 @@ TASK = "Answer the question between the markers about what you see; if it says m
 
 
 @dataclass(frozen=True)
-class VLMChecklist:
+class VLMChecklist(Asking):
     """Ask a vision-language model yes/no questions; score sum_i w_i s_i / sum_i w_i, in [0, 1].
 
     s_i is the probability of the wanted answer, as in `VLMYesNo`; 0 if a parent's is below one half; and a question
@@ -40,16 +39,9 @@ class VLMChecklist:
     Davidsonian Scene Graph, arXiv:2310.18235 (there answers are 0 or 1).
     """
 
-    url: str = LOCAL
-    model: str = ""
     preset: str = "picture"
     file: str = ""
     top: int = 20
-    frames: int = 8
-    key_env: str = ""
-    timeout_s: float = 60.0
-    tries: int = 4
-    workers: int = 8
 
     def __post_init__(self) -> None:
         if not 2 <= self.top <= 20:
@@ -60,19 +52,9 @@ class VLMChecklist:
         _ = self.checklist  # a file that is none is refused now
 
     @cached_property
-    def service(self) -> Service:
-        """Where it asks."""
-        return Service(self.url, self.model, self.key_env, self.frames, self.timeout_s, self.tries, self.workers)
-
-    @cached_property
     def checklist(self) -> Checklist:
         """What it asks; a file is read once."""
         return read_checklist(self.file) if self.file else CHECKLISTS[self.preset]
-
-    @property
-    def usage(self) -> Usage:
-        """What it has cost so far."""
-        return self.service.usage
 
     @property
     def spec(self) -> RewardSpec:

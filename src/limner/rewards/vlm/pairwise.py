@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,10 +11,9 @@ import torch
 from limner.core.errors import UserError, nearest
 from limner.core.reward import RewardSpec
 from limner.core.types import Media, Prompt, RewardOutput
-from limner.rewards.vlm.asking import ask, version
+from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.message import form, pictures, quoted, request, shown, words
 from limner.rewards.vlm.reply import Unreadable, clean, json_object
-from limner.rewards.vlm.service import LOCAL, Service, Usage
 from limner.rewards.vlm.templates import COMPARISONS
 
 SHARES = {"first": 1.0, "second": 0.0, "tie": 0.5}
@@ -23,7 +21,7 @@ SHARES = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
 @dataclass(frozen=True)
-class VLMPairwise:
+class VLMPairwise(Asking):
     """Ask a vision-language model which of two samples is better; score (share of a shown first + shown second) / 2.
 
     A win counts 1, a tie 1/2, a loss 0, so a judge that always prefers the same place says 1/2. Both replies must be
@@ -34,18 +32,11 @@ class VLMPairwise:
     Source: both orders and half ties as usual for such judges, for example MT-Bench, arXiv:2306.05685.
     """
 
-    url: str = LOCAL
-    model: str = ""
     preset: str = "overall"
     question: str = ""
     reason: bool = True
     guided: bool = True
     max_tokens: int = 512
-    frames: int = 8
-    key_env: str = ""
-    timeout_s: float = 60.0
-    tries: int = 4
-    workers: int = 8
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -53,16 +44,6 @@ class VLMPairwise:
         if not self.question and self.preset not in COMPARISONS:
             raise UserError(f"vlm_pairwise: unknown preset {self.preset!r}{nearest(self.preset, COMPARISONS)}")
         self.service.check()
-
-    @cached_property
-    def service(self) -> Service:
-        """Where it asks."""
-        return Service(self.url, self.model, self.key_env, self.frames, self.timeout_s, self.tries, self.workers)
-
-    @property
-    def usage(self) -> Usage:
-        """What it has cost so far."""
-        return self.service.usage
 
     @property
     def task(self) -> str:

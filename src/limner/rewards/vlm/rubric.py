@@ -12,16 +12,15 @@ import torch
 from limner.core.errors import UserError, nearest
 from limner.core.reward import RewardSpec
 from limner.core.types import Media, Prompt, RewardOutput
-from limner.rewards.vlm.asking import ask, version
+from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.forms import Rubric, read_rubric
 from limner.rewards.vlm.message import about, form, pictures, request
 from limner.rewards.vlm.reply import Unreadable, clean, json_object
-from limner.rewards.vlm.service import LOCAL, Service, Usage
 from limner.rewards.vlm.templates import RUBRICS
 
 
 @dataclass(frozen=True)
-class VLMRubric:
+class VLMRubric(Asking):
     """Ask a vision-language model for the numbers of a rubric; score (mean - low) / (high - low), in [0, 1].
 
     The rubric is the `preset` of that name, or the file `template` (YAML or JSON: `criteria`, `low`, `high`,
@@ -32,18 +31,11 @@ class VLMRubric:
     for one that refuses. The other settings are those of `VLMYesNo`; the prompt is read.
     """
 
-    url: str = LOCAL
-    model: str = ""
     preset: str = "unified_reward"
     template: str = ""
     reason: bool = True
     guided: bool = True
     max_tokens: int = 512
-    frames: int = 8
-    key_env: str = ""
-    timeout_s: float = 60.0
-    tries: int = 4
-    workers: int = 8
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -54,19 +46,9 @@ class VLMRubric:
         _ = self.rubric  # a file that is none is refused now
 
     @cached_property
-    def service(self) -> Service:
-        """Where it asks."""
-        return Service(self.url, self.model, self.key_env, self.frames, self.timeout_s, self.tries, self.workers)
-
-    @cached_property
     def rubric(self) -> Rubric:
         """What it asks for; a file is read once."""
         return read_rubric(self.template) if self.template else RUBRICS[self.preset]
-
-    @property
-    def usage(self) -> Usage:
-        """What it has cost so far."""
-        return self.service.usage
 
     @property
     def spec(self) -> RewardSpec:

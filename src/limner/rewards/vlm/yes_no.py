@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
 from limner.core.errors import UserError
 from limner.core.reward import RewardSpec
 from limner.core.types import Media, Prompt, RewardOutput
-from limner.rewards.vlm.asking import ask, version
+from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.message import about, pictures, yes_no_request
 from limner.rewards.vlm.reply import yes_no
-from limner.rewards.vlm.service import LOCAL, Service, Usage
 from limner.rewards.vlm.templates import ANSWER, YES_NO
 
 MAX_TOP = 20
@@ -22,7 +20,7 @@ MAX_TOP = 20
 
 
 @dataclass(frozen=True)
-class VLMYesNo:
+class VLMYesNo(Asking):
     """Ask a vision-language model one question; score P(yes) / (P(yes) + P(no)) of the first token, in [0, 1].
 
     P sums over spellings among the `top` most probable first tokens; `mass` is P(yes) + P(no): how much the model meant
@@ -34,15 +32,8 @@ class VLMYesNo:
     for rounding. Source: VQAScore, arXiv:2404.01291; relative to P(no) as in Flow-Factory's VLM reward.
     """
 
-    url: str = LOCAL
-    model: str = ""
     question: str = YES_NO
     top: int = MAX_TOP
-    frames: int = 8
-    key_env: str = ""
-    timeout_s: float = 60.0
-    tries: int = 4
-    workers: int = 8
 
     def __post_init__(self) -> None:
         if not self.question.strip():
@@ -50,16 +41,6 @@ class VLMYesNo:
         if not 2 <= self.top <= MAX_TOP:
             raise UserError(f"vlm_yes_no: top must be 2 to {MAX_TOP} tokens, got {self.top}")
         self.service.check()
-
-    @cached_property
-    def service(self) -> Service:
-        """Where it asks."""
-        return Service(self.url, self.model, self.key_env, self.frames, self.timeout_s, self.tries, self.workers)
-
-    @property
-    def usage(self) -> Usage:
-        """What it has cost so far."""
-        return self.service.usage
 
     @property
     def spec(self) -> RewardSpec:
