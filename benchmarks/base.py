@@ -85,13 +85,14 @@ def main() -> None:
 def accuracy(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], seeds: int) -> dict[str, Any]:
     """Return accuracy with its interval, overall and by category."""
     draw: Callable[[Sequence[Prompt], Sequence[int]], Images] = drawer(assembly.parts, policy)
-    result = evaluate(draw, asked, scenes, range(seeds), batch=assembly.config.micro_batch)
+    result = evaluate(draw, asked, assembly.judge, range(seeds), batch=assembly.config.micro_batch)
     return {name: asdict(interval) for name, interval in result.summary().items()}
 
 
 def best_of(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], count: int) -> dict[str, float]:
     """Return how often at least one of `count` samples satisfies its prompt."""
-    result = evaluate(drawer(assembly.parts, policy), asked, scenes, range(count), batch=assembly.config.micro_batch)
+    draw = drawer(assembly.parts, policy)
+    result = evaluate(draw, asked, assembly.judge, range(count), batch=assembly.config.micro_batch)
     return asdict(bootstrap(result.reward.amax(1, keepdim=True)))
 
 

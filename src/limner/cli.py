@@ -148,7 +148,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     pretrain = command(
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
     )
-    pretrain.add_argument("world", metavar="WORLD", help="scenes or words")
+    pretrain.add_argument("world", metavar="WORLD", help="scenes, words or emoji")
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
@@ -246,7 +246,7 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
     images = open_run(parsed.run).sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
     pictures = to_uint8(images.pixels)
-    slug = re.sub(r"[^a-z0-9]+", "-", parsed.prompt.lower()).strip("-")[:60] or "empty"
+    slug = _slug(parsed.prompt)[:60] or "empty"
     path = parsed.out or parsed.run / "samples" / f"{slug}-{parsed.seed}.png"
     if parsed.count == 1:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import registry
     from limner.report.gallery import save_grid, to_uint8
-    from limner.report.reward_card import extremes, reward_card
+    from limner.report.reward_card import extremes, lit, reward_card
 
     composition = registry.compose(parsed.name)
     for spec in registry.specs(composition):
@@ -301,9 +301,19 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     if not len(shown):
         raise RunError(f"{parsed.name} judged none of {parsed.count} pictures of {parsed.world}")
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
-    path = parsed.out or Path("runs") / f"reward-{re.sub(r'[^a-z0-9]+', '-', parsed.name.lower()).strip('-')}.png"
+    path = parsed.out or Path("runs") / f"reward-{_slug(parsed.name)}.png"
     print(f"  examples      best and worst of {parsed.count} pictures of {parsed.world}: {path}")
-    save_grid(path, to_uint8(media.frames()[shown, 0]), labels, columns=max(1, len(labels) // 2))
+    pictures, columns = to_uint8(media.frames()[shown, 0]), max(1, len(labels) // 2)
+    save_grid(path, pictures, labels, columns)
+    for name, maps in output.maps.items():
+        place = path.with_stem(f"{path.stem}-{_slug(name)}")
+        save_grid(place, lit(pictures, maps[shown]), labels, columns)
+        print(f"                bright where {name} is high: {place}")
+
+
+def _slug(text: str) -> str:
+    """Return the text as a file's name: lower-case letters and digits, a hyphen between."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -27,6 +27,13 @@ def test_a_card_with_its_best_and_worst_examples(tmp_path: Path, capsys: pytest.
     assert f"best and worst of 12 pictures of scenes: {path}" in printed and Image.open(path).size[0] > 500
 
 
+def test_a_judge_that_localises_shows_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, place = tmp_path / "detail.png", tmp_path / "detail-sharpness-detail.png"
+    assert main(["reward", "show", "sharpness", "--count", "8", "--out", str(path)]) == 0
+    assert f"bright where sharpness/detail is high: {place}" in capsys.readouterr().out
+    assert Image.open(place).size == Image.open(path).size
+
+
 NOBODY = "remote(url='http://127.0.0.1:9', timeout=1, tries=1)"
 BAD = {
     ("reward", "show", "scnes"): "unknown reward 'scnes'; did you mean 'scenes'?",

@@ -5,7 +5,7 @@ import math
 import torch
 
 from limner.core.reward import RewardSpec
-from limner.report.reward_card import extremes, reward_card
+from limner.report.reward_card import extremes, lit, reward_card
 
 SPEC = RewardSpec(
     "shine",
@@ -16,6 +16,7 @@ SPEC = RewardSpec(
     needs=("prompt", "meta.lamp"),
     axes=("H", "W"),
     components={"spots": "number of bright spots, 0 or more"},
+    maps={"where": "light in each place"},
     differentiable=True,
     version="7",
     source="Somebody, arXiv:0000.00000",
@@ -31,6 +32,7 @@ def test_every_field_is_on_the_card() -> None:
         "score 0 to 12.5 lux; higher is better",
         "reads the media (axes H, W), prompt, meta.lamp",
         ".spots number of bright spots, 0 or more",
+        "map where light in each place",
         "properties gradients reach the pixels; the same every time",
         "source Somebody, arXiv:0000.00000",
         "licence code Apache-2.0; weights MIT",
@@ -51,3 +53,11 @@ def test_the_best_and_the_worst_are_shown_once() -> None:
     assert extremes(score, 2).tolist() == [2, 4, 5, 3]
     assert extremes(score, 9).tolist() == [2, 4, 5, 3]
     assert extremes(torch.tensor([math.nan, 1.0]), 3).tolist() == []
+
+
+def test_a_map_lights_its_picture() -> None:
+    """Of all maps the lowest value, and NaN, leave a quarter of the light; the highest all; between them in between."""
+    maps = torch.tensor([[[1.0, 3.0]], [[2.0, math.nan]]])
+    shown = lit(torch.full((2, 3, 2, 4), 200, dtype=torch.uint8), maps)
+    assert shown[0, 0].tolist() == [[50, 50, 200, 200]] * 2 and shown[1, 2].tolist() == [[125, 125, 50, 50]] * 2
+    assert lit(torch.full((1, 3, 2, 2), 200, dtype=torch.uint8), torch.full((1, 1, 1), math.nan)).eq(50).all()

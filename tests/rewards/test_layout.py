@@ -33,6 +33,14 @@ def test_by_hand() -> None:
     assert output.components["worst"].item() == pytest.approx(wrong)
 
 
+def test_the_map_says_where() -> None:
+    """Red is wanted on the right, where blue is, and in the middle, half of which is red; nothing far left."""
+    output = layout(Images(flag()), asks(("red", "right"), ("red", "centre")))
+    wrong, (rows,) = 1 - math.sqrt(2) / math.sqrt(3), output.maps["nearness"]
+    assert rows.shape == (4, 8) and rows[:, :2].isnan().all() and rows[0, :4].isnan().all()
+    assert rows[1:3, 2:4].eq(1).all() and rows[:, 4:].flatten().tolist() == pytest.approx([wrong] * 16)
+
+
 @pytest.mark.parametrize("colour", [*COLOURS, "#123456"])
 def test_the_farthest_colour_scores_zero(colour: str) -> None:
     code = COLOURS.get(colour, colour)

@@ -17,9 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.types import Images, Prompt
-from limner.rewards import ocr
 from limner.rewards.checked import checked
-from limner.rewards.ocr import OCR, compare, edit_distance, normalised, read_text, wanted_text
+from limner.rewards.ocr import OCR, engine, reward
+from limner.rewards.ocr.engine import read_lines
+from limner.rewards.ocr.spelling import compare, edit_distance, normalised, wanted_text
 
 installed = pytest.mark.skipif(
     any(util.find_spec(name) is None for name in ("rapidocr", "onnxruntime")), reason="the extra `ocr` is not installed"
@@ -123,7 +124,19 @@ def test_more_text_than_is_wanted_does_not_pay(lines: tuple[str, ...]) -> None:
 
 @installed
 def test_a_large_picture_is_read_too() -> None:
-    assert read_text((page("KITE", size=160, side=1000).permute(1, 2, 0) * 255).byte().numpy()) == "KITE"
+    (line,) = read_lines((page("KITE", size=160, side=1000).permute(1, 2, 0) * 255).byte().numpy())
+    assert line.text == "KITE"
+
+
+@installed
+def test_the_map_says_where_the_wanted_text_stands() -> None:
+    """KITE is written in the picture's second eighth of rows, SALE in its fourth; nothing below."""
+    output = OCR()(Images(page("KITE", "SALE", size=14)[None]), [KITE])
+    (rows,) = output.maps["text"].mean(2) / output.maps["text"].shape[2]
+    assert output.maps["text"].shape == (1, 32, 32) and output.maps.keys() == OCR().spec.maps.keys()
+    good, bad = rows[:9], rows[12:19]
+    assert good.max() > 0 and good.min() >= 0 and bad.min() < 0 and bad.max() <= 0 and rows[22:].eq(0).all()
+    assert output.maps["text"].max() == pytest.approx(1) and output.maps["text"].min() == pytest.approx(-0.5)
 
 
 @installed
@@ -155,12 +168,12 @@ def test_several_frames_are_averaged() -> None:
 @installed
 def test_an_engine_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(threads: int) -> Callable[[object], object]:
-        def engine(picture: object) -> object:
+        def read(picture: object) -> object:
             raise ValueError("no session")
 
-        return engine
+        return read
 
-    monkeypatch.setattr(ocr, "_engine", broken)
+    monkeypatch.setattr(engine, "_engine", broken)
     media = Images(page("KITE")[None])
     with pytest.raises(JudgeFailure, match="ValueError: no session"):
         OCR()(media, [KITE])
@@ -169,12 +182,12 @@ def test_an_engine_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) ->
 
 @installed
 def test_the_engine_is_silent_and_has_the_threads_of_torch(capfd: pytest.CaptureFixture[str]) -> None:
-    ocr._engine.cache_clear()
+    engine._engine.cache_clear()
     OCR()(Images(torch.stack([page("KITE"), page()])), [KITE] * 2)
     assert capfd.readouterr() == ("", "")
-    engine = ocr._engine(torch.get_num_threads())
-    assert ocr._engine.cache_info().misses == 1
-    for part in (engine.text_det, engine.text_rec):
+    made = engine._engine(torch.get_num_threads())
+    assert engine._engine.cache_info().misses == 1
+    for part in (made.text_det, made.text_rec):
         assert part.session.session.get_session_options().intra_op_num_threads == torch.get_num_threads()
 
 
@@ -196,4 +209,4 @@ def test_settings_and_missing_packages_are_refused(monkeypatch: pytest.MonkeyPat
 def test_the_module_imports_without_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert runpy.run_path(ocr.__file__)["compare"]("KITE", "KITE")["similarity"] == 1
+    assert runpy.run_path(reward.__file__)["compare"]("KITE", "KITE")["similarity"] == 1

@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 
 from limner.core.errors import UserError
 from limner.models.clip import word_tokenizer
-from limner.rewards.ocr import edit_distance, wanted_text
+from limner.rewards.ocr.spelling import edit_distance, wanted_text
 from limner.worlds.words.grammar import (
     CATEGORIES,
     PHRASINGS,

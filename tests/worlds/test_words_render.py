@@ -54,7 +54,7 @@ def test_the_sign_is_near_the_middle_and_tilted_a_little() -> None:
         assert max(abs(x - SIZE / 2), abs(y - SIZE / 2)) <= WANDER + 0.5
         xx, yy, xy = (float((a * b * sign).sum()) for a, b in ((xs - x, xs - x), (ys - y, ys - y), (xs - x, ys - y)))
         angles.append(math.degrees(0.5 * math.atan2(2 * xy, xx - yy)))
-    assert max(map(abs, angles)) <= TILT + 0.5 and min(angles) < -2 and max(angles) > 2
+    assert max(map(abs, angles)) <= TILT + 0.5 and min(angles) < -TILT / 2 and max(angles) > TILT / 2
 
 
 def test_letters_and_sign_differ_in_lightness_either_way() -> None:
@@ -75,7 +75,7 @@ def test_the_ground_is_plain() -> None:
 def test_the_faces_are_genuine_and_differ() -> None:
     names = {module._font(face, 40).getname() for face in FACES}
     assert len(names) == len(FACES)
-    assert {family for family, _ in names} >= {"DejaVu Sans", "DejaVu Serif", "STIXGeneral", "Aileron", "cmss10"}
+    assert {family for family, _ in names} == {"DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif"}
     shapes = {bytes(module._font(face, 40).getmask("KITE")) for face in FACES}
     assert len(shapes) == len(FACES)
     assert DETAIL >= 2

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from limner.core.types import Images
-from limner.rewards.ocr import OCR, edit_distance
+from limner.rewards.ocr import OCR
+from limner.rewards.ocr.spelling import edit_distance
 from limner.worlds.words.grammar import is_heldout, sample_word, to_prompt
 from limner.worlds.words.render import render
 from limner.worlds.words.world import Words

@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from limner.core.protocols import Reward
 from limner.core.types import Media, Prompt, RewardOutput
+
+MAP_SIDE = 32
+"""Most rows and columns of a map: it travels and is kept with every score."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class RewardSpec:
 
     `low` and `high` bound the raw score, in `unit`. `needs` names what it reads beside the media: "prompt", "reference"
     or "meta.KEY". `axes` are those of the media that it reads: C, H, W, and T for time. `components` says what each
-    named number means, with its range. `version` changes whenever an equal input may get another score.
+    named number means, with its range, and `maps` what each map shows. `version` changes whenever an equal input may
+    get another score.
     """
 
     name: str
@@ -30,6 +36,7 @@ class RewardSpec:
     needs: tuple[str, ...] = ()
     axes: tuple[str, ...] = ("C", "H", "W")
     components: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, str] = field(default_factory=dict)
     differentiable: bool = False
     deterministic: bool = True
     version: str = "1"
@@ -78,3 +85,9 @@ def declare(spec: RewardSpec) -> Callable[[Reward], Declared]:
 def spec_of(name: str, reward: Reward) -> RewardSpec:
     """Return what a reward says about itself; of one that says nothing, that it is called `name`."""
     return reward.spec if isinstance(reward, Specified) else RewardSpec(name, "a function of yours", version="")
+
+
+def coarse(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch rows columns"]:
+    """Return maps of at most `MAP_SIDE` rows and columns, each cell the mean of its pixels."""
+    rows, columns = (min(side, MAP_SIDE) for side in maps.shape[-2:])
+    return adaptive_avg_pool2d(maps.detach(), (rows, columns))

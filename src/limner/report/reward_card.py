@@ -6,8 +6,9 @@ import math
 import textwrap
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from limner.core.reward import RewardSpec
 
@@ -25,6 +26,7 @@ def reward_card(spec: RewardSpec) -> str:
         ("score", f"{scale}{' ' + spec.unit if spec.unit else ''}; higher is better"),
         ("reads", ", ".join(["the media (axes " + ", ".join(spec.axes) + ")", *spec.needs])),
         *((f".{name}", meaning) for name, meaning in spec.components.items()),
+        *((f"map {name}", meaning) for name, meaning in spec.maps.items()),
         ("properties", f"{gives}; {repeats}"),
         ("source", spec.source),
         ("licence", f"code {spec.code_licence}; {weights}"),
@@ -44,3 +46,14 @@ def extremes(score: Float[Tensor, " batch"], count: int) -> Int[Tensor, " rows"]
     order = judged[score[judged].argsort(descending=True, stable=True)]
     count = min(count, len(order) // 2)
     return torch.cat([order[:count], order[len(order) - count :]])
+
+
+def lit(
+    pictures: UInt8[Tensor, "batch 3 height width"], maps: Float[Tensor, "batch rows columns"]
+) -> UInt8[Tensor, "batch 3 height width"]:
+    """Return the pictures as bright as their maps: a quarter as bright at the lowest value of all maps, or NaN."""
+    known = maps.nan_to_num(nan=math.inf).amin()
+    span = (maps.nan_to_num(nan=-math.inf).amax() - known).clamp_min(1e-12)
+    share = ((maps - known) / span).nan_to_num(nan=0.0)[:, None]
+    light = 0.25 + 0.75 * interpolate(share, pictures.shape[-2:], mode="nearest")
+    return (pictures * light).round().to(torch.uint8)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec, declare
+from limner.core.reward import RewardSpec, coarse, declare
 from limner.core.types import Media, Prompt, RewardOutput
 
 COLOURS = {
@@ -48,6 +48,7 @@ REGIONS = {
         high=1.0,
         needs=("meta.layout",),
         components={"worst": "0 to 1: the region that is farthest from its colour"},
+        maps={"nearness": "0 to 1 in wanted regions, their mean where they overlap; NaN where nothing is wanted"},
         differentiable=True,
         source="distance in sRGB",
     )
@@ -62,20 +63,33 @@ def layout(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     Raises UserError, naming the prompt, for an entry of another form and for a region that holds no pixel.
     """
     frames = media.frames()
-    scores, worst, valid = [], [], []
+    scores, worst, valid, maps = [], [], [], []
     for sample, prompt in zip(frames, prompts, strict=True):
         wanted = prompt.meta.get("layout", [])
-        marks = [_mark(sample, entry, prompt.text) for entry in wanted] or [frames.new_tensor(torch.nan)]
+        total, count = frames.new_zeros(2, 1, *frames.shape[-2:])
+        marks = []
+        for entry in wanted:
+            rows, columns, near = _nearness(sample, entry, prompt.text)
+            total[0, rows, columns] += near.detach().mean(0)
+            count[0, rows, columns] += 1
+            marks.append(near.mean())
+        marks = marks or [frames.new_tensor(torch.nan)]
         scores.append(torch.stack(marks).mean())
         worst.append(torch.stack(marks).min())
         valid.append(len(wanted) > 0)
+        maps.append(coarse(total) / coarse(count))
     return RewardOutput(
-        torch.stack(scores), torch.tensor(valid, device=frames.device), {"worst": torch.stack(worst).detach()}
+        torch.stack(scores),
+        torch.tensor(valid, device=frames.device),
+        {"worst": torch.stack(worst).detach()},
+        maps={"nearness": torch.cat(maps)},
     )
 
 
-def _mark(sample: Float[Tensor, "frames 3 height width"], entry: Mapping[str, Any], text: str) -> Float[Tensor, ""]:
-    """Return 1 - mean |x - c| / d(c) of one entry."""
+def _nearness(
+    sample: Float[Tensor, "frames 3 height width"], entry: Mapping[str, Any], text: str
+) -> tuple[slice, slice, Float[Tensor, "frames rows columns"]]:
+    """Return the rows and columns of one entry's region, and 1 - |x - c| / d(c) there."""
     if not isinstance(entry, Mapping) or entry.keys() != {"colour", "region"}:
         raise UserError(f'prompt {text!r}: each entry of meta.layout is {{"colour": ..., "region": ...}}, got {entry}')
     colour = sample.new_tensor(_colour(entry["colour"], text))
@@ -89,7 +103,7 @@ def _mark(sample: Float[Tensor, "frames 3 height width"], entry: Mapping[str, An
             f"prompt {text!r}: the region {entry['region']} of meta.layout holds no pixel of {width}x{height}"
         )
     farthest = vector_norm(torch.maximum(colour, 1 - colour))
-    return 1 - vector_norm(pixels - colour[:, None, None], dim=1).mean() / farthest
+    return rows, columns, 1 - vector_norm(pixels - colour[:, None, None], dim=1) / farthest
 
 
 def _colour(colour: Any, text: str) -> tuple[float, ...]:

@@ -65,14 +65,10 @@ class Composition:
 
         `name` is the score, `name/part` what a judge reports beside it, `name/uncertainty` what it says of its own.
         """
-        found = {}
-        for leaf, judge in self.judges.items():
-            output = judge(media, prompts)
-            found[leaf.column] = output.score.masked_fill(~output.valid, torch.nan)
-            found |= {f"{leaf.column}/{part}": values for part, values in output.components.items()}
-            if output.uncertainty is not None:
-                found[f"{leaf.column}/uncertainty"] = output.uncertainty
-        return found
+        return _columns(self._ask(media, prompts))
+
+    def _ask(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, RewardOutput]:
+        return {leaf.column: judge(media, prompts) for leaf, judge in self.judges.items()}
 
     def comparisons(
         self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
@@ -121,6 +117,18 @@ class Composition:
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         """Judge samples that are compared with no others. Raises UserError if the total depends on others."""
         self.require_absolute("name what to evaluate by with --evaluation.reward")
-        columns = self.columns(media, prompts)
+        answers = self._ask(media, prompts)
+        columns = _columns(answers)
         found = self.total(columns, torch.zeros(len(media), dtype=torch.long))
-        return RewardOutput(found.total, found.valid, columns)
+        maps = {f"{name}/{part}": shown for name, answer in answers.items() for part, shown in answer.maps.items()}
+        return RewardOutput(found.total, found.valid, columns, maps=maps)
+
+
+def _columns(answers: Mapping[str, RewardOutput]) -> dict[str, Float[Tensor, " batch"]]:
+    found = {}
+    for name, output in answers.items():
+        found[name] = output.score.masked_fill(~output.valid, torch.nan)
+        found |= {f"{name}/{part}": values for part, values in output.components.items()}
+        if output.uncertainty is not None:
+            found[f"{name}/uncertainty"] = output.uncertainty
+    return found
