@@ -36,8 +36,13 @@ FRESH = {
     "sd": "limner.models.sd.pretraining:SDPretraining",
 }
 BASES = {"scenes": "limner.worlds.scenes.reward:BASE", "scenes_sd": "limner.worlds.scenes.reward:BASE_SD"}
-WORLDS = {"scenes": "limner.worlds.scenes.reward:Scenes", "words": "limner.worlds.words.world:Words"}
+WORLDS = {
+    "scenes": "limner.worlds.scenes.reward:Scenes",
+    "words": "limner.worlds.words.world:Words",
+    "emoji": "limner.worlds.emoji.world:Emoji",
+}
 PROMPTS = {
+    "emoji": "limner.worlds.emoji.grammar:prompts",
     "scenes": "limner.worlds.scenes.grammar:prompts",
     "words": "limner.worlds.words.grammar:prompts",
     "oracle": "limner.worlds.oracle.world:prompts",
@@ -45,6 +50,8 @@ PROMPTS = {
 REWARDS = {
     "scenes": "limner.worlds.scenes.reward:scenes",
     "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
+    "emoji": "limner.worlds.emoji.judges:EmojiJudge",
+    "emoji_second": "limner.worlds.emoji.judges:EmojiSecond",
     "o1": "limner.worlds.oracle.reward:o1",
     "o2": "limner.worlds.oracle.reward:o2",
     "o3": "limner.worlds.oracle.reward:o3",

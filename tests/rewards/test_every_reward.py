@@ -22,7 +22,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 import tiny_vision
 from limner.core.protocols import Reward
-from limner.core.reward import RewardSpec, Specified
+from limner.core.reward import MAP_SIDE, RewardSpec, Specified
 from limner.core.types import Images, Media, Prompt, RewardOutput
 from limner.registry import REWARDS, load
 from limner.rewards.brisque.reward import Brisque
@@ -39,6 +39,7 @@ from limner.rewards.vision.image_reward import ImageReward
 from limner.rewards.vision.laion_aesthetic import LaionAesthetic
 from limner.rewards.vision.pickscore import PickScore
 from limner.rewards.vision.vqa_score import VqaScore
+from limner.worlds.emoji import grammar as emoji
 from limner.worlds.oracle.model import Points
 from limner.worlds.scenes import parse
 from limner.worlds.scenes.render import render
@@ -86,6 +87,13 @@ def drawn() -> tuple[Tensor, list[Prompt]]:
     texts = ["three green triangles", "a red circle left of a blue square", "a yellow star"]
     pictures = [render(parse(text), np.random.default_rng(i)) for i, text in enumerate(texts)]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255, [Prompt(text) for text in texts]
+
+
+def named() -> tuple[Tensor, list[Prompt]]:
+    """Return emoji of training with their captions."""
+    rows = [rows[0] for rows in emoji.families("a")[:BATCH]]
+    shown = torch.from_numpy(emoji.pictures()[rows]).permute(0, 3, 1, 2) / 255
+    return shown, [emoji.to_prompt(emoji.emojis()[row]) for row in rows]
 
 
 def points() -> tuple[Tensor, list[Prompt]]:
@@ -174,6 +182,8 @@ RANDOM = "random weights know nothing of quality"
 CASES = {
     "scenes": Case(lambda: load(REWARDS, "reward", "scenes"), drawn, painted_over),
     "scenes_fraction": Case(lambda: load(REWARDS, "reward", "scenes_fraction"), drawn, painted_over),
+    "emoji": Case(lambda: load(REWARDS, "reward", "emoji")(), named, noisy, steps=(0.0, 0.5, 1.0)),
+    "emoji_second": Case(lambda: load(REWARDS, "reward", "emoji_second")(), named, why="its score is 0 or 1"),
     "o1": Case(lambda: load(REWARDS, "reward", "o1"), points, away, media=Points),
     "o2": Case(lambda: load(REWARDS, "reward", "o2"), points, away, media=Points),
     "o3": Case(lambda: load(REWARDS, "reward", "o3"), points, away, media=Points),
@@ -226,6 +236,9 @@ def same(a: RewardOutput, b: RewardOutput) -> None:
     assert torch.equal(a.valid, b.valid) and a.components.keys() == b.components.keys()
     for name, values in a.components.items():
         torch.testing.assert_close(values, b.components[name], rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert a.maps.keys() == b.maps.keys()
+    for name, values in a.maps.items():
+        torch.testing.assert_close(values, b.maps[name], rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def test_every_registered_reward_has_a_case() -> None:
@@ -261,7 +274,8 @@ def test_the_answer_is_of_each_sample_alone(name: str) -> None:
 
 def picked(output: RewardOutput, rows: Tensor) -> RewardOutput:
     parts = {name: values[rows] for name, values in output.components.items()}
-    return RewardOutput(output.score[rows], output.valid[rows], parts)
+    maps = {name: values[rows] for name, values in output.maps.items()}
+    return RewardOutput(output.score[rows], output.valid[rows], parts, maps=maps)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -281,7 +295,8 @@ def test_scores_and_components_are_in_their_ranges(name: str) -> None:
         score = output.score[output.valid]
         assert output.score.isfinite().equal(output.valid)
         assert ((score >= spec.low - 1e-5) & (score <= spec.high + 1e-5)).all()
-        assert output.components.keys() == spec.components.keys()
+        assert output.components.keys() == spec.components.keys() and output.maps.keys() == spec.maps.keys()
+        assert all(max(found.shape[1:]) <= MAP_SIDE and not found.requires_grad for found in output.maps.values())
         for part, values in output.components.items():
             stated = re.match(r"(-?[\d.]+) (?:to|or) (-?[\d.]+)", spec.components[part])
             assert stated, f"{part}: say its range first, as in '0 to 1: ...'"
