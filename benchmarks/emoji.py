@@ -1,9 +1,11 @@
-"""Measure both judges of the emoji world on real held-out pictures: is the caption first among all held-out captions?
+"""Measure both judges of the emoji world: is a picture's caption first among all held-out captions?
 
     python benchmarks/emoji.py [--out docs/results/emoji.json]
 
 R@1 and R@5 of one picture a held-out family, as it is and softened; what each judge says of noise and of plain colours;
-and by chance. Intervals are 95 % bootstraps over captions.
+and by chance. Then what the first judge sees in what the base draws for captions of half "b", of which it was taught
+nothing: R@1 among these captions, and the correlation of both judges' log-probabilities over eight pictures of each.
+Intervals are 95 % bootstraps over captions.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.build import assemble
 from limner.core.types import Images
 from limner.evaluate.statistics import bootstrap
+from limner.registry import recipe
 from limner.report.file import write_text
+from limner.run import drawer
 from limner.worlds.emoji.fit import soften
-from limner.worlds.emoji.grammar import families, pictures, prompts
+from limner.worlds.emoji.grammar import emojis, families, pictures, prompts, to_prompt
 from limner.worlds.emoji.judges import First, Second, captions, first, second, similarities
 
 
@@ -33,6 +38,32 @@ def ranks(model: First | Second, shown: Tensor) -> Tensor:
             model, Images(shown), prompts("heldout"), captions("heldout"), model.read(captions("heldout"))
         )
     return 1 + (rest >= own[:, None]).sum(1)
+
+
+@torch.no_grad()
+def agreement(count: int) -> dict[str, Any]:
+    """Return what both judges say of `count` pictures that the base draws for each caption of half "b"."""
+    assembly = assemble(recipe("emoji"))
+    asked = [to_prompt(emojis()[family[0]]) for family in families("b")]
+    draw = drawer(assembly.parts, assembly.sampler("reference"))
+    rows, texts = torch.arange(len(asked)), [prompt.text for prompt in asked]
+    logs: dict[str, list[Tensor]] = {"first": [], "second": []}
+    top1 = []
+    for seed in range(count):
+        shown = torch.cat(
+            [draw(asked[i : i + 128], [seed] * len(asked[i : i + 128])).pixels for i in range(0, len(asked), 128)]
+        )
+        for name, model in {"first": first(), "second": second()}.items():
+            similarity = torch.cat([model.see(some) for some in shown.split(128)]) @ model.read(texts).T
+            logs[name].append((model.log_scale.exp() * similarity).log_softmax(1)[rows, rows])
+            if name == "first":
+                top1.append((similarity >= similarity[rows, rows, None]).sum(1) == 1)
+    within = [torch.stack(log, 1) - torch.stack(log, 1).mean(1, keepdim=True) for log in logs.values()]
+    return {
+        "captions": len(asked),
+        "first R@1": asdict(bootstrap(torch.stack(top1, 1).double())),
+        "correlation of the judges within a caption": torch.corrcoef(torch.stack(within).flatten(1))[0, 1].item(),
+    }
 
 
 def main() -> None:
@@ -56,6 +87,7 @@ def main() -> None:
         for what, drawn in shown.items():
             place = ranks(model, drawn)[:, None]
             found[name][what] = {f"R@{k}": asdict(bootstrap((place <= k).double())) for k in (1, 5)}
+    found["drawn by the base"] = agreement(8)
     text = json.dumps(found, indent=1)
     print(text)
     write_text(options.out, text + "\n")

@@ -71,7 +71,7 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
         place = f"file://{(folder / 'rendezvous').resolve()}"
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
     source = load(WORLDS, "world", world)()
-    fresh = load(FRESH, "model", config.model).build(source.vocabulary, config.seed)
+    fresh = load(FRESH, "model", config.model).build(source.vocabulary, config.latent_channels, config.seed)
     pretrain(fresh, source, config, folder, Team(rank, config.workers))
 
 

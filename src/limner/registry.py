@@ -29,17 +29,27 @@ from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
 from limner.training.config import RunConfig
 
-RECIPES = {"scenes": "limner.recipes.scenes:recipe", "scenes_grpo": "limner.recipes.scenes_grpo:recipe"}
+RECIPES = {
+    "scenes": "limner.recipes.scenes:recipe",
+    "scenes_grpo": "limner.recipes.scenes_grpo:recipe",
+    "words": "limner.recipes.words:recipe",
+    "emoji": "limner.recipes.emoji:recipe",
+}
 MODELS = {"sd3": "limner.models.sd3.adapter:SD3", "sd": "limner.models.sd.adapter:SD"}
 FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
     "sd": "limner.models.sd.pretraining:SDPretraining",
 }
-BASES = {"scenes": "limner.worlds.scenes.reward:BASE", "scenes_sd": "limner.worlds.scenes.reward:BASE_SD"}
+BASES = {
+    "scenes": "limner.worlds.scenes.reward:BASE",
+    "scenes_sd": "limner.worlds.scenes.reward:BASE_SD",
+    "words": "limner.worlds.words.world:BASE",
+    "emoji": "limner.worlds.emoji.world:BASE",
+}
 WORLDS = {
     "scenes": "limner.worlds.scenes.reward:Scenes",
     "words": "limner.worlds.words.world:Words",
-    "emoji": "limner.worlds.emoji.world:Emoji",
+    "emoji": "limner.worlds.emoji.world:Emojis",
 }
 PROMPTS = {
     "emoji": "limner.worlds.emoji.grammar:prompts",

@@ -239,10 +239,11 @@ class Run:
             algorithm=str(c.algorithm),
             rank=None if lora is None else lora.rank,
             alpha=None if lora is None else float(lora.alpha),
-            load={"text_encoder_3": None, "tokenizer_3": None} if c.model.path == "scenes" else {},
+            load=dict.fromkeys(self.assembly.model.left_out),
             call={} if c.model.max_sequence_length is None else {"max_sequence_length": c.model.max_sequence_length},
             rows=tables({"sampler": before}, {"sampler": after})[0] if measured else (),
-            example="two red stars" if c.model.path in BASES else "",
+            example=self.assembly.parts.prompts[0].text,
+            bundled=BASES.get(c.model.path, ""),
         )
 
 

@@ -51,3 +51,12 @@ def test_full_weights_load_from_their_own_folder() -> None:
     assert (
         "load_lora_weights" not in text and 'from_pretrained("PATH/TO/THIS/FOLDER"' in text and "full weights" in text
     )
+
+
+def test_the_code_of_a_bundled_base_runs() -> None:
+    """As it stands, but for the folder of the result."""
+    card = replace(CARD, base="scenes", bundled="limner.worlds.scenes.reward:BASE", negative_prompt="", steps=1)
+    lines = [line for line in code(model_card(card)).splitlines() if "load_lora_weights" not in line]
+    found: dict[str, object] = {}
+    exec("\n".join(lines), found)
+    assert found["image"].size == (64, 64)  # type: ignore[attr-defined]

@@ -101,9 +101,17 @@ def test_a_folder_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
             build.pretrain("scenes", tmp_path, {**FEW, **values})
     assert (tmp_path / "config.yaml").read_text() == before
     module.require_same(tmp_path, Pretraining(**FEW, workers=2, compile=True))
-    for values in ({"workers": 0}, {"warmup": 0}, {"workers": 3}):
+    for values in ({"workers": 0}, {"warmup": 0}, {"latent_channels": 0}, {"workers": 3}):
         with pytest.raises(UserError, match="must"):
             Pretraining(**{**FEW, **values})
+
+
+@pytest.mark.parametrize("kind", [SD3Pretraining, SDPretraining])
+def test_latents_are_as_wide_as_asked(kind: type[SD3Pretraining | SDPretraining]) -> None:
+    fresh = kind.build(Scenes.vocabulary, 5, 0)
+    denoiser = fresh.pipeline.components[fresh.trained[0]]
+    latents = fresh.pipeline.vae.encode(torch.zeros(1, 3, 64, 64)).latent_dist.mean
+    assert latents.shape == (1, 5, 8, 8) and denoiser.config.in_channels == denoiser.config.out_channels == 5
 
 
 class Telltale(Scenes):
@@ -128,7 +136,7 @@ def test_cleaner_captions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_noise_loss_is_that_of_the_v_prediction() -> None:
     """v = sqrt(abar) noise - sqrt(1 - abar) x0; an error in the noise of delta is one in v of delta / sqrt(abar)."""
-    fresh = SDPretraining.build(Scenes.vocabulary, 0)
+    fresh = SDPretraining.build(Scenes.vocabulary, 8, 0)
     x0, noise = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.9999])
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

@@ -96,6 +96,11 @@ class Adapter(Denoiser, Protocol):
         """Name of the library's class that loads the folder."""
         ...
 
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Parts that the library would ask for unless it is told that they are None."""
+        ...
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
         """Return this adapter over other networks of the same kind; all else is shared."""
         ...

@@ -18,7 +18,8 @@ class Card:
     """What the card says.
 
     `pipeline` is the diffusers class, `load` the arguments of its `from_pretrained` beside the folder, `call` those of
-    a call beside prompt, steps, guidance and negative prompt. `rank` and `alpha` are None for full weights.
+    a call beside prompt, steps, guidance and negative prompt. `rank` and `alpha` are None for full weights. `bundled`
+    says where limner itself keeps the base, as MODULE:NAME; "" means that diffusers knows it by `base`.
     """
 
     name: str
@@ -36,7 +37,8 @@ class Card:
     load: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
-    example: str = ""
+    example: str = "your prompt"
+    bundled: str = ""
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -81,9 +83,14 @@ def _header(card: Card, lora: bool) -> str:
 
 def _usage(card: Card, lora: bool) -> str:
     load = "".join(f", {name}={value!r}" for name, value in card.load.items())
-    lines = ["from diffusers import " + card.pipeline, ""]
+    lines = ["from diffusers import " + card.pipeline]
+    base = repr(card.base)
+    if lora and card.bundled:
+        module, base = card.bundled.split(":")
+        lines.append(f"from {module} import {base}")
+    lines.append("")
     if lora:
-        lines.append(f"pipe = {card.pipeline}.from_pretrained({card.base!r}{load})")
+        lines.append(f"pipe = {card.pipeline}.from_pretrained({base}{load})")
         lines.append('pipe.load_lora_weights("PATH/TO/THIS/FOLDER")')
     else:
         lines.append(f'pipe = {card.pipeline}.from_pretrained("PATH/TO/THIS/FOLDER"{load})')
@@ -91,7 +98,7 @@ def _usage(card: Card, lora: bool) -> str:
     if card.negative_prompt:
         call["negative_prompt"] = card.negative_prompt
     arguments = "".join(f", {name}={value!r}" for name, value in (call | dict(card.call)).items())
-    lines.append(f"image = pipe({card.example or 'your prompt'!r}{arguments}).images[0]")
+    lines.append(f"image = pipe({card.example!r}{arguments}).images[0]")
     return "\n".join(lines)
 
 

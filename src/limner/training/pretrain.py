@@ -79,6 +79,8 @@ class Pretraining:
     early_noisy_share: float = 0.15
     early_steps: int = 10_500
     dropped_share: float = 0.1
+    latent_channels: int = 8
+    """Numbers at each place of a latent, each for a square of 8 x 8 pixels: scenes need 8, written words 16."""
     autoencoder_steps: int = 2400
     autoencoder_batch: int = 32
     autoencoder_lr: float = 2e-3
@@ -99,8 +101,9 @@ class Pretraining:
     """Compile the denoiser (torch.compile; needs a C++ compiler): about a tenth faster, a minute to start."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.warmup < 1:
-            raise UserError(f"workers and warmup must be 1 or more, got {self.workers} and {self.warmup}")
+        for name in ("workers", "warmup", "latent_channels"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.batch % self.workers or self.autoencoder_batch % self.workers:
             raise UserError(
                 f"batch {self.batch} and autoencoder_batch {self.autoencoder_batch} must divide by workers "

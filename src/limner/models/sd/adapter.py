@@ -125,6 +125,11 @@ class SD:
         """Name of diffusers' class that loads the folder."""
         return type(self.pipeline).__name__
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Nothing: diffusers loads each of these pipelines from its folder alone."""
+        return ()
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))

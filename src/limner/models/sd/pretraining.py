@@ -30,9 +30,9 @@ class SDPretraining:
     """diffusers' Stable Diffusion pipelines scale latents and do not shift them."""
 
     @classmethod
-    def build(cls, vocabulary: Vocabulary, seed: int) -> SDPretraining:
-        """Return a pipeline of the scenes base's size with random weights, that knows the vocabulary."""
-        return cls(build(SDSize(vocabulary), seed))
+    def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> SDPretraining:
+        """Return a pipeline of the bundled bases' size with random weights, that knows the vocabulary."""
+        return cls(build(SDSize(vocabulary, latent_channels=latent_channels), seed))
 
     def loss(
         self,

@@ -130,6 +130,11 @@ class SD3:
         """Name of diffusers' class that loads the folder."""
         return type(self.pipeline).__name__
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """T5 and its tokenizer, where the pipeline has none."""
+        return tuple(name for name in OPTIONAL if self.pipeline.components[name] is None)
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD3:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))

@@ -28,9 +28,9 @@ class SD3Pretraining:
     shifts: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, vocabulary: Vocabulary, seed: int) -> SD3Pretraining:
-        """Return a pipeline of the scenes base's size with random weights, that knows the vocabulary."""
-        return cls(build(SD3Size(vocabulary), seed))
+    def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> SD3Pretraining:
+        """Return a pipeline of the bundled bases' size with random weights, that knows the vocabulary."""
+        return cls(build(SD3Size(vocabulary, latent_channels=latent_channels), seed))
 
     def loss(
         self,

@@ -82,24 +82,24 @@ class OCR:
         valid = finite & torch.tensor([text != "" for text in wanted])
         columns = {name: torch.full(valid.shape, torch.nan) for name in ("similarity", *_COMPONENTS)}
         said: list[str | None] = [None] * len(prompts)
-        places = torch.zeros(len(prompts), *frames.shape[-2:])
+        places = [_places([], "", frames.shape[-2:])] * len(prompts)
         for row in valid.nonzero().flatten().tolist():
             read = [read_lines(picture) for picture in pictures[row]]
             texts = [" ".join(line.text for line in lines) for lines in read]
             marks = [compare(normalised(text), wanted[row]) for text in texts]
             said[row] = " | ".join(texts)
-            places[row] = torch.stack([_places(lines, wanted[row], places.shape[1:]) for lines in read]).mean(0)
+            places[row] = torch.stack([_places(lines, wanted[row], frames.shape[-2:]) for lines in read]).mean(0)
             for name, column in columns.items():
                 column[row] = sum(mark[name] for mark in marks) / len(marks)
         parts = {name: columns[name] for name in _COMPONENTS}
-        return RewardOutput(columns[self.metric], valid, parts, explanation=said, maps={"text": coarse(places)})
+        return RewardOutput(columns[self.metric], valid, parts, explanation=said, maps={"text": torch.stack(places)})
 
 
-def _places(lines: Sequence[Line], wanted: str, shape: Sequence[int]) -> Float[Tensor, "height width"]:
-    """Return 2 precision - 1 of each line in its box, 0 elsewhere; where boxes overlap, the later line's."""
+def _places(lines: Sequence[Line], wanted: str, shape: Sequence[int]) -> Float[Tensor, "rows columns"]:
+    """Return 2 precision - 1 of each line in its box, 0 elsewhere, coarse; where boxes overlap, the later line's."""
     canvas = Image.new("F", (shape[1], shape[0]))
     for line in lines:
         if letters := normalised(line.text):
             corners = [(float(x), float(y)) for x, y in line.corners]
             ImageDraw.Draw(canvas).polygon(corners, fill=2 * compare(letters, wanted)["precision"] - 1)
-    return torch.from_numpy(np.array(canvas))
+    return coarse(torch.from_numpy(np.array(canvas))[None])[0]

@@ -17,8 +17,8 @@ from limner.core.errors import UserError
 EDGE = 96
 """Pixels a side at which EfficientNet sees a picture."""
 PICTURE_WIDTH, TEXT_WIDTH = 1280, 384
-STAGES = ((3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
-"""Kernel, stride, channels and number of the blocks of each stage."""
+STAGES = ((1, 1), (2, 2), (2, 2), (2, 3), (1, 3), (2, 4), (1, 1))
+"""Stride and number of the blocks of each stage; the weights know the rest."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -33,7 +33,7 @@ def picture_features(pixels: Float[Tensor, "batch 3 height width"]) -> Float[Ten
     seen = functional.interpolate(pixels, size=(EDGE, EDGE), mode="bilinear", antialias=True, align_corners=False)
     x = functional.relu6(_norm(_same((seen - mean) / std, weights["_conv_stem.weight"], 2, 1), "_bn0", weights))
     block = 0
-    for _, stride, _, count in STAGES:
+    for stride, count in STAGES:
         for repeat in range(count):
             y = _block(x, f"_blocks.{block}.", stride if repeat == 0 else 1, weights)
             x, block = (y if repeat == 0 else x + y), block + 1

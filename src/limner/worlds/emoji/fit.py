@@ -1,6 +1,7 @@
 """Train a judge of the emoji world, each on its half of the pictures.
 
-python -m limner.worlds.emoji.fit first --steps 300 --seed 0
+python benchmarks/emoji_redraw.py --out runs/redrawn.safetensors
+python -m limner.worlds.emoji.fit first --steps 300 --seed 0 --redrawn runs/redrawn.safetensors
 python -m limner.worlds.emoji.fit second --steps 450 --seed 0
 """
 
@@ -9,24 +10,30 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.nn import functional
 
 from limner.worlds.emoji.features import picture_features, text_features
-from limner.worlds.emoji.grammar import Part, emojis, families, noisy_caption, pictures
-from limner.worlds.emoji.judges import FOLDER, First, Second, captions
+from limner.worlds.emoji.grammar import FOLDER, Part, families, noisy_caption, pictures
+from limner.worlds.emoji.judges import First, Second, captions
 from limner.worlds.emoji.world import moved
 
 BATCH = {"first": 256, "second": 128}
 """Families of one step."""
-VIEWS = 3
+LOT = 64
+"""Pictures that the frozen network sees at once."""
+VIEWS = 4
 """Times that the frozen network sees each picture of the first judge's half, moved and softened anew."""
+REDRAWN_SHARE = 0.5
+"""Share of the first judge's pictures that a generator drew once more: it is to judge what a generator leaves."""
 
 
 def soften(pixels: Float[Tensor, "n 3 64 64"], rng: np.random.Generator) -> Float[Tensor, "n 3 64 64"]:
@@ -44,16 +51,15 @@ def soften(pixels: Float[Tensor, "n 3 64 64"], rng: np.random.Generator) -> Floa
     return (softened * gain + std * noise).clamp(0, 1)
 
 
-def views(rows: list[int], rng: np.random.Generator) -> Float[Tensor, "n 3 64 64"]:
-    """Return the pictures of these rows, moved and softened anew."""
-    drawn = np.stack([moved(pictures()[row], rng) for row in rows])
-    return soften(torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255, rng)
+def drawn(rows: list[int], rng: np.random.Generator) -> Float[Tensor, "n 3 64 64"]:
+    """Return the pictures of these rows, moved anew."""
+    return torch.from_numpy(np.stack([moved(pictures()[row], rng) for row in rows])).permute(0, 3, 1, 2).float() / 255
 
 
-def draw(part: Part, rng: np.random.Generator, size: int) -> list[int]:
+def chosen(part: Part, rng: np.random.Generator, size: int) -> list[int]:
     """Draw rows of so many different families of a part."""
-    chosen = families(part)
-    return [chosen[i][int(rng.integers(len(chosen[i])))] for i in rng.permutation(len(chosen))[:size]]
+    among = families(part)
+    return [among[i][int(rng.integers(len(among[i])))] for i in rng.permutation(len(among))[:size]]
 
 
 def contrast(pair: tuple[Tensor, Tensor], log_scale: Tensor) -> Float[Tensor, ""]:
@@ -63,26 +69,48 @@ def contrast(pair: tuple[Tensor, Tensor], log_scale: Tensor) -> Float[Tensor, ""
     return functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)
 
 
-def train(name: str, steps: int, seed: int, log: Path) -> nn.Module:
-    """Return a trained judge; write a line of its log every 50 steps."""
+def train_first(steps: int, seed: int, redrawn: Path, log: Path) -> First:
+    """Return the first judge, trained on features of half "a" as it is, softened, and redrawn."""
     torch.manual_seed(seed)
-    rng, start = np.random.default_rng(seed), time.process_time()
-    model: First | Second = First() if name == "first" else Second()
-    lr, decay = (2e-3, 1.0) if name == "first" else (3e-3, 0.1)
+    rng, model = np.random.default_rng(seed), First()
+    bank = Bank.of(redrawn, rng)
+    seen = torch.cat([bank.real, bank.redrawn], 1).flatten(0, 1)
+    model.mean.copy_(seen.mean(0))
+    model.std.copy_(seen.std(0) + 0.05)
+
+    def pair() -> tuple[Tensor, Tensor]:
+        return model.heads(*bank.draw(chosen("a", rng, BATCH["first"]), rng))
+
+    descend(model, pair, steps, 2e-3, 1.0, log)
+    with torch.no_grad():
+        model.gallery.copy_(model.read(captions("train")))
+    return model
+
+
+def train_second(steps: int, seed: int, log: Path) -> Second:
+    """Return the second judge, trained on pictures of half "b" and all that is in their captions."""
+    torch.manual_seed(seed)
+    rng, model = np.random.default_rng(seed), Second()
+
+    def pair() -> tuple[Tensor, Tensor]:
+        rows = chosen("b", rng, BATCH["second"])
+        return model.see(soften(drawn(rows, rng), rng)), model.read([noisy_caption(row, rng, 0.0) for row in rows])
+
+    descend(model, pair, steps, 3e-3, 0.1, log)
+    return model
+
+
+def descend(
+    model: First | Second, pair: Callable[[], tuple[Tensor, Tensor]], steps: int, lr: float, decay: float, log: Path
+) -> None:
+    """Fit a judge to pairs of vectors by contrast; write a line of its log every 50 steps."""
+    start = time.process_time()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.1)
-    bank = remember(model, rng) if isinstance(model, First) else None
     model.train()
-    lines = []
+    lines: list[dict[str, float]] = [{"steps": steps, "seed": torch.initial_seed()}]
     for step in range(steps):
-        rows = draw("a" if name == "first" else "b", rng, BATCH[name])
-        if isinstance(model, First):
-            assert bank is not None
-            view = int(rng.integers(VIEWS))
-            found = model.heads(bank[0][rows, view], bank[1][rows, view])
-        else:
-            found = model.see(views(rows, rng)), model.read([noisy_caption(row, rng, 0.0) for row in rows])
-        loss = contrast(found, model.log_scale)
+        loss = contrast(pair(), model.log_scale)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -90,27 +118,41 @@ def train(name: str, steps: int, seed: int, log: Path) -> nn.Module:
         if step % 50 == 0 or step == steps - 1:
             lines.append({"step": step, "loss": loss.item(), "cpu_seconds": round(time.process_time() - start, 1)})
             print(lines[-1], flush=True)
-    log.write_text("".join(json.dumps(line) + "\n" for line in [{"steps": steps, "seed": seed}, *lines]))
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     model.eval()
-    if isinstance(model, First):
-        with torch.no_grad():
-            model.gallery.copy_(model.read(captions("train")))
-    return model
 
 
-@torch.no_grad()
-def remember(model: First, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return features of `VIEWS` views and captions of each picture of half "a"; set their mean and spread."""
-    rows = [row for family in families("a") for row in family]
-    seen, read = torch.zeros(len(emojis()), VIEWS, 1280), torch.zeros(len(emojis()), VIEWS, 384)
-    for view in range(VIEWS):
-        for start in range(0, len(rows), 64):
-            some = rows[start : start + 64]
-            seen[some, view] = picture_features(views(some, rng))
-        read[rows, view] = text_features([noisy_caption(row, rng, 0.0) for row in rows])
-    model.mean.copy_(seen[rows].mean((0, 1)))
-    model.std.copy_(seen[rows].flatten(0, 1).std(0) + 0.05)
-    return seen, read
+@dataclass(frozen=True)
+class Bank:
+    """Features of half "a": `VIEWS` softened views of each picture, those of its redrawn ones, and of its captions."""
+
+    place: dict[int, int]
+    real: Float[Tensor, "rows views width"]
+    redrawn: Float[Tensor, "rows others width"]
+    texts: Float[Tensor, "rows views textwidth"]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, redrawn: Path, rng: np.random.Generator) -> Bank:
+        """Look at all pictures and read all captions once, so that the frozen networks need not run again."""
+        stored = load_file(redrawn)
+        rows = stored["rows"].tolist()
+        lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
+        real = [torch.cat([picture_features(soften(drawn(lot, rng), rng)) for lot in lots]) for _ in range(VIEWS)]
+        again = [
+            torch.cat([picture_features(lot.float() / 255) for lot in view.split(LOT)])
+            for view in stored["views"].unbind(1)
+        ]
+        texts = [text_features([noisy_caption(row, rng, 0.0) for row in rows]) for _ in range(VIEWS)]
+        return cls({row: i for i, row in enumerate(rows)}, *(torch.stack(f, 1) for f in (real, again, texts)))
+
+    def draw(self, rows: list[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return features of a picture and of a caption of each row, `REDRAWN_SHARE` of the pictures redrawn."""
+        at = [self.place[row] for row in rows]
+        views = self.real[at, rng.integers(self.real.shape[1], size=len(rows))]
+        again = self.redrawn[at, rng.integers(self.redrawn.shape[1], size=len(rows))]
+        use = torch.from_numpy(rng.random(len(rows)) < REDRAWN_SHARE)
+        return torch.where(use[:, None], again, views), self.texts[at, rng.integers(VIEWS, size=len(rows))]
 
 
 def main() -> None:
@@ -119,9 +161,16 @@ def main() -> None:
     parser.add_argument("name", choices=("first", "second"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--redrawn", type=Path, help="the first judge's: what benchmarks/emoji_redraw.py wrote")
     parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args()
-    model = train(options.name, options.steps, options.seed, options.out / f"{options.name}.jsonl")
+    log = options.out / f"{options.name}.jsonl"
+    if options.name == "second":
+        model: First | Second = train_second(options.steps, options.seed, log)
+    elif options.redrawn is None:
+        parser.error("the first judge needs --redrawn FILE: python benchmarks/emoji_redraw.py --out FILE")
+    else:
+        model = train_first(options.steps, options.seed, options.redrawn, log)
     state = {n: t.half().contiguous() if t.is_floating_point() else t for n, t in model.state_dict().items()}
     save_file(state, options.out / f"{options.name}.safetensors")
 

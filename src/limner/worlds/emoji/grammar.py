@@ -30,7 +30,8 @@ LENGTH = 15
 CANONICAL_SHARE = 0.5
 """Share of training captions that are worded as a prompt is; the others say the label and any of the rest."""
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
+"""Of the pictures, their captions, and the judges' weights."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def phrase(label: str, rest: Sequence[str]) -> str:
 @functools.cache
 def emojis() -> tuple[Emoji, ...]:
     """Return all emoji, in the order of their pictures."""
-    lines = (_FOLDER / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (FOLDER / "captions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return tuple(Emoji(**{**row, "tags": tuple(row["tags"])}) for row in rows)
 
@@ -74,7 +75,7 @@ def emojis() -> tuple[Emoji, ...]:
 @functools.cache
 def pictures() -> NDArray[np.uint8]:
     """Return all pictures on white, sRGB, `[n, 64, 64, 3]`."""
-    sheet = np.asarray(Image.open(_FOLDER / "pictures.webp").convert("RGB"))
+    sheet = np.asarray(Image.open(FOLDER / "pictures.webp").convert("RGB"))
     columns = sheet.shape[1] // SIZE
     grid = sheet.reshape(-1, SIZE, columns, SIZE, 3).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(grid.reshape(-1, SIZE, SIZE, 3)[: len(emojis())])

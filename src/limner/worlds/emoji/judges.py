@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -20,11 +19,10 @@ from torch.nn import functional
 from limner.core.reward import RewardSpec
 from limner.core.types import Media, Prompt, RewardOutput
 from limner.worlds.emoji.features import PICTURE_WIDTH, TEXT_WIDTH, picture_features, text_features
-from limner.worlds.emoji.grammar import SIZE, VOCABULARY, Split, prompts
+from limner.worlds.emoji.grammar import FOLDER, SIZE, VOCABULARY, Split, prompts
 
 WIDTH = 128
 WORDS = {word: i for i, word in enumerate(VOCABULARY.alone)}
-FOLDER = Path(__file__).parent
 
 
 class First(nn.Module):
@@ -39,8 +37,8 @@ class First(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(PICTURE_WIDTH))
         self.register_buffer("std", torch.ones(PICTURE_WIDTH))
-        self.picture = nn.Sequential(nn.Dropout(0.3), nn.Linear(PICTURE_WIDTH, WIDTH))
-        self.text = nn.Sequential(nn.Dropout(0.3), nn.Linear(TEXT_WIDTH, WIDTH))
+        self.picture = nn.Sequential(nn.Dropout(0.5), nn.Linear(PICTURE_WIDTH, WIDTH))
+        self.text = nn.Sequential(nn.Dropout(0.5), nn.Linear(TEXT_WIDTH, WIDTH))
         self.log_scale = nn.Parameter(torch.tensor(2.66))
         self.register_buffer("gallery", torch.zeros(len(captions("train")), WIDTH))
 

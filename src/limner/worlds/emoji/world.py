@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from limner.worlds.emoji.grammar import SIZE, VOCABULARY, noisy_caption, pictures, sample_emoji
+from limner.worlds.emoji.grammar import FOLDER, SIZE, VOCABULARY, noisy_caption, pictures, sample_emoji
 
+BASE = FOLDER / "base"
+"""The base model's folder, as diffusers lays it out."""
 SMALLEST = 58
 """Pixels: a training picture is shrunk to between so many and 64."""
 WANDER = 2
 """Pixels that it is moved, at most, each way, beside what shrinking leaves free."""
 
 
-class Emoji:
+class Emojis:
     """The world as pretraining sees it."""
 
     vocabulary = VOCABULARY

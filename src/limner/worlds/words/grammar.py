@@ -30,9 +30,9 @@ VOCABULARY = Vocabulary(
 )
 """Quoted words are spelt, a token a letter; those of the phrasings are whole: 4, 2 marks, 5 letters, begin and end."""
 HELDOUT_SHARE = 0.15
-DROPPED_SHARE = 0.3
-"""Share of noisy captions that lack a letter; `CHANGED_SHARE` have a wrong one; the others state another word."""
-CHANGED_SHARE = 0.4
+NEAR_SHARE = 0.7
+"""Share of wrong captions that ask for one of the `NUM_NEAR` train words most like the right one, not for any."""
+NUM_NEAR = 8
 
 _SALT = "limner words 146"
 """Of 0, 1, 2, ... the first whose held-out words have no letter, at a place in a word of a length, that train lacks."""
@@ -86,24 +86,23 @@ def sample_word(rng: np.random.Generator, split: Split = "train") -> str:
 def noisy_caption(word: str, rng: np.random.Generator, share: float) -> str:
     """Ask for the word in any phrasing, with probability `share` wrongly.
 
-    A wrong caption lacks a letter, has another letter in one place, or names another word; never a held-out one.
+    A wrong caption names another train word, so that no caption looks wrong: often one with most of the letters.
     """
     phrasing = int(rng.integers(len(PHRASINGS)))
     return caption(_wrong(word, rng) if rng.random() < share else word, phrasing)
 
 
 def _wrong(word: str, rng: np.random.Generator) -> str:
-    """Drop a letter, change one, or draw another word; where one kind gives held-out words only, another."""
-    kind = rng.random()
-    options: Sequence[str]
-    if kind < DROPPED_SHARE:
-        options = [word[:i] + word[i + 1 :] for i in range(len(word))]
-    elif kind < DROPPED_SHARE + CHANGED_SHARE:
-        options = [word[:i] + letter + word[i + 1 :] for i in range(len(word)) for letter in LETTERS]
-    else:
-        options = words("train")
-    allowed = [option for option in options if option != word and not is_heldout(option)]
-    return allowed[int(rng.integers(len(allowed)))] if allowed else _wrong(word, rng)
+    """Draw a train word near to this one, or any other."""
+    options = near(word) if rng.random() < NEAR_SHARE else [other for other in words("train") if other != word]
+    return options[int(rng.integers(len(options)))]
+
+
+@functools.cache
+def near(word: str) -> Sequence[str]:
+    """Return the train words of this length that have most letters in common with it, place by place."""
+    others = [other for other in words("train") if len(other) == len(word) and other != word]
+    return sorted(others, key=lambda other: sum(a != b for a, b in zip(word, other, strict=True)))[:NUM_NEAR]
 
 
 @functools.cache

@@ -1,6 +1,7 @@
-"""Draw a word: one upper-case line on a sign, 64x64 sRGB, in one of three genuine typefaces.
+"""Draw a word: one upper-case line, dark on a light sign, 64x64 sRGB, in genuine type.
 
-The typefaces, bold ones of the DejaVu family, come inside matplotlib (the extra `bench`).
+Both faces, upright and oblique, have letters of one width, so that the letters of all words of a length stand in the
+same places, as a small model needs it. They come inside matplotlib (the extra `bench`).
 """
 
 from __future__ import annotations
@@ -20,25 +21,22 @@ from limner.worlds.words.grammar import LETTERS
 SIZE = 64
 DETAIL = 3
 """Drawn so many times larger, then averaged."""
-FACES = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif-Bold.ttf")
+FACES = ("DejaVuSansMono-Bold.ttf", "DejaVuSansMono-BoldOblique.ttf")
 """Bold, so that strokes survive an autoencoder that makes pictures eight times smaller."""
 WIDTH = 50.0
-"""Most pixels a word is wide; shorter words stop at `HEIGHT` pixels instead."""
-HEIGHT = 21.0
-SCALES = (0.9, 1.0)
+"""Most pixels a word is wide."""
+SCALES = (0.94, 1.0)
 """Size, relative to the largest that fits."""
-PADDING = (3.0, 5.0)
+PADDING = (2.5, 4.0)
 """Pixels of the sign around the word."""
-TILT = 2.0
+TILT = 1.0
 """Degrees, at most."""
-MARGIN = 1.0
-"""Least distance in pixels from the untilted sign to the picture's edge."""
-WANDER = 4.0
+WANDER = 1.5
 """Pixels from the picture's centre to the sign's, at most, each way."""
 
 
 def render(word: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw the word in a random face, size, place, tilt and colours, dark on light or the reverse; `[64, 64, 3]`.
+    """Draw the word in a random face, size, place, tilt and colours; `[64, 64, 3]`.
 
     The word alone is written, once: the sign's shape and the ground carry no other text.
     Raises UserError for anything but one to five letters A to Z, or if matplotlib is missing.
@@ -56,17 +54,16 @@ def render(word: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 def _masks(word: str, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how much of each pixel the sign and the letters cover, `[64, 64]` each."""
     face = FACES[int(rng.integers(len(FACES)))]
-    left, top, right, bottom = _font(face, 100).getbbox(word)
-    fit = min(WIDTH / (right - left), HEIGHT / (bottom - top))
-    font = _font(face, round(100 * fit * rng.uniform(*SCALES) * DETAIL))
-    left, top, right, bottom = font.getbbox(word)
-    half = np.array([right - left, bottom - top]) / 2 + DETAIL * rng.uniform(*PADDING, 2)
-    room = np.clip(DETAIL * (SIZE / 2 - MARGIN) - half, 0.0, DETAIL * WANDER)
-    x, y = SIZE * DETAIL / 2 + rng.uniform(-1.0, 1.0, 2) * room
+    largest = 100 * WIDTH / _font(face, 100).getlength(word)
+    font = _font(face, round(largest * rng.uniform(*SCALES) * DETAIL))
+    _, top, _, bottom = font.getbbox(LETTERS)
+    size = np.array([font.getlength(word), bottom - top])
+    half = size / 2 + DETAIL * rng.uniform(*PADDING, 2)
+    x, y = DETAIL * (SIZE / 2 + rng.uniform(-WANDER, WANDER, 2))
     layers = [Image.new("L", (SIZE * DETAIL, SIZE * DETAIL)) for _ in range(2)]
     box = (x - half[0], y - half[1], x + half[0], y + half[1])
     ImageDraw.Draw(layers[0]).rounded_rectangle(box, radius=DETAIL * rng.uniform(0.0, 4.0), fill=255)
-    ImageDraw.Draw(layers[1]).text((x - (left + right) / 2, y - (top + bottom) / 2), word, font=font, fill=255)
+    ImageDraw.Draw(layers[1]).text((x - size[0] / 2, y - (top + bottom) / 2), word, font=font, fill=255)
     angle = rng.uniform(-TILT, TILT)
     tilted = [layer.rotate(angle, Image.Resampling.BILINEAR, center=(x, y)).reduce(DETAIL) for layer in layers]
     sign, text = (np.asarray(layer, dtype=np.float64) / 255.0 for layer in tilted)
@@ -74,16 +71,15 @@ def _masks(word: str, rng: np.random.Generator) -> tuple[NDArray[np.float64], ND
 
 
 def _colours(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw the RGB of a sign and its letters: one light, one dark, of any hue."""
-    light = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.0, 0.25), rng.uniform(0.90, 1.0))
-    dark = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.3, 0.9), rng.uniform(0.10, 0.45))
-    pair = np.array(light), np.array(dark)
-    return pair if rng.random() < 0.5 else pair[::-1]
+    """Draw the RGB of a light sign and of its dark letters, of any hue."""
+    light = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.0, 0.15), rng.uniform(0.92, 1.0))
+    dark = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.3, 0.9), rng.uniform(0.10, 0.40))
+    return np.array(light), np.array(dark)
 
 
 def _ground(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw a grey to light ground with a slight tint and a faint linear gradient."""
-    base = rng.uniform(0.60, 0.90) + rng.uniform(-0.05, 0.05, 3)
+    base = rng.uniform(0.55, 0.80) + rng.uniform(-0.05, 0.05, 3)
     angle, strength = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.0, 0.05)
     across = (np.arange(SIZE) + 0.5) / (SIZE / 2) - 1.0
     ramp = (across * math.cos(angle) + across[:, None] * math.sin(angle)) * strength

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limner.worlds.words.grammar import VOCABULARY, noisy_caption, sample_word
 from limner.worlds.words.render import render
+
+BASE = Path(__file__).parent / "base"
+"""The base model's folder, as diffusers lays it out."""
 
 
 class Words:
