@@ -1,4 +1,4 @@
-"""Teach the emoji base to draw what its captions name: a small text-image judge teaches, an independent one measures."""
+"""Teach the emoji base to draw what its captions name: a small text-image judge teaches, another one measures."""
 
 from __future__ import annotations
 
