@@ -54,7 +54,8 @@ def test_letters_stand_in_slots_of_one_width(length: int) -> None:
         spread = float(((np.arange(SIZE) + 0.5 - centre) ** 2) @ inked / inked.sum()) ** 0.5
         slots = (np.arange(length) - (length - 1) / 2) * WIDTH / length
         assert abs(centre - SIZE / 2) <= WANDER + 1
-        assert spread == pytest.approx(np.sqrt(np.mean(slots**2)), rel=0.12)
+        apart = np.sqrt(np.mean(slots**2))  # of letters without width: ink adds a little, a smaller size takes
+        assert 0.98 * SCALES[0] <= spread / apart <= 1.12
 
 
 def test_the_sign_is_near_the_middle_and_tilted_a_little() -> None:
