@@ -80,7 +80,7 @@ class Pretraining:
     early_steps: int = 10_500
     dropped_share: float = 0.1
     latent_channels: int = 8
-    """Numbers at each place of a latent, each for a square of 8 x 8 pixels: 8 for scenes, 16 for the strokes of words."""
+    """Numbers at each place of a latent, a square of 8 x 8 pixels: 8 for scenes, 16 for the strokes of words."""
     autoencoder_steps: int = 2400
     autoencoder_batch: int = 32
     autoencoder_lr: float = 2e-3
