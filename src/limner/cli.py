@@ -302,13 +302,13 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
         raise RunError(f"{parsed.name} judged none of {parsed.count} pictures of {parsed.world}")
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
     path = parsed.out or Path("runs") / f"reward-{_slug(parsed.name)}.png"
-    print(f"  examples      best and worst of {parsed.count} pictures of {parsed.world}: {path}")
+    print(f"\nbest and worst of {parsed.count} pictures of {parsed.world}: {path}")
     pictures, columns = to_uint8(media.frames()[shown, 0]), max(1, len(labels) // 2)
     save_grid(path, pictures, labels, columns)
     for name, maps in output.maps.items():
         place = path.with_stem(f"{path.stem}-{_slug(name)}")
         save_grid(place, lit(pictures, maps[shown]), labels, columns)
-        print(f"                bright where {name} is high: {place}")
+        print(f"bright where {name} is high: {place}")
 
 
 def _slug(text: str) -> str:

@@ -1,6 +1,7 @@
 """The reward card says what the spec says."""
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -61,3 +62,12 @@ def test_a_map_lights_its_picture() -> None:
     shown = lit(torch.full((2, 3, 2, 4), 200, dtype=torch.uint8), maps)
     assert shown[0, 0].tolist() == [[50, 50, 200, 200]] * 2 and shown[1, 2].tolist() == [[125, 125, 50, 50]] * 2
     assert lit(torch.full((1, 3, 2, 2), 200, dtype=torch.uint8), torch.full((1, 1, 1), math.nan)).eq(50).all()
+
+
+def test_a_long_name_keeps_its_distance() -> None:
+    spec = replace(SPEC, components={"a_very_long_component_name": "0 to 1: meaning"})
+    lines = reward_card(spec).splitlines()[1:]
+    (named,) = (line for line in lines if "a_very_long" in line)
+    column = named.index("0 to 1")
+    assert named[column - 2 : column] == "  "
+    assert all(line[column] != " " and line[column - 1] == " " for line in lines)

@@ -33,10 +33,11 @@ def reward_card(spec: RewardSpec) -> str:
         ("version", spec.version),
     ]
     lines = [spec.name]
+    across = max(LABEL, *(len(label) + 2 for label, text in rows if text))
     for label, text in rows:
         if text:
-            wrapped = textwrap.wrap(text, WIDTH - LABEL - 2, break_long_words=False)
-            lines += [f"  {label:<{LABEL}}{wrapped[0]}", *(f"  {'':<{LABEL}}{line}" for line in wrapped[1:])]
+            wrapped = textwrap.wrap(text, WIDTH - across - 2, break_long_words=False)
+            lines += [f"  {label:<{across}}{wrapped[0]}", *(f"  {'':<{across}}{line}" for line in wrapped[1:])]
     return "\n".join(lines)
 
 

@@ -149,6 +149,7 @@ class EmojiJudge:
         needs=("prompt",),
         components={"cosine": "-1 to 1: of picture and caption"},
         differentiable=True,
+        version="2",
         source="the emoji world's first judge, on EfficientNet-Lite0 and all-MiniLM-L6-v2",
         weights_licence="Apache-2.0",
     )
