@@ -128,10 +128,16 @@ def reconstructions(assembly: Assembly, count: int) -> float:
     rng = np.random.default_rng(Rng(("reconstructions",)).seed())
     drawn = [sample_scene(rng) for _ in range(count)]
     pictures = renders(drawn, rng)
+    return scenes(restored(assembly, pictures), [to_prompt(scene) for scene in drawn]).score.mean().item()
+
+
+def restored(assembly: Assembly, pictures: Images) -> Images:
+    """Return pictures as they come out of the autoencoder, in steps of 1/255."""
     with torch.no_grad():
-        parts = [assembly.model.decode(assembly.model.encode_media(Images(p))) for p in pictures.pixels.split(100)]
-    restored = Images(torch.cat([part.frames()[:, 0] for part in parts])).rounded()
-    return scenes(restored, [to_prompt(scene) for scene in drawn]).score.mean().item()
+        parts = [
+            assembly.model.decode(assembly.model.encode_media(Images(some))) for some in pictures.pixels.split(100)
+        ]
+    return Images(torch.cat([part.frames()[:, 0] for part in parts])).rounded()
 
 
 def renders(drawn: Sequence[Scene], rng: np.random.Generator) -> Images:

@@ -15,7 +15,6 @@ only words that families above it use are held out; all others are halves "a" an
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import unicodedata
@@ -27,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from limner.core.rng import fixed_share
 
 SIZE = 64
 COLUMNS = 56
@@ -181,7 +182,7 @@ def split(rows: Sequence[Row], first: Mapping[str, int]) -> None:
 
 def rank(name: str) -> float:
     """Return the fixed pseudo-random place of a family in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(f"{SALT}:{name}".encode()).digest()[:8]) / 2**64
+    return fixed_share(f"{SALT}:{name}")
 
 
 def sheet(pictures: Iterable[NDArray[np.uint8]]) -> Image.Image:

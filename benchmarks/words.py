@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from base import accuracy, best_of
+from base import accuracy, best_of, restored
 from limner.build import Assembly, assemble
 from limner.cli import take_keys
 from limner.core.rng import Rng
@@ -64,11 +64,9 @@ def reconstructions(assembly: Assembly, count: int, split: Split) -> dict[str, f
     """Return how often the word is read exactly from renders after the autoencoder."""
     rng = np.random.default_rng(Rng(("reconstructions", split)).seed())
     words = [sample_word(rng, split) for _ in range(count)]
-    pictures = torch.from_numpy(np.stack([render(word, rng) for word in words])).permute(0, 3, 1, 2) / 255
-    with torch.no_grad():
-        parts = [assembly.model.decode(assembly.model.encode_media(Images(part))) for part in pictures.split(100)]
-    restored = Images(torch.cat([part.frames()[:, 0] for part in parts])).rounded()
-    return asdict(bootstrap(assembly.judge(restored, [to_prompt(word) for word in words]).score[:, None]))
+    pictures = Images(torch.from_numpy(np.stack([render(word, rng) for word in words])).permute(0, 3, 1, 2) / 255)
+    judged = assembly.judge(restored(assembly, pictures), [to_prompt(word) for word in words])
+    return asdict(bootstrap(judged.score[:, None]))
 
 
 if __name__ == "__main__":

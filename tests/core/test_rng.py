@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from limner.core.rng import Rng
+from limner.core.rng import Rng, fixed_share
 
 
 def test_a_row_depends_on_its_id_alone():
@@ -42,3 +42,10 @@ def test_moments():
 
 def test_no_ids_no_rows():
     assert Rng((0,)).normal(torch.tensor([], dtype=torch.long), (3, 2)).shape == (0, 3, 2)
+
+
+def test_a_name_always_has_the_same_share() -> None:
+    """SHA-256 of "abc" begins with ba7816bf 8f01cfea (FIPS 180-2, appendix B.1); shares of many names are uniform."""
+    assert fixed_share("abc") == 0xBA7816BF8F01CFEA / 2**64
+    shares = torch.tensor([fixed_share(f"name {i}") for i in range(4000)])
+    assert 0 <= shares.min() and shares.max() < 1 and abs((shares < 0.25).float().mean() - 0.25) < 0.03

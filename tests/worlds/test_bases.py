@@ -12,10 +12,9 @@ import yaml
 from diffusers import StableDiffusion3Pipeline
 from safetensors import safe_open
 
-from limner.core.types import Images, Prompt, Vocabulary
+from limner.core.types import Images, Vocabulary
 from limner.diffusion.dynamics import EulerODE
 from limner.models.sd3 import SD3
-from limner.policies.denoising import Denoising
 from limner.registry import BASES, WORLDS, load, load_prompts
 from limner.rewards.ocr import OCR
 from limner.worlds.scenes.grammar import sample_scene, to_prompt
@@ -24,6 +23,7 @@ from limner.worlds.scenes.reward import scenes
 from limner.worlds.words.grammar import to_prompt as to_word_prompt
 from limner.worlds.words.grammar import words
 from limner.worlds.words.render import render as render_word
+from walk import walk
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,7 @@ def test_our_sampler_draws_the_pictures_of_the_plain_pipeline(base: Base, plain:
     theirs = plain(
         texts, latents=noise, num_inference_steps=20, guidance_scale=1.0, max_sequence_length=0, output_type="pt"
     ).images
-    model = SD3.load(base.folder, max_sequence_length=0)
-    condition, times, index, x = model.encode([Prompt(t) for t in texts]), model.times(20), torch.arange(2), noise
-    ode = EulerODE()
-    policy = Denoising(model, ode, 20)
-    with torch.no_grad():
-        for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-            t_, s_ = torch.full((2,), t), torch.full((2,), s)
-            x = ode.step(x, policy.estimate(x, t_, condition, index), t_, s_, model.schedule).mean
-        ours = model.decode(x).pixels
+    ours = walk(SD3.load(base.folder, max_sequence_length=0), EulerODE(), 20, texts, noise)
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
 
 

@@ -7,12 +7,11 @@ import torch
 import yaml
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM
 from limner.models.sd import SD
-from limner.policies.denoising import Denoising
 from limner.worlds.scenes.grammar import VOCABULARY
 from limner.worlds.scenes.reward import BASE, BASE_SD
+from walk import walk
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +42,5 @@ def test_our_sampler_draws_the_pictures_of_the_plain_pipeline(plain: StableDiffu
     texts = ["two red stars", "a blue circle left of a green square"]
     noise = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     theirs = plain(texts, latents=noise, num_inference_steps=10, guidance_scale=1.0, output_type="pt").images
-    model = SD.load(BASE_SD)
-    condition, times, index, x = model.encode([Prompt(t) for t in texts]), model.times(10), torch.arange(2), noise
-    ddim = DDIM(eta=0.0)
-    policy = Denoising(model, ddim, 10)
-    with torch.no_grad():
-        for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-            t_, s_ = torch.full((2,), t), torch.full((2,), s)
-            x = ddim.step(x, policy.estimate(x, t_, condition, index), t_, s_, model.schedule).mean
-        ours = model.decode(x).pixels
+    ours = walk(SD.load(BASE_SD), DDIM(eta=0.0), 10, texts, noise)
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)

@@ -42,3 +42,8 @@ class Rng:
         """Return numbers uniform in [0, 1), one independent stream for each id, float32 on the CPU."""
         rows = [torch.rand(shape, generator=self.child(i).generator()) for i in ids.tolist()]
         return torch.stack(rows) if rows else torch.empty(0, *shape)
+
+
+def fixed_share(name: str) -> float:
+    """Return the pseudo-random number in [0, 1) that a name always has: the first 8 bytes of its SHA-256."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

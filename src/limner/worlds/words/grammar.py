@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from limner.core.errors import UserError
+from limner.core.rng import fixed_share
 from limner.core.types import Prompt, Vocabulary
 
 Split = Literal["train", "heldout"]
@@ -108,4 +108,4 @@ def near(word: str) -> Sequence[str]:
 @functools.cache
 def _rank(word: str) -> float:
     """Return the fixed pseudo-random place of a word in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(f"{_SALT}:{word}".encode()).digest()[:8]) / 2**64
+    return fixed_share(f"{_SALT}:{word}")

@@ -1,0 +1,27 @@
+"""Our sampler from given noise, step by step: what plain diffusers must draw too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.protocols import Adapter
+from limner.core.types import Prompt
+from limner.diffusion.dynamics import DDIM, EulerODE
+from limner.policies.denoising import Denoising
+
+
+@torch.no_grad()
+def walk(
+    model: Adapter, dynamics: EulerODE | DDIM, steps: int, texts: Sequence[str], x: Float[Tensor, "batch *latent"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """Return the pictures of these texts that begin at the noise `x`, by the mean of each step."""
+    condition, times, index = model.encode([Prompt(t) for t in texts]), model.times(steps), torch.arange(len(texts))
+    policy = Denoising(model, dynamics, steps)
+    for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+        t_, s_ = torch.full((len(texts),), t), torch.full((len(texts),), s)
+        x = dynamics.step(x, policy.estimate(x, t_, condition, index), t_, s_, model.schedule).mean
+    return model.decode(x).frames()[:, 0]
