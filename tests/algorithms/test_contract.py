@@ -281,6 +281,24 @@ def test_dgpo_by_hand():
     assert found == pytest.approx(float(expected), rel=1e-4) and (w[:2] - 0.5).abs().min() > 1e-3
 
 
+def test_a_reward_can_be_the_weight():
+    """L = mean_i r_i |v - (noise - x0_i)|^2 / D over samples that were judged and have a reward other than 0."""
+    algorithm = RewardWeighted(weight="reward", num_times=2)
+    actors, rollout, _ = setting(algorithm)
+    total = torch.linspace(0, 2, 12)
+    total[5] = torch.nan
+    scored = Scored(rollout, {}, total.isfinite(), total)
+    advantage = algorithm.advantage(scored, context())
+    assert torch.equal(advantage, total.nan_to_num(0.0))
+    with torch.no_grad():
+        rows = advantage.nonzero()[:, 0]
+        pack = next(actors.policy.renoise(rollout, rows, 2, "logit_normal", context().rng, 99, 0.0))
+        error = (actors.policy.restore(pack, rollout.condition).velocity - pack.noise + pack.x0).square()
+        expected = (total[pack.row] * error.flatten(1).mean(1)).mean()
+        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+    assert len(rows) == 10 and found == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_flow_dppo_by_hand():
     """KL = mean d^2 / (2 std^2); beyond the limit only decisions on their way back count."""
     algorithm = FlowDPPO(num_updates=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -11,21 +10,7 @@ import torch
 from limner.bench import exact
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import CPS, DDIM, EulerODE, FlowSDE
-from limner.objectives.tilt import Quadratic
-from limner.policies.denoising import Denoising
-from limner.worlds.oracle.model import Oracle
-from limner.worlds.oracle.world import WORLDS
-
-
-def policy(name="o1", dynamics=None, moved=0.1, steps=6):
-    """An oracle in float64, its residual moved at random."""
-    model = Oracle.load(name, None, dtype=torch.float32, device=torch.device("cpu"))
-    residual = deepcopy(model.networks["residual"]).double()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in residual.parameters():
-            parameter += moved * torch.randn(parameter.shape, generator=generator).double()
-    return Denoising(model.with_networks({"residual": residual}), dynamics or EulerODE(), steps)
+from oracle_case import LINEAR, QUADRATIC, policy
 
 
 def draw(policy, count):
@@ -90,9 +75,6 @@ def test_path_divergence_is_the_mean_of_the_recorded_log_ratios():
             ratio += ((x - means[1]).square() - (x - means[0]).square()).sum(1) / (2 * a.std**2)
     assert abs(ratio.mean() - expected) < 4 * ratio.std() / 40_000**0.5
     assert exact.path_kl(exact.steps(other), exact.steps(other)) == 0
-
-
-QUADRATIC, LINEAR = (Quadratic(*(part.double() for part in WORLDS[name].reward)) for name in ("o2", "o1"))
 
 
 def test_the_best_objective_of_a_linear_reward_is_that_of_the_tilt_of_each_start():

@@ -15,7 +15,7 @@ from limner.cli import main
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_gains_on_the_gaussian_tilt_and_never_more_than_can_be_gained(name):
-    points = curve(replace(ENTRIES[name], steps=12), "o1", points=3)
+    points = curve(replace(ENTRIES[name], steps=(12, 12)), "o1", points=3)
     assert [point.iteration for point in points] == [0, 4, 8, 12]
     assert points[0].reward == pytest.approx(0, abs=1e-9) and points[0].kl == pytest.approx(0, abs=1e-9)
     assert points[-1].reward > 0.05 and points[-1].evaluations > 0
@@ -23,12 +23,12 @@ def test_every_entry_gains_on_the_gaussian_tilt_and_never_more_than_can_be_gaine
 
 
 def test_the_noise_prediction_learns_too():
-    entry = replace(ENTRIES["Flow-GRPO"], steps=12)
+    entry = replace(ENTRIES["Flow-GRPO"], steps=(12, 12))
     assert curve(entry, "o2", "noise", points=1)[-1].reward > 0.02
 
 
 def test_modes_are_followed_on_the_mixture():
-    points = curve(replace(ENTRIES["Flow-GRPO"], steps=2), "o3", points=1)
+    points = curve(replace(ENTRIES["Flow-GRPO"], steps=(2, 2)), "o3", points=1)
     assert sum(points[0].modes) == pytest.approx(1) and points[0].modes[0] == pytest.approx(0.4, abs=0.05)
     assert points[0].kl == pytest.approx(0, abs=1e-6)
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
+from limner.core.exchange import address
 from limner.core.types import Images, Media, Prompt, RewardOutput
 from limner.core.wire import Limits
 from limner.rewards.checked import checked
 from limner.rewards.jpeg_size import jpeg_size
 from limner.rewards.remote import Remote
-from limner.rewards.remote.exchange import address
 from limner.worlds.scenes import prompts as scene_prompts
 from limner.worlds.scenes.grammar import Scene
 from limner.worlds.scenes.render import render
@@ -126,7 +126,7 @@ def test_all_servers_must_host_the_same_reward() -> None:
     with hosted(jpeg_size) as one, hosted(scenes) as other:
         reward = Remote(url=one)
         reward(MEDIA, PROMPTS)
-        reward._service.servers[0].address = address(other)  # as if it had been restarted with another reward
+        reward._service.servers[0].address = address(other, "remote")  # as if it had been restarted with another reward
         small = Images(torch.full((1, 3, 64, 64), 1.0))
         with pytest.raises(UserError, match="answers as reward '.*', before it was '.*': give all servers one reward"):
             reward(small, [Prompt("a red circle")])
@@ -169,5 +169,5 @@ def test_settings_that_cannot_work_are_refused_early(settings: dict[str, Any], s
 def test_it_is_its_settings() -> None:
     assert Remote(timeout=2.0) == Remote(timeout=2.0) != Remote(timeout=3.0)
     assert dataclasses.replace(Remote(), tries=2) == Remote(tries=2) and Remote().spec.name == "remote"
-    assert str(address("https://host:1/a/b/")) == "https://host:1/a/b" and not Remote().spec.deterministic
+    assert str(address("https://host:1/a/b/", "remote")) == "https://host:1/a/b" and not Remote().spec.deterministic
     assert os.environ.get("JUDGE_TOKEN") is None

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from limner.core import exchange
 from limner.core.errors import JudgeFailure, RunError, UserError
+from limner.core.exchange import Again, address
 from limner.core.types import Images, Media, Prompt
 from limner.core.wire import Limits
 from limner.rewards.checked import checked
-from limner.rewards.remote import Remote, exchange, reward, service
-from limner.rewards.remote.exchange import Again, address
+from limner.rewards.remote import Remote, reward, service
 from limner.rewards.remote.service import Service
 from serving import hosted, http, received, scripted
 
@@ -252,7 +253,7 @@ def test_a_rest_within_the_deadline_is_waited_for() -> None:
 
 
 def test_the_least_busy_server_is_asked() -> None:
-    pool = Service([address("http://a"), address("http://b")])
+    pool = Service([address("http://a", "remote"), address("http://b", "remote")])
     with pool.server(math.inf) as first, pool.server(math.inf) as second, pool.server(math.inf) as third:
         assert {first.address.host, second.address.host} == {"a", "b"} and third in (first, second)
         assert sorted(server.busy for server in pool.servers) == [1, 2]

@@ -4,20 +4,22 @@ A finished sample is noised again and restored, and counts by its reward r:
 
     L = mean_i w_i |v(x_t, t) - (noise - x0_i)|^2 / D + kl_weight |v - v_reference|^2 / D
     "softmax"  w_i = n softmax(temperature r)_i over the n valid samples of the iteration     (RWR)
+    "reward"   w_i = r_i, which should not be negative: a sample below 0 is pushed away        (RWR of Flow-GRPO's code)
     "best"     w_i = 1 where r is the largest of its group, ties included, else 0              (RAFT, ReST, best-of-N)
 
 Nothing pushes bad samples away. A constant group has no best, and is left out by "best".
 
-Sources: RWR in DDPO, arXiv:2305.13301, section 4.1 and its published code (temperature multiplies; 0.2); RAFT,
-arXiv:2304.06767.
+Sources: RWR in DDPO, arXiv:2305.13301, section 4.1 and its published code (temperature multiplies; 0.2); Flow-GRPO,
+arXiv:2505.05470, whose code can weigh by the reward itself; RAFT, arXiv:2304.06767.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,9 +35,9 @@ from limner.objectives.matching import velocity_mse
 
 @dataclass(frozen=True)
 class RewardWeighted:
-    """The hyper-parameters, and the algorithm. `weight` "softmax" is RWR, "best" is RAFT."""
+    """The hyper-parameters, and the algorithm. `weight` "softmax" and "reward" are RWR, "best" is RAFT."""
 
-    weight: Literal["softmax", "best"] = "softmax"
+    weight: Literal["softmax", "reward", "best"] = "softmax"
     temperature: float = 0.2
     kl_weight: float = 0.0
     num_times: int = 4
@@ -56,9 +58,15 @@ class RewardWeighted:
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the weight of each sample, 0 for those that are not learned from."""
-        if self.weight == "best":
-            return best_weight(scored.total, scored.rollout.group, scored.valid)
-        return softmax_weight(scored.total, scored.valid, self.temperature)
+        match self.weight:
+            case "softmax":
+                return softmax_weight(scored.total, scored.valid, self.temperature)
+            case "reward":
+                return torch.where(scored.valid, scored.total, 0)
+            case "best":
+                return best_weight(scored.total, scored.rollout.group, scored.valid)
+            case _:
+                assert_never(self.weight)
 
     def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
         """Return the losses over the samples that count, each at `num_times` times."""

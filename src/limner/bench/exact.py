@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.diffusion.dynamics import EulerODE
+from limner.diffusion.gaussian import Gaussian
 from limner.objectives.tilt import Normal, Quadratic
 from limner.policies.denoising import Denoising
 
@@ -38,15 +39,21 @@ class Step:
         return (moved @ moved + (matrix @ x.covariance @ matrix.T).trace()) / (2 * self.std**2)
 
 
+def transitions(policy: Denoising, x: Float[Tensor, "batch dim"]) -> list[Gaussian]:
+    """Return, for each decision, where it leads from the states x; the last one is deterministic."""
+    found = []
+    for i, (t, s) in enumerate(_spans(policy, len(x))):
+        dynamics = policy.dynamics.deterministic() if i == policy.steps - 1 else policy.dynamics
+        estimate = policy.estimate(x, t, *_nothing(len(x)))
+        found.append(dynamics.step(x, estimate, t, s, policy.model.schedule))
+    return found
+
+
 def steps(policy: Denoising) -> list[Step]:
     """Return the decisions of a policy over an affine denoiser; gradients reach its weights."""
     dim = policy.model.latent().size
-    probes = torch.cat([torch.zeros(1, dim), torch.eye(dim)]).double()
     found = []
-    for i, (t, s) in enumerate(_spans(policy, len(probes))):
-        last = i == policy.steps - 1
-        dynamics = policy.dynamics.deterministic() if last else policy.dynamics
-        gaussian = dynamics.step(probes, policy.estimate(probes, t, *_nothing(dim + 1)), t, s, policy.model.schedule)
+    for gaussian in transitions(policy, torch.cat([torch.zeros(1, dim), torch.eye(dim)]).double()):
         shift = gaussian.mean[0]
         found.append(Step((gaussian.mean[1:] - shift).T, shift, gaussian.std[0]))
     return found

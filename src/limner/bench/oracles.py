@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
-from limner.bench import exact
+from limner.bench import exact, grid
 from limner.build import Assembly, assemble
 from limner.core.protocols import Algorithm
 from limner.core.rng import Rng
@@ -44,11 +44,11 @@ POINTS = 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm, its sampler, iterations, learning rates (affine residual, perceptron), and where groups divide."""
+    """An algorithm, its sampler, and where groups divide; iterations and learning rates for (o1 and o2, o3)."""
 
     algorithm: Algorithm
     dynamics: Dynamics
-    steps: int = 100
+    steps: tuple[int, int] = (100, 100)
     schedule: Literal["constant", "cosine"] = "constant"
     lr: tuple[float, float] = (2e-2, 2e-3)
     splits: tuple[int, ...] = ()
@@ -61,18 +61,18 @@ class Entry:
         return vars(self.algorithm)["kl_weight"] if regularised else 0.0
 
 
+PATIENT: Any = ((400, 2000), "cosine", (2e-2, 3e-2))
+"""How long a penalised method takes to where it stops: iterations, schedule, learning rates."""
 ENTRIES = {
     "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
-    "Flow-GRPO, KL 0.3": Entry(
-        FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), steps=400, schedule="cosine"
-    ),
+    "Flow-GRPO, KL 0.3": Entry(FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), *PATIENT),
     "BranchGRPO": Entry(
         FlowGRPO(num_updates=1, scale="depth", ddof=1, epsilon=1e-8), FlowSDE(), splits=(0, 1, 2, 3, 4)
     ),
     "REINFORCE": Entry(DDPO(surrogate="score"), FlowSDE()),
     "DDPO": Entry(DDPO(num_updates=2), FlowSDE()),
     "PPO": Entry(PPO(), FlowSDE()),
-    "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=0.3), FlowSDE(), 400, "cosine"),
+    "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=0.3), FlowSDE(), *PATIENT),
     "TRPO": Entry(TRPO(), FlowSDE()),
     "GRPO-Guard": Entry(GRPOGuard(num_updates=1), FlowSDE()),
     "Flow-DPPO": Entry(FlowDPPO(num_updates=1), FlowSDE()),
@@ -80,6 +80,7 @@ ENTRIES = {
     "DiffusionNFT": Entry(DiffusionNFT(decay_rate=0.02), EulerODE()),
     "DGPO": Entry(DGPO(), EulerODE()),
     "AWM": Entry(AWM(), EulerODE()),
+    "ELBO": Entry(AWM(weighting="uniform", kl_weight=0.0), EulerODE()),
     "RWR": Entry(RewardWeighted(temperature=1.0), EulerODE()),
     "RAFT": Entry(RewardWeighted(weight="best"), EulerODE()),
 }
@@ -105,6 +106,7 @@ class Point:
 
 def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
     """Return the run of an entry: 4 groups of 32 samples in 10 steps."""
+    deep = world == "o3"
     return RunConfig(
         name="oracle",
         model=Model(kind=ORACLE, path=world + ("-noise" if prediction == "noise" else ""), train=Full()),
@@ -112,8 +114,8 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
         reward=world,
         algorithm=entry.algorithm,
         sampler=Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits),
-        optimizer=Optimizer(lr=entry.lr[world == "o3"], schedule=entry.schedule),
-        steps=entry.steps,
+        optimizer=Optimizer(lr=entry.lr[deep], schedule=entry.schedule),
+        steps=entry.steps[deep],
         prompts_per_step=4,
         group_size=32,
         micro_batch=2048,
@@ -150,8 +152,10 @@ class _Silent:
 
 def _point(assembly: Assembly, world: str, entry: Entry, state: State) -> Point:
     policy, base = (_double(assembly, role) for role in ("policy", "reference"))
-    measure = _mixture if world == "o3" else partial(_gaussian, kl_weight=entry.kl_weight)
-    return Point(iteration=state.iteration, evaluations=state.evaluations, **measure(world, policy, base))
+    measure = _mixture if world == "o3" else _gaussian
+    with torch.no_grad():
+        found = measure(world, policy, base, entry.kl_weight)
+    return Point(iteration=state.iteration, evaluations=state.evaluations, **found)
 
 
 def _double(assembly: Assembly, role: Any) -> Denoising:
@@ -165,25 +169,27 @@ def _double(assembly: Assembly, role: Any) -> Denoising:
 def _gaussian(world: str, policy: Denoising, base: Denoising, kl_weight: float) -> dict[str, Any]:
     """Return the measures of an affine policy, exactly."""
     reward = _quadratic(world)
-    with torch.no_grad():
-        chains = exact.steps(policy), exact.steps(base)
-        q, p = exact.drawn(chains[0]), exact.drawn(chains[1])
-        ground, kl = float(reward.mean(p)), float(normal_kl(q, p))
-        most = frontier(
-            kl,
-            lambda beta: float(normal_kl(normal_tilt(p, reward, beta), p)),
-            lambda beta: float(reward.mean(normal_tilt(p, reward, beta))),
-        )
-        gained = float(reward.mean(q)) - ground
-        objective = None
-        if kl_weight:
-            best = float(exact.best_objective(chains[1], reward, kl_weight)) - ground
-            objective = (gained - kl_weight * float(exact.path_kl(*chains))) / best
+    chains = exact.steps(policy), exact.steps(base)
+    q, p = exact.drawn(chains[0]), exact.drawn(chains[1])
+    ground, kl = float(reward.mean(p)), float(normal_kl(q, p))
+    most = frontier(
+        kl,
+        lambda beta: float(normal_kl(normal_tilt(p, reward, beta), p)),
+        lambda beta: float(reward.mean(normal_tilt(p, reward, beta))),
+    )
+    gained = float(reward.mean(q)) - ground
+    objective = None
+    if kl_weight:
+        best = float(exact.best_objective(chains[1], reward, kl_weight)) - ground
+        objective = (gained - kl_weight * float(exact.path_kl(*chains))) / best
     return {"reward": gained, "kl": kl, "frontier": most - ground, "modes": (), "objective": objective}
 
 
-def _mixture(world: str, policy: Denoising, base: Denoising) -> dict[str, Any]:
-    """Return the measures of a policy on modes, from POINTS samples of the ODE over its weights."""
+def _mixture(world: str, policy: Denoising, base: Denoising, kl_weight: float) -> dict[str, Any]:
+    """Return the measures of a policy on modes, from POINTS samples of the ODE over its weights.
+
+    Its own objective is that of the sampler it learnt with, which has noise.
+    """
     truth = WORLDS[world].base
     noise = Rng(("oracle", world)).normal(torch.arange(POINTS), (2,))
     sample, log_density = exact.push(replace(policy, dynamics=EulerODE()), noise)
@@ -200,7 +206,25 @@ def _mixture(world: str, policy: Denoising, base: Denoising) -> dict[str, Any]:
         lambda beta: float(discrete_tilt(shares[0], rewards, beta) @ rewards),
     )
     before, after = (float(share @ rewards) for share in shares)
-    return {"reward": after - before, "kl": kl, "frontier": most - before, "modes": tuple(shares[1].tolist())}
+    objective = None
+    if kl_weight:
+        least, best = _objectives(world, base.dynamics, base.steps, kl_weight)
+        objective = (grid.objective(policy, base, _of_modes(world), kl_weight) - least) / (best - least)
+    modes = tuple(shares[1].tolist())
+    return {"reward": after - before, "kl": kl, "frontier": most - before, "modes": modes, "objective": objective}
+
+
+@cache
+def _objectives(world: str, dynamics: Dynamics, steps: int, kl_weight: float) -> tuple[float, float]:
+    """Return what the base has of a penalised objective, and the most that can be had."""
+    model = Oracle.load(world, None, dtype=torch.float32, device=torch.device("cpu"))
+    networks = {name: network.double() for name, network in model.networks.items()}
+    base, reward = Denoising(model.with_networks(networks), dynamics, steps), _of_modes(world)
+    return grid.objective(base, base, reward, kl_weight), grid.best_objective(base, reward, kl_weight)
+
+
+def _of_modes(world: str) -> grid.Reward:
+    return lambda x: WORLDS[world].score(x).double()
 
 
 def _quadratic(world: str) -> Quadratic:

@@ -34,6 +34,7 @@ def group_advantage(
         DanceGRPO, MixGRPO   group             1      1e-8
         Dr.GRPO              none              -      -
         TRL                  any of the three  1      1e-4
+        Flow-Factory         group or batch    0      1e-6, as the least divisor: the same but for 1e-6 / std
 
     `trim` leaves the lowest floor(trim n) of a group's n valid rewards out of its statistics, not out of the result
     (an option of MixGRPO's code).

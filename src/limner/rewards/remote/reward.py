@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 
 from limner.core.errors import JudgeFailure, RunError, UserError
+from limner.core.exchange import Again, Late, Reply, address, exchange
 from limner.core.reward import RewardSpec
 from limner.core.tree import select
 from limner.core.types import Media, Prompt, RewardOutput
@@ -28,7 +29,6 @@ from limner.core.wire import (
     encode_request,
     from_rows,
 )
-from limner.rewards.remote.exchange import Again, Late, Reply, address, exchange
 from limner.rewards.remote.service import Server, Service
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Remote:
         if self.on_failure not in get_args(Policy):
             raise UserError(f"remote: on_failure must be 'drop' or 'required', got {self.on_failure!r}")
         self._headers()
-        service = Service([address(url) for url in self.url.split(",")])
+        service = Service([address(url, "remote") for url in self.url.split(",")])
         object.__setattr__(self, "_service", service)
         object.__setattr__(self, "_threads", ThreadPoolExecutor(self.in_flight, "remote"))
 
@@ -141,5 +141,5 @@ class Remote:
 def _refusal(server: Server, reply: Reply) -> Again | UserError:
     said = f"{server.address}: HTTP {reply.status}: {decode_error(reply.body)}"
     if reply.status == 429 or reply.status >= 500:
-        return Again(said, reply.retry_after, broken=reply.status != 429)
+        return Again(said, reply.retry_after or 0.0, broken=reply.status != 429)
     return UserError(f"remote: {said}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
@@ -11,11 +10,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from limner.core.errors import UserError
+from limner.core.exchange import Again, Late, Reply, address, exchange
 from limner.rewards.vlm.reply import clean, decode
-from limner.rewards.vlm.wire import Answer, post, seconds_to_wait
 
 logger = logging.getLogger(__name__)
 
@@ -70,24 +68,14 @@ class Service:
 
     def check(self) -> None:
         """Raise UserError, one line, for settings that cannot work."""
-        try:
-            parts = urlsplit(self.url)
-            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError as error:
-            raise UserError(f"vlm: url {self.url!r} is no address: {error}; write one like {LOCAL}") from None
-        if parts.username or parts.password:
-            raise UserError(
-                "vlm: url holds a user or password; put the key in an environment variable, name it key_env"
-            )
-        if not known or parts.query or parts.fragment:
-            raise UserError(f"vlm: url must be an http(s) address without a query, like {LOCAL}, got {self.url!r}")
+        to = address(self.url, "vlm")
         for name, value in {"frames": self.frames, "tries": self.tries, "workers": self.workers}.items():
             if value < 1:
                 raise UserError(f"vlm: {name} must be 1 or more, got {value}")
         if not 0 < self.timeout_s < float("inf"):
             raise UserError(f"vlm: timeout_s must be a positive number of seconds, got {self.timeout_s}")
-        if self.key_env and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-            logger.warning("vlm: the key in %s is sent unencrypted to %s", self.key_env, parts.hostname)
+        if self.key_env and not to.secure and to.host not in ("localhost", "127.0.0.1", "::1"):
+            logger.warning("vlm: the key in %s is sent unencrypted to %s", self.key_env, to.host)
         self._key()
 
     def chat(self, request: Mapping[str, Any]) -> Outcome:
@@ -103,8 +91,8 @@ class Service:
             wait = _JITTER.uniform(0, BACKOFF_S * 2**tried)
             try:
                 answer = self._post(body, key)
-            except (OSError, http.client.HTTPException) as error:
-                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            except (Again, Late) as error:
+                reason = str(error)
             else:
                 if answer.status == 200:
                     return decode_outcome(answer.body, tried)
@@ -112,17 +100,18 @@ class Service:
                 reason = f"HTTP {answer.status}: {said.replace(key, '***') if key else said}"
                 if answer.status not in RETRIED and answer.status < 500:
                     return Outcome(None, clean(reason), tried)
-                asked = seconds_to_wait(answer.retry_after)
-                if asked is not None and asked > MAX_WAIT_S:
+                if answer.retry_after is not None:
+                    wait = answer.retry_after
+                if wait > MAX_WAIT_S:
                     break
-                wait = asked if asked is not None else wait
             if tried < self.tries:
                 time.sleep(wait)
         return Outcome(None, clean(reason), tried, down=True)
 
-    def _post(self, body: bytes, key: str) -> Answer:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return post(f"{self.url.rstrip('/')}/chat/completions", body, headers, self.timeout_s)
+    def _post(self, body: bytes, key: str) -> Reply:
+        deadline = time.monotonic() + self.timeout_s
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        return exchange(address(self.url, "vlm"), "/chat/completions", body, headers, deadline)
 
     def _key(self) -> str:
         """Return the API key, or nothing if none is named."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import logging
 import socket
@@ -53,12 +54,15 @@ class Reply:
 
     status: int
     body: bytes
-    retry_after: float
-    """Seconds, 0 if it names none."""
+    retry_after: float | None = None
+    """Seconds to wait before asking again, None if it names none."""
 
 
-def address(url: str) -> Address:
-    """Return the address in a URL. Raises UserError for one that is not http(s)://HOST[:PORT][/PATH]."""
+def address(url: str, who: str) -> Address:
+    """Return the address in a URL. Raises UserError, in the name of `who`, if it is not http(s)://HOST[:PORT][/PATH].
+
+    A user, a password or a query is refused, and not repeated: it may be a secret.
+    """
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port
@@ -66,7 +70,8 @@ def address(url: str) -> Address:
         host, port = "", None
     plain = host and parts.scheme in ("http", "https") and "@" not in parts.netloc
     if not plain or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
-        raise UserError(f"remote: url must be like http://127.0.0.1:8000, several separated by commas, got {url!r}")
+        got = "one with more" if "@" in url or "?" in url else repr(url)
+        raise UserError(f"{who}: url must be like http://127.0.0.1:8000, without user, password or query, got {got}")
     return Address(parts.scheme == "https", host, port, parts.path.rstrip("/"))
 
 
@@ -114,8 +119,20 @@ def _answer(connection: http.client.HTTPConnection, path: str, body: bytes, head
         raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER >> 20} MiB")
     if response.length:  # a connection that was cut reads like the end of the body
         raise http.client.IncompleteRead(read, response.length)
-    after = response.getheader("Retry-After", "").strip()
-    return Reply(response.status, read, float(after) if after.isdecimal() and len(after) < 9 else 0.0)
+    return Reply(response.status, read, seconds_to_wait(response.getheader("Retry-After", "")))
+
+
+def seconds_to_wait(retry_after: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for (a number, or a date), or None if it says nothing usable.
+
+    Source: RFC 9110, section 10.2.3.
+    """
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _cut(connected: socket.socket, name: str) -> None:
