@@ -6,6 +6,7 @@ import functools
 import itertools
 import runpy
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -167,7 +168,7 @@ def test_several_frames_are_averaged() -> None:
 
 @installed
 def test_an_engine_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(threads: int) -> Callable[[object], object]:
+    def broken(thread: int) -> Callable[[object], object]:
         def read(picture: object) -> object:
             raise ValueError("no session")
 
@@ -181,14 +182,27 @@ def test_an_engine_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @installed
-def test_the_engine_is_silent_and_has_the_threads_of_torch(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_pictures_are_read_at_once_as_torch_has_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by a silent engine of its thread, which has one; in order, whoever is ready first."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    engine._readers.cache_clear()
+    engine._engine.cache_clear()
+    words = ["KITE", "SALE", "", "OPEN", "BIG"] * 3
+    output = OCR()(Images(torch.stack([page(word) for word in words])), [KITE] * len(words))
+    assert output.explanation == words
+    assert 1 <= engine._engine.cache_info().misses <= threads
+    assert read_lines((page("KITE").permute(1, 2, 0) * 255).byte().numpy())[0].text == "KITE"
+    made = engine._engine(threading.get_ident())
+    for part in (made.text_det, made.text_rec):
+        assert part.session.session.get_session_options().intra_op_num_threads == 1
+
+
+@installed
+def test_the_engine_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     engine._engine.cache_clear()
     OCR()(Images(torch.stack([page("KITE"), page()])), [KITE] * 2)
     assert capfd.readouterr() == ("", "")
-    made = engine._engine(torch.get_num_threads())
-    assert engine._engine.cache_info().misses == 1
-    for part in (made.text_det, made.text_rec):
-        assert part.session.session.get_session_options().intra_op_num_threads == torch.get_num_threads()
 
 
 @installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ from torch import Tensor
 from limner.core.errors import UserError, nearest
 from limner.core.reward import RewardSpec, coarse
 from limner.core.types import Media, Prompt, RewardOutput
-from limner.rewards.ocr.engine import Line, read_lines
+from limner.rewards.ocr.engine import Line, read_all
 from limner.rewards.ocr.spelling import compare, normalised, wanted_text
 
 Metric = Literal["similarity", "exact"]
@@ -41,8 +42,9 @@ class OCR:
     write the word twice, or other text beside it, does not pay. Several frames are averaged.
 
     A prompt that wants no letter or digit, and a picture that is not finite, are invalid. `explanation` is what was
-    read, and the map `text` says where it stands. The engine uses as many threads as torch. Raises UserError, when
-    constructed, for an unknown metric or if rapidocr or onnxruntime is missing; JudgeFailure if the engine fails.
+    read, and the map `text` says where it stands. As many pictures are read at once as torch has threads. Raises
+    UserError, when constructed, for an unknown metric or if rapidocr or onnxruntime is missing; JudgeFailure if the
+    engine fails.
 
     Source: Flow-GRPO, arXiv:2505.05470: max(0, 1 - distance / len(wanted)). Deviations: the longer text divides, and a
     text that merely contains the wanted one is no match.
@@ -83,8 +85,10 @@ class OCR:
         columns = {name: torch.full(valid.shape, torch.nan) for name in ("similarity", *_COMPONENTS)}
         said: list[str | None] = [None] * len(prompts)
         places = [_places([], "", frames.shape[-2:])] * len(prompts)
-        for row in valid.nonzero().flatten().tolist():
-            read = [read_lines(picture) for picture in pictures[row]]
+        rows = valid.nonzero().flatten().tolist()
+        lines_of = iter(read_all([picture for row in rows for picture in pictures[row]]))
+        for row in rows:
+            read = list(itertools.islice(lines_of, frames.shape[1]))
             texts = [" ".join(line.text for line in lines) for lines in read]
             marks = [compare(normalised(text), wanted[row]) for text in texts]
             said[row] = " | ".join(texts)
