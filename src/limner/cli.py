@@ -292,8 +292,8 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.gallery import save_grid, to_uint8
     from limner.report.reward_card import extremes, lit, reward_card
 
-    composition = registry.compose(parsed.name)
-    for spec in registry.specs(composition):
+    composition, specs = registry.described(parsed.name)
+    for spec in specs:
         print(reward_card(spec))
     media, prompts = registry.examples(parsed.world, parsed.count)
     output = composition(media, prompts)

@@ -23,7 +23,7 @@ from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
 from limner.rewards.algebra.compose import Compare, Composition
 from limner.rewards.algebra.parse import parse
-from limner.rewards.algebra.tree import Leaf, leaves
+from limner.rewards.algebra.tree import Expression, Leaf, leaves
 from limner.rewards.cache import cached
 from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
@@ -163,10 +163,24 @@ def compose(text: str, cache: Path | None = None) -> Composition:
 
     In the folder `cache`, answers of judges that describe themselves as deterministic are kept and not asked for again.
     """
+    return _composed(*_judged(text), cache)
+
+
+def described(text: str) -> tuple[Composition, list[RewardSpec]]:
+    """Return the reward that an expression means, and what each of its judges says about itself."""
+    expression, found = _judged(text)
+    return _composed(expression, found, None), [spec_of(leaf.column, judge) for leaf, judge in found.items()]
+
+
+def _judged(text: str) -> tuple[Expression, Mapping[Leaf, Reward | Comparer]]:
+    """Return an expression, and the judges it names."""
     if not text:
         raise UserError("no reward: name one, for example --reward jpeg_size")
     expression = parse(text)
-    found = {leaf: judge_of(leaf) for leaf in leaves(expression)}
+    return expression, {leaf: judge_of(leaf) for leaf in leaves(expression)}
+
+
+def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], cache: Path | None) -> Composition:
     judges = {leaf: _judge(leaf, each, cache) for leaf, each in found.items() if not isinstance(each, Comparer)}
     comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}
     return Composition(expression, judges, comparers)
@@ -193,19 +207,14 @@ def serve_reward(text: str, host: str, port: int, token_env: str) -> None:
         from limner.serve.host import serve
     except ModuleNotFoundError as error:
         raise UserError(f"serve-reward needs {error.name}: pip install 'limner[serve]'") from error
-    expression = parse(text)
+    expression, found = _judged(text)
     token = os.environ.get(token_env, "") if token_env else ""
     if token_env and not token:
         raise UserError(f"--token-env {token_env}: that environment variable holds no token; set it")
-    reward = compose(text)
+    reward = _composed(expression, found, None)
     reward.require_absolute("host a reward that scores each picture by itself")
-    alone = judge_of(expression) if isinstance(expression, Leaf) else reward
+    alone = found[expression] if isinstance(expression, Leaf) else reward
     serve(alone, str(expression), host, port, token)
-
-
-def specs(composition: Composition) -> list[RewardSpec]:
-    """Return what each judge of a reward says about itself."""
-    return [spec_of(leaf.column, judge_of(leaf)) for leaf in leaves(composition.expression)]
 
 
 def examples(world: str, count: int) -> tuple[Images, list[Prompt]]:
