@@ -152,7 +152,8 @@ def page() -> str:
         "# Coverage",
         "",
         "What limner is for, and what stands. **E1**: unit or property test. **E2**: learns on all three",
-        "[oracle worlds](oracles.md), five seeds each. Written by `python benchmarks/coverage.py`; a test compares.",
+        "[oracle worlds](oracles.md), five seeds each, with the settings of the row that is named, which are those of",
+        "`src/limner/bench/oracles.py`, not of a preset. Written by `python benchmarks/coverage.py`; a test compares.",
     ]
     learned = entries()
     for title, families in SECTIONS.items():
@@ -167,7 +168,7 @@ def evidence(family: Family, learned: set[str]) -> str:
         return "not implemented"
     if family.word not in (ROOT / family.test).read_text(encoding="utf-8"):
         raise ValueError(f"{family.test} does not name {family.word}")
-    return f"{'E2' if family.entry in learned else 'E1'}, `{family.test}`"
+    return f"{f'E2 (row {family.entry})' if family.entry in learned else 'E1'}, `{family.test}`"
 
 
 def entries() -> set[str]:

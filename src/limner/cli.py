@@ -152,7 +152,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
-    bench.add_argument("--seeds", type=_count, help="how many (oracles 5, scenes 3)")
+    bench.add_argument("--seeds", type=_count, help="how many (oracles 5; scenes 3 of the best, 1 of others)")
     bench.add_argument("--budget", type=_count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)")
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
@@ -284,7 +284,7 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     else:
         from limner.bench import scenes
 
-        print(scenes.bench(parsed.out, parsed.seeds or 3, parsed.budget, parsed.entry))
+        print(scenes.bench(parsed.out, parsed.seeds, parsed.budget, parsed.entry))
 
 
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

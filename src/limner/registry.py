@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import runpy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -100,7 +102,11 @@ ALGORITHMS = {
     "AWM": "limner.algorithms.awm:AWM",
     "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
 }
-CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS}
+DYNAMICS = {
+    name: f"limner.diffusion.dynamics:{name}"
+    for name in ("EulerODE", "DPMSolver", "FlowSDE", "DanceSDE", "CPS", "DDIM")
+}
+CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS, "dynamics": DYNAMICS}
 
 
 def load(registry: Mapping[str, str], kind: str, name: str) -> Any:
@@ -121,11 +127,22 @@ def catalogue() -> dict[str, dict[str, str]]:
     for kind, registry in CATALOGUE.items():
         found[kind] = {name: _first_line(load(registry, kind, name)) for name in registry}
     found["presets"] = {name: each.about for name, each in PRESETS.items()}
+    found["bases"] = {name: f"a {_pipeline(load(BASES, 'base', name))} that ships with limner" for name in BASES}
     return found
 
 
 def _first_line(thing: Any) -> str:
-    return thing.spec.about if isinstance(thing, Declared) else (thing.__doc__ or "").strip().splitlines()[0]
+    """Return what a thing is; an algorithm's file says it better than its class, which is its hyper-parameters."""
+    if isinstance(thing, Declared):
+        return thing.spec.about
+    about = sys.modules[thing.__module__] if thing.__module__.startswith("limner.algorithms.") else thing
+    return (about.__doc__ or "").strip().splitlines()[0]
+
+
+def _pipeline(folder: Path) -> str:
+    """Return the name of diffusers' class that a folder is of."""
+    name: str = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    return name
 
 
 def recipe(name: str) -> RunConfig:

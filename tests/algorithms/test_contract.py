@@ -169,6 +169,21 @@ def test_penalties_carry_gradient():
         assert ((moved - reference).norm() < 0.1 * len(moved) ** 0.5).item()
 
 
+def test_a_penalty_by_time_is_that_of_the_published_code():
+    """|difference of means|^2 / (2 S^2) per element, S = .7 sqrt(t / (1 - t)), with the second grid point for t = 1."""
+    algorithm = FlowGRPO(num_updates=1, kl_weight=0.3, kl_by_time=True, clip_low=10.0, clip_high=10.0)
+    actors, rollout, parameters = setting(algorithm)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, 0.05)
+        pack = next(actors.policy.pack(rollout, torch.arange(12), 100))
+        mine, theirs = (p.distribution(pack, rollout.condition).mean for p in (actors.policy, actors.reference))
+        t = pack.times[:, 0].clamp(max=float(rollout.times[1]))
+        penalty = (mine - theirs).square().flatten(1).mean(1) / (2 * 0.7**2 * pack.times[:, 0] / (1 - t))
+        advantage = torch.full((12,), 1e-9)
+        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+    assert found == pytest.approx(0.3 * float(penalty.mean()), rel=1e-4, abs=1e-8) and found > 5e-5
+
+
 def test_nft_on_policy_takes_one_pass_for_both_policies():
     """The same gradient as with old weights that equal the trained ones, and the old policy is never asked."""
     two, one = DiffusionNFT(kl_weight=0.0), DiffusionNFT(kl_weight=0.0, decay="none")

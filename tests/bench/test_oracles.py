@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limner.bench import oracle_report
+from limner.bench import grid, oracle_report
 from limner.bench.oracle_report import bench, nearby, read, table
 from limner.bench.oracles import ENTRIES, Point, curve, efficiency
 from limner.cli import main
@@ -27,10 +27,12 @@ def test_the_noise_prediction_learns_too():
     assert curve(entry, "o2", "noise", points=1)[-1].reward > 0.02
 
 
-def test_modes_are_followed_on_the_mixture():
-    points = curve(replace(ENTRIES["Flow-GRPO"], steps=(2, 2)), "o3", points=1)
+def test_modes_and_the_own_objective_are_followed_on_the_mixture(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(grid, "POINTS", 101)
+    points = curve(replace(ENTRIES["Flow-GRPO, KL 0.3"], steps=(2, 2)), "o3", points=1)
     assert sum(points[0].modes) == pytest.approx(1) and points[0].modes[0] == pytest.approx(0.4, abs=0.05)
     assert points[0].kl == pytest.approx(0, abs=1e-6)
+    assert points[0].objective == pytest.approx(0, abs=1e-6) and 1e-3 < points[1].objective < 0.5
 
 
 def point(**values):
@@ -48,7 +50,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(oracle_report, "curve", fake)
     assert main(["bench", "oracles", "--seeds", "2", "--entry", "AWM", "--out", str(tmp_path)]) == 0
-    assert len(seen) == 6 and "| AWM | o1 | 2 | 10 | 0.5 | 1.5 (1 to 2) | 0.5 |" in capsys.readouterr().out
+    assert len(seen) == 6 and "| AWM | o1 | 2 | 10 | 0.5 | 1.5 (1 to 2) | 0.5 | 0.5 at 1.5 |" in capsys.readouterr().out
     bench(tmp_path, 3, ["AWM"])
     assert seen[6:] == [("o1", 2), ("o2", 2), ("o3", 2)]
     assert len(read(tmp_path / "oracles.json")) == 9 and (tmp_path / "oracles.png").stat().st_size > 1000

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from limner.bench import scenes
-from limner.bench.scenes import COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, place, read_rows
+from limner.bench.scenes import CLOSER, COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, place, read_rows
 from limner.build import assemble
 from limner.cli import main
 from limner.models.sd.build import tiny_pipeline
@@ -17,6 +18,8 @@ from limner.training.loop import Hooks, train
 from limner.training.state import State
 from run.miniature import Miniature, make_miniature
 from toys import Silent
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,7 @@ def row(name: str, seed: int, change: float, budget: int = 65_000) -> dict[str, 
         "before": 0.4,
         "after": 0.4 + change,
         "change": change,
+        "curve": "100:0.4 200:0.5",
     }
     return {column: str(values.get(column, 1)) for column in COLUMNS}
 
@@ -112,6 +116,31 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
         "| AWM | 1 | 1 | 100.0 % | 40.0 % | 50.0 % | +10.0 |" in bench(tmp_path, 1, 6_500, ["AWM"]) and len(seen) == 7
     )
     assert main(["bench", "scenes", "--entry", "AWN"]) == 2 and "AWM" in capsys.readouterr().err
+
+
+def test_without_a_number_the_best_and_best_known_have_three_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("matplotlib")
+    assert set(CLOSER) <= set(ENTRIES)
+    monkeypatch.setattr(scenes, "run", lambda name, seed, budget: tmp_path)
+    monkeypatch.setattr(scenes, "row_of", lambda name, seed, budget, folder: row(name, seed, 0.1, budget))
+    bench(tmp_path, None, 65_000)
+    seeds = {name: sum(found["entry"] == name for found in read_rows(tmp_path / "scenes.csv")) for name in ENTRIES}
+    assert seeds == {name: 3 if name in CLOSER else 1 for name in ENTRIES}
+
+
+def test_what_is_committed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`limner bench scenes` in a fresh clone runs nothing, and writes the table and the plot's data that are there."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(scenes, "run", lambda name, seed, budget: pytest.fail(f"{name}, seed {seed} is missing"))
+    (tmp_path / "scenes.csv").write_bytes((RESULTS / "scenes.csv").read_bytes())
+    assert bench(tmp_path, None, 65_000) == (RESULTS / "scenes.md").read_text(encoding="utf-8")
+    assert all(len(found["curve"].split()) > 2 for found in read_rows(tmp_path / "scenes.csv"))
+
+
+def test_a_curve_is_kept_in_the_table(tmp_path: Path) -> None:
+    lines = [{"network_evaluations": 100}, {"network_evaluations": 200, "heldout/overall": 0.41071}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert scenes.curve(tmp_path) == "200:0.4107"
 
 
 def test_the_best_stands_first() -> None:

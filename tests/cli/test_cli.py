@@ -183,9 +183,13 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "models",
         "rewards",
         "algorithms",
+        "dynamics",
         "presets",
+        "bases",
     ]
-    assert {"scenes", "sd3", "jpeg_size", "FlowGRPO", "DiffusionNFT", "dpok"} <= {line.split()[0] for line in lines}
+    assert {"scenes", "sd3", "jpeg_size", "FlowGRPO", "DiffusionNFT", "CPS", "dpok", "scenes_sd"} <= {
+        line.split()[0] for line in lines
+    }
     assert all(len(line.split()) > 1 for line in lines if line.startswith(" "))
 
 

@@ -49,7 +49,7 @@ def integrate(dynamics, grid, schedule):
 @pytest.mark.parametrize("dynamics", [EulerODE(), FlowSDE(0.7), FlowSDE(1.0), FlowSDE(2**0.5), DanceSDE(0.3), DDIM()])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_every_sde_keeps_the_marginals_of_rectified_flow(dynamics, shift):
-    mean, variance, _ = integrate(dynamics, linear_grid(1000, shift).double(), FLOW)
+    mean, variance, _ = integrate(dynamics, linear_grid(2000, shift).double(), FLOW)
     assert mean == pytest.approx(MEAN, rel=1e-6)
     assert variance == pytest.approx(VARIANCE, rel=0.015)
 
@@ -60,6 +60,19 @@ def test_ddim_keeps_the_marginals_of_ddpm(eta):
     mean, variance, _ = integrate(DDIM(eta), grid, VP)
     assert mean == pytest.approx(MEAN, rel=1e-3)
     assert variance == pytest.approx(VARIANCE, rel=0.02)
+
+
+@pytest.mark.parametrize("schedule", [FLOW, VP], ids=["flow", "vp"])
+def test_ddims_chain_is_the_posterior_of_its_step_on_any_schedule(schedule):
+    """x_s given x_t and x0, from the joint covariance of a Markov chain x0 -> x_s -> x_t; steps of a tenth."""
+    t, s = (torch.arange(first, first + 9, dtype=torch.float64) / 10 for first in (2, 1))
+    x, x0 = torch.randn(2, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (a_t, b_t), (a_s, b_s) = ((schedule.alpha(time), schedule.sigma(time)) for time in (t, s))
+    covariance = a_t / a_s * b_s**2
+    mean = a_s * x0 + covariance / b_t**2 * (x - a_t * x0)
+    gaussian = DDIM().step(x[:, None], Estimate(x0[:, None], ((x - a_t * x0) / b_t)[:, None]), t, s, schedule)
+    torch.testing.assert_close(gaussian.mean[:, 0], mean)
+    torch.testing.assert_close(gaussian.std, (b_s**2 - covariance**2 / b_t**2).sqrt())
 
 
 def test_noise_forgets_the_start_and_sqrt_two_forgets_it_wholly():

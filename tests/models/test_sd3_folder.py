@@ -144,6 +144,8 @@ def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch
 def test_wrong_sequence_length_and_scheduler_are_refused(tiny: Case) -> None:
     with pytest.raises(UserError, match="max_sequence_length is 513"):
         SD3.load(tiny.folder, max_sequence_length=513)
+    with pytest.raises(UserError, match="max_sequence_length is 0, and the pipeline has a T5"):
+        SD3.load(tiny.folder, max_sequence_length=0)
     pipeline = SD3.tiny().pipeline
     pipeline.scheduler = nn.Identity()
     with pytest.raises(UserError, match="the scheduler is a Identity"):

@@ -226,6 +226,16 @@ def test_branches_of_a_tree_have_the_sampler_s_own_law():
     torch.testing.assert_close(leaves.sample.std(0), samples.sample.std(0), rtol=0.03, atol=0)
 
 
+def test_shifted_times_are_logit_normal_ones_moved_by_three():
+    policy = Denoising(toy_denoiser(1), EulerODE(), 10)
+    rollout, rows = toy_rollout(policy, prompts=5, group_size=40), torch.arange(200)
+    plain, shifted = (
+        torch.cat([p.t for p in policy.renoise(rollout, rows, 3, times, Rng((0,)), 64)])
+        for times in ("logit_normal", "shifted_logit_normal")
+    )
+    torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain))
+
+
 @pytest.mark.parametrize("times", ["grid", "logit_normal"])
 def test_no_time_is_below_the_least(times):
     policy = Denoising(toy_denoiser(1), EulerODE(), 10)

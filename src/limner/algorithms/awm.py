@@ -9,8 +9,8 @@ Old and new weights are compared at the same (noise, t), so that at the first up
 that of A l: the policy gradient of the ELBO.
 
 Source: Advantage Weighted Matching, arXiv:2509.25050, and its published code. Deviations: each sample draws its own
-times, where the code draws one stratified set for a batch; its second penalty, towards an average of the weights, is
-left out.
+times, where the code draws one stratified set for a batch, shifted by 3 (`times` "shifted_logit_normal"); its second
+penalty, towards an average of the weights, is left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AWM:
     """AWM's hyper-parameters, and the algorithm.
 
     `weighting` names w(t) and the form of the error (see `matching_log_likelihood`). The advantage is clipped at
-    `advantage_clip` standard deviations and scaled to [-1, 1]. A clip range of 1 is none, as published.
+    `advantage_clip` standard deviations and scaled to [-1, 1]. A clip range of 1, as published, hardly clips: rho > 2.
     """
 
     weighting: MatchingWeight = "ghuber"

@@ -8,7 +8,8 @@ With `noise_weight` the loss of a decision is multiplied by its std over the mea
 in the gradient of the log-probability (TempFlow-GRPO, arXiv:2508.04324; its constant c is that mean's inverse).
 
 Source: Flow-GRPO, arXiv:2505.05470, eq. 5 to 8; the per-element log-ratio is its published code's, and DDPO's
-(arXiv:2305.13301). Deviation: the KL is the exact one of the step (the code's is h times it).
+(arXiv:2305.13301). The KL is the exact one of the step; with `kl_by_time` it is multiplied by h = t - s, which is what
+the code's |difference of means|^2 / (2 S^2) amounts to.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class FlowGRPO:
     `scale` names the standard deviation that divides the advantage; `ddof` is its degrees of freedom. "depth" compares
     the decisions of each depth of a tree of samples (BranchGRPO, arXiv:2509.06040; see `sampler.splits`).
     `trim` leaves so large a share of each group, the worst, out of mean and standard deviation (MixGRPO's code).
+    `kl_by_time` weighs the penalty of a decision by its length on the time axis, as the published code does.
     `num_updates` is the number of optimizer steps a rollout is split over.
     """
 
@@ -45,6 +47,7 @@ class FlowGRPO:
     clip_high: float = 1e-4
     clip_elements: int = 65_536
     kl_weight: float = 0.0
+    kl_by_time: bool = False
     scale: TreeScale = "group"
     ddof: int = 0
     epsilon: float = 1e-4
@@ -93,7 +96,8 @@ class FlowGRPO:
             loss = loss * (pack.old.std / path.old.std[path.mask].mean())
         metrics = surrogate_metrics(log_ratio, advantage, *clip)
         metrics["ratio_deviation"] = log_ratio.detach().abs()
-        penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, batch.rollout.condition)
+        condition = batch.rollout.condition
+        penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, condition, self.kl_by_time)
         return loss + penalty, metrics | health
 
     def old_decay(self, step: int) -> float:

@@ -55,8 +55,8 @@ class GRPOGuard:
 
     @property
     def needs(self) -> Needs:
-        """The path."""
-        return Needs(path=True)
+        """The path, and a noise floor of the ratio that it clips."""
+        return Needs(path=True, normalised_ratio=True)
 
     def ratio_clip(self, elements: int) -> tuple[float, float]:
         """Return the clip range in nats per element of a step whose std is 1; at std s it is 1 / s wider."""

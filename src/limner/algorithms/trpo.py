@@ -2,9 +2,9 @@
 
     maximise  E[A rho]   subject to   E[KL(old || new)] <= kl_limit,      rho = p(choice) / p_old(choice)
 
-over the recorded denoising steps, in nats. With g the gradient of E[A rho] and F the Hessian of the mean KL, both at
-the old weights, the step is sqrt(2 kl_limit / x' F x) x, x = (F + damping)^-1 g by conjugate gradients, halved until
-the surrogate has improved and the measured KL obeys its limit. It needs second derivatives: for small networks.
+over the recorded denoising steps, in nats. With g the gradient of E[A rho], F the Hessian of the mean KL, both at the
+old weights, and G = F + damping I, the step is sqrt(2 kl_limit / x' G x) x, x = G^-1 g by conjugate gradients, halved
+until the surrogate has improved and the measured KL obeys its limit. It needs second derivatives: for small networks.
 
 Source: TRPO, arXiv:1502.05477, section 6 and appendix C. The baseline is the group's mean, not a critic.
 """

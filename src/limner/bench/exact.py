@@ -165,7 +165,7 @@ def _move(policy: Denoising, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, T
 
 
 def _spans(policy: Denoising, batch: int) -> list[tuple[Tensor, Tensor]]:
-    times = policy.model.times(policy.steps).double()
+    times = policy.model.times(policy.steps, policy.grid).double()
     return [(t.expand(batch), s.expand(batch)) for t, s in zip(times[:-1], times[1:], strict=True)]
 
 

@@ -17,7 +17,7 @@ from limner.report.file import write_text
 from limner.worlds.oracle.world import WORLDS
 
 NEAR = 1.0
-"""Nats from the base at which methods are compared: the first point of a curve that is so far, or its last one."""
+"""Nats from the base. The first point of a curve beyond them is shown, which may be far beyond, or else its last."""
 
 Key = tuple[str, str, int]
 """Entry, world, seed."""
@@ -72,8 +72,8 @@ def write(path: Path, curves: dict[Key, list[Point]]) -> None:
 def table(curves: dict[Key, list[Point]]) -> str:
     """Return Markdown: mean over seeds, and the range where there are several."""
     lines = [
-        "| algorithm | world | seeds | evaluations | reward gained | KL, nats | efficiency | near 1 nat | own optimum "
-        "| modes |",
+        "| algorithm | world | seeds | evaluations | reward gained | KL, nats | efficiency | first past 1 nat "
+        "| own optimum | modes |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for name in ENTRIES:
@@ -92,7 +92,7 @@ def table(curves: dict[Key, list[Point]]) -> str:
                 _spread(point.reward for point in last),
                 _spread(point.kl for point in last),
                 _spread(efficiency(point) for point in last),
-                _spread(efficiency(point) for point in near),
+                f"{_spread(efficiency(point) for point in near)} at {statistics.mean(point.kl for point in near):.2g}",
                 _spread(own),
                 " ".join(f"{share:.2f}" for share in modes),
             ]
@@ -136,10 +136,10 @@ def plot(plt: Any, curves: dict[Key, list[Point]], path: Path) -> None:
             found = [points for key, points in curves.items() if key[:2] == (name, "o3")]
             for mode in modes if found else ():
                 shares = [statistics.mean(p.modes[mode] for p in column) for column in zip(*found, strict=True)]
-                steps = [p.iteration for p in found[0]]
+                steps = [p.iteration / found[0][-1].iteration for p in found[0]]
                 style = ("--", "-", "-.", ":")[mode]
                 ax.plot(steps, shares, style, color=colours[name], label=name if mode == 1 else None)
-        ax.set(title="o3: share of each mode", xlabel="iteration", ylim=(0, 1))
+        ax.set(title="o3: share of each mode", xlabel="share of the run", ylim=(0, 1))
         ax.legend(fontsize=8)
         ax.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

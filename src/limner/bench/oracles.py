@@ -61,18 +61,18 @@ class Entry:
         return vars(self.algorithm)["kl_weight"] if regularised else 0.0
 
 
-PATIENT: Any = ((400, 2000), "cosine", (2e-2, 3e-2))
-"""How long a penalised method takes to where it stops: iterations, schedule, learning rates."""
+PATIENT: Any = ((400, 2000), "cosine")
+"""How long a penalised method takes to where it stops: iterations, and the schedule of the learning rate."""
 ENTRIES = {
     "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
-    "Flow-GRPO, KL 0.3": Entry(FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), *PATIENT),
+    "Flow-GRPO, KL 0.3": Entry(FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), *PATIENT, (2e-2, 3e-2)),
     "BranchGRPO": Entry(
         FlowGRPO(num_updates=1, scale="depth", ddof=1, epsilon=1e-8), FlowSDE(), splits=(0, 1, 2, 3, 4)
     ),
     "REINFORCE": Entry(DDPO(surrogate="score"), FlowSDE()),
     "DDPO": Entry(DDPO(num_updates=2), FlowSDE()),
     "PPO": Entry(PPO(), FlowSDE()),
-    "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=0.3), FlowSDE(), *PATIENT),
+    "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=0.3), FlowSDE(), *PATIENT, (4e-2, 3e-2)),
     "TRPO": Entry(TRPO(), FlowSDE()),
     "GRPO-Guard": Entry(GRPOGuard(num_updates=1), FlowSDE()),
     "Flow-DPPO": Entry(FlowDPPO(num_updates=1), FlowSDE()),

@@ -27,16 +27,23 @@ def reference_penalty(
 
 
 def decision_penalty(
-    kl_weight: float, distribution: Distribution, actors: Actors, pack: Decisions, condition: Condition
+    kl_weight: float,
+    distribution: Distribution,
+    actors: Actors,
+    pack: Decisions,
+    condition: Condition,
+    by_time: bool = False,
 ) -> tuple[Float[Tensor, " pack"] | float, dict[str, Float[Tensor, " pack"]]]:
     """Return kl_weight KL(distribution || that of the reference) / D of each decision, and its health; 0 asks nobody.
 
-    The KL is exact. Its gradient is taken at the states that were visited: how the policy might visit others does not
-    count, as in all published codes. Source: Flow-GRPO, arXiv:2505.05470, eq. 8; its code has h times it.
+    The KL is exact; `by_time`, it is multiplied by the length h = t - s of the step. Its gradient is taken at the
+    states that were visited: how the policy might visit others does not count, as in all published codes.
+    Source: Flow-GRPO, arXiv:2505.05470, eq. 8; its code has h times it, and so a weight for that.
     """
     if kl_weight == 0:
         return 0.0, {}
     with torch.no_grad():
         reference = actors.reference.distribution(pack, condition)
     divergence = distribution.kl(reference)
-    return kl_weight * divergence / actors.policy.elements(), {"kl": divergence.detach()}
+    length = pack.times[:, 0] - pack.times[:, 1] if by_time else 1.0
+    return kl_weight * length * divergence / actors.policy.elements(), {"kl": divergence.detach()}

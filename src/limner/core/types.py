@@ -205,6 +205,8 @@ class Needs:
     path: bool = False
     reference: bool = False
     old: bool = False
+    normalised_ratio: bool = False
+    """Whether what it clips is `Gaussian.normalised_log_ratio`, as GRPO-Guard does, instead of the log-ratio."""
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,9 @@ class DPMSolver(EulerODE):
         lambda = log(alpha / sigma),   h = lambda_s - lambda_t,   h' = lambda_t - lambda_u
         x0 <- x0 + h / (2 h') (x0 - x0_before)
 
-    The first step, and the last one to s = 0, are Euler's. Source: DPM-Solver++, arXiv:2211.01095, algorithm 2, in its
-    midpoint form, as DiffusionNFT, arXiv:2509.16117, samples with.
+    The first step, and any whose h or h' is infinite, are Euler's: the last one to s = 0, and the second one from pure
+    noise. Source: DPM-Solver++, arXiv:2211.01095, algorithm 2, in its midpoint form, as DiffusionNFT, arXiv:2509.16117,
+    samples with.
     """
 
     def refine(
@@ -236,8 +237,10 @@ class CPS:
 class DDIM:
     """Sample DDIM's family, from the ODE (eta = 0) to DDPM's ancestral chain (eta = 1), which is memoryless.
 
-    std = eta sqrt(sigma(s)^2 / sigma(t)^2 (1 - alpha(t)^2 / alpha(s)^2)), 0 <= eta <= 1. A last step to s = 0 is
-    deterministic; SD 1.5's grid ends at t = 1/T instead, where the step is not.
+    std = eta sigma(s) sqrt(1 - (alpha(t) sigma(s) / (alpha(s) sigma(t)))^2), 0 <= eta <= 1. With eta = 1 that is the
+    std of x_s given x_t and x_0, on any schedule; where alpha^2 + sigma^2 = 1 it is DDIM's own formula,
+    sigma(s) / sigma(t) sqrt(1 - alpha(t)^2 / alpha(s)^2). A last step to s = 0 is deterministic; SD 1.5's grid ends at
+    t = 1/T instead, where the step is not.
 
     Source: DDIM, arXiv:2010.02502, eq. 12 and 16; as a policy: DDPO, arXiv:2305.13301, section 4.
     """
@@ -262,9 +265,10 @@ class DDIM:
         schedule: Schedule,
     ) -> Gaussian:
         """Return N(alpha(s) x0 + sqrt(sigma(s)^2 - std^2) noise, std^2)."""
-        forgotten = 1 - (schedule.alpha(t) / schedule.alpha(s)) ** 2
-        std = self.eta * schedule.sigma(s) / schedule.sigma(t) * forgotten.sqrt()
-        kept = (schedule.sigma(s) ** 2 - std**2).clamp(min=0).sqrt()
+        sigma = schedule.sigma(s)
+        remembered = schedule.alpha(t) * sigma / (schedule.alpha(s) * schedule.sigma(t))
+        std = self.eta * sigma * (1 - remembered**2).sqrt()
+        kept = (sigma**2 - std**2).clamp(min=0).sqrt()  # 0 at eta = 1 from pure noise, but for rounding
         return _transition(estimate, kept, std, s, schedule)
 
     def deterministic(self) -> Dynamics:

@@ -55,7 +55,7 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.action_space = spaces.Box(-BOUND, BOUND, (size,), np.float32)
         with torch.no_grad():
             self.condition = policy.model.encode([prompt])
-        self.times = policy.model.times(policy.steps)
+        self.times = policy.model.times(policy.steps, policy.grid)
         self.x: Tensor = torch.zeros(1, *policy.model.latent().shape)
         self.index = 0
 

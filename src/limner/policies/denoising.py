@@ -5,6 +5,7 @@ The sampler and the loss meet in `distribution`: what was recorded while samplin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -250,10 +251,11 @@ class Denoising:
         min_time: float,
         rng: Rng,
     ) -> Float[Tensor, "rows times"]:
-        if kind == "logit_normal":
+        if kind != "grid":
+            mean = math.log(3) if kind == "shifted_logit_normal" else 0.0  # time_shift adds it to the logit
             u = rng.uniform(ids, (num,)).to(grid.device)
-            below = logit_normal_cdf(min_time)
-            return logit_normal((below + (1 - below) * u).clamp(1e-4, 1 - 1e-4))
+            below = logit_normal_cdf(min_time, mean)
+            return logit_normal((below + (1 - below) * u).clamp(1e-4, 1 - 1e-4), mean)
         points = grid[:-1][grid[:-1] >= max(min_time, 0.01)]
         if num > len(points):
             raise UserError(

@@ -24,6 +24,7 @@ PRESETS: Mapping[str, Preset] = {
             "algorithm": "FlowGRPO",
             "algorithm.scale": "batch",
             "algorithm.kl_weight": 0.04,
+            "algorithm.kl_by_time": "true",
             "algorithm.num_updates": 2,
             "sampler.dynamics": "FlowSDE",
             "sampler.dynamics.noise_level": 0.7,
@@ -152,7 +153,19 @@ PRESETS: Mapping[str, Preset] = {
             "algorithm.decay": 1.0,
             "algorithm.normalise": "false",
             "algorithm.kl_weight": 1e-4,
+            "algorithm.clip_elements": 16_384,
             "sampler.dynamics": "FlowSDE",
+        },
+    ),
+    "awm": Preset(
+        "AWM, arXiv:2509.25050, its code for SD3: logit-normal times shifted by 3; without its second penalty",
+        {
+            "algorithm": "AWM",
+            "algorithm.times": "shifted_logit_normal",
+            "algorithm.min_time": 0.01,
+            "sampler.dynamics": "EulerODE",
+            "sampler.steps": 14,
+            "optimizer.lr": 3e-4,
         },
     ),
     "elbo": Preset(

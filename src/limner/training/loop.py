@@ -171,7 +171,7 @@ def describe(scored: Scored) -> dict[str, float]:
 
 
 def _constant_groups(scored: Scored) -> float:
-    """Return the number of groups that teach nothing."""
+    """Return the number of groups without two different valid rewards, which teach relative algorithms nothing."""
     useful = informative(scored.total, scored.rollout.group, scored.valid)
     return float(len(scored.rollout.group.unique()) - len(scored.rollout.group[useful].unique()))
 

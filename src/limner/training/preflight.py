@@ -18,7 +18,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import Context, Policy
 from limner.core.rng import Rng
 from limner.core.tree import select
-from limner.core.types import Batch, Rollout
+from limner.core.types import Batch, Decisions, Rollout
 from limner.engine.memory import peak_memory_mib
 from limner.rollout.collect import collect
 from limner.rollout.score import judge, render
@@ -136,7 +136,8 @@ def _ratio(
         return None, None
     sizes = {config.micro_batch, 1 + config.micro_batch // 3}
     few = min(len(rollout), 16)
-    ratios = torch.cat([rescore(parts.actors.policy, rollout, size, few) for size in sizes])
+    normalised = parts.algorithm.needs.normalised_ratio
+    ratios = torch.cat([rescore(parts.actors.policy, rollout, size, few, normalised) for size in sizes])
     floor = float(ratios.abs().max()) / elements
     if not math.isfinite(floor):
         raise UserError("the log-ratios of the samples are not finite: check the model's weights, or use float32")
@@ -153,16 +154,17 @@ def _ratio(
 
 
 def rescore(
-    policy: Policy, rollout: Rollout, micro_batch: int, num_samples: int | None = None
+    policy: Policy, rollout: Rollout, micro_batch: int, num_samples: int | None = None, normalised: bool = False
 ) -> Float[Tensor, " decisions"]:
     """Return log-ratios in nats of recorded decisions under the weights that made them: 0 but for rounding.
 
-    `num_samples` None: of all samples; else of the first so many.
+    `num_samples` None: of all samples; else of the first so many. `normalised`: `Gaussian.normalised_log_ratio`.
     """
     rows = torch.arange(len(rollout))[:num_samples]
+
+    def ratio(pack: Decisions) -> Float[Tensor, " pack"]:
+        mine = policy.distribution(pack, rollout.condition)
+        return (mine.normalised_log_ratio if normalised else mine.log_ratio)(pack.old, pack.choice)
+
     with torch.no_grad():
-        ratios = [
-            policy.distribution(decisions, rollout.condition).log_ratio(decisions.old, decisions.choice)
-            for decisions in policy.pack(rollout, rows, micro_batch)
-        ]
-    return torch.cat(ratios)
+        return torch.cat([ratio(pack) for pack in policy.pack(rollout, rows, micro_batch)])

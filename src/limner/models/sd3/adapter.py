@@ -102,6 +102,10 @@ class SD3:
         length = T5_LENGTH if max_sequence_length is None else max_sequence_length
         if not 0 <= length <= 512:
             raise UserError(f"model: max_sequence_length is {length}; diffusers' SD3 takes 0 to 512 (None means 256)")
+        if length == 0 and pipeline.text_encoder_3 is not None:
+            raise UserError(
+                "model: max_sequence_length is 0, and the pipeline has a T5, which needs tokens: set it to none"
+            )
         cell = pipeline.vae_scale_factor
         pixels = cell * pipeline.default_sample_size if resolution is None else resolution
         if pixels <= 0 or pixels % (cell * pipeline.patch_size):
