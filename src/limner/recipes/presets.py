@@ -8,6 +8,9 @@ from typing import Any
 
 from limner.core.errors import UserError, nearest
 
+FLUX_720 = 16 * 90 * 90
+"""Elements of FLUX's latent at 720 x 720 pixels, for which DanceGRPO's code and its heirs' give their clip ranges."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -52,6 +55,7 @@ PRESETS: Mapping[str, Preset] = {
         "DanceGRPO, arXiv:2505.07818: constant noise, the group's sample std, no penalty",
         {
             "algorithm": "FlowGRPO",
+            "algorithm.clip_elements": FLUX_720,
             "algorithm.ddof": 1,
             "algorithm.epsilon": 1e-8,
             "sampler.dynamics": "DanceSDE",
@@ -76,6 +80,7 @@ PRESETS: Mapping[str, Preset] = {
         "MixGRPO, arXiv:2507.21802: a window of four steps that slides from noise to data, 25 iterations at each",
         {
             "algorithm": "FlowGRPO",
+            "algorithm.clip_elements": FLUX_720,
             "algorithm.ddof": 1,
             "algorithm.epsilon": 1e-8,
             "sampler.dynamics": "FlowSDE",
@@ -109,6 +114,7 @@ PRESETS: Mapping[str, Preset] = {
         {
             "algorithm": "FlowGRPO",
             "algorithm.scale": "depth",
+            "algorithm.clip_elements": FLUX_720,
             "algorithm.ddof": 1,
             "algorithm.epsilon": 1e-8,
             "algorithm.clip_low": 1e-3,
