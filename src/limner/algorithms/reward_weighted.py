@@ -2,14 +2,15 @@
 
 A finished sample is noised again and restored, and counts by its reward r:
 
-    L = mean_i w_i |v(x_t, t) - (noise - x0_i)|^2 / D + kl_weight |v - v_reference|^2 / D,   w_i not 0
+    L = mean_i w_i |v(x_t, t) - (noise - x0_i)|^2 / D + kl_weight |v - v_reference|^2 / D
     "softmax"  w_i = n softmax(temperature r)_i over the n valid samples of the iteration     (RWR)
     "reward"   w_i = r_i; a sample below 0 is pushed away                                      (RWR of Flow-GRPO's code)
     "best"     w_i = 1 where r is the largest of its group, ties included, else 0              (RAFT, ReST, best-of-N)
 
-No weight of the first and the last is below 0: nothing pushes bad samples away. A constant group has no best, and is
-left out by "best". The first is nearly the same for all where temperature times the spread of rewards is small: then
-the loss is that of all of one's own samples, whose noise is as large as its signal is small.
+The mean is over the samples whose weight is not 0. No weight of the first and the last is below 0: nothing pushes bad
+samples away. The first is nearly the same for all where temperature times the spread of rewards is small: then the loss
+is that of all of one's own samples, and their noise has the last word. A constant group has no best, and is left out by
+"best".
 
 Sources: RWR in DDPO, arXiv:2305.13301, section 4.1 and its published code (temperature multiplies; 0.2); Flow-GRPO,
 arXiv:2505.05470, whose code can weigh by the reward itself; RAFT, arXiv:2304.06767.

@@ -263,3 +263,4 @@ def test_waits_grow_and_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service._JITTER, "uniform", lambda low, high: high)
     outcome = Service("http://host/v1", "eye", "", 1, 1.0, 4, 1).chat({})
     assert waits == [1.0, 2.0, 4.0] and outcome.down and outcome.tries == 4
+    assert Service("http://host/v1", "eye", "", 1, 1.0, 9, 1).chat({}).tries == 9 and waits[-1] == 128.0

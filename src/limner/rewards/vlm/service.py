@@ -101,9 +101,9 @@ class Service:
                 if answer.status not in RETRIED and answer.status < 500:
                     return Outcome(None, clean(reason), tried)
                 if answer.retry_after is not None:
+                    if answer.retry_after > MAX_WAIT_S:
+                        break
                     wait = answer.retry_after
-                if wait > MAX_WAIT_S:
-                    break
             if tried < self.tries:
                 time.sleep(wait)
         return Outcome(None, clean(reason), tried, down=True)
