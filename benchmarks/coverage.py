@@ -152,8 +152,9 @@ def page() -> str:
         "# Coverage",
         "",
         "What limner is for, and what stands. **E1**: unit or property test. **E2**: learns on all three",
-        "[oracle worlds](oracles.md), five seeds each, with the settings of the row that is named, which are those of",
-        "`src/limner/bench/oracles.py`, not of a preset. Written by `python benchmarks/coverage.py`; a test compares.",
+        "[oracle worlds](oracles.md), five seeds each (`limner bench oracles`), with the settings of the row that is",
+        "named, those of `src/limner/bench/oracles.py`, not of a preset. Written by `python benchmarks/coverage.py`; a",
+        "test compares.",
     ]
     learned = entries()
     for title, families in SECTIONS.items():

@@ -61,6 +61,8 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "DanceGRPO": preset("dance_grpo"),
     "MixGRPO": preset("mix_grpo"),
     "Dr.GRPO": {**preset("dr_grpo"), **FLOW, **WINDOW},
+    "GDPO": {**preset("gdpo"), **FLOW, **WINDOW},
+    "Pref-GRPO": {**preset("pref_grpo"), **FLOW, **WINDOW},
     "BranchGRPO": {"algorithm": "FlowGRPO", **DEPTH, **FLOW, **TREE},
     "TempFlow-GRPO": preset("temp_flow_grpo"),
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
