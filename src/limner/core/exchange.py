@@ -70,8 +70,8 @@ def address(url: str, who: str) -> Address:
         host, port = "", None
     plain = host and parts.scheme in ("http", "https") and "@" not in parts.netloc
     if not plain or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
-        got = "one with more" if "@" in url or "?" in url else repr(url)
-        raise UserError(f"{who}: url must be like http://127.0.0.1:8000, without user, password or query, got {got}")
+        got = "which this one has" if "@" in url or "?" in url else f"got {url!r}"
+        raise UserError(f"{who}: url must be like http://127.0.0.1:8000, without user, password or query, {got}")
     return Address(parts.scheme == "https", host, port, parts.path.rstrip("/"))
 
 
