@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def redrawn(model: SD3, rows: list[int], rng: np.random.Generator) -> Float[Tensor, "n 3 64 64"]:
+def redrawn(model: SD3, rows: list[int], rng: np.random.Generator) -> UInt8[Tensor, "n 3 64 64"]:
     """Return the pictures of these rows as bytes: noised, each to a time of its own, and denoised in `STEPS` steps."""
     latents = model.encode_media(Images(drawn(rows, rng)))
     condition = model.encode([Prompt(noisy_caption(row, rng, 0.0)) for row in rows])

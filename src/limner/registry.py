@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from limner.rewards.algebra.tree import Expression, Leaf, leaves
 from limner.rewards.cache import cached
 from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
-from limner.training.config import RunConfig
+from limner.training.config import RunConfig, Sampler
 
 RECIPES = {
     "scenes": "limner.recipes.scenes:recipe",
@@ -102,11 +102,7 @@ ALGORITHMS = {
     "AWM": "limner.algorithms.awm:AWM",
     "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
 }
-DYNAMICS = {
-    name: f"limner.diffusion.dynamics:{name}"
-    for name in ("EulerODE", "DPMSolver", "FlowSDE", "DanceSDE", "CPS", "DDIM")
-}
-CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS, "dynamics": DYNAMICS}
+CATALOGUE = {"recipes": RECIPES, "models": MODELS, "rewards": REWARDS, "algorithms": ALGORITHMS}
 
 
 def load(registry: Mapping[str, str], kind: str, name: str) -> Any:
@@ -126,6 +122,8 @@ def catalogue() -> dict[str, dict[str, str]]:
     found = {}
     for kind, registry in CATALOGUE.items():
         found[kind] = {name: _first_line(load(registry, kind, name)) for name in registry}
+    dynamics = get_args(get_type_hints(Sampler)["dynamics"])
+    found["dynamics"] = {each.__name__: _first_line(each) for each in dynamics}
     found["presets"] = {name: each.about for name, each in PRESETS.items()}
     found["bases"] = {name: f"a {_pipeline(load(BASES, 'base', name))} that ships with limner" for name in BASES}
     return found
