@@ -22,11 +22,11 @@ from limner.diffusion.dynamics import Dynamics
 from limner.engine.count import count_evaluations
 from limner.engine.device import resolve
 from limner.engine.ema import Ema
-from limner.engine.executor import Single
 from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
+from limner.engine.team import Team, join
 from limner.engine.weights import Name, Weights
 from limner.policies.denoising import Denoising
 from limner.policies.guided import guided
@@ -62,7 +62,6 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
 
 def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     """Be one of the processes that share each batch."""
-    from limner.training.fit import Team
     from limner.training.pretrain import pretrain
 
     if config.workers > 1:
@@ -72,7 +71,7 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
     source = load(WORLDS, "world", world)()
     fresh = load(FRESH, "model", config.model).build(source.vocabulary, config.latent_channels, config.seed)
-    pretrain(fresh, source, config, folder, Team(rank, config.workers))
+    pretrain(fresh, source, config, folder, Team(rank=rank, size=config.workers))
 
 
 def _leave_with_parent() -> None:
@@ -133,14 +132,14 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
 
     Without `training` prompts and judges stay out: who looks at a finished run may no longer have the user's files.
     """
-    device = resolve(config.device)
+    team = join(resolve(config.device)) if training else Team(resolve(config.device))
     prompts = load_prompts(config.prompts) if training else [Prompt("")]
     reward = compose(config.reward, Path(config.reward_cache) if config.reward_cache else None) if training else NOTHING
     judged_by = config.evaluation.reward
     heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
     judge = compose(judged_by) if judged_by and training else reward
     precision = Precision(config.precision.dtype)
-    model = load_model(config.model, precision, device)
+    model = load_model(config.model, precision, team.device)
     counted = count_evaluations(model.networks)
     weights = _weights(config, model, precision)
     if config.precision.activation_checkpointing:
@@ -148,7 +147,7 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     actors = _actors(config, model, weights, precision)
     needs = config.algorithm.needs
     parts = Parts(
-        executor=Single(device),
+        team=team,
         algorithm=config.algorithm,
         actors=actors,
         behaviour=actors.old if needs.old else actors.policy,

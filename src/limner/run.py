@@ -184,7 +184,7 @@ class Run:
             "seconds": {**self.state.seconds, "total": total},
             "processor_seconds": self.state.processor_seconds,
             "network_evaluations": self.state.evaluations,
-            "peak_memory_mib": peak_memory_mib(self.assembly.parts.executor.device),
+            "peak_memory_mib": peak_memory_mib(self.assembly.parts.team.device),
             "invalid": self.state.invalid,
             "notices": [*self.notices, *unjudged],
         }
@@ -369,7 +369,7 @@ def _write_manifest(run: Run) -> None:
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
         weights=hash_weights(source) if source.exists() else {},
-        device=str(run.assembly.parts.executor.device),
+        device=str(run.assembly.parts.team.device),
         command=sys.argv,
     )
     write_manifest(run.folder, content)

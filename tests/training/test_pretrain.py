@@ -25,7 +25,6 @@ from limner.models.sd3.build import build as build_pipeline
 from limner.models.sd3.pretraining import SD3Pretraining
 from limner.policies.denoising import Denoising
 from limner.training import pretrain as module
-from limner.training.fit import Team
 from limner.training.pretrain import Pretraining, pretrain
 from limner.worlds.scenes.reward import Scenes
 
@@ -175,10 +174,3 @@ def test_a_unet_is_pretrained_and_plain_diffusers_draws_with_it(tmp_path: Path) 
             x = policy.dynamics.step(x, estimate, t[None], s[None], adapter.schedule).mean
         ours = adapter.decode(x).pixels.permute(0, 2, 3, 1)
     torch.testing.assert_close(torch.from_numpy(picture), ours, rtol=0, atol=2e-3)
-
-
-def test_the_mean_of_one_is_itself() -> None:
-    parameter = torch.nn.Parameter(torch.ones(2))
-    parameter.grad = torch.tensor([1.0, 2.0])
-    Team().average([parameter])
-    assert parameter.grad.tolist() == [1.0, 2.0]

@@ -5,35 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Team:
-    """Processes that share each batch: number `rank` of `size` takes every size-th row, and gradients are averaged."""
-
-    rank: int = 0
-    size: int = 1
-
-    def average(self, parameters: Sequence[Tensor]) -> None:
-        """Put the mean of all members' gradients in place of each one's own."""
-        if self.size > 1:
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            distributed.all_reduce(flat)
-            parts = (flat / self.size).split([gradient.numel() for gradient in gradients])
-            torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
-
-    def wait(self) -> None:
-        """Wait until every member is here."""
-        if self.size > 1:
-            distributed.barrier()
+from limner.engine.team import Team
 
 
 class Fit:
@@ -80,8 +59,8 @@ class Fit:
 
     def update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
-        loss.backward()
-        self.team.average(self.parameters)
+        (loss / self.team.size).backward()
+        self.team.sum_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.schedule.step()

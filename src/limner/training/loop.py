@@ -14,8 +14,8 @@ from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt, Scored
 from limner.data.sampler import PromptSampler
 from limner.engine.ema import Ema
-from limner.engine.executor import Single
 from limner.engine.optim import Stepper
+from limner.engine.team import Team
 from limner.engine.weights import Weights
 from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics
@@ -32,7 +32,7 @@ from limner.training.state import State
 class Parts:
     """What a run is made of: the composition root fills it, the loop uses it and names none of it."""
 
-    executor: Single
+    team: Team
     algorithm: Algorithm
     actors: Actors
     behaviour: Policy
@@ -66,7 +66,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
     """Run the iterations that are left."""
     budget = FailureBudget(failed=state.failed)
     while state.iteration < config.steps:
-        clock, evaluations = Clock(hooks.progress, parts.executor), parts.evaluations()
+        clock, evaluations = Clock(hooks.progress, parts.team), parts.evaluations()
         rng = Rng((config.seed, "train")).child(state.iteration)
 
         with Audience(parts.reward, parts.decode, config.micro_batch, config.overlap) as audience:
@@ -179,8 +179,8 @@ def _constant_groups(scored: Scored) -> float:
 class Clock:
     """Name the phase that runs, and measure it."""
 
-    def __init__(self, progress: Progress, executor: Single) -> None:
-        self.progress, self.executor = progress, executor
+    def __init__(self, progress: Progress, team: Team) -> None:
+        self.progress, self.team = progress, team
         self.seconds: dict[str, float] = {}
         self.processor_seconds = 0.0
 
@@ -189,6 +189,6 @@ class Clock:
         self.progress.phase(phase)
         start, busy = time.perf_counter(), time.process_time()
         yield
-        self.executor.synchronize()
+        self.team.synchronize()
         self.seconds[phase] = time.perf_counter() - start
         self.processor_seconds += time.process_time() - busy

@@ -103,7 +103,7 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
             "reward": (judged - drawn) * scale,
             "update": (learned - judged) * scale,
         },  # fmt: skip
-        memory_mib=peak_memory_mib(parts.executor.device),
+        memory_mib=peak_memory_mib(parts.team.device),
         rewards={name: column[:2].tolist() for name, column in first.items()},
         floor=floor,
         clip=clip,

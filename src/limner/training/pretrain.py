@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.rng import Rng
+from limner.engine.team import Team
 from limner.report.file import write_text
-from limner.training.fit import Fit, Team, save
+from limner.training.fit import Fit, save
 
 
 class PairSource(Protocol):

@@ -1,0 +1,61 @@
+"""Two processes agree on sums, rows and gradients; one alone changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from limner.core.errors import UserError
+from limner.engine.team import Team, join
+
+CPU = torch.device("cpu")
+
+
+def _member(rank, place, answers):
+    distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
+    team = Team(CPU, rank, 2)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    idle = torch.nn.Parameter(torch.zeros(1))
+    (weight * torch.tensor([1.0, 2.0]) * (rank + 1)).sum().backward()
+    if rank == 0:
+        (5 * idle).sum().backward()
+    team.sum_gradients([weight, idle])
+    answers[rank] = {
+        "sum": team.sum(torch.tensor([1.0, rank])).tolist(),
+        "rows": team.gather(torch.arange(2 + rank) + 10 * rank).tolist(),
+        "flags": team.gather(torch.tensor([rank == 0])).tolist(),
+        "none": team.gather(torch.zeros(rank, 3)).shape,
+        "gradients": [weight.grad.tolist(), idle.grad.tolist()],
+    }
+    team.wait()
+    distributed.destroy_process_group()
+
+
+def test_two_members_agree(tmp_path):
+    with multiprocessing.Manager() as manager:
+        answers = manager.dict()
+        multiprocessing.spawn(_member, (tmp_path / "meet", answers), nprocs=2)
+        first, second = answers[0], answers[1]
+    assert first == second == {
+        "sum": [2.0, 1.0],
+        "rows": [0, 1, 10, 11, 12],
+        "flags": [True, False],
+        "none": torch.Size([1, 3]),
+        "gradients": [[3.0, 6.0], [5.0]],
+    }  # fmt: skip
+
+
+def test_one_alone_changes_nothing():
+    team, rows = Team(), torch.randn(3, 2)
+    assert team.leads and team.gather(rows) is rows
+    assert torch.equal(team.sum(rows), rows.double())
+
+
+def test_a_rendezvous_told_by_halves_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="MASTER_ADDR, MASTER_PORT is not: start the processes with torchrun"):
+        join(CPU)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert join(CPU) == Team(CPU)
