@@ -15,18 +15,18 @@ import torch
 
 from limner.core.protocols import Actors, Adapter, Denoiser, Policy
 from limner.core.rng import Rng
+from limner.core.team import Team
 from limner.core.types import Images, Prompt
 from limner.data.pairs import read_pairs, read_picture
 from limner.data.sampler import PromptSampler
 from limner.diffusion.dynamics import Dynamics
 from limner.engine.count import count_evaluations
-from limner.engine.device import resolve
+from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
 from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
-from limner.engine.team import Team, join
 from limner.engine.weights import Name, Weights
 from limner.policies.denoising import Denoising
 from limner.policies.guided import guided
@@ -152,7 +152,7 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
         actors=actors,
         behaviour=actors.old if needs.old else actors.policy,
         weights=weights,
-        stepper=_stepper(config, weights),
+        stepper=_stepper(config, weights, team),
         ema=Ema(weights.parameters(), config.optimizer.ema) if config.optimizer.ema else None,
         prompts=prompts,
         sampler=PromptSampler(len(prompts), config.prompts_per_step, config.seed),
@@ -233,7 +233,7 @@ def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
     )
 
 
-def _stepper(config: RunConfig, weights: Weights) -> Stepper:
+def _stepper(config: RunConfig, weights: Weights, team: Team) -> Stepper:
     o = config.optimizer
     return Stepper(
         weights.parameters(),
@@ -244,4 +244,5 @@ def _stepper(config: RunConfig, weights: Weights) -> Stepper:
         warmup=o.warmup,
         schedule=o.schedule,
         max_grad_norm=o.max_grad_norm,
+        team=team,
     )

@@ -7,7 +7,8 @@ import torch
 from torch import distributed, multiprocessing
 
 from limner.core.errors import UserError
-from limner.engine.team import Team, join
+from limner.core.team import Team
+from limner.engine.device import join
 
 CPU = torch.device("cpu")
 
@@ -25,6 +26,7 @@ def _member(rank, place, answers):
         "sum": team.sum(torch.tensor([1.0, rank])).tolist(),
         "rows": team.gather(torch.arange(2 + rank) + 10 * rank).tolist(),
         "flags": team.gather(torch.tensor([rank == 0])).tolist(),
+        "things": team.gather_objects(["a", {"rank": rank}]),
         "none": team.gather(torch.zeros(rank, 3)).shape,
         "gradients": [weight.grad.tolist(), idle.grad.tolist()],
     }
@@ -41,9 +43,18 @@ def test_two_members_agree(tmp_path):
         "sum": [2.0, 1.0],
         "rows": [0, 1, 10, 11, 12],
         "flags": [True, False],
+        "things": ["a", {"rank": 0}, "a", {"rank": 1}],
         "none": torch.Size([1, 3]),
         "gradients": [[3.0, 6.0], [5.0]],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("count", range(9))
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_shares_are_all_there_is_in_order_and_differ_by_one(count, size):
+    shares = [Team(CPU, rank, size).share(count) for rank in range(size)]
+    assert [i for share in shares for i in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_one_alone_changes_nothing():

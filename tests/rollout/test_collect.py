@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from limner.core.rng import Rng
+from limner.core.team import ALONE, Team
 from limner.core.tree import leaves
 from limner.core.types import Condition, Decisions, Prompt, Rollout, Sampled, Trajectory
 from limner.rollout.collect import EncodeCache, collect
@@ -61,11 +62,12 @@ class Walk:
         raise AssertionError("collecting only samples")
 
 
-def draw(shape: tuple[int, ...] = (4,), step: int = 0, record: bool = True, micro_batch: int = 100) -> Rollout:
+def draw(
+    shape: tuple[int, ...] = (4,), step: int = 0, record: bool = True, micro_batch: int = 100, team: Team = ALONE
+) -> Rollout:
     policy, cache = Walk(shape), EncodeCache(Encoder())
-    return collect(
-        policy, cache, PROMPTS, 3, rng=Rng((0, "rollout")), step=step, record=record, micro_batch=micro_batch
-    )
+    rng = Rng((0, "rollout"))
+    return collect(policy, cache, PROMPTS, 3, rng=rng, step=step, record=record, micro_batch=micro_batch, team=team)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -75,6 +77,16 @@ def test_the_result_does_not_depend_on_the_micro_batch(shape: tuple[int, ...], m
     assert whole.sample.shape == (15, *shape)
     pairs = list(zip(leaves(whole), leaves(parts), strict=True))
     assert len(pairs) == 14 and all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_shares_of_a_team_are_the_samples_of_one(size: int) -> None:
+    """Whole groups, in order, with the same groups, ids, prompts and bits as one process would draw."""
+    one = draw()
+    parts = [draw(team=Team(torch.device("cpu"), rank, size)) for rank in range(size)]
+    for name in ("group", "id", "sample"):
+        assert torch.equal(torch.cat([vars(part)[name] for part in parts]), vars(one)[name])
+    assert [prompt for part in parts for prompt in part.prompt_of()] == one.prompt_of()
 
 
 def test_samples_are_laid_out_by_prompt_and_named_uniquely_in_a_run() -> None:

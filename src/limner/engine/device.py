@@ -1,10 +1,17 @@
-"""Which device a run uses."""
+"""Which device a run uses, and which processes share it."""
 
 from __future__ import annotations
 
+import os
+
 import torch
+from torch import distributed
 
 from limner.core.errors import UserError
+from limner.core.team import Team
+
+RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells each process it starts, beside LOCAL_RANK."""
 
 
 def resolve(device: str) -> torch.device:
@@ -24,6 +31,28 @@ def resolve(device: str) -> torch.device:
     if found.index is not None and not found.index < count:
         raise UserError(f"device {device!r} is not available here; {found.type} indices end at {count - 1}")
     return found
+
+
+def join(device: torch.device) -> Team:
+    """Return the team that torchrun started this process for, or this process alone.
+
+    Of several cuda devices of a machine each member takes the one of its LOCAL_RANK. Raises UserError for a rendezvous
+    that is told by halves, and for a device that several processes cannot share.
+    """
+    told = [name for name in RENDEZVOUS if os.environ.get(name)]
+    if "WORLD_SIZE" not in told or os.environ["WORLD_SIZE"] == "1":
+        return Team(device)
+    missing = sorted(set(RENDEZVOUS) - set(told))
+    if missing:
+        raise UserError(f"WORLD_SIZE is set, but {', '.join(missing)} is not: start the processes with torchrun")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"several processes cannot share a {device.type} device: take --device cpu, or one process")
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Team(device, distributed.get_rank(), distributed.get_world_size())
 
 
 def _available() -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.errors import RunError
+from limner.core.team import ALONE, Team
 
 Schedule = Literal["constant", "cosine"]
 
@@ -28,7 +29,7 @@ def lr_factor(step: int, *, warmup: int, schedule: Schedule, steps: int) -> floa
 
 
 class Stepper:
-    """Sums gradients and steps; a step whose loss or gradient is not finite is skipped and counted.
+    """Sums gradients, over the team too, and steps; one whose loss or gradient is not finite is skipped and counted.
 
     `steps` is the number of optimizer steps of the whole run, for the cosine; skipped ones count in it.
     `max_grad_norm` is the cap of the global 2-norm; inf: none.
@@ -47,9 +48,10 @@ class Stepper:
         warmup: int = 0,
         schedule: Schedule = "constant",
         max_grad_norm: float = 1.0,
+        team: Team = ALONE,
     ) -> None:
         self.lr, self.steps, self.warmup, self.schedule = lr, steps, warmup, schedule
-        self.max_grad_norm = max_grad_norm
+        self.max_grad_norm, self.team = max_grad_norm, team
         self.parameters = list(parameters.values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr, betas, weight_decay=weight_decay, foreach=True)
         self.num_steps = 0
@@ -70,7 +72,10 @@ class Stepper:
         Raises RunError after `max_skipped_in_row` skipped steps in a row.
         """
         norm = math.nan
+        if self.team.sum(torch.tensor(float(bool(self.trouble)))) and not self.trouble:
+            self.trouble = "the loss of another process is not finite"
         if not self.trouble:
+            self.team.sum_gradients(self.parameters)
             norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm).item()
             self.trouble = "" if math.isfinite(norm) else f"the gradient norm is {norm}"
         trouble, self.trouble = self.trouble, ""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limner.core.protocols import Policy
 from limner.core.rng import Rng
+from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select
 from limner.core.types import Condition, Prompt, Rollout, Sampled, Tree
 
@@ -59,20 +60,22 @@ def collect(
     step: int,
     record: bool,
     micro_batch: int,
+    team: Team = ALONE,
     drawn: Callable[[Tensor, list[Prompt]], None] | None = None,
 ) -> Rollout:
-    """Draw `group_size` samples for each prompt, `micro_batch` samples at a time.
+    """Draw `group_size` samples for each prompt of this member's share, `micro_batch` samples at a time.
 
-    Sample i of step k has id k P G + i, and prompt p of it group k P + p: both unique in a run with constant P and G.
+    Sample i of step k has id k P G + i, and prompt p of it group k P + p: both unique in a run with constant P and G,
+    and the same however many processes share the prompts. A share is of whole groups.
     `drawn` is told of each micro-batch, its samples and their prompts, before the next is drawn.
     Equal prompts (text and meta) share a row of `condition`, and stay separate groups. `step` is also the version.
     """
-    unique, place = _unique(prompts)
+    num, mine = len(prompts), team.share(len(prompts))
+    unique, place = _unique([prompts[i] for i in mine])
     condition = cache.condition(unique)
-    num = len(prompts)
-    slot = torch.arange(num).repeat_interleave(group_size)
-    prompt_index, group = place[slot], step * num + slot
-    id = step * num * group_size + torch.arange(num * group_size)
+    prompt_index = place.repeat_interleave(group_size)
+    group = (step * num + torch.tensor(mine)).repeat_interleave(group_size)
+    id = group * group_size + torch.arange(group_size).repeat(len(mine))
     parts: list[Sampled] = []
     with torch.no_grad():
         for rows in torch.arange(len(id)).split(micro_batch):

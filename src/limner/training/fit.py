@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.engine.team import Team
+from limner.core.team import Team
 
 
 class Fit:

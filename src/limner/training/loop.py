@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from limner.core.credit import compared, credited
 from limner.core.protocols import Actors, Algorithm, Composition, Context, OwnUpdate, Policy
 from limner.core.rng import Rng
+from limner.core.team import Team
 from limner.core.types import Batch, Prompt, Scored
 from limner.data.sampler import PromptSampler
 from limner.engine.ema import Ema
 from limner.engine.optim import Stepper
-from limner.engine.team import Team
 from limner.engine.weights import Weights
 from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.rng import Rng
-from limner.engine.team import Team
+from limner.core.team import Team
 from limner.report.file import write_text
 from limner.training.fit import Fit, save
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, distributed
-
-from limner.core.errors import UserError
-
-RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells each process it starts, beside LOCAL_RANK."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +21,10 @@ class Team:
     device: torch.device = torch.device("cpu")
     rank: int = 0
     size: int = 1
+
+    def share(self, count: int) -> range:
+        """Return which of `count` things are this member's: equal runs of them, the first member's first."""
+        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     @property
     def leads(self) -> bool:
@@ -42,6 +41,14 @@ class Team:
         padded[: len(rows)] = sent
         parts = [part[: int(count)] for part, count in zip(self._each(padded), counts, strict=True)]
         return torch.cat(parts).to(rows)
+
+    def gather_objects(self, things: Sequence[Any]) -> list[Any]:
+        """Return the things of all members, those of the first first; each is one that `pickle` can send."""
+        every: list[Sequence[Any]] = [things]
+        if self.size > 1:
+            every = [()] * self.size
+            distributed.all_gather_object(every, things)
+        return [thing for part in every for thing in part]
 
     def sum(self, values: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
         """Return the sum over members, float64."""
@@ -84,23 +91,5 @@ class Team:
         return received
 
 
-def join(device: torch.device) -> Team:
-    """Return the team that torchrun started this process for, or this process alone.
-
-    Of several cuda devices of a machine each member takes the one of its LOCAL_RANK. Raises UserError for a rendezvous
-    that is told by halves, and for a device that several processes cannot share.
-    """
-    told = [name for name in RENDEZVOUS if os.environ.get(name)]
-    if "WORLD_SIZE" not in told or os.environ["WORLD_SIZE"] == "1":
-        return Team(device)
-    missing = sorted(set(RENDEZVOUS) - set(told))
-    if missing:
-        raise UserError(f"WORLD_SIZE is set, but {', '.join(missing)} is not: start the processes with torchrun")
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"several processes cannot share a {device.type} device: take --device cpu, or one process")
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Team(device, distributed.get_rank(), distributed.get_world_size())
+ALONE = Team()
+"""One process by itself, on the CPU."""
