@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-FLOORS := $(wildcard $(addprefix src/limner/,diffusion objectives core algorithms policies models rewards data engine report worlds))
+FLOORS := $(wildcard $(addprefix src/limner/,diffusion objectives core judging learning algorithms policies models rewards data engine report worlds))
 
 .PHONY: setup demo test lint types wheel clean
 

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from limner.core.protocols import Reward
-from limner.core.wire import LIMITS, Limits
+from limner.judging.wire import LIMITS, Limits
 from limner.serve.app import app
 from limner.serve.host import listen, server
 

@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.protocols import Judge, Reward
-from limner.core.reward import Comparer, Declared, RewardSpec, Specified, spec_of
-from limner.core.types import Images, Media, Prompt, RewardOutput
-from limner.core.wire import identity
+from limner.core.protocols import Comparer, Judge, Reward, Specified
+from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
 from limner.data.prompts import read_prompts
+from limner.judging.cache import Cached
+from limner.judging.checked import Checked
+from limner.judging.spec import Declared, spec_of
+from limner.judging.wire import identity
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
 from limner.rewards.algebra.compose import Compare, Composition
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Expression, Leaf, leaves
-from limner.rewards.cache import cached
-from limner.rewards.checked import checked
 from limner.rewards.function import load_reward
 from limner.training.config import RunConfig, Sampler
 
@@ -202,16 +202,16 @@ def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], c
 
 
 def _judge(leaf: Leaf, reward: Reward, cache: Path | None) -> Judge:
-    judge = checked(leaf.column, reward)
+    judge = Checked(leaf.column, reward)
     kept = isinstance(reward, Specified) and reward.spec.deterministic
-    return cached(leaf.column, judge, cache, identity(leaf.column, reward)) if cache and kept else judge
+    return Cached(leaf.column, judge, cache, identity(leaf.column, reward)) if cache and kept else judge
 
 
 def _comparison(leaf: Leaf, comparer: Comparer) -> Compare:
     """Return what a comparer says in the form that `checked` gives."""
 
     def compare(a: Media, b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-        return checked(leaf.column, lambda media, asked: comparer.compare(media, b, asked))(a, prompts)
+        return Checked(leaf.column, lambda media, asked: comparer.compare(media, b, asked))(a, prompts)
 
     return compare
 

@@ -19,11 +19,12 @@ FLOORS = {
     "diffusion": 0,
     "objectives": 0,
     "core": 1,
-    **dict.fromkeys(["algorithms", "policies", "models", "rewards", "data", "engine", "report", "worlds"], 2),
-    "rollout": 3,
-    **dict.fromkeys(["training", "evaluate", "steer", "serve", "feedback", "environments"], 4),
+    **dict.fromkeys(["judging", "learning"], 2),
+    **dict.fromkeys(["algorithms", "policies", "models", "rewards", "data", "engine", "report", "worlds"], 3),
+    "rollout": 4,
+    **dict.fromkeys(["training", "evaluate", "steer", "serve", "feedback", "environments"], 5),
 }
-"""The floor of each room, docs/design.md, section 2; what is not named stands on floor 5."""
+"""The floor of each room, docs/design.md, section 2; what is not named stands on floor 6."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -46,7 +47,7 @@ class Source:
 
     @property
     def floor(self) -> int:
-        return FLOORS.get(self.room, 5)
+        return FLOORS.get(self.room, 6)
 
     @functools.cached_property
     def text(self) -> str:

@@ -16,6 +16,7 @@ import grimp
 import pytest
 
 from architecture.source import PACKAGE, ROOT, Source, agree, package
+from limner.registry import REWARDS
 
 PROVIDED = {"yaml": "pyyaml", "PIL": "pillow"}
 """Module -> distribution, where the names differ."""
@@ -31,6 +32,20 @@ def test_contracts_hold() -> None:
 def test_no_cycle() -> None:
     graph = grimp.build_graph("limner", cache_dir=None)
     graphlib.TopologicalSorter({m: graph.find_modules_directly_imported_by(m) for m in graph.modules}).prepare()
+
+
+def test_a_judge_names_no_other_judge() -> None:
+    """Only what is within a judge's module or package may import it; what judges share stands beside them."""
+    judges = {path.partition(":")[0] for path in REWARDS.values() if path.startswith("limner.rewards.")}
+    named = {
+        (source.name, name)
+        for source in package()
+        if source.room == "rewards"
+        for name, _ in imported(source)
+        for judge in judges
+        if within(judge, name) and not within(judge, module(source))
+    }
+    assert len(judges) > 20 and not named
 
 
 def test_floor_0_is_pure() -> None:
@@ -59,7 +74,7 @@ def test_nothing_below_imports_the_public_api() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir()}
     for source in package():
         for node in ast.walk(source.tree):
-            if source.floor < 5 and isinstance(node, ast.ImportFrom) and node.module == "limner":
+            if source.floor < 6 and isinstance(node, ast.ImportFrom) and node.module == "limner":
                 assert {alias.name for alias in node.names} <= rooms, f"{source.name}:{node.lineno}"
 
 
@@ -87,6 +102,16 @@ def imported(source: Source) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source.name}:{node.lineno}: relative import"
             yield str(node.module), node.lineno
+
+
+def module(source: Source) -> str:
+    """Return the name under which a file is imported; of an `__init__`, that of its package."""
+    return ".".join(source.path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def within(outer: str, name: str) -> bool:
+    """Whether a module is `outer` or below it."""
+    return f"{name}.".startswith(f"{outer}.")
 
 
 def loaded(statement: str) -> set[str]:

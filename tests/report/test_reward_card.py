@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from limner.core.reward import RewardSpec
+from limner.core.types import RewardSpec
 from limner.report.reward_card import extremes, lit, reward_card
 
 SPEC = RewardSpec(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import declare
 from limner.rewards.checklist import WeightedClauses, fit_clauses
 
 PLANTED = {"count": 1.4, "colour": 0.9, "place": -0.6, "sharp": 0.0}

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 import tiny_vision
-from limner.core.protocols import Reward
-from limner.core.reward import MAP_SIDE, RewardSpec, Specified
-from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.protocols import Reward, Specified
+from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import MAP_SIDE
 from limner.registry import REWARDS, load
 from limner.rewards.brisque.reward import Brisque
 from limner.rewards.colourfulness import colourfulness

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.types import Images, Prompt
-from limner.rewards.checked import checked
+from limner.judging.checked import Checked
 from limner.rewards.ocr import OCR, engine, reward
 from limner.rewards.ocr.engine import read_lines
 from limner.rewards.ocr.spelling import compare, edit_distance, normalised, wanted_text
@@ -178,7 +178,7 @@ def test_an_engine_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) ->
     media = Images(page("KITE")[None])
     with pytest.raises(JudgeFailure, match="ValueError: no session"):
         OCR()(media, [KITE])
-    assert not checked("ocr", OCR())(media, [KITE]).valid.any()
+    assert not Checked("ocr", OCR())(media, [KITE]).valid.any()
 
 
 @installed

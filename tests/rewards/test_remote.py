@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.exchange import address
 from limner.core.types import Images, Media, Prompt, RewardOutput
-from limner.core.wire import Limits
-from limner.rewards.checked import checked
+from limner.judging.checked import Checked
+from limner.judging.exchange import address
+from limner.judging.wire import Limits
 from limner.rewards.jpeg_size import jpeg_size
 from limner.rewards.remote import Remote
 from limner.worlds.scenes import prompts as scene_prompts
@@ -37,8 +37,8 @@ def same(a: RewardOutput, b: RewardOutput) -> None:
 @pytest.mark.parametrize("micro_batch", [1, 3, 16])
 def test_scores_are_those_of_the_judge_in_this_process(micro_batch: int) -> None:
     with hosted(jpeg_size) as url:
-        there = checked("there", Remote(url=url, micro_batch=micro_batch))(MEDIA, PROMPTS)
-    same(there, checked("here", jpeg_size)(MEDIA, PROMPTS))
+        there = Checked("there", Remote(url=url, micro_batch=micro_batch))(MEDIA, PROMPTS)
+    same(there, Checked("here", jpeg_size)(MEDIA, PROMPTS))
 
 
 def test_a_judge_that_reads_meta_says_the_same_from_afar() -> None:
@@ -48,8 +48,8 @@ def test_a_judge_that_reads_meta_says_the_same_from_afar() -> None:
     pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
     media = Images(torch.cat([pixels[:10], pixels[10:].flip(0)]))  # half of them show another scene
     with hosted(scenes) as url:
-        there = checked("there", Remote(url=url, micro_batch=7))(media, asked)
-    here = checked("here", scenes)(media, asked)
+        there = Checked("there", Remote(url=url, micro_batch=7))(media, asked)
+    here = Checked("here", scenes)(media, asked)
     same(there, here)
     assert 10 <= here.score.sum() < 20 and set(here.components) == {"count", "colour", "shape", "position", "fraction"}
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.core import exchange
 from limner.core.errors import JudgeFailure, RunError, UserError
-from limner.core.exchange import Again, address
 from limner.core.types import Images, Media, Prompt
-from limner.core.wire import Limits
-from limner.rewards.checked import checked
-from limner.rewards.remote import Remote, reward, service
+from limner.judging import exchange, patience
+from limner.judging.checked import Checked
+from limner.judging.exchange import Again, address
+from limner.judging.wire import Limits
+from limner.rewards.remote import Remote, service
 from limner.rewards.remote.service import Service
 from serving import hosted, http, received, scripted
 
@@ -29,7 +29,7 @@ Answering = Callable[[socket.socket, int], None]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(reward, "BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr(patience, "BACKOFF_SECONDS", 0.005)
     monkeypatch.setattr(service, "REST_SECONDS", 0.15)
     yield
 
@@ -160,8 +160,8 @@ def test_retry_after_is_respected_within_the_deadline() -> None:
 
 def test_waits_are_drawn_uniformly_from_a_doubling_range(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(reward.time, "sleep", waits.append)
-    monkeypatch.setattr(reward, "BACKOFF_SECONDS", 0.25)
+    monkeypatch.setattr(patience.time, "sleep", waits.append)
+    monkeypatch.setattr(patience, "BACKOFF_SECONDS", 0.25)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with monkeypatch.context() as patch:
@@ -196,7 +196,7 @@ def test_a_lost_micro_batch_is_dropped_alone(caplog: pytest.LogCaptureFixture) -
         return index(media, prompts)
 
     with hosted(forgetful) as url:
-        output = checked("far", Remote(url=url, micro_batch=2, tries=2))(MEDIA, PROMPTS)
+        output = Checked("far", Remote(url=url, micro_batch=2, tries=2))(MEDIA, PROMPTS)
     assert output.valid.tolist() == [True, True, False, False] and output.score[:2].tolist() == [0, 1]
     assert output.score[2:].isnan().all() and "lost this one (2 tries)" in caplog.text
 

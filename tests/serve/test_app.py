@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Images, Media, Prompt, RewardOutput
-from limner.core.wire import CONTENT_TYPE, Limits, decode_answer, decode_error, encode_request, from_rows, identity
+from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import declare
+from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, decode_error, encode_request, from_rows, identity
 from limner.serve.app import SMALL, app
 from serving import call
 

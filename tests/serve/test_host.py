@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from limner.core.errors import UserError
-from limner.core.wire import HEALTH
+from limner.judging.wire import HEALTH
 from limner.rewards.jpeg_size import jpeg_size
 from limner.serve import host
 from limner.serve.host import listen, serve

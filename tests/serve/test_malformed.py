@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from limner.core.types import Images, Prompt
-from limner.core.wire import CONTENT_TYPE, Limits, decode_answer, encode_request
+from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, encode_request
 from limner.rewards.jpeg_size import jpeg_size
 from limner.rewards.remote import Remote
 from limner.serve.app import app

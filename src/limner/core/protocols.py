@@ -25,6 +25,7 @@ from limner.core.types import (
     Needs,
     Prompt,
     RewardOutput,
+    RewardSpec,
     Rollout,
     Sampled,
     Scored,
@@ -249,7 +250,36 @@ class Composition(Protocol):
 
 
 Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]
-"""A judge: media and one prompt a sample in, one score a sample out; what it cannot judge is invalid, never zero."""
+"""Media and one prompt a sample in, one score a sample out; what it cannot judge is invalid, never zero."""
 
-Judge = Callable[[Media, Sequence[Prompt]], RewardOutput]
-"""A reward whose answer has its one form (`limner.rewards.checked`)."""
+
+@runtime_checkable
+class Specified(Protocol):
+    """A reward that describes itself."""
+
+    @property
+    def spec(self) -> RewardSpec: ...
+
+
+class Judge(Specified, Protocol):
+    """A reward whose answers have one form (`limner.judging.checked`)."""
+
+    def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Judge what a file would hold: float32 on the CPU, without gradients, NaN where not `valid`."""
+        ...
+
+    def differentiable(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Judge what is given, not rounded, on its own device and with gradients.
+
+        Raises UserError if the spec does not say that it is differentiable.
+        """
+        ...
+
+
+@runtime_checkable
+class Comparer(Specified, Protocol):
+    """A judge that compares instead of scoring; what is not comparable by it is not `valid`."""
+
+    def compare(self, media_a: Media, media_b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Return P(a is better than b), in [0, 1], for each pair of samples made for one prompt; a tie counts half."""
+        ...

@@ -8,6 +8,7 @@ Types change as knowledge grows: ``Prompt -> Rollout -> Scored -> Batch -> LossO
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -143,6 +144,34 @@ class RewardOutput:
     uncertainty: Float[Tensor, " batch"] | None = None
     explanation: Sequence[str | None] = ()
     maps: Mapping[str, Float[Tensor, "batch rows columns"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RewardSpec:
+    """What a reward says about itself. Higher is always better.
+
+    `low` and `high` bound the raw score, in `unit`. `needs` names what it reads beside the media: "prompt", "reference"
+    or "meta.KEY". `axes` are those of the media that it reads: C, H, W, and T for time. `components` says what each
+    named number means, with its range, and `maps` what each map shows. `version` changes whenever an equal input may
+    get another score.
+    """
+
+    name: str
+    about: str
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = ""
+    needs: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ("C", "H", "W")
+    components: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, str] = field(default_factory=dict)
+    differentiable: bool = False
+    deterministic: bool = True
+    version: str = "1"
+    source: str = ""
+    code_licence: str = "Apache-2.0"
+    weights_licence: str = ""
+    """Empty: it has no weights."""
 
 
 @dataclass(frozen=True)

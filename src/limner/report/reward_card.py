@@ -10,8 +10,6 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from limner.core.reward import RewardSpec
-
 WIDTH, LABEL = 100, 14
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from limner.core.errors import UserError, nearest
 from limner.core.protocols import Reward
-from limner.core.reward import RewardSpec, spec_of
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import spec_of
 from limner.objectives.preference import attribution, fit_bradley_terry
 
 Columns = Mapping[str, Float[Tensor, " samples"]]

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
+from limner.judging.spec import declare
 
 HIGHEST = 255.0 * math.sqrt(2.0 * (1.0 + 0.3**2))
 """No picture scores higher: spread^2 + mean^2 <= 2 * 255^2, and spread + 0.3 mean is greatest along (1, 0.3)."""

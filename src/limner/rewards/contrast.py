@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
+from limner.judging.spec import declare
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in a picture's grey (ITU-R BT.601), on sRGB values as they are."""

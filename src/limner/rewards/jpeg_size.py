@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
+from limner.judging.spec import declare
 
 QUALITY = 95
 SOURCE = "DDPO (arXiv 2305.13301), section 5"

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec, coarse, declare
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import coarse, declare
 
 COLOURS = {
     "black": "#000000",

@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import conv2d
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec, coarse, declare
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import coarse, declare
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in a picture's grey (ITU-R BT.601), on sRGB values as they are."""

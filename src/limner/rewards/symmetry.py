@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
 
 AXES = {"vertical": (-1,), "horizontal": (-2,), "point": (-2, -1)}
 """What is flipped: left and right, top and bottom, or both (half a turn)."""

@@ -1,4 +1,4 @@
-"""A reward as an ASGI application that speaks `limner.core.wire`: score, specs, health, readiness."""
+"""A reward as an ASGI application that speaks `limner.judging.wire`: score, specs, health, readiness."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from limner.core import wire
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.protocols import Reward
-from limner.core.reward import spec_of
 from limner.core.types import Images, Prompt, RewardOutput
-from limner.core.wire import (
+from limner.judging import wire
+from limner.judging.checked import Checked
+from limner.judging.spec import spec_of
+from limner.judging.wire import (
     CONTENT_TYPE,
     HEALTH,
     LIMITS,
@@ -39,7 +40,6 @@ from limner.core.wire import (
     encode_error,
     identity,
 )
-from limner.rewards.checked import checked
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Desk:
         except UserError as error:
             raise Refused(422, "refused", str(error)) from error
         try:
-            return checked(self.name, lambda *_: answer)(media, prompts)
+            return Checked(self.name, lambda *_: answer)(media, prompts)
         except UserError as error:
             logger.error("%s", error)
             raise Refused(500, "broken_reward", str(error)) from error

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from limner.core.errors import UserError
 from limner.core.protocols import Reward
-from limner.core.wire import LIMITS
+from limner.judging.wire import LIMITS
 from limner.serve.app import app
 
 

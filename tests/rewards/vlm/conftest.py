@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from limner.rewards.vlm import service
+from limner.judging import patience
 from rewards.vlm.server import Chat, serving
 
 
 @pytest.fixture
 def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    monkeypatch.setattr(service, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(patience, "BACKOFF_SECONDS", 0.001)
     with serving() as running:
         yield running

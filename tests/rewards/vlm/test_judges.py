@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.reward import Comparer, Specified, spec_of
+from limner.core.protocols import Comparer, Specified
 from limner.core.types import Images, Prompt
-from limner.rewards.checked import checked
+from limner.judging.checked import Checked
+from limner.judging.spec import spec_of
 from limner.rewards.vlm.checklist import VLMChecklist
 from limner.rewards.vlm.forms import Rubric
 from limner.rewards.vlm.pairwise import VLMPairwise
@@ -72,7 +73,7 @@ def test_a_service_that_is_down_marks_the_batch_and_the_run_goes_on(chat: Chat) 
     judge = VLMYesNo(url=chat.url, tries=1)
     with pytest.raises(JudgeFailure):
         judge(MEDIA, PROMPTS)
-    assert not checked("eye", judge)(MEDIA, PROMPTS).valid.any()
+    assert not Checked("eye", judge)(MEDIA, PROMPTS).valid.any()
 
 
 def test_rubric_maps_the_mean_to_one(chat: Chat) -> None:

@@ -14,9 +14,9 @@ import time
 import pytest
 import torch
 
-from limner.core import exchange
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.types import Images, Prompt
+from limner.judging import exchange, patience
 from limner.rewards.vlm import asking, service
 from limner.rewards.vlm.service import Service
 from limner.rewards.vlm.yes_no import VLMYesNo
@@ -258,9 +258,9 @@ def test_waiting_leaves_the_users_random_numbers_alone(chat: Chat) -> None:
 
 def test_waits_grow_and_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(service.time, "sleep", waits.append)
+    monkeypatch.setattr(patience.time, "sleep", waits.append)
     monkeypatch.setattr(service, "exchange", lambda *_: exchange.Reply(500, b"busy"))
-    monkeypatch.setattr(service._JITTER, "uniform", lambda low, high: high)
+    monkeypatch.setattr(patience._JITTER, "uniform", lambda low, high: high)
     outcome = Service("http://host/v1", "eye", "", 1, 1.0, 4, 1).chat({})
     assert waits == [1.0, 2.0, 4.0] and outcome.down and outcome.tries == 4
     assert Service("http://host/v1", "eye", "", 1, 1.0, 9, 1).chat({}).tries == 9 and waits[-1] == 128.0

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.brisque.features import Array, features, grey
 
 

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec, coarse
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import coarse
 from limner.rewards.ocr.engine import Line, read_all
 from limner.rewards.ocr.spelling import compare, normalised, wanted_text
 

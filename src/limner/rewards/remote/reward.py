@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,11 @@ from typing import Literal, get_args
 import torch
 
 from limner.core.errors import JudgeFailure, RunError, UserError
-from limner.core.exchange import Again, Late, Reply, address, exchange
-from limner.core.reward import RewardSpec
 from limner.core.tree import select
-from limner.core.types import Media, Prompt, RewardOutput
-from limner.core.wire import (
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.exchange import Late, address, exchange
+from limner.judging.patience import GaveUp, persist, require_final
+from limner.judging.wire import (
     CONTENT_TYPE,
     SCORE,
     Refused,
@@ -34,8 +33,6 @@ from limner.rewards.remote.service import Server, Service
 logger = logging.getLogger(__name__)
 
 Policy = Literal["drop", "required"]
-BACKOFF_SECONDS = 0.25
-_JITTER = random.Random()  # not the global one, whose state belongs to the user
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +40,8 @@ class Remote:
     """Ask the judge that `limner serve-reward` hosts at `url`, `micro_batch` samples a request, `in_flight` at once.
 
     Scores are those of the same judge in this process, to the bit, if it judges a sample alike in any batch.
-    A request has `tries`, for connection errors, 429 and 5xx only, after what Retry-After asks for or a uniformly drawn
-    part of 0.25 x 2^try seconds (source: "full jitter", M. Brooker, Exponential Backoff And Jitter, 2015). All of them
-    together, waits included, have `timeout` seconds. What it then lacks is not judged: with "drop" those samples leave
+    A request has `tries`, for connection errors, 408, 429 and 5xx only (`limner.judging.patience`); all of them, waits
+    included, have `timeout` seconds. What it then lacks is not judged: with "drop" those samples leave
     their groups, with "required" the run stops, RunError, after `budget` such calls in a row.
     Raises JudgeFailure if nothing of a batch was judged, and UserError where asking again would not help: a wrong
     token, a request over the server's limits, a server that hosts another reward than before.
@@ -108,25 +104,25 @@ class Remote:
     def _rows(self, media: Media, prompts: Sequence[Prompt]) -> Sequence[Row] | JudgeFailure:
         """Return what is said of a micro-batch, or why nothing is."""
         deadline = time.monotonic() + self.timeout
-        for tried in range(1, self.tries + 1):
-            try:
-                with self._service.server(deadline) as server:
-                    return self._once(server, media, prompts, deadline)
-            except (Late, Refused, JudgeFailure) as final:
-                return JudgeFailure(str(final))
-            except Again as again:
-                reason = again
-            wait = max(reason.wait, _JITTER.uniform(0, BACKOFF_SECONDS * 2**tried))
-            if tried == self.tries or time.monotonic() + wait >= deadline:
-                break
-            time.sleep(wait)
-        return JudgeFailure(f"{reason} ({tried} tries)")
+
+        def once() -> Sequence[Row]:
+            with self._service.server(deadline) as server:
+                return self._once(server, media, prompts, deadline)
+
+        try:
+            return persist(once, self.tries, deadline)[0]
+        except GaveUp as lost:
+            return JudgeFailure(f"{lost} ({lost.tries} tries)")
+        except (Late, Refused, JudgeFailure) as final:
+            return JudgeFailure(str(final))
 
     def _once(self, server: Server, media: Media, prompts: Sequence[Prompt], deadline: float) -> Sequence[Row]:
         body = encode_request(media, prompts, deadline - time.monotonic())
         reply = exchange(server.address, SCORE, body, self._headers(), deadline)
         if reply.status != 200:
-            raise _refusal(server, reply)
+            said = f"{server.address}: HTTP {reply.status}: {decode_error(reply.body)}"
+            require_final(reply, said)
+            raise UserError(f"remote: {said}")
         answer = decode_answer(reply.body, len(prompts))
         self._service.same(answer.identity, server.address)
         return answer.rows
@@ -136,10 +132,3 @@ class Remote:
         if self.token_env and not (token and token.isascii() and token.isprintable()):
             raise UserError(f"remote: the environment variable {self.token_env!r} (token_env) holds no token; set it")
         return {"Content-Type": CONTENT_TYPE} | ({"Authorization": f"Bearer {token}"} if token else {})
-
-
-def _refusal(server: Server, reply: Reply) -> Again | UserError:
-    said = f"{server.address}: HTTP {reply.status}: {decode_error(reply.body)}"
-    if reply.status == 429 or reply.status >= 500:
-        return Again(said, reply.retry_after or 0.0, broken=reply.status != 429)
-    return UserError(f"remote: {said}")

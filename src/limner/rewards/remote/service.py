@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.exchange import Address, Again
+from limner.judging.exchange import Address, Again
 
 MAX_FAILURES = 3
 """Failures in a row after which a server rests."""

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vision.preprocess import IMAGENET, Preprocess
 from limner.rewards.vision.weights import pretrained
 

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
 from limner.rewards.vision.clip import Clip
 from limner.rewards.vision.preprocess import Preprocess
 from limner.rewards.vision.weights import fill, pretrained, read_weights

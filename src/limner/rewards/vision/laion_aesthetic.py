@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
 from limner.rewards.vision.clip import clip
 from limner.rewards.vision.weights import fill, read_weights
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
 from limner.rewards.vision.clip import clip
 
 DIVISOR = 26.0

@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vision.weights import pretrained
 
 YES, NO = ("Yes", "yes"), ("No", "no")

@@ -9,8 +9,7 @@ from functools import cached_property
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.forms import Checklist, Question, questions_of, read_checklist
 from limner.rewards.vlm.message import about, pictures, quoted, yes_no_request

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.message import form, pictures, quoted, request, shown, words
 from limner.rewards.vlm.reply import Unreadable, clean, json_object

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.forms import Rubric, read_rubric
 from limner.rewards.vlm.message import about, form, pictures, request

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from limner.core.errors import UserError
-from limner.core.exchange import Again, Late, Reply, address, exchange
+from limner.judging.exchange import Again, Late, Reply, address, exchange
+from limner.judging.patience import GaveUp, persist, require_final
 from limner.rewards.vlm.reply import clean, decode
 
 logger = logging.getLogger(__name__)
 
 LOCAL = "http://localhost:8000/v1"
 """Where vLLM listens unless told otherwise."""
-RETRIED = (408, 429)
-"""Statuses besides 5xx that may be otherwise a little later."""
-BACKOFF_S = 0.5
 MAX_WAIT_S = 60.0
 """A server that asks to wait longer is not waited for."""
-_JITTER = random.Random()  # not the global one, whose state belongs to the user
 
 
 @dataclass
@@ -79,34 +75,24 @@ class Service:
         self._key()
 
     def chat(self, request: Mapping[str, Any]) -> Outcome:
-        """Send one request, again if that may help: a broken connection or its timeout, 408, 429 and 5xx.
-
-        Between tries it waits what Retry-After asks for, or a uniformly drawn part of BACKOFF_S x 2^try seconds.
-        Source of the wait: "full jitter", M. Brooker, Exponential Backoff And Jitter (2015).
-        """
+        """Send one request, again if that may help: a broken connection or its timeout, 408, 429 and 5xx."""
         model = {"model": self.model} if self.model else {}  # without one, a server answers with the model it has
         body = json.dumps({**model, "temperature": 0, **request}).encode()
-        key, reason, tried = self._key(), "", 0
-        for tried in range(1, self.tries + 1):
-            wait = _JITTER.uniform(0, BACKOFF_S * 2**tried)
+        key = self._key()
+
+        def once() -> Reply:
             try:
-                answer = self._post(body, key)
-            except (Again, Late) as error:
-                reason = str(error)
-            else:
-                if answer.status == 200:
-                    return decode_outcome(answer.body, tried)
-                said = answer.body[:2000].decode(errors="replace")
-                reason = f"HTTP {answer.status}: {said.replace(key, '***') if key else said}"
-                if answer.status not in RETRIED and answer.status < 500:
-                    return Outcome(None, clean(reason), tried)
-                if answer.retry_after is not None:
-                    if answer.retry_after > MAX_WAIT_S:
-                        break
-                    wait = answer.retry_after
-            if tried < self.tries:
-                time.sleep(wait)
-        return Outcome(None, clean(reason), tried, down=True)
+                reply = self._post(body, key)
+            except Late as late:
+                raise Again(str(late)) from late
+            require_final(reply, _said(reply, key))
+            return reply
+
+        try:
+            reply, tried = persist(once, self.tries, longest=MAX_WAIT_S)
+        except GaveUp as lost:
+            return Outcome(None, clean(str(lost)), lost.tries, down=True)
+        return decode_outcome(reply.body, tried) if reply.status == 200 else Outcome(None, _said(reply, key), tried)
 
     def _post(self, body: bytes, key: str) -> Reply:
         deadline = time.monotonic() + self.timeout_s
@@ -119,6 +105,12 @@ class Service:
         if self.key_env and not (key.isascii() and key.isprintable() and key):
             raise UserError(f"vlm: the environment variable {self.key_env} (key_env) holds no key; set it")
         return key
+
+
+def _said(reply: Reply, key: str) -> str:
+    """Return what a refusal says; the key may stand in it, and is struck out."""
+    said = reply.body[:2000].decode(errors="replace")
+    return clean(f"HTTP {reply.status}: {said.replace(key, '***') if key else said}")
 
 
 def decode_outcome(body: bytes, tries: int) -> Outcome:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.message import about, pictures, yes_no_request
 from limner.rewards.vlm.reply import yes_no

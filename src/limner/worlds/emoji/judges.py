@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.core.reward import RewardSpec
-from limner.core.types import Media, Prompt, RewardOutput
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.worlds.emoji.features import PICTURE_WIDTH, TEXT_WIDTH, picture_features, text_features
 from limner.worlds.emoji.grammar import FOLDER, SIZE, VOCABULARY, Split, prompts
 

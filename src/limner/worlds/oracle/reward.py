@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Media, Prompt
+from limner.core.types import Media, Prompt, RewardSpec
+from limner.judging.spec import declare
 from limner.worlds.oracle.model import Points
 from limner.worlds.oracle.world import WORLDS
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Media, Prompt, RewardOutput, Vocabulary
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec, Vocabulary
+from limner.judging.spec import declare
 from limner.worlds.scenes.checker import check_batch
 from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene
 from limner.worlds.scenes.render import render

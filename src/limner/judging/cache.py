@@ -7,6 +7,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,41 +16,52 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.protocols import Judge
 from limner.core.tree import leaves, select, tree_map
-from limner.core.types import Media, Prompt, RewardOutput
-from limner.core.wire import Row, canonical, from_rows, to_rows
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.wire import Row, canonical, from_rows, to_rows
 
 FILE = "rewards.sqlite"
 _AT_ONCE = 500
 """Keys in one query; SQLite takes at least 999 parameters."""
 
 
-def cached(name: str, judge: Judge, folder: Path | None, identity: str) -> Judge:
-    """Return `judge` with its answers kept in `folder`/rewards.sqlite; without a folder, `judge` itself.
+@dataclass(frozen=True)
+class Cached:
+    """A judge with its answers kept in `folder`/rewards.sqlite.
 
-    Only for a judge that says the same of a sample whenever asked and whatever stands beside it in the batch:
+    Only for one that says the same of a sample whenever asked and whatever stands beside it in the batch:
     `RewardSpec.deterministic`. A sample is known by `keys`; `name` stands beside its answer for whoever looks in. What
-    the judge could not judge is not kept, so it is asked again; nothing is ever deleted. Several processes and threads
-    may share a folder. Raises UserError if the file cannot be read or written.
+    the judge could not judge is not kept, so it is asked again; nothing is ever deleted, and gradients are never kept.
+    Several processes and threads may share a folder. Raises UserError if the file cannot be read or written.
     """
-    if folder is None:
-        return judge
-    file = folder / FILE
 
-    def remembering(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-        names = keys(media, prompts, identity)
+    name: str
+    judge: Judge
+    folder: Path
+    identity: str
+
+    @property
+    def spec(self) -> RewardSpec:
+        """The judge's own."""
+        return self.judge.spec
+
+    def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Return what is known, and ask the judge about the rest."""
+        names, file = keys(media, prompts, self.identity), self.folder / FILE
         with _open(file) as database:
             known = _read(database, names)
         new = [i for i, key in enumerate(names) if key not in known]
         if new:
-            output = judge(select(media, torch.tensor(new)), [prompts[i] for i in new])
+            output = self.judge(select(media, torch.tensor(new)), [prompts[i] for i in new])
             fresh = {names[i]: row for i, row in zip(new, to_rows(output), strict=True)}
             with _open(file) as database:
-                kept = [(key, name, json.dumps(row)) for key, row in fresh.items() if row["ok"]]
+                kept = [(key, self.name, json.dumps(row)) for key, row in fresh.items() if row["ok"]]
                 database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", kept)
             known |= fresh
         return from_rows([known[key] for key in names])
 
-    return remembering
+    def differentiable(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Ask the judge."""
+        return self.judge.differentiable(media, prompts)
 
 
 def keys(media: Media, prompts: Sequence[Prompt], identity: str) -> list[bytes]:

@@ -28,9 +28,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from limner.core.errors import LimnerError, UserError
-from limner.core.protocols import Reward
-from limner.core.reward import Specified, spec_of
+from limner.core.protocols import Reward, Specified
 from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.judging.spec import spec_of
 
 PROTOCOL = "1"
 CONTENT_TYPE = "application/vnd.reward.v1+safetensors"

@@ -8,7 +8,7 @@ import torch
 
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.types import Images, Prompt, RewardOutput
-from limner.rewards.checked import checked
+from limner.judging.checked import Checked
 
 MEDIA = Images(torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
 PROMPTS = [Prompt("a"), Prompt("b"), Prompt("c")]
@@ -16,7 +16,7 @@ YES = torch.ones(3, dtype=torch.bool)
 
 
 def judged(answer: Any) -> RewardOutput:
-    return checked("mine", lambda media, prompts: answer)(MEDIA, PROMPTS)
+    return Checked("mine", lambda media, prompts: answer)(MEDIA, PROMPTS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_wrong_validity_and_parts_are_named() -> None:
 
 def test_a_judge_sees_what_is_saved() -> None:
     seen = []
-    checked("mine", lambda media, prompts: seen.append(media.pixels) or torch.zeros(3))(MEDIA, PROMPTS)
+    Checked("mine", lambda media, prompts: seen.append(media.pixels) or torch.zeros(3))(MEDIA, PROMPTS)
     levels = seen[0] * 255
     assert torch.allclose(levels, levels.round(), atol=1e-4) and not torch.equal(seen[0], MEDIA.pixels)
     assert torch.equal(seen[0], MEDIA.rounded().pixels)
@@ -105,14 +105,14 @@ def test_a_judge_that_fails_marks_its_batch_and_says_why(caplog: pytest.LogCaptu
         raise JudgeFailure("the service is down")
 
     with caplog.at_level(logging.WARNING):
-        output = checked("mine", down)(MEDIA, PROMPTS)
+        output = Checked("mine", down)(MEDIA, PROMPTS)
     assert not output.valid.any() and output.score.isnan().all()
     assert caplog.messages == ["reward 'mine' did not judge 3 samples: the service is down"]
 
 
 def test_programming_errors_still_raise() -> None:
     with pytest.raises(ZeroDivisionError):
-        checked("mine", lambda media, prompts: [1 / 0])(MEDIA, PROMPTS)
+        Checked("mine", lambda media, prompts: [1 / 0])(MEDIA, PROMPTS)
 
 
 def test_what_else_a_judge_says_is_kept() -> None:

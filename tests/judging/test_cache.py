@@ -15,8 +15,8 @@ from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.types import Images, Media, Prompt, RewardOutput
-from limner.rewards.cache import cached, keys
-from limner.rewards.checked import checked
+from limner.judging.cache import Cached, keys
+from limner.judging.checked import Checked
 
 PIXELS = torch.rand(4, 3, 6, 4, generator=torch.Generator().manual_seed(5))
 MEDIA = Images(PIXELS)
@@ -50,18 +50,18 @@ def equal(a: RewardOutput, b: RewardOutput) -> None:
 
 def test_a_hit_says_what_the_judge_said_and_does_not_ask_it(tmp_path: Path) -> None:
     judge = Counting()
-    cache = cached("light", judge, tmp_path, "v1")
+    cache = Cached("light", judge, tmp_path, "v1")
     first, second = cache(MEDIA, PROMPTS), cache(MEDIA, PROMPTS)
     equal(first, second)
     assert judge.shown == [4] and torch.equal(first.score, judge(MEDIA, PROMPTS).score)
     order = torch.tensor([2, 0])
-    some = cached("light", Counting(), tmp_path, "v1")(Images(PIXELS[order]), [PROMPTS[2], PROMPTS[0]])
+    some = Cached("light", Counting(), tmp_path, "v1")(Images(PIXELS[order]), [PROMPTS[2], PROMPTS[0]])
     assert torch.equal(some.score, first.score[order]) and some.explanation == ("c", "a")
 
 
 def test_only_what_is_new_is_asked_and_order_is_kept(tmp_path: Path) -> None:
     judge = Counting()
-    cache = cached("light", judge, tmp_path, "v1")
+    cache = Cached("light", judge, tmp_path, "v1")
     cache(Images(PIXELS[1:3]), PROMPTS[1:3])
     equal(cache(MEDIA, PROMPTS), Counting()(MEDIA, PROMPTS))
     assert judge.shown == [2, 2]
@@ -80,20 +80,20 @@ CHANGES: dict[str, Any] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_each_part_of_the_key_counts(tmp_path: Path, change: str) -> None:
-    cached("light", Counting(), tmp_path, "v1")(MEDIA, PROMPTS)
+    Cached("light", Counting(), tmp_path, "v1")(MEDIA, PROMPTS)
     judge = Counting()
     media, prompts, identity = CHANGES[change]
-    cached("light", judge, tmp_path, identity)(media, prompts)
+    Cached("light", judge, tmp_path, identity)(media, prompts)
     assert judge.shown == [4]
 
 
 def test_what_a_judge_does_not_see_does_not_count(tmp_path: Path) -> None:
     """Not the name, not differences within an 8-bit level, not the order of a meta's keys."""
     prompts = [Prompt("a", {"x": 1, "y": 2})] * 4
-    cached("light", Counting(), tmp_path, "v1")(MEDIA.rounded(), prompts)
+    Cached("light", Counting(), tmp_path, "v1")(MEDIA.rounded(), prompts)
     judge = Counting()
     finer = Images(MEDIA.rounded().pixels.double() + 0.4 / 255)
-    cached("other", judge, tmp_path, "v1")(finer, [Prompt("a", {"y": 2, "x": 1})] * 4)
+    Cached("other", judge, tmp_path, "v1")(finer, [Prompt("a", {"y": 2, "x": 1})] * 4)
     assert judge.shown == []
 
 
@@ -125,7 +125,7 @@ def test_parts_of_a_key_do_not_run_into_one_another() -> None:
 def test_failures_are_asked_again(tmp_path: Path) -> None:
     light = MEDIA.rounded().frames().mean((1, 2, 3, 4))
     judge = Counting(limit=float(light.median()))
-    cache = cached("light", judge, tmp_path, "v1")
+    cache = Cached("light", judge, tmp_path, "v1")
     first = cache(MEDIA, PROMPTS)
     assert torch.equal(first.valid, light <= judge.limit) and first.valid.sum() == 2
     judge.limit = math.inf
@@ -137,19 +137,14 @@ def test_a_judge_that_fails_altogether_leaves_nothing_behind(tmp_path: Path) -> 
     def down(media: Media, prompts: Sequence[Prompt]) -> Tensor:
         raise JudgeFailure("away")
 
-    cache = cached("mine", checked("mine", down), tmp_path, "v1")
+    cache = Cached("mine", Checked("mine", down), tmp_path, "v1")
     assert not cache(MEDIA, PROMPTS).valid.any() and not cache(MEDIA, PROMPTS).valid.any()
     with closing(sqlite3.connect(tmp_path / "rewards.sqlite")) as database:
         assert database.execute("SELECT count(*) FROM answers").fetchone() == (0,)
 
 
-def test_without_a_folder_nothing_is_kept() -> None:
-    judge = Counting()
-    assert cached("light", judge, None, "v1") is judge
-
-
 def test_who_looks_in_finds_names_and_json(tmp_path: Path) -> None:
-    cached("light", Counting(), tmp_path / "new" / "folder", "v1")(Images(PIXELS[:1]), PROMPTS[:1])
+    Cached("light", Counting(), tmp_path / "new" / "folder", "v1")(Images(PIXELS[:1]), PROMPTS[:1])
     with closing(sqlite3.connect(tmp_path / "new" / "folder" / "rewards.sqlite")) as database:
         ((key, name, answer),) = database.execute("SELECT * FROM answers").fetchall()
     row = json.loads(answer)
@@ -159,7 +154,7 @@ def test_who_looks_in_finds_names_and_json(tmp_path: Path) -> None:
 def test_more_samples_than_a_query_takes(tmp_path: Path) -> None:
     media = Images(torch.rand(1201, 3, 1, 1, generator=torch.Generator().manual_seed(6)))
     prompts, judge = [Prompt(str(i)) for i in range(1201)], Counting()
-    cache = cached("light", judge, tmp_path, "v1")
+    cache = Cached("light", judge, tmp_path, "v1")
     equal(cache(media, prompts), cache(media, prompts))
     assert judge.shown == [1201]
 
@@ -167,7 +162,7 @@ def test_more_samples_than_a_query_takes(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "rewards.sqlite").write_bytes(b"not a database, and longer than its header would be" * 10)
     with pytest.raises(UserError, match=r"reward cache .*rewards.sqlite: .*; delete the file, or name another folder"):
-        cached("light", Counting(), tmp_path, "v1")(MEDIA, PROMPTS)
+        Cached("light", Counting(), tmp_path, "v1")(MEDIA, PROMPTS)
 
 
 def write(folder: Path) -> None:
@@ -177,7 +172,7 @@ def write(folder: Path) -> None:
         light = media.frames()[:, 0, 0, 0, 0]
         return RewardOutput(light, torch.ones(len(light), dtype=torch.bool))
 
-    cache = cached("light", judge, folder, "v1")
+    cache = Cached("light", judge, folder, "v1")
     for i in range(40):
         shade = ((torch.arange(4) + 2 * i) / 255).view(4, 1, 1, 1).expand(4, 3, 2, 2)
         assert torch.equal(cache(Images(shade), [Prompt("p")] * 4).score, shade[:, 0, 0, 0])

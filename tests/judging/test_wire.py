@@ -9,9 +9,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.reward import RewardSpec, declare
-from limner.core.types import Images, Media, Prompt, RewardOutput
-from limner.core.wire import (
+from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import declare
+from limner.judging.wire import (
     LIMITS,
     Limits,
     Refused,

@@ -1,0 +1,108 @@
+"""What a judge may return, and the one form it is brought to before anything reads it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.errors import JudgeFailure, UserError
+from limner.core.protocols import Reward
+from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import spec_of
+
+logger = logging.getLogger(__name__)
+
+Place = Callable[[Tensor], Tensor]
+"""Says where numbers are kept, in which precision, and whether with gradients."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A reward as a judge: its answers are brought to one form.
+
+    A reward may return a tensor, array or list of one number a sample, or a RewardOutput. A score that is not finite is
+    invalid, and an invalid score is NaN: never zero. One that raises JudgeFailure has judged none of its batch.
+    Raises UserError if the answer is not one number a sample.
+    """
+
+    name: str
+    reward: Reward
+
+    @property
+    def spec(self) -> RewardSpec:
+        """What the reward says about itself."""
+        return spec_of(self.name, self.reward)
+
+    def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Judge what a file would hold: float32 on the CPU, without gradients."""
+        return self._ask(media.rounded(), prompts, lambda x: x.detach().to("cpu", torch.float32))
+
+    def differentiable(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Judge what is given, not rounded: in its precision, on its device and with gradients."""
+        if not self.spec.differentiable:
+            raise UserError(f"reward {self.name!r} is not differentiable: no gradient reaches what it judges")
+        return self._ask(media, prompts, lambda x: x if x.is_floating_point() else x.float())
+
+    def _ask(self, media: Media, prompts: Sequence[Prompt], place: Place) -> RewardOutput:
+        try:
+            answer = self.reward(media, prompts)
+        except JudgeFailure as failure:
+            logger.warning("reward %r did not judge %d samples: %s", self.name, len(media), failure)
+            return RewardOutput(torch.full((len(media),), torch.nan), torch.zeros(len(media), dtype=torch.bool))
+        return _formed(self.name, answer, len(media), place)
+
+
+def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
+    if not isinstance(answer, RewardOutput):
+        answer = RewardOutput(_column(name, answer, batch), torch.ones(batch, dtype=torch.bool))
+    score = place(_column(name, answer.score, batch))
+    valid = answer.valid.detach().to(score.device)
+    if valid.dtype != torch.bool or valid.shape != (batch,):
+        raise UserError(f"reward {name!r}: expected `valid` to be bool of shape ({batch},), got {_describe(valid)}")
+    valid = valid & score.isfinite()
+    parts = {part: place(_column(f"{name}/{part}", values, batch)) for part, values in answer.components.items()}
+    if (sigma := answer.uncertainty) is not None:
+        sigma = place(_column(f"{name}/uncertainty", sigma, batch))
+    if answer.explanation and len(answer.explanation) != batch:
+        raise UserError(f"reward {name!r}: expected {batch} explanations, one a sample, got {len(answer.explanation)}")
+    maps = {part: place(_map(f"{name}/{part}", values, batch)) for part, values in answer.maps.items()}
+    return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts, sigma, tuple(answer.explanation), maps)
+
+
+def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:
+    """Return scores as a tensor of shape (batch,)."""
+    expected = f"reward {name!r}: expected one number a sample, shape ({batch},), got"
+    if not isinstance(scores, (Tensor, np.ndarray, list, tuple)):
+        raise UserError(f"{expected} {_describe(scores)}")
+    try:
+        column = torch.as_tensor(scores)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{expected} {_describe(scores)}") from error
+    if column.shape != (batch,) or column.is_complex():
+        raise UserError(f"{expected} {_describe(column)}")
+    return column
+
+
+def _map(name: str, values: Any, batch: int) -> Float[Tensor, "batch rows columns"]:
+    """Return maps, which must be of shape (batch, rows, columns)."""
+    if not isinstance(values, Tensor) or values.ndim != 3 or len(values) != batch:
+        raise UserError(f"reward {name!r}: expected a map a sample, ({batch}, rows, columns), got {_describe(values)}")
+    return values
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    if isinstance(value, (list, tuple)):
+        kinds = sorted({type(item).__name__ for item in value})
+        return f"{type(value).__name__} of length {len(value)} holding {', '.join(kinds) or 'nothing'}"
+    return "None (does the function return?)" if value is None else type(value).__name__
