@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from limner.core.critic import Critic
 from limner.core.rng import Rng
+from limner.learning.critic import Critic
 from limner.objectives.advantage import generalised_advantage
 from limner.objectives.natural import conjugate_gradient
 from limner.objectives.surrogate import clipped_surrogate

@@ -18,11 +18,11 @@ from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
-from limner.core.batching import partition
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
+from limner.learning.passes import partition
 from limner.policies.denoising import Denoising
 from praise import praise, quality, step_along
 from toys import ToyTokens, toy_denoiser, toy_rollout

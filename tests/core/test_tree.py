@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.core.batching import partition
 from limner.core.rng import Rng
 from limner.core.tree import concatenate, leaves, select, tree_map
+from limner.learning.passes import partition
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import PassLoss, over_renoised
-from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
-from limner.core.penalty import reference_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
+from limner.learning.credit import relative_advantage
+from limner.learning.passes import PassLoss, over_renoised
+from limner.learning.penalty import reference_penalty
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import MatchingWeight, matching_log_likelihood, velocity_mse
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics

@@ -21,10 +21,10 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import PassLoss, over_decisions
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.learning.passes import PassLoss, over_decisions
 from limner.objectives.advantage import tracked_advantage
 from limner.objectives.surrogate import clipped_surrogate, scaled_clip, surrogate_metrics
 

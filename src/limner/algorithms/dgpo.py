@@ -22,12 +22,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.core.batching import PassLoss, partition, shares, teaching
-from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
+from limner.learning.credit import relative_advantage
+from limner.learning.passes import PassLoss, partition, shares, teaching
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import velocity_mse
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import PassLoss, over_decisions
-from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.learning.credit import relative_advantage
+from limner.learning.passes import PassLoss, over_decisions
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.surrogate import trusted_surrogate
 

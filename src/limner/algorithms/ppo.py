@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import PassLoss, over_decisions
-from limner.core.critic import Critic, critic_features
 from limner.core.errors import UserError
-from limner.core.penalty import decision_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.learning.critic import Critic, critic_features
+from limner.learning.passes import PassLoss, over_decisions
+from limner.learning.penalty import decision_penalty
 from limner.objectives.advantage import generalised_advantage
 from limner.objectives.surrogate import clipped_surrogate, scaled_clip, surrogate_metrics
 

@@ -26,12 +26,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.batching import PassLoss, over_renoised
 from limner.core.errors import UserError
-from limner.core.penalty import reference_penalty
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
+from limner.learning.passes import PassLoss, over_renoised
+from limner.learning.penalty import reference_penalty
 from limner.objectives.advantage import best_weight, softmax_weight
 from limner.objectives.matching import velocity_mse
 

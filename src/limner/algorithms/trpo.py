@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from limner.core.batching import PassLoss, over_decisions, teaching
-from limner.core.credit import relative_advantage
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.learning.credit import relative_advantage
+from limner.learning.passes import PassLoss, over_decisions, teaching
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.natural import conjugate_gradient
 

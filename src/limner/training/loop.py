@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from limner.core.credit import compared, credited
 from limner.core.protocols import Actors, Algorithm, Composition, Context, OwnUpdate, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
@@ -17,6 +16,7 @@ from limner.data.sampler import PromptSampler
 from limner.engine.ema import Ema
 from limner.engine.optim import Stepper
 from limner.engine.weights import Weights
+from limner.learning.credit import compared, credited
 from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress

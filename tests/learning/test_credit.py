@@ -9,11 +9,11 @@ from torch import Tensor
 
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.build import assemble
-from limner.core.credit import compared, credited
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Prompt, Rollout, Scored
 from limner.diffusion.dynamics import FlowSDE
+from limner.learning.credit import compared, credited
 from limner.policies.denoising import Denoising
 from limner.rollout.collect import EncodeCache, collect
 from limner.training.config import Full, Model, RunConfig, Sampler

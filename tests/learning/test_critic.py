@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from limner.core.critic import Critic, critic_features
 from limner.core.rng import Rng
+from limner.learning.critic import Critic, critic_features
 
 
 def test_it_learns_the_mean_reward_of_a_state():

@@ -1,0 +1,1 @@
+"""What algorithms share: their passes over a rollout, credit, penalties, a critic."""
