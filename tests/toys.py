@@ -47,17 +47,17 @@ class ToyDenoiser:
         return ToyDenoiser(networks["network"], self.shape, self.schedule, self.prediction)
 
     def encode(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        return {"word": torch.tensor([*(int(prompt.text) for prompt in prompts), 0])}
+        return {"word": torch.tensor([*(int(prompt.text) for prompt in prompts), 0], device=self.latent().device)}
 
     def decode(self, sample: Tensor) -> Images:
         value = sample.reshape(sample.shape[0], -1).mean(1).sigmoid()
         return Images(value[:, None, None, None].expand(-1, 3, 2, 2))
 
     def latent(self) -> LatentSpec:
-        return LatentSpec(self.shape)
+        return LatentSpec(self.shape, self.network.scale.dtype, self.network.scale.device)
 
     def times(self, steps: int, grid: str = "own") -> Tensor:
-        return linear_grid(steps, 1.0).to(self.network.scale.dtype)
+        return linear_grid(steps, 1.0)
 
     def predict(self, x: Tensor, t: Tensor, condition: dict[str, Tensor], prompt_index: Tensor) -> Tensor:
         return self.network(x, t, select(condition, prompt_index)["word"])

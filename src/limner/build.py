@@ -172,8 +172,9 @@ def _anchor(config: RunConfig, model: Adapter) -> Anchor:
 
     def pairs() -> tuple[torch.Tensor, list[Prompt]]:
         if source is not None:
+            spec = model.latent()
             with torch.no_grad():
-                height, width = model.decode(torch.zeros(1, *model.latent().shape)).frames().shape[-2:]
+                height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
             pictures = torch.stack([read_picture(path, height, width) for path, _ in source])
             return model.encode_media(Images(pictures)), [prompt for _, prompt in source]
         world = load(WORLDS, "world", data.data)()

@@ -15,10 +15,12 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from limner.build import Assembly, assemble, model_source
 from limner.core.errors import RunError, UserError
 from limner.core.rng import Rng
+from limner.core.tree import tree_map
 from limner.core.types import Images, Prompt
 from limner.diffusion.dynamics import EulerODE
 from limner.engine import checkpoint
@@ -258,7 +260,7 @@ def drawer(parts: Parts, policy: Denoising) -> Callable[[Sequence[Prompt], Seque
         condition = parts.cache.condition(unique)
         with torch.no_grad():
             drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
-            media = parts.decode(drawn.sample)
+            media = tree_map(Tensor.cpu, parts.decode(drawn.sample))
         if not isinstance(media, Images):
             raise UserError(f"this model draws {type(media).__name__}, which cannot be shown as pictures yet")
         return media

@@ -29,7 +29,7 @@ class Toy:
         return Images(sample[:, :3])
 
     def latent(self):
-        return LatentSpec((4, 4, 4))
+        return LatentSpec((4, 4, 4), torch.float32, torch.device("cpu"))
 
     def times(self, steps, grid="own"):
         return torch.linspace(1, 0, steps + 1)

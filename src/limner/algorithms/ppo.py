@@ -82,7 +82,7 @@ class PPO:
         if not count:
             return advantage
         index = rollout.prompt_index[valid].repeat_interleave(steps)
-        features = critic_features(states.flatten(0, 1), t.flatten(), rollout.condition, index).cpu()
+        features = critic_features(states.flatten(0, 1), t.flatten(), rollout.condition, index)
         rewards = scored.total[valid]
         critic = Critic.load(context.memory, features, rewards, self.critic_lr)
         values = critic.values(features).view(count, steps)

@@ -52,7 +52,7 @@ class Generator(Protocol):
         ...
 
     def latent(self) -> LatentSpec:
-        """Return the shape of one latent."""
+        """Return the shape of one latent, and where latents and conditions live: nothing else decides a device."""
         ...
 
 
@@ -66,7 +66,7 @@ class Denoiser(Generator, Protocol):
     def prediction(self) -> PredictionKind: ...
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
-        """Return the sampler's grid, exact, `steps + 1` times, noisiest first."""
+        """Return the sampler's grid, exact, `steps + 1` times, noisiest first, on the CPU."""
         ...
 
     def predict(
@@ -76,7 +76,10 @@ class Denoiser(Generator, Protocol):
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
-        """Return the native prediction, float32; sample i is conditioned on row `prompt_index[i]` of `condition`."""
+        """Return the native prediction, float32; sample i is conditioned on row `prompt_index[i]` of `condition`.
+
+        All of it is on the device of `latent()`.
+        """
         ...
 
 

@@ -249,10 +249,11 @@ class Sampled:
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """The shape of one latent (without batch) and of its elements."""
+    """The shape of one latent (without batch), and how and where latents are kept: float32, where the network is."""
 
     shape: tuple[int, ...]
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype
+    device: torch.device
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limner.core.protocols import Reward
+from limner.core.tree import tree_map
 from limner.core.types import Prompt, RewardOutput
 from limner.diffusion.gaussian import Gaussian
 from limner.policies.denoising import Denoising
@@ -50,13 +51,13 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             raise ValueError("the base needs stochastic dynamics and no window: every step but the last is a decision")
         self.policy, self.reward, self.prompt, self.action_weight = policy, reward, prompt, action_weight
         self.render_mode = render_mode
-        size = policy.model.latent().size
-        self.observation_space = spaces.Box(-100.0, 100.0, (size + 1,), np.float32)
-        self.action_space = spaces.Box(-BOUND, BOUND, (size,), np.float32)
+        self.latent = policy.model.latent()
+        self.observation_space = spaces.Box(-100.0, 100.0, (self.latent.size + 1,), np.float32)
+        self.action_space = spaces.Box(-BOUND, BOUND, (self.latent.size,), np.float32)
         with torch.no_grad():
             self.condition = policy.model.encode([prompt])
         self.times = policy.model.times(policy.steps, policy.grid)
-        self.x: Tensor = torch.zeros(1, *policy.model.latent().shape)
+        self.x = self._placed(np.zeros(self.latent.shape, np.float32))
         self.index = 0
 
     def reset(
@@ -64,13 +65,12 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin with noise, N(0, I)."""
         super().reset(seed=seed)
-        noise = self.np_random.standard_normal(self.policy.model.latent().shape, np.float32)
-        self.x, self.index = torch.from_numpy(noise)[None], 0
+        self.x, self.index = self._placed(self.np_random.standard_normal(self.latent.shape, np.float32)), 0
         return self._observation(), {}
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Take the base's step with `action` as its noise; after the last decision finish the sample and judge it."""
-        noise = torch.from_numpy(np.asarray(action, np.float32)).reshape(self.x.shape)
+        noise = self._placed(action)
         self.x = self._gaussian().sample(noise)
         self.index += 1
         reward = -self.action_weight * float(noise.square().sum()) / 2
@@ -87,19 +87,26 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             frame = self.policy.model.decode(self.x).frames()[0, 0]
         return (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
+    def _placed(self, numbers: NDArray[np.float32]) -> Float[Tensor, "1 *latent"]:
+        """Return them as one latent, where latents live."""
+        latent = torch.from_numpy(np.asarray(numbers, np.float32)).reshape(1, *self.latent.shape)
+        return latent.to(self.latent.device, self.latent.dtype)
+
     def _gaussian(self, last: bool = False) -> Gaussian:
-        t, s = (self.times[self.index + k].expand(1) for k in (0, 1))
+        t, s = (self.times[self.index + k].expand(1).to(self.x) for k in (0, 1))
         dynamics = self.policy.dynamics.deterministic() if last else self.policy.dynamics
         with torch.no_grad():
-            estimate = self.policy.estimate(self.x, t, self.condition, torch.zeros(1, dtype=torch.long))
+            first = torch.zeros(1, dtype=torch.long, device=self.latent.device)
+            estimate = self.policy.estimate(self.x, t, self.condition, first)
             return dynamics.step(self.x, estimate, t, s, self.policy.model.schedule)
 
     def _judged(self) -> float:
         with torch.no_grad():
-            answer = self.reward(self.policy.model.decode(self.x).rounded(), [self.prompt])
+            shown = tree_map(Tensor.cpu, self.policy.model.decode(self.x).rounded())
+            answer = self.reward(shown, [self.prompt])
         score = answer.score if isinstance(answer, RewardOutput) else torch.as_tensor(answer)
         return float(score[0])
 
     def _observation(self) -> NDArray[np.float32]:
-        flat: Float[Tensor, " numbers"] = torch.cat([self.x.reshape(-1), self.times[self.index].reshape(1)])
-        return flat.clamp(-100, 100).float().numpy()
+        flat: Float[Tensor, " numbers"] = torch.cat([self.x.flatten().float().cpu(), self.times[self.index, None]])
+        return flat.clamp(-100, 100).numpy()

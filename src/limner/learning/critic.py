@@ -25,10 +25,13 @@ def critic_features(
     condition: Condition,
     prompt_index: Int[Tensor, " batch"],
 ) -> Float[Tensor, "batch features"]:
-    """Return what a critic sees: the state, cos(k pi t), and the encoded prompt, of any shape, in few numbers each."""
+    """Return what a critic sees: the state, cos(k pi t), and the encoded prompt, of any shape, in few numbers each.
+
+    A critic is small, and lives on the CPU.
+    """
     parts = [_pooled(state, STATE), torch.cos(math.pi * t[:, None] * torch.arange(WAVES, device=t.device))]
     parts += [_pooled(leaf, PROMPT) for leaf in leaves(select(condition, prompt_index)) if leaf.is_floating_point()]
-    return torch.cat([part.float() for part in parts], 1)
+    return torch.cat([part.float().cpu() for part in parts], 1)
 
 
 class Critic:

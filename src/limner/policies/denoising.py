@@ -21,6 +21,7 @@ from limner.diffusion.dynamics import Dynamics, Multistep, Windowed
 from limner.diffusion.gaussian import Gaussian
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
+from limner.diffusion.shape import over_latent
 from limner.diffusion.timesteps import (
     Grid,
     TrainingTimes,
@@ -84,28 +85,28 @@ class Denoising:
         record: bool,
     ) -> Sampled:
         """Draw a sample for each id, and record its decisions, if asked, exactly as they were made."""
-        times = self.model.times(self.steps, self.grid)
+        times, spec = self.model.times(self.steps, self.grid), self.model.latent()
         mask = self._decisions(group, rng)
         place = mask.cumsum(1) - 1
-        shape = self.model.latent().shape
         stream, count = rng.child("noise"), 1 + int(mask[:1].sum())
+        moved, prompt_index = times.to(spec.device, spec.dtype), prompt_index.to(spec.device)
 
         def draw(step: int) -> Tensor:
             """Return all noise of the branches that samples are on after `step`."""
-            return stream.normal(self._branch(id, torch.tensor(step)), (count, *shape)).to(times)
+            return stream.normal(self._branch(id, torch.tensor(step)), (count, *spec.shape)).to(moved)
 
         noise = draw(-1)
-        x = rng.child("start").normal(group, shape).to(times) if self.shared_start else noise[:, 0]
+        x = rng.child("start").normal(group, spec.shape).to(moved) if self.shared_start else noise[:, 0]
         rows = torch.arange(len(id))
         records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
         before: Estimate | None = None
         for i in range(self.steps):
-            t, s = times[i].expand(len(id)), times[i + 1].expand(len(id))
-            dynamics = self._at(mask[:, i].to(times.device))
+            t, s = moved[i].expand(len(id)), moved[i + 1].expand(len(id))
+            dynamics = self._at(mask[:, i], spec.device)
             estimate = self._estimate_once(x, t, condition, prompt_index, self._state(id, group, mask, i))
             seen, before = before, estimate
             if seen is not None and isinstance(dynamics, Multistep):
-                span = (times[i - 1].expand(len(id)), t, s)
+                span = (moved[i - 1].expand(len(id)), t, s)
                 estimate = dynamics.refine(x, estimate, seen, span, self.model.schedule)
             gaussian = dynamics.step(x, estimate, t, s, self.model.schedule)
             here = rows[mask[:, i]]
@@ -114,7 +115,7 @@ class Denoising:
                 noise = draw(i) if i in self.splits else noise
                 choice = gaussian.sample(noise[rows, (place[:, i] + 1).clamp(min=0)])
                 if len(here) < len(id):
-                    choice = torch.where(mask[:, i].to(x.device).view(-1, *(1,) * len(shape)), choice, gaussian.mean)
+                    choice = torch.where(over_latent(mask[:, i].to(x.device), x), choice, gaussian.mean)
                 if record:
                     records.append((here, place[here, i], x, choice, gaussian))
             x = choice
@@ -184,9 +185,9 @@ class Denoising:
             yield Decisions(
                 state=trajectory.states[row, col],
                 choice=trajectory.choices[row, col],
-                times=trajectory.times[row, col],
+                times=trajectory.times[row, col].to(trajectory.states),
                 old=Gaussian(trajectory.old.mean[row, col], trajectory.old.std[row, col]),
-                prompt_index=rollout.prompt_index[row],
+                prompt_index=rollout.prompt_index[row].to(trajectory.states.device),
                 row=row,
                 column=col,
             )
@@ -215,18 +216,18 @@ class Denoising:
         column = torch.arange(num_times).repeat(len(rows))
         for p, c in zip(place.split(size), column.split(size), strict=True):
             row = rows[p]
-            x0, n, time = rollout.sample[row], noise[p, c].to(rollout.sample), t[p, c]
+            x0, n, time = rollout.sample[row], noise[p, c].to(rollout.sample), t[p, c].to(rollout.sample)
             state = add_noise(self.model.schedule, x0, n, time)
-            yield Renoised(state, x0, n, time, rollout.prompt_index[row], row, c)
+            yield Renoised(state, x0, n, time, rollout.prompt_index[row].to(x0.device), row, c)
 
     def elements(self) -> int:
         """Return the number of elements D of one latent."""
         return self.model.latent().size
 
-    def _at(self, inside: Bool[Tensor, " batch"]) -> Dynamics:
+    def _at(self, inside: Bool[Tensor, " batch"], device: torch.device) -> Dynamics:
         if bool(inside.all()):
             return self.dynamics
-        return Windowed(self.dynamics, inside) if bool(inside.any()) else self.dynamics.deterministic()
+        return Windowed(self.dynamics, inside.to(device)) if bool(inside.any()) else self.dynamics.deterministic()
 
     def _decisions(self, group: Int[Tensor, " batch"], rng: Rng) -> Bool[Tensor, "batch steps"]:
         """Return which steps are decisions: equal within a group, and drawn from (rng, group) alone."""
@@ -253,7 +254,7 @@ class Denoising:
     ) -> Float[Tensor, "rows times"]:
         if kind != "grid":
             mean = math.log(3) if kind == "shifted_logit_normal" else 0.0  # time_shift adds it to the logit
-            u = rng.uniform(ids, (num,)).to(grid.device)
+            u = rng.uniform(ids, (num,))
             below = logit_normal_cdf(min_time, mean)
             return logit_normal((below + (1 - below) * u).clamp(1e-4, 1 - 1e-4), mean)
         points = grid[:-1][grid[:-1] >= max(min_time, 0.01)]
@@ -262,7 +263,7 @@ class Denoising:
                 f"num_times {num} exceeds the sampler's {len(points)} times from min_time {min_time} on; lower one"
             )
         order = rng.uniform(ids, (len(points),)).argsort(1)
-        return points[order[:, :num].to(grid.device)]
+        return points[order[:, :num]]
 
     def _trajectory(
         self,
@@ -273,12 +274,14 @@ class Denoising:
     ) -> Trajectory:
         """Lay the recorded decisions side by side; every sample has equally many, shared ones the first's."""
         batch, count = mask.shape[0], int(mask[:1].sum())
-        states, choices, means = (times.new_empty(batch, count, *self.model.latent().shape) for _ in range(3))
-        stds = times.new_empty(batch, count)
+        spec = self.model.latent()
+        kept = torch.empty(0, dtype=spec.dtype, device=spec.device)
+        states, choices, means = (kept.new_empty(batch, count, *spec.shape) for _ in range(3))
+        stds = kept.new_empty(batch, count)
         for rows, place, x, choice, gaussian in records:
             states[rows, place], choices[rows, place] = x[rows], choice[rows]
             means[rows, place], stds[rows, place] = gaussian.mean[rows], gaussian.std[rows]
         index = mask.nonzero()[:, 1].view(batch, count)
-        spans = torch.stack([times[:-1], times[1:]], 1)[index.to(times.device)]
+        spans = torch.stack([times[:-1], times[1:]], 1)[index]
         node = self._branch(id[:, None], index)
         return Trajectory(states, choices, spans, Gaussian(means, stds), node == id[:, None], node)

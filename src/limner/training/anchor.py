@@ -44,8 +44,7 @@ class Anchor:
         rows = torch.randint(len(prompts), (self.batch,), generator=rng.child("rows").generator())
         chosen, place = [prompts[i] for i in rows.tolist()], torch.arange(self.batch)
         sample = latents[rows]
-        times = sample.new_zeros(1)
-        drawn = Rollout(chosen, place, place, cache.condition(chosen), sample, times, None, place, 0)
+        drawn = Rollout(chosen, place, place, cache.condition(chosen), sample, torch.zeros(1), None, place, 0)
         for pack in policy.renoise(drawn, place, 1, "logit_normal", rng, micro_batch):
             error = velocity_mse(policy.restore(pack, drawn.condition).velocity, pack.velocity)
             yield self.weight * error.sum() / self.batch

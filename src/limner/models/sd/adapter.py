@@ -98,9 +98,7 @@ class SD:
                 f"needs a chain of alphas (DDIM, PNDM, Euler, ...) and one of {', '.join(PREDICTIONS)}"
             )
         freeze(pipeline, pipeline.unet)
-        chain = DDIMScheduler.from_config(scheduler.config).alphas_cumprod
-        device = next(pipeline.unet.parameters()).device
-        schedule = VariancePreserving(chain.to(device))
+        schedule = VariancePreserving(DDIMScheduler.from_config(scheduler.config).alphas_cumprod)
         return cls(pipeline, {"unet": pipeline.unet}, pixels // cell, dtype, schedule, PREDICTIONS[kind])
 
     @classmethod
@@ -186,16 +184,13 @@ class SD:
         spacings "leading" (all published pipelines) and "trailing", and another time for "linspace". "linear" are equal
         steps from the last level to clean data.
         """
-        levels = self.schedule.alphas_cumprod
         if grid == "linear":
-            return self.schedule.time(
-                torch.linspace(len(levels) - 1, -1, steps + 1, device=levels.device).round().long()
-            )
+            last = len(self.schedule.alphas_cumprod) - 1
+            return self.schedule.time(torch.linspace(last, -1, steps + 1).round().long())
         scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
         end = -1 if scheduler.config.set_alpha_to_one else 0
-        index = torch.cat([scheduler.timesteps, torch.tensor([end])])
-        return self.schedule.time(index.to(levels.device))
+        return self.schedule.time(torch.cat([scheduler.timesteps, torch.tensor([end])]))
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
@@ -206,8 +201,9 @@ class SD:
         return encode(self.pipeline.vae, media.frames())
 
     def latent(self) -> LatentSpec:
-        """Return the shape of one latent: channels, height, width."""
-        return LatentSpec((self.pipeline.unet.config.in_channels, self.latent_size, self.latent_size))
+        """Return the shape of one latent: channels, height, width; it lives where the UNet is."""
+        unet = self.pipeline.unet
+        return LatentSpec((unet.config.in_channels, self.latent_size, self.latent_size), torch.float32, unet.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of the UNet as `pipeline.load_lora_weights(folder)` reads it, with its metadata."""

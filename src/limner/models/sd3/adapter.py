@@ -208,8 +208,10 @@ class SD3:
         return encode(self.pipeline.vae, media.frames())
 
     def latent(self) -> LatentSpec:
-        """Return the shape of one latent: channels, height, width."""
-        return LatentSpec((self.pipeline.transformer.config.in_channels, self.latent_size, self.latent_size))
+        """Return the shape of one latent: channels, height, width; it lives where the transformer is."""
+        transformer = self.pipeline.transformer
+        shape = (transformer.config.in_channels, self.latent_size, self.latent_size)
+        return LatentSpec(shape, torch.float32, transformer.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it.

@@ -111,19 +111,20 @@ class Oracle:
 
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
         """Return nothing, for each prompt and the empty one."""
-        return {"nothing": torch.zeros(len(prompts) + 1)}
+        return {"nothing": torch.zeros(len(prompts) + 1, device=self.latent().device)}
 
     def decode(self, sample: Float[Tensor, "batch 2"]) -> Points:
         """Return the samples as points."""
         return Points(sample.float())
 
     def latent(self) -> LatentSpec:
-        """Return the plane."""
-        return LatentSpec((2,))
+        """Return the plane, where the residual is."""
+        weight = next(self.networks["residual"].parameters())
+        return LatentSpec((2,), weight.dtype, weight.device)
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
-        """Return steps + 1 equal steps from 1 to 0, on the device of the network."""
-        return linear_grid(steps, 1.0).to(next(self.networks["residual"].parameters()).device)
+        """Return the times of equal steps from 1 to 0."""
+        return linear_grid(steps, 1.0)
 
     def predict(
         self,
