@@ -31,7 +31,7 @@ from limner.diffusion.dynamics import EulerODE
 from limner.diffusion.prediction import to_estimate
 from limner.evaluate.protocol import evaluate
 from limner.evaluate.statistics import bootstrap
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Denoising, Sampler
 from limner.recipes.override import override
 from limner.registry import recipe
 from limner.report.file import write_text
@@ -54,21 +54,19 @@ def main() -> None:
     options = parser.parse_args(rest)
     assembly = assemble(override(recipe("scenes"), values))
     splits = {"train": prompts("train", 28), "heldout": prompts("heldout")}
-    ode = assembly.policy("reference", EulerODE(), 20)
+    ode = assembly.policy("reference", Sampler(EulerODE(), 20))
     found: dict[str, Any] = {"seeds": options.seeds, "prompts": {name: len(p) for name, p in splits.items()}}
     for split, asked in splits.items():
         found[split] = {
-            "rl sampler": accuracy(assembly, assembly.sampler("reference"), asked, options.seeds),
+            "rl sampler": accuracy(assembly, assembly.policy("reference"), asked, options.seeds),
             "ode 20": accuracy(assembly, ode, asked, options.seeds),
         }
-    scan = {
-        scale: accuracy(assembly, assembly.policy("reference", EulerODE(), 20, scale), splits["train"], 1)["overall"][
-            "value"
-        ]
-        for scale in SCALES
-    }
+    scan = {}
+    for scale in SCALES:
+        guided = assembly.policy("reference", Sampler(EulerODE(), 20, guidance=scale))
+        scan[scale] = accuracy(assembly, guided, splits["train"], 1)["overall"]["value"]
     best = max(scan, key=lambda scale: scan[scale])
-    guided = assembly.policy("reference", EulerODE(), 20, best)
+    guided = assembly.policy("reference", Sampler(EulerODE(), 20, guidance=best))
     found["guidance"] = {
         "train scan": scan,
         "best scale": best,

@@ -45,7 +45,7 @@ def agreement(count: int) -> dict[str, Any]:
     """Return what both judges say of `count` pictures that the base draws for each caption of half "b"."""
     assembly = assemble(recipe("emoji"))
     asked = [to_prompt(emojis()[family[0]]) for family in families("b")]
-    draw = drawer(assembly.parts, assembly.sampler("reference"))
+    draw = drawer(assembly.parts, assembly.policy("reference"))
     rows, texts = torch.arange(len(asked)), [prompt.text for prompt in asked]
     logs: dict[str, list[Tensor]] = {"first": [], "second": []}
     top1 = []

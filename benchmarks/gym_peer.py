@@ -25,7 +25,7 @@ from limner.core.types import Prompt
 from limner.diffusion.dynamics import FlowSDE
 from limner.environments.denoising import DenoisingEnv
 from limner.objectives.tilt import Quadratic
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Denoising, Sampler
 from limner.report.file import write_text
 from limner.worlds.oracle.model import Oracle
 from limner.worlds.oracle.reward import o1
@@ -57,7 +57,7 @@ def main() -> None:
 def base() -> Denoising:
     """Return the base policy of the o1 oracle."""
     model = Oracle.load("o1", None, dtype=torch.float32, device=torch.device("cpu"))
-    return Denoising(model, FlowSDE(), STEPS)
+    return Sampler(FlowSDE(), STEPS).policy(model)
 
 
 def best_value() -> float:

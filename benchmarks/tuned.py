@@ -41,11 +41,11 @@ def measure(runs: Sequence[Run], seeds: int) -> dict[str, Any]:
     first = runs[0]
     if any((run.config.model, run.config.sampler) != (first.config.model, first.config.sampler) for run in runs):
         raise UserError("the runs differ in model or sampler, so they have no common base: measure them one by one")
-    before = drawn(first, first.assembly.sampler("reference"), seeds)
+    before = drawn(first, first.assembly.policy("reference"), seeds)
     found: dict[str, Any] = {"seeds": seeds, "before": asdict(before.summary()[OVERALL]), "after": {}, "change": {}}
     for run in runs:
         with run.averaged():
-            after = drawn(run, run.assembly.sampler("policy"), seeds)
+            after = drawn(run, run.assembly.policy("policy"), seeds)
         found["after"][str(run.folder)] = asdict(after.summary()[OVERALL])
         found["change"][str(run.folder)] = asdict(compare(before, after)[OVERALL])
     return found

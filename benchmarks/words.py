@@ -26,6 +26,7 @@ from limner.core.rng import Rng
 from limner.core.types import Images
 from limner.diffusion.dynamics import EulerODE
 from limner.evaluate.statistics import bootstrap
+from limner.policies.denoising import Sampler
 from limner.recipes.override import override
 from limner.registry import recipe
 from limner.report.file import write_text
@@ -43,12 +44,12 @@ def main() -> None:
     assembly = assemble(override(recipe("words"), values))
     heldout = prompts("heldout")
     splits = {"train": prompts("train", len(heldout)), "heldout": heldout}
-    ode, scale = assembly.policy("reference", EulerODE(), 20), assembly.config.evaluation.guidance
-    guided = assembly.policy("reference", EulerODE(), 20, scale)
+    ode, scale = assembly.policy("reference", Sampler(EulerODE(), 20)), assembly.config.evaluation.guidance
+    guided = assembly.policy("reference", Sampler(EulerODE(), 20, guidance=scale))
     found: dict[str, Any] = {"seeds": options.seeds, "prompts": {name: len(p) for name, p in splits.items()}}
     for split, asked in splits.items():
         found[split] = {
-            "rl sampler": accuracy(assembly, assembly.sampler("reference"), asked, options.seeds),
+            "rl sampler": accuracy(assembly, assembly.policy("reference"), asked, options.seeds),
             "ode 20": accuracy(assembly, ode, asked, options.seeds),
             f"guided {scale:g}": accuracy(assembly, guided, asked, options.seeds),
         }

@@ -8,7 +8,7 @@ import torch
 
 from limner.diffusion.dynamics import EulerODE
 from limner.objectives.tilt import Quadratic
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from limner.worlds.oracle.model import Oracle
 from limner.worlds.oracle.world import WORLDS
 
@@ -23,4 +23,4 @@ def policy(name="o1", dynamics=None, moved=0.1, steps=6):
     with torch.no_grad():
         for parameter in residual.parameters():
             parameter += moved * torch.randn(parameter.shape, generator=generator).double()
-    return Denoising(model.with_networks({"residual": residual}), dynamics or EulerODE(), steps)
+    return Sampler(dynamics or EulerODE(), steps).policy(model.with_networks({"residual": residual}))

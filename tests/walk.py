@@ -11,7 +11,7 @@ from torch import Tensor
 from limner.core.protocols import Adapter
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM, EulerODE
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 
 
 @torch.no_grad()
@@ -20,8 +20,7 @@ def walk(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Return the pictures of these texts that begin at the noise `x`, by the mean of each step."""
     condition, times, index = model.encode([Prompt(t) for t in texts]), model.times(steps), torch.arange(len(texts))
-    policy = Denoising(model, dynamics, steps)
-    for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-        t_, s_ = torch.full((len(texts),), t), torch.full((len(texts),), s)
-        x = dynamics.step(x, policy.estimate(x, t_, condition, index), t_, s_, model.schedule).mean
+    policy, nobody = Sampler(dynamics, steps).policy(model), torch.zeros(len(texts), dtype=torch.bool)
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        x = policy.step(x, (t.expand(len(texts)), s.expand(len(texts))), condition, index, nobody)[1].mean
     return model.decode(x).frames()[:, 0]

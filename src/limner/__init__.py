@@ -41,7 +41,7 @@ _HOMES = {
     "Model": "limner.training.config",
     "Lora": "limner.training.config",
     "Full": "limner.training.config",
-    "Sampler": "limner.training.config",
+    "Sampler": "limner.policies.denoising",
     "DataAnchor": "limner.training.config",
     "Optimizer": "limner.training.config",
     "Precision": "limner.training.config",

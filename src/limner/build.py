@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from limner.core.protocols import Actors, Adapter, Denoiser, Policy
+from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Images, Prompt
 from limner.data.pairs import read_pairs, read_picture
 from limner.data.sampler import PromptSampler
-from limner.diffusion.dynamics import Dynamics
 from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
@@ -28,8 +27,6 @@ from limner.engine.lora import lora
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
-from limner.policies.denoising import Denoising
-from limner.policies.guided import guided
 from limner.recipes.override import override
 from limner.registry import BASES, FRESH, MODELS, WORLDS, compose, load, load_prompts
 from limner.rewards.algebra.compose import Composition, Judge
@@ -114,17 +111,10 @@ class Assembly:
     judge: Judge
     """Says how good a held-out sample is."""
 
-    def sampler(self, role: Name) -> Denoising:
-        """Return a policy over the weights of `role`, sampled as in training."""
-        return _sampler(self.config, self._denoiser(role))
-
-    def policy(self, role: Name, dynamics: Dynamics, steps: int, guidance: float = 1.0) -> Denoising:
-        """Return a policy over the weights of `role`, sampled another way than in training."""
-        actor = self._denoiser(role)
-        return Denoising(actor if guidance == 1 else guided(actor, guidance), dynamics, steps)
-
-    def _denoiser(self, role: Name) -> Denoiser:
-        return self.parts.weights.actor(self.model, role, Precision(self.config.precision.dtype))
+    def policy(self, role: Name, sampler: Sampling | None = None) -> Policy:
+        """Return a policy over the weights of `role`, sampled as in training unless another sampler is given."""
+        precision = Precision(self.config.precision.dtype)
+        return (sampler or self.config.sampler).policy(self.parts.weights.actor(self.model, role, precision))
 
 
 def assemble(config: RunConfig, training: bool = True) -> Assembly:
@@ -206,31 +196,13 @@ def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Prec
     needs = config.algorithm.needs
 
     def policy(name: Name) -> Policy:
-        return _sampler(config, weights.actor(model, name, precision))
+        return config.sampler.policy(weights.actor(model, name, precision))
 
     trained = policy("policy")
     return Actors(
         policy=trained,
         reference=policy("reference") if needs.reference else trained,
         old=policy("old") if needs.old else trained,
-    )
-
-
-def _sampler(config: RunConfig, denoiser: Denoiser) -> Denoising:
-    s = config.sampler
-    model = denoiser if s.guidance == 1 else guided(denoiser, s.guidance)
-    return Denoising(
-        model,
-        s.dynamics,
-        s.steps,
-        s.window,
-        s.window_range,
-        s.window_schedule,
-        s.window_stride,
-        s.window_every,
-        s.shared_start,
-        s.grid,
-        s.splits,
     )
 
 

@@ -23,13 +23,14 @@ from limner.judging.cache import Cached
 from limner.judging.checked import Checked
 from limner.judging.spec import Declared, spec_of
 from limner.judging.wire import identity
+from limner.policies.denoising import Sampler
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
 from limner.rewards.algebra.compose import Compare, Composition
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Expression, Leaf, leaves
 from limner.rewards.function import load_reward
-from limner.training.config import RunConfig, Sampler
+from limner.training.config import RunConfig
 
 RECIPES = {
     "scenes": "limner.recipes.scenes:recipe",

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from limner.build import Assembly, assemble, model_source
 from limner.core.errors import RunError, UserError
+from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.core.tree import tree_map
 from limner.core.types import Images, Prompt
-from limner.diffusion.dynamics import EulerODE
 from limner.engine import checkpoint
 from limner.engine.memory import peak_memory_mib
 from limner.evaluate.protocol import OVERALL, Evaluation, compare, evaluate
@@ -30,7 +30,6 @@ from limner.evaluate.selection import galleries
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
 from limner.evaluate.tables import diversity_row, tables
-from limner.policies.denoising import Denoising
 from limner.recipes.yaml import from_yaml, to_yaml
 from limner.registry import BASES, recipe
 from limner.report.card import Card, write_card
@@ -72,12 +71,8 @@ class Run:
 
         `steps` or `guidance` ask for the plain ODE instead.
         """
-        sampler = self.config.sampler
-        if steps is None and guidance is None:
-            policy = self._trained_policy()
-        else:
-            scale = sampler.guidance if guidance is None else guidance
-            policy = self.assembly.policy("policy", EulerODE(), steps or sampler.steps, scale)
+        own = steps is None and guidance is None
+        policy = self.assembly.policy("policy", None if own else self.config.sampler.plain(steps, guidance))
         with self.averaged():
             return drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
 
@@ -87,11 +82,13 @@ class Run:
         if not self.assembly.heldout:
             return {}
         role: Literal["reference", "policy"] = "reference" if moment == "before" else "policy"
-        policies = {"sampler": self.assembly.sampler(role)}
+        policies = {"sampler": self.assembly.policy(role)}
         if settings.ode_steps:
-            policies["ode"] = self.assembly.policy(role, EulerODE(), settings.ode_steps)
+            sampler = self.config.sampler
+            policies["ode"] = self.assembly.policy(role, sampler.plain(settings.ode_steps, 1.0))
             if settings.guidance != 1 and moment == "before":
-                policies["guided"] = self.assembly.policy(role, EulerODE(), settings.ode_steps, settings.guidance)
+                guided = sampler.plain(settings.ode_steps, settings.guidance)
+                policies["guided"] = self.assembly.policy(role, guided)
         results = {}
         with self.averaged() if moment == "after" else nullcontext():
             for i, (name, policy) in enumerate(policies.items()):
@@ -206,7 +203,7 @@ class Run:
     def _stored(self, moment: str, name: str) -> Evaluation | None:
         return load_evaluation(self.folder / "samples" / f"{moment}-{name}")
 
-    def _trained_policy(self) -> Denoising:
+    def _trained_policy(self) -> Policy:
         return self.assembly.parts.actors.policy
 
     def averaged(self) -> Any:
@@ -215,7 +212,7 @@ class Run:
         return nullcontext() if ema is None else ema.swapped()
 
     def _evaluate(
-        self, policy: Denoising, prompts: Sequence[Prompt], seeds: Sequence[int], part: tuple[int, int]
+        self, policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], part: tuple[int, int]
     ) -> Evaluation:
         def tick(share: float) -> None:
             if self.progress is not None:
@@ -229,27 +226,27 @@ class Run:
         before, after = self._stored("before", "sampler"), self._stored("after", "sampler")
         lora = c.model.train if isinstance(c.model.train, Lora) else None
         measured = before is not None and after is not None
+        length = c.model.max_sequence_length
+        texts = {} if length is None else {"max_sequence_length": length}
         return Card(
             name=self.folder.name,
             base=c.model.path,
             licence="apache-2.0" if c.model.path in BASES else "that of the base",
             pipeline=self.assembly.model.pipeline_name,
-            sampler=str(c.sampler.dynamics),
-            steps=c.sampler.steps,
-            guidance=c.sampler.guidance,
+            sampler=c.sampler.described(),
             reward=c.reward + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
             algorithm=str(c.algorithm),
             rank=None if lora is None else lora.rank,
             alpha=None if lora is None else float(lora.alpha),
             load=dict.fromkeys(self.assembly.model.left_out),
-            call={} if c.model.max_sequence_length is None else {"max_sequence_length": c.model.max_sequence_length},
+            call={**c.sampler.call(), **texts},
             rows=tables({"sampler": before}, {"sampler": after})[0] if measured else (),
             example=self.assembly.parts.prompts[0].text,
             bundled=BASES.get(c.model.path, ""),
         )
 
 
-def drawer(parts: Parts, policy: Denoising) -> Callable[[Sequence[Prompt], Sequence[int]], Images]:
+def drawer(parts: Parts, policy: Policy) -> Callable[[Sequence[Prompt], Sequence[int]], Images]:
     """Return a function that draws picture i for prompt i at seed i; its noise depends on text and seed alone."""
 
     def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Images:

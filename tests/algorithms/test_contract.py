@@ -23,7 +23,7 @@ from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.learning.passes import partition
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from praise import praise, quality, step_along
 from toys import ToyTokens, toy_denoiser, toy_rollout
 
@@ -56,8 +56,8 @@ def setting(algorithm, rank: int = 2, dtype=torch.float32):
     """Return actors whose policy moved a little from the weights that drew the rollout, the rollout, and parameters."""
     model = toy_denoiser(rank, dtype=dtype)
     dynamics = FlowSDE(0.7) if algorithm.needs.path else EulerODE()
-    frozen = Denoising(model.with_networks({"network": copy.deepcopy(model.network)}), dynamics, steps=5)
-    policy = Denoising(model, dynamics, steps=5)
+    frozen = Sampler(dynamics, steps=5).policy(model.with_networks({"network": copy.deepcopy(model.network)}))
+    policy = Sampler(dynamics, steps=5).policy(model)
     rollout = toy_rollout(policy, record=algorithm.needs.path)
     return Actors(policy, frozen, frozen), rollout, list(model.network.parameters())
 

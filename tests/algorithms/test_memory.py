@@ -14,12 +14,12 @@ from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.types import Scored
 from limner.diffusion.dynamics import FlowSDE
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from toys import toy_denoiser, toy_rollout
 
 
 def scored(total, seed=0):
-    policy = Denoising(toy_denoiser(1), FlowSDE(), 5)
+    policy = Sampler(FlowSDE(), 5).policy(toy_denoiser(1))
     rollout = toy_rollout(policy, prompts=3, group_size=len(total) // 3, seed=seed)
     return Scored(rollout, {}, total.isfinite(), total)
 

@@ -12,12 +12,12 @@ from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch
 from limner.diffusion.dynamics import FlowSDE
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from toys import toy_denoiser, toy_rollout
 
 
 def case():
-    policy = Denoising(toy_denoiser(1, dtype=torch.float64), FlowSDE(), steps=5)
+    policy = Sampler(FlowSDE(), steps=5).policy(toy_denoiser(1, dtype=torch.float64))
     rollout = toy_rollout(policy)
     advantage = torch.randn(12, generator=torch.Generator().manual_seed(1)).double()
     return Actors(policy, policy, policy), Batch(rollout, advantage), list(policy.model.network.parameters())

@@ -11,7 +11,7 @@ from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.environments.denoising import DenoisingEnv
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from limner.worlds.oracle.model import Oracle, Points
 from limner.worlds.oracle.reward import o1
 from toys import toy_denoiser
@@ -19,7 +19,7 @@ from toys import toy_denoiser
 
 def base(steps=6):
     model = Oracle.load("o1", None, dtype=torch.float32, device=torch.device("cpu"))
-    return Denoising(model, FlowSDE(), steps)
+    return Sampler(FlowSDE(), steps).policy(model)
 
 
 def test_gymnasium_has_nothing_to_say(recwarn):
@@ -47,7 +47,7 @@ def test_the_samplers_noise_as_actions_draws_the_samplers_sample():
 
 
 def test_any_latent_and_any_prompt():
-    env = DenoisingEnv(Denoising(toy_denoiser(3), FlowSDE(), 3), lambda media, prompts: [2.5], Prompt("1"))
+    env = DenoisingEnv(Sampler(FlowSDE(), 3).policy(toy_denoiser(3)), lambda media, prompts: [2.5], Prompt("1"))
     observation, _ = env.reset(seed=1)
     assert observation.shape == (13,) and observation[-1] == 1 and env.render().shape == (2, 2, 3)
     _, first, done, *_ = env.step(env.action_space.sample())
@@ -57,4 +57,4 @@ def test_any_latent_and_any_prompt():
 
 def test_a_base_that_decides_nothing_is_refused():
     with pytest.raises(ValueError, match="needs stochastic dynamics"):
-        DenoisingEnv(Denoising(toy_denoiser(1), EulerODE(), 3), o1, Prompt("1"))
+        DenoisingEnv(Sampler(EulerODE(), 3).policy(toy_denoiser(1)), o1, Prompt("1"))

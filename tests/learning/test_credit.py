@@ -14,9 +14,9 @@ from limner.core.rng import Rng
 from limner.core.types import Prompt, Rollout, Scored
 from limner.diffusion.dynamics import FlowSDE
 from limner.learning.credit import compared, credited
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from limner.rollout.collect import EncodeCache, collect
-from limner.training.config import Full, Model, RunConfig, Sampler
+from limner.training.config import Full, Model, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from toys import Silent, toy_denoiser, toy_rollout
@@ -52,7 +52,9 @@ def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None
 
 
 def test_a_sum_changes_nothing() -> None:
-    scored = Scored(toy_rollout(Denoising(toy_denoiser(), FlowSDE(), 3)), {}, torch.ones(12).bool(), torch.rand(12))
+    scored = Scored(
+        toy_rollout(Sampler(FlowSDE(), 3).policy(toy_denoiser())), {}, torch.ones(12).bool(), torch.rand(12)
+    )
     assert compared(scored, "sum") is scored
 
 
@@ -62,17 +64,17 @@ def judged(rollout: Rollout, valid: Tensor | None = None) -> Scored:
 
 
 def test_a_shared_decision_has_the_mean_credit_of_the_samples_below_it() -> None:
-    plain = toy_rollout(Denoising(toy_denoiser(), FlowSDE(), 4), 2, 4)
+    plain = toy_rollout(Sampler(FlowSDE(), 4).policy(toy_denoiser()), 2, 4)
     advantage = torch.tensor([1.0, 2.0, 3.0, 6.0, 0.0, 0.0, 0.0, 4.0])
     assert credited(judged(plain), advantage).advantage is advantage
-    tree = toy_rollout(Denoising(toy_denoiser(), FlowSDE(), 4, splits=(0, 1)), 2, 4)
+    tree = toy_rollout(Sampler(FlowSDE(), 4, splits=(0, 1)).policy(toy_denoiser()), 2, 4)
     found = credited(judged(tree), advantage).advantage
     assert found.T.tolist() == [[1.5, 1.5, 4.5, 4.5, 0, 0, 2, 2], advantage.tolist(), advantage.tolist()]
 
 
 def test_an_invalid_leaf_leaves_its_tree_and_the_loss() -> None:
     """An invalid first leaf owns what it shares with a valid one: that stays. What leads to invalid ones alone goes."""
-    policy = Denoising(toy_denoiser(), FlowSDE(), 4, splits=(0, 1))
+    policy = Sampler(FlowSDE(), 4, splits=(0, 1)).policy(toy_denoiser())
     tree = toy_rollout(policy, 1, 4)
     valid = torch.tensor([False, True, False, False])
     tree.path.states[0, 2], tree.path.choices[0, 1:] = math.nan, math.nan
@@ -88,7 +90,7 @@ def test_an_invalid_leaf_leaves_its_tree_and_the_loss() -> None:
 def test_the_loss_of_a_tree_is_over_its_different_decisions() -> None:
     """Its gradient is that of minus the mean of (mean advantage below) x (log-ratio / D), each decision taken once."""
     model = toy_denoiser()
-    policy = Denoising(model, FlowSDE(), 4, splits=(0, 1))
+    policy = Sampler(FlowSDE(), 4, splits=(0, 1)).policy(model)
     tree = toy_rollout(policy, 2, 4)
     advantage = torch.tensor([1.0, 2.0, 3.0, -6.0, 0.5, 0.0, -1.0, 4.0])
     batch = credited(judged(tree), advantage)
@@ -101,8 +103,8 @@ def test_the_loss_of_a_tree_is_over_its_different_decisions() -> None:
             for branch in branches:
                 row, t = branch[0], tree.path.times[branch[0], column]
                 x, choice = tree.path.states[row, column][None], tree.path.choices[row, column]
-                estimate = policy.estimate(x, t[:1], tree.condition, tree.prompt_index[row : row + 1])
-                drawn = policy.dynamics.step(x, estimate, t[:1], t[1:], model.schedule)
+                index, decides = tree.prompt_index[row : row + 1], torch.tensor([True])
+                _, drawn = policy.step(x, (t[:1], t[1:]), tree.condition, index, decides)
                 density = torch.distributions.Normal(drawn.mean[0], tree.path.old.std[row, column]).log_prob(choice)
                 terms.append(advantage[list(branch)].mean() * density.mean())
     expected = torch.autograd.grad(-torch.stack(terms).mean(), parameters)
@@ -111,7 +113,7 @@ def test_the_loss_of_a_tree_is_over_its_different_decisions() -> None:
 
 
 def test_a_tree_is_the_same_however_it_is_cut_into_passes() -> None:
-    policy = Denoising(toy_denoiser(2), FlowSDE(), 5, splits=(0, 2))
+    policy = Sampler(FlowSDE(), 5, splits=(0, 2)).policy(toy_denoiser(2))
     cache, prompts = EncodeCache(policy.model.encode), [Prompt("1"), Prompt("2")]
     whole, cut = (
         collect(policy, cache, prompts, 4, rng=Rng(("cut",)), step=3, record=True, micro_batch=size) for size in (8, 3)

@@ -17,8 +17,7 @@ from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
-from limner.policies.denoising import Denoising
-from limner.policies.guided import guided
+from limner.policies.denoising import Sampler
 
 TEXTS = ["a red star", "star red red"]
 KINDS = ["sd15", "sd21", "sdxl"]
@@ -53,8 +52,7 @@ def prediction(adapter: SD) -> Tensor:
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_ddim_draws_the_picture_of_the_unmodified_pipeline(adapter: SD, plain: Any, guidance: float) -> None:
-    model = adapter if guidance == 1 else guided(adapter, guidance)
-    policy, index = Denoising(model, DDIM(0.0), 4), torch.arange(2)
+    policy, index = Sampler(DDIM(0.0), 4, guidance=guidance).policy(adapter), torch.arange(2)
     with torch.no_grad():
         condition = adapter.encode([Prompt(text) for text in TEXTS])
         drawn = policy.sample(condition, index, index, index, rng=Rng((0,)), record=False).sample
@@ -79,8 +77,8 @@ def test_a_stochastic_step_is_that_of_diffusers(adapter: SD, plain: Any) -> None
     with torch.no_grad():
         output = adapter.predict(x, t, condition, index)
         expected = scheduler.step(output, timestep, x, eta=1.0, variance_noise=noise).prev_sample
-        policy = Denoising(adapter, DDIM(1.0), 5)
-        step = DDIM(1.0).step(x, policy.estimate(x, t, condition, index), t, s, adapter.schedule)
+        policy = Sampler(DDIM(1.0), 5).policy(adapter)
+        _, step = policy.step(x, (t, s), condition, index, torch.ones(2, dtype=torch.bool))
     torch.testing.assert_close(step.sample(noise), expected, atol=2e-5, rtol=1e-4)
 
 

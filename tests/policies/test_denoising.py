@@ -13,8 +13,9 @@ from limner.core.rng import Rng
 from limner.core.tree import select
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from limner.policies.guided import guided
+from limner.policies.plan import Plan
 from limner.training.preflight import rescore
 from toys import toy_denoiser, toy_rollout
 
@@ -44,7 +45,7 @@ DYNAMICS = [FlowSDE(0.7), DanceSDE(0.3), CPS(0.8), DDIM(1.0)]
 @pytest.mark.parametrize("rank", range(6))
 @pytest.mark.parametrize("dynamics", DYNAMICS, ids=lambda d: type(d).__name__)
 def test_recorded_decisions_score_to_a_ratio_of_one(rank, dynamics):
-    policy = Denoising(toy_denoiser(rank), dynamics, steps=5)
+    policy = Sampler(dynamics, steps=5).policy(toy_denoiser(rank))
     rollout = toy_rollout(policy)
     assert torch.equal(rescore(policy, rollout, 12), torch.zeros(4 * 12))
     for size in (1, 5, 100):
@@ -55,7 +56,7 @@ def test_recorded_decisions_score_to_a_ratio_of_one(rank, dynamics):
 def test_recorded_decisions_have_the_density_of_an_independent_formula(dynamics):
     """Replay the path by hand in float64: each choice is mean + std noise, with the noise that the stream names."""
     model = toy_denoiser(2)
-    policy = Denoising(model, dynamics, steps=5)
+    policy = Sampler(dynamics, steps=5).policy(model)
     rollout = toy_rollout(policy)
     noise = Rng(("toy", 0)).child("noise").normal(rollout.id, (5, *model.shape)).double()
     t = rollout.trajectory
@@ -74,7 +75,7 @@ def test_recorded_decisions_have_the_density_of_an_independent_formula(dynamics)
 
 
 def test_the_last_step_adds_no_noise_and_is_no_decision():
-    policy = Denoising(toy_denoiser(1), FlowSDE(0.7), steps=5)
+    policy = Sampler(FlowSDE(0.7), steps=5).policy(toy_denoiser(1))
     rollout = toy_rollout(policy)
     last = rollout.trajectory.choices[:, -1]
     t = rollout.trajectory.times[:, -1, 1]
@@ -85,14 +86,14 @@ def test_the_last_step_adds_no_noise_and_is_no_decision():
 
 def test_a_window_is_shared_by_a_group_and_the_rest_is_the_ode():
     model = toy_denoiser(2)
-    policy = Denoising(model, FlowSDE(0.7), steps=8, window=2, window_range=(0, 4))
+    policy = Sampler(FlowSDE(0.7), steps=8, window=2, window_range=(0, 4)).policy(model)
     rollout = toy_rollout(policy, prompts=6)
     step = steps_of(rollout).view(6, 4, 2)
     assert (step == step[:, :1]).all() and (step[..., 1] - step[..., 0] == 1).all()
     assert len(step[:, 0, 0].unique()) > 1 and step.min() >= 0 and step.max() <= 5
     ratio = rescore(policy, rollout, 7)
     assert ratio.abs().max() / policy.elements() < 1e-6
-    ode = Denoising(model, EulerODE(), steps=8)
+    ode = Sampler(EulerODE(), steps=8).policy(model)
     noise = Rng(("toy", 0)).child("noise").normal(rollout.id, (3, *model.shape))[:, 0]
     late = step[:, 0, 0].repeat_interleave(4) > 0
     with torch.no_grad():
@@ -101,14 +102,13 @@ def test_a_window_is_shared_by_a_group_and_the_rest_is_the_ode():
             first = steps_of(rollout)[:, 0] == i
             assert torch.allclose(rollout.trajectory.states[first, 0], x[first], atol=1e-6)
             t, s = times[i].expand(24), times[i + 1].expand(24)
-            x = ode.dynamics.step(
-                x, ode.estimate(x, t, rollout.condition, rollout.prompt_index), t, s, model.schedule
-            ).mean
+            estimate = ode.estimate(x, t, rollout.condition, rollout.prompt_index)
+            x = EulerODE().step(x, estimate, t, s, model.schedule).mean
     assert late.any()
 
 
 def test_a_sample_depends_on_its_id_alone():
-    policy = Denoising(toy_denoiser(2), FlowSDE(0.7), steps=4, window=1, window_range=(0, 2))
+    policy = Sampler(FlowSDE(0.7), steps=4, window=1, window_range=(0, 2)).policy(toy_denoiser(2))
     condition = policy.model.encode([Prompt("1"), Prompt("2")])
     index, id = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([4, 9, 2, 7, 1])
     rng = Rng(("x", 1))
@@ -121,7 +121,7 @@ def test_a_sample_depends_on_its_id_alone():
 
 
 def test_an_ode_has_no_decisions():
-    rollout = toy_rollout(Denoising(toy_denoiser(1), EulerODE(), steps=4))
+    rollout = toy_rollout(Sampler(EulerODE(), steps=4).policy(toy_denoiser(1)))
     assert rollout.trajectory.states.shape == (12, 0, 3)
 
 
@@ -131,30 +131,32 @@ def test_guidance_extrapolates_from_the_empty_prompt():
     x, t, index = torch.randn(4, *model.shape), torch.rand(4), torch.tensor([0, 1, 1, 0])
     empty = torch.full((4,), 2)
     c, u = model.predict(x, t, condition, index), model.predict(x, t, condition, empty)
-    assert torch.allclose(guided(model, 3.0).predict(x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
-    assert torch.allclose(guided(model, 1.0).predict(x, t, condition, index), c, atol=1e-6)
+    assert torch.allclose(guided(model, 3.0, x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
+    assert torch.equal(guided(model, 1.0, x, t, condition, index), c)
+    velocity = Sampler(guidance=3.0).policy(model).estimate(x, t, condition, index).velocity
+    assert torch.allclose(velocity, 3 * c - 2 * u, atol=1e-5)
     assert select(condition, empty)["word"].eq(0).all()
 
 
 def test_a_sliding_window_is_where_its_iteration_says():
-    policy = Denoising(
-        toy_denoiser(2), FlowSDE(0.7), 8, window=2, window_range=(1, 4), window_schedule="progressive", window_every=3
-    )
+    policy = Sampler(
+        FlowSDE(0.7), 8, window=2, window_range=(1, 4), window_schedule="progressive", window_every=3
+    ).policy(toy_denoiser(2))
     columns = []
     for iteration in (0, 2, 3, 11, 12):
         rollout = toy_rollout(policy.at(iteration))
         columns.append({tuple(row) for row in steps_of(rollout).tolist()})
     assert columns == [{(1, 2)}, {(1, 2)}, {(2, 3)}, {(4, 5)}, {(1, 2)}]
-    drawn = Denoising(toy_denoiser(2), FlowSDE(0.7), 8, window=2, window_range=(1, 4))
-    assert drawn.at(5) is drawn
+    drawn = Sampler(FlowSDE(0.7), 8, window=2, window_range=(1, 4)).policy(toy_denoiser(2))
+    assert drawn.at(5) == drawn
 
 
 @pytest.mark.parametrize("width", [1, 2])
-def test_a_shared_start_is_computed_once_and_changes_nothing_else(width):
+def test_a_shared_start_is_computed_once_and_changes_nothing_else(width, monkeypatch):
     """Up to its window a group is one sample; values are those of evaluating every row."""
     model, seen = toy_denoiser(2), []
     settings = {"window": width, "window_range": (1, 5 - width), "shared_start": True}
-    policy = Denoising(Counting(model, seen), FlowSDE(0.7), 6, **settings)
+    policy = Sampler(FlowSDE(0.7), 6, **settings).policy(Counting(model, seen))
     rollout = toy_rollout(policy, prompts=3, group_size=4)
     path = rollout.trajectory
     step = steps_of(rollout)
@@ -166,7 +168,7 @@ def test_a_shared_start_is_computed_once_and_changes_nothing_else(width):
     plain = toy_rollout(replace(policy, model=model), prompts=3, group_size=4)
     torch.testing.assert_close(plain.sample, rollout.sample)
     everyone = replace(policy, model=model)
-    object.__setattr__(everyone, "_state", lambda id, group, mask, step: None)
+    monkeypatch.setattr(Plan, "states", lambda plan, step: (torch.arange(12),) * 2)
     torch.testing.assert_close(toy_rollout(everyone, prompts=3, group_size=4).sample, rollout.sample)
     packs = list(everyone.pack(rollout, torch.arange(12), 100))
     ratios = torch.cat([everyone.distribution(p, rollout.condition).log_ratio(p.old, p.choice) for p in packs])
@@ -174,18 +176,18 @@ def test_a_shared_start_is_computed_once_and_changes_nothing_else(width):
 
 
 def test_without_a_window_a_shared_start_is_one_noise_and_one_first_step():
-    policy = Denoising(toy_denoiser(2), FlowSDE(0.7), 5, shared_start=True)
+    policy = Sampler(FlowSDE(0.7), 5, shared_start=True).policy(toy_denoiser(2))
     states = toy_rollout(policy, prompts=2, group_size=3).trajectory.states
     assert (states[:3, 0] == states[0, 0]).all() and not (states[:3, 1] == states[0, 1]).all()
-    ode = toy_rollout(Denoising(toy_denoiser(2), EulerODE(), 5, shared_start=True), prompts=2, group_size=3)
+    ode = toy_rollout(Sampler(EulerODE(), 5, shared_start=True).policy(toy_denoiser(2)), prompts=2, group_size=3)
     assert (ode.sample[:3] == ode.sample[0]).all() and not torch.equal(ode.sample[0], ode.sample[3])
 
 
-def test_a_tree_shares_what_its_leaves_have_in_common_and_computes_it_once():
+def test_a_tree_shares_what_its_leaves_have_in_common_and_computes_it_once(monkeypatch):
     """Splits at steps 1 and 3 of 6: one branch, then two, then four; values are those of evaluating every row."""
     model, seen = toy_denoiser(2), []
     counting = Counting(model, seen)
-    policy = Denoising(counting, FlowSDE(0.7), 6, splits=(1, 3))
+    policy = Sampler(FlowSDE(0.7), 6, splits=(1, 3)).policy(counting)
     rollout = toy_rollout(policy, prompts=3, group_size=4)
     path = rollout.path
     assert seen == [3, 3, 6, 6, 12, 12]
@@ -195,7 +197,7 @@ def test_a_tree_shares_what_its_leaves_have_in_common_and_computes_it_once():
         assert len(path.choices[:, column].flatten(1).unique(dim=0)) == len(path.node[:, column].unique())
         owner = path.node[:, column]
         assert torch.equal(path.choices[:, column], path.choices[owner, column])
-    object.__setattr__(policy, "_state", lambda id, group, mask, step: None)
+    monkeypatch.setattr(Plan, "states", lambda plan, step: (torch.arange(12),) * 2)
     torch.testing.assert_close(toy_rollout(policy, prompts=3, group_size=4).sample, rollout.sample)
     packs = list(policy.pack(rollout, torch.arange(12), 7))
     assert sum(map(len, packs)) == int(path.mask.sum())
@@ -206,7 +208,7 @@ def test_a_tree_shares_what_its_leaves_have_in_common_and_computes_it_once():
 
 
 def test_a_leaf_does_not_depend_on_which_others_are_drawn_with_it():
-    policy = Denoising(toy_denoiser(2), FlowSDE(0.7), 5, splits=(0, 2))
+    policy = Sampler(FlowSDE(0.7), 5, splits=(0, 2)).policy(toy_denoiser(2))
     whole = toy_rollout(policy, prompts=2, group_size=4)
     rows = torch.tensor([1, 2, 7])
     part = policy.sample(
@@ -219,7 +221,7 @@ def test_a_leaf_does_not_depend_on_which_others_are_drawn_with_it():
 def test_branches_of_a_tree_have_the_sampler_s_own_law():
     """Each leaf alone is a plain sample: its mean and standard deviation over many trees are those of plain samples."""
     model = toy_denoiser(1)
-    tree, plain = (Denoising(model, FlowSDE(0.7), 5, splits=splits) for splits in ((0, 2), ()))
+    tree, plain = (Sampler(FlowSDE(0.7), 5, splits=splits).policy(model) for splits in ((0, 2), ()))
     leaves, samples = (toy_rollout(p, 1, 2**14, condition={"word": torch.tensor([1, 0])}) for p in (tree, plain))
     # group 0 of 2^14 samples: 2^12 trees side by side, since leaf numbers go on
     torch.testing.assert_close(leaves.sample.mean(0), samples.sample.mean(0), rtol=0, atol=0.04)
@@ -227,7 +229,7 @@ def test_branches_of_a_tree_have_the_sampler_s_own_law():
 
 
 def test_shifted_times_are_logit_normal_ones_moved_by_three():
-    policy = Denoising(toy_denoiser(1), EulerODE(), 10)
+    policy = Sampler(EulerODE(), 10).policy(toy_denoiser(1))
     rollout, rows = toy_rollout(policy, prompts=5, group_size=40), torch.arange(200)
     plain, shifted = (
         torch.cat([p.t for p in policy.renoise(rollout, rows, 3, times, Rng((0,)), 64)])
@@ -238,7 +240,7 @@ def test_shifted_times_are_logit_normal_ones_moved_by_three():
 
 @pytest.mark.parametrize("times", ["grid", "logit_normal"])
 def test_no_time_is_below_the_least(times):
-    policy = Denoising(toy_denoiser(1), EulerODE(), 10)
+    policy = Sampler(EulerODE(), 10).policy(toy_denoiser(1))
     rollout, rows = toy_rollout(policy, prompts=5, group_size=40), torch.arange(200)
     t = torch.cat([p.t for p in policy.renoise(rollout, rows, 3, times, Rng((0,)), 64, min_time=0.6)]).double()
     assert t.min() >= 0.6 - 1e-6
@@ -255,7 +257,7 @@ def test_no_time_is_below_the_least(times):
 def test_the_solver_draws_what_its_steps_say():
     """DPM-Solver++ through the sampler, against the loop written out."""
     model, index = toy_denoiser(1, dtype=torch.float64), torch.arange(4)
-    policy = Denoising(model, DPMSolver(), 5)
+    policy = Sampler(DPMSolver(), 5).policy(model)
     condition = model.encode([Prompt(str(i)) for i in range(4)])
     with torch.no_grad():
         drawn = policy.sample(condition, index, index, index, rng=Rng((0,)), record=False)

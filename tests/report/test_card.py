@@ -13,9 +13,10 @@ ROW = Row("Held-out | accuracy", Interval(0.47, 0.42, 0.52, 112), Interval(0.82,
           Interval(0.35, 0.3, 0.4, 112))  # fmt: skip
 CARD = Card(
     name="scenes-lora", base="limner/scenes: base", licence="apache-2.0", pipeline="StableDiffusion3Pipeline",
-    sampler="flow-matching Euler", steps=10, guidance=1.0, reward="scenes", algorithm="Flow-GRPO",
+    sampler={"Sampler": "flow-matching Euler", "Steps": "10"}, reward="scenes", algorithm="Flow-GRPO",
     negative_prompt='a "bad" one', rank=32, alpha=64.0, load={"text_encoder_3": None, "tokenizer_3": None},
-    call={"max_sequence_length": 0}, rows=[ROW], example="two red stars",
+    call={"num_inference_steps": 10, "guidance_scale": 1.0, "max_sequence_length": 0}, rows=[ROW],
+    example="two red stars",
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def test_header_is_yaml_and_code_is_python() -> None:
         "text_encoder_3": None, "tokenizer_3": None, "num_inference_steps": 10, "guidance_scale": 1.0,
         "negative_prompt": 'a "bad" one', "max_sequence_length": 0,
     }  # fmt: skip
-    assert "load_lora_weights" in code(text) and "LoRA, rank 32, alpha 64" in text
+    assert "| Steps | 10 |" in text and "load_lora_weights" in code(text) and "LoRA, rank 32, alpha 64" in text
 
 
 def test_evaluation_is_a_table_with_intervals() -> None:
@@ -55,7 +56,8 @@ def test_full_weights_load_from_their_own_folder() -> None:
 
 def test_the_code_of_a_bundled_base_runs() -> None:
     """As it stands, but for the folder of the result."""
-    card = replace(CARD, base="scenes", bundled="limner.worlds.scenes.reward:BASE", negative_prompt="", steps=1)
+    call = {"num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 0}
+    card = replace(CARD, base="scenes", bundled="limner.worlds.scenes.reward:BASE", negative_prompt="", call=call)
     lines = [line for line in code(model_card(card)).splitlines() if "load_lora_weights" not in line]
     found: dict[str, object] = {}
     exec("\n".join(lines), found)

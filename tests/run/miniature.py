@@ -17,7 +17,8 @@ from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.engine import checkpoint
 from limner.models.quiet import no_bars
 from limner.models.sd3.build import SD3Size, build
-from limner.training.config import Evaluation, Lora, Optimizer, RunConfig, Sampler
+from limner.policies.denoising import Sampler
+from limner.training.config import Evaluation, Lora, Optimizer, RunConfig
 
 WORDS = tuple("a one two red green blue star stars circle circles".split())
 PROMPTS = "two red stars\na blue circle\n\n# a comment\none green star\n"

@@ -16,9 +16,10 @@ from limner.core.rng import Rng
 from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
+from limner.policies.denoising import Sampler
 from limner.registry import ALGORITHMS, load
 from limner.rollout.collect import collect
-from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RunConfig, Sampler
+from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from praise import praise, quality, step_along

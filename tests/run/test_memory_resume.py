@@ -12,8 +12,9 @@ from limner.algorithms.ddpo import DDPO
 from limner.algorithms.ppo import PPO
 from limner.algorithms.trpo import TRPO
 from limner.diffusion.dynamics import FlowSDE
+from limner.policies.denoising import Sampler
 from limner.training import loop
-from limner.training.config import Full, Model, Sampler
+from limner.training.config import Full, Model
 from run.miniature import Miniature, differences, last_checkpoint
 
 

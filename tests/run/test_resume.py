@@ -24,9 +24,10 @@ from limner.algorithms.flow_grpo import FlowGRPO
 from limner.cli import main
 from limner.diffusion.dynamics import FlowSDE
 from limner.engine import checkpoint
+from limner.policies.denoising import Sampler
 from limner.recipes.yaml import to_yaml
 from limner.report.metrics import read
-from limner.training.config import Evaluation, Full, Model, Optimizer, RunConfig, Sampler
+from limner.training.config import Evaluation, Full, Model, Optimizer, RunConfig
 from run.miniature import Miniature, differences, last_checkpoint
 from run.process import Death, run, start
 

@@ -22,10 +22,11 @@ from limner.algorithms.ddpo import DDPO
 from limner.diffusion.dynamics import DDIM
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
+from limner.policies.denoising import Sampler
 from limner.recipes.yaml import from_yaml
 from limner.report.metrics import read
 from limner.run import Run
-from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, Sampler
+from limner.training.config import Evaluation, Full, Lora, Model, Optimizer
 from run.miniature import FLOW_GRPO, Miniature
 
 PROMPT = "two red stars"

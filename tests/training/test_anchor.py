@@ -18,11 +18,11 @@ from limner.data.pairs import read_pairs, read_picture
 from limner.diffusion.dynamics import EulerODE
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from limner.report.metrics import read
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
-from limner.training.config import DataAnchor, Optimizer, Sampler
+from limner.training.config import DataAnchor, Optimizer
 from run.miniature import FLOW_GRPO, Miniature, make_miniature
 from toys import toy_denoiser
 
@@ -34,7 +34,7 @@ def test_it_is_the_mean_error_over_drawn_pairs_whatever_the_micro_batch() -> Non
     prompts = [Prompt(str(i + 1)) for i in range(5)]
     calls = []
     anchor = Anchor(lambda: calls.append(1) or (data, prompts), weight=0.3, batch=7)
-    policy, cache, rng = Denoising(model, EulerODE(), 4), EncodeCache(model.encode), Rng(("anchor",))
+    policy, cache, rng = Sampler(EulerODE(), 4).policy(model), EncodeCache(model.encode), Rng(("anchor",))
     whole = list(anchor.losses(policy, cache, rng, 100))
     parts = list(anchor.losses(policy, cache, rng, 3))
     assert len(whole) == 1 and len(parts) == 3 and len(calls) == 1

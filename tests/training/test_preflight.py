@@ -16,11 +16,12 @@ from limner.cli import main
 from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import CPS, DanceSDE, FlowSDE
+from limner.policies.denoising import Sampler
 from limner.recipes.yaml import to_yaml
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
 from limner.rollout.collect import collect
-from limner.training.config import Full, Optimizer, RunConfig, Sampler
+from limner.training.config import Full, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.preflight import preflight, rescore
 from limner.training.state import State

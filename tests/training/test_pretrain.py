@@ -23,7 +23,7 @@ from limner.models.sd.pretraining import SDPretraining
 from limner.models.sd3.build import SD3Size
 from limner.models.sd3.build import build as build_pipeline
 from limner.models.sd3.pretraining import SD3Pretraining
-from limner.policies.denoising import Denoising
+from limner.policies.denoising import Sampler
 from limner.training import pretrain as module
 from limner.training.pretrain import Pretraining, pretrain
 from limner.worlds.scenes.reward import Scenes
@@ -167,10 +167,9 @@ def test_a_unet_is_pretrained_and_plain_diffusers_draws_with_it(tmp_path: Path) 
     adapter, index = SD.load(tmp_path / "pipeline"), torch.zeros(1, dtype=torch.long)
     noise = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     x, times, condition = noise, adapter.times(3), adapter.encode([Prompt("a red star")])
-    policy = Denoising(adapter, DDIM(0.0), 3)
+    policy = Sampler(DDIM(0.0), 3).policy(adapter)
     with torch.no_grad():
         for t, s in zip(times[:-1], times[1:], strict=True):
-            estimate = policy.estimate(x, t[None], condition, index)
-            x = policy.dynamics.step(x, estimate, t[None], s[None], adapter.schedule).mean
+            x = policy.step(x, (t[None], s[None]), condition, index, torch.tensor([False]))[1].mean
         ours = adapter.decode(x).pixels.permute(0, 2, 3, 1)
     torch.testing.assert_close(torch.from_numpy(picture), ours, rtol=0, atol=2e-3)

@@ -15,9 +15,10 @@ from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.build import Assembly, assemble
 from limner.diffusion.dynamics import FlowSDE
+from limner.policies.denoising import Sampler
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
-from limner.training.config import Full, Optimizer, RunConfig, Sampler
+from limner.training.config import Full, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from run.miniature import FLOW_GRPO, Miniature

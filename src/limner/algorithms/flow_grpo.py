@@ -68,8 +68,8 @@ class FlowGRPO:
 
     @property
     def needs(self) -> Needs:
-        """The path, and the reference if there is a penalty."""
-        return Needs(path=True, reference=self.kl_weight > 0)
+        """The path, the reference if there is a penalty, and a tree if its depths are compared."""
+        return Needs(path=True, reference=self.kl_weight > 0, tree=self.scale == "depth")
 
     def ratio_clip(self, elements: int) -> tuple[float, float]:
         """Return the clip range in nats per element for latents of `elements` elements."""

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.diffusion.dynamics import EulerODE
 from limner.diffusion.gaussian import Gaussian
 from limner.objectives.tilt import Normal, Quadratic
 from limner.policies.denoising import Denoising
@@ -42,10 +41,9 @@ class Step:
 def transitions(policy: Denoising, x: Float[Tensor, "batch dim"]) -> list[Gaussian]:
     """Return, for each decision, where it leads from the states x; the last one is deterministic."""
     found = []
-    for i, (t, s) in enumerate(_spans(policy, len(x))):
-        dynamics = policy.dynamics.deterministic() if i == policy.steps - 1 else policy.dynamics
-        estimate = policy.estimate(x, t, *_nothing(len(x)))
-        found.append(dynamics.step(x, estimate, t, s, policy.model.schedule))
+    for i, span in enumerate(_spans(policy, len(x))):
+        decides = torch.tensor(i < policy.sampler.steps - 1).expand(len(x))
+        found.append(policy.step(x, span, *_nothing(len(x)), decides)[1])
     return found
 
 
@@ -154,9 +152,10 @@ def _invert(policy: Denoising, target: Tensor, t: Tensor, s: Tensor) -> tuple[Te
 def _move(policy: Denoising, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """Return where a step of the ODE takes x, and its Jacobian."""
 
+    nothing, decides = _nothing(1), torch.tensor([False])
+
     def one(point: Tensor) -> tuple[Tensor, Tensor]:
-        estimate = policy.estimate(point[None], t[:1], *_nothing(1))
-        moved = EulerODE().step(point[None], estimate, t[:1], s[:1], policy.model.schedule).mean[0]
+        moved = policy.step(point[None], (t[:1], s[:1]), *nothing, decides)[1].mean[0]
         return moved, moved
 
     with torch.no_grad():
@@ -165,7 +164,7 @@ def _move(policy: Denoising, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, T
 
 
 def _spans(policy: Denoising, batch: int) -> list[tuple[Tensor, Tensor]]:
-    times = policy.model.times(policy.steps, policy.grid).double()
+    times = policy.times().double()
     return [(t.expand(batch), s.expand(batch)) for t, s in zip(times[:-1], times[1:], strict=True)]
 
 

@@ -30,8 +30,8 @@ from limner.core.protocols import Algorithm
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import Dynamics, EulerODE, FlowSDE
 from limner.objectives.tilt import Quadratic, discrete_kl, discrete_tilt, frontier, normal_kl, normal_tilt
-from limner.policies.denoising import Denoising
-from limner.training.config import Full, Model, Optimizer, RunConfig, Sampler
+from limner.policies.denoising import Denoising, Sampler
+from limner.training.config import Full, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from limner.worlds.oracle.model import Oracle
@@ -163,7 +163,7 @@ def _double(assembly: Assembly, role: Any) -> Denoising:
     networks = assembly.parts.weights.roles[role].networks
     copies = {name: deepcopy(network).double() for name, network in networks.items()}
     assert isinstance(assembly.model, Oracle)
-    return replace(assembly.sampler("policy"), model=assembly.model.with_networks(copies))
+    return Denoising(assembly.model.with_networks(copies), assembly.config.sampler)
 
 
 def _gaussian(world: str, policy: Denoising, base: Denoising, kl_weight: float) -> dict[str, Any]:
@@ -192,8 +192,8 @@ def _mixture(world: str, policy: Denoising, base: Denoising, kl_weight: float) -
     """
     truth = WORLDS[world].base
     noise = Rng(("oracle", world)).normal(torch.arange(POINTS), (2,))
-    sample, log_density = exact.push(replace(policy, dynamics=EulerODE()), noise)
-    ground = replace(base, dynamics=EulerODE())
+    moved, ground = (Denoising(each.model, each.sampler.plain()) for each in (policy, base))
+    sample, log_density = exact.push(moved, noise)
     kl = float((log_density - exact.log_density(ground, sample)).mean())
     shares = [
         torch.bincount(truth.nearest(x), minlength=len(truth.weights)).double() / POINTS
@@ -208,18 +208,18 @@ def _mixture(world: str, policy: Denoising, base: Denoising, kl_weight: float) -
     before, after = (float(share @ rewards) for share in shares)
     objective = None
     if kl_weight:
-        least, best = _objectives(world, base.dynamics, base.steps, kl_weight)
+        least, best = _objectives(world, base.sampler, kl_weight)
         objective = (grid.objective(policy, base, _of_modes(world), kl_weight) - least) / (best - least)
     modes = tuple(shares[1].tolist())
     return {"reward": after - before, "kl": kl, "frontier": most - before, "modes": modes, "objective": objective}
 
 
 @cache
-def _objectives(world: str, dynamics: Dynamics, steps: int, kl_weight: float) -> tuple[float, float]:
+def _objectives(world: str, sampler: Sampler, kl_weight: float) -> tuple[float, float]:
     """Return what the base has of a penalised objective, and the most that can be had; once for all seeds."""
     model = Oracle.load(world, None, dtype=torch.float32, device=torch.device("cpu"))
     model.networks["residual"].double()
-    base, reward = Denoising(model, dynamics, steps), _of_modes(world)
+    base, reward = sampler.policy(model), _of_modes(world)
     return grid.objective(base, base, reward, kl_weight), grid.best_objective(base, reward, kl_weight)
 
 

@@ -246,7 +246,7 @@ def drift(folder: Path) -> float:
     config = assembly.config
     prompts = load_prompts(config.evaluation.prompts)
     index = torch.arange(len(prompts))
-    policy, base = assembly.sampler("policy"), assembly.sampler("reference")
+    policy, base = assembly.policy("policy"), assembly.policy("reference")
     with torch.no_grad():
         condition = assembly.model.encode(prompts)
         ids = index * config.group_size

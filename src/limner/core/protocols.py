@@ -228,6 +228,30 @@ class OwnUpdate(Protocol):
         ...
 
 
+class Sampling(Protocol):
+    """How samples are drawn: settings that make a policy of a model; written once for a family of models."""
+
+    def policy(self, model: Any) -> Policy:
+        """Return the policy that draws from `model` so."""
+        ...
+
+    def require(self, algorithm: Algorithm, group_size: int) -> None:
+        """Raise UserError where `algorithm` cannot learn from groups that are drawn so."""
+        ...
+
+    def plain(self, steps: int | None = None, guidance: float | None = None) -> Sampling:
+        """Return how samples are drawn where nothing is learned from it; None: as many steps, or guidance, as here."""
+        ...
+
+    def described(self) -> Mapping[str, str]:
+        """Return what a summary says of it, by title."""
+        ...
+
+    def call(self) -> Mapping[str, Any]:
+        """Return the arguments that ask the library's own pipeline for the same."""
+        ...
+
+
 class Composition(Protocol):
     """The judges of a run, and how their answers make the total."""
 

@@ -19,7 +19,8 @@ def tree_map(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
     if isinstance(tree, dict):
         return {key: tree_map(function, value) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):
-        return type(tree)(tree_map(function, value) for value in tree)
+        parts = [tree_map(function, value) for value in tree]
+        return type(tree)(parts) if type(tree) in (tuple, list) else type(tree)(*parts)  # a NamedTuple
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         changed = {f.name: tree_map(function, vars(tree)[f.name]) for f in dataclasses.fields(tree)}
         return dataclasses.replace(tree, **changed)

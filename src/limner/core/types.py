@@ -234,6 +234,8 @@ class Needs:
     path: bool = False
     reference: bool = False
     old: bool = False
+    tree: bool = False
+    """Whether it compares the decisions of each depth of a tree of samples."""
     normalised_ratio: bool = False
     """Whether what it clips is `Gaussian.normalised_log_ratio`, as GRPO-Guard does, instead of the log-ratio."""
 

@@ -47,7 +47,7 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         action_weight: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
-        if not policy.dynamics.stochastic or policy.window:
+        if not policy.sampler.dynamics.stochastic or policy.sampler.window:
             raise ValueError("the base needs stochastic dynamics and no window: every step but the last is a decision")
         self.policy, self.reward, self.prompt, self.action_weight = policy, reward, prompt, action_weight
         self.render_mode = render_mode
@@ -56,7 +56,7 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.action_space = spaces.Box(-BOUND, BOUND, (self.latent.size,), np.float32)
         with torch.no_grad():
             self.condition = policy.model.encode([prompt])
-        self.times = policy.model.times(policy.steps, policy.grid)
+        self.times = policy.times()
         self.x = self._placed(np.zeros(self.latent.shape, np.float32))
         self.index = 0
 
@@ -74,7 +74,7 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.x = self._gaussian().sample(noise)
         self.index += 1
         reward = -self.action_weight * float(noise.square().sum()) / 2
-        done = self.index == self.policy.steps - 1
+        done = self.index == self.policy.sampler.steps - 1
         if done:
             self.x = self._gaussian(last=True).mean
             self.index += 1
@@ -93,12 +93,10 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return latent.to(self.latent.device, self.latent.dtype)
 
     def _gaussian(self, last: bool = False) -> Gaussian:
-        t, s = (self.times[self.index + k].expand(1).to(self.x) for k in (0, 1))
-        dynamics = self.policy.dynamics.deterministic() if last else self.policy.dynamics
+        span = self.times[self.index].expand(1).to(self.x), self.times[self.index + 1].expand(1).to(self.x)
         with torch.no_grad():
-            first = torch.zeros(1, dtype=torch.long, device=self.latent.device)
-            estimate = self.policy.estimate(self.x, t, self.condition, first)
-            return dynamics.step(self.x, estimate, t, s, self.policy.model.schedule)
+            first, decides = torch.zeros(1, dtype=torch.long, device=self.latent.device), torch.tensor([not last])
+            return self.policy.step(self.x, span, self.condition, first, decides)[1]
 
     def _judged(self) -> float:
         with torch.no_grad():

@@ -1,27 +1,39 @@
 """Denoising as a policy: x_t is the state, the next latent the choice, one network evaluation a decision.
 
-The sampler and the loss meet in `distribution`: what was recorded while sampling is scored by the same few lines.
+`Sampler` says how samples are drawn, `Denoising` draws them with a model. The sampler and the loss meet in `step`: what
+was recorded while sampling is scored by the same few lines.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.protocols import Denoiser
+from limner.core.errors import UserError, at_least
+from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
-from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled, Trajectory
-from limner.diffusion.dynamics import Dynamics, Multistep, Windowed
+from limner.core.tree import select
+from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
+from limner.diffusion.dynamics import (
+    CPS,
+    DDIM,
+    DanceSDE,
+    DPMSolver,
+    Dynamics,
+    EulerODE,
+    FlowSDE,
+    Multistep,
+    Windowed,
+)
 from limner.diffusion.gaussian import Gaussian
 from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
-from limner.diffusion.shape import over_latent
 from limner.diffusion.timesteps import (
     Grid,
     TrainingTimes,
@@ -31,16 +43,19 @@ from limner.diffusion.timesteps import (
     sliding_start,
     window,
 )
+from limner.policies.guided import guided
+from limner.policies.plan import Plan
 
 
 @dataclass(frozen=True)
-class Denoising:
-    """A denoiser sampled by `dynamics` in `steps` steps on its own grid.
+class Sampler:
+    """How a denoiser's samples are drawn: by `dynamics`, in `steps` steps.
 
     With `window` = 0 every step but the last is a decision (the last one, to t = 0, follows the ODE: noise added there
     would stay in the picture). With `window` > 0 only that many steps in a row are, from a start in `window_range`
-    (inclusive): drawn for each group, or, with another `window_schedule` than "random", sliding over it as iterations
-    go by (`at`, `diffusion.timesteps.sliding_start`). The others follow the ODE.
+    (inclusive): drawn for each group, or, with another `window_schedule` than "random" (MixGRPO), sliding by
+    `window_stride` after at most `window_every` iterations (`diffusion.timesteps.sliding_start`). The others follow the
+    ODE.
 
     With `shared_start` a group begins with one noise (DanceGRPO, MixGRPO). Up to its window its samples are then one,
     computed once, and what tells them apart is what happened in the window: credit without luck of the start (the
@@ -48,31 +63,142 @@ class Denoising:
 
     `splits` are steps at which every branch of a group divides in two: a group is a tree with 2^splits leaves, one
     noise at its root, and a branch's noise as its own until it divides. What leaves share is computed, recorded and
-    counted once, under the first of them.
+    counted once, under the first of them (`policies.plan`).
     Source: DDPO, arXiv:2305.13301, section 4.2 (denoising as a decision process); MixGRPO, arXiv:2507.21802 (windows);
     BranchGRPO, arXiv:2509.06040 (trees; its code scales the noise of a split and scores it unscaled, this does not).
     """
 
-    model: Denoiser
-    dynamics: Dynamics
-    steps: int
+    dynamics: FlowSDE | DanceSDE | CPS | DDIM | EulerODE | DPMSolver = field(default_factory=FlowSDE)
+    steps: int = 10
+    grid: Grid = "own"
+    """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""
     window: int = 0
     window_range: tuple[int, int] = (0, 0)
     window_schedule: WindowSchedule = "random"
     window_stride: int = 1
     window_every: int = 25
     shared_start: bool = False
-    grid: Grid = "own"
     splits: tuple[int, ...] = ()
+    guidance: float = 1.0
+    """The scale of classifier-free guidance; 1: none."""
 
-    def at(self, iteration: int) -> Denoising:
-        """Return the policy as it samples in `iteration`: with its window where it then is."""
+    def __post_init__(self) -> None:
+        at_least("sampler.steps", self.steps, 2 if self.dynamics.stochastic else 1)
+        at_least("sampler.window", self.window, 0)
+        at_least("sampler.window_stride", self.window_stride, 1)
+        at_least("sampler.window_every", self.window_every, 1)
+        low, high = self.window_range
+        if self.window and not 0 <= low <= high <= self.steps - 1 - self.window:
+            raise UserError(
+                f"sampler.window_range {low, high}: a window of {self.window} must start between 0 and "
+                f"{self.steps - 1 - self.window}, since the last of {self.steps} steps is never stochastic"
+            )
+        if list(self.splits) != sorted({split for split in self.splits if 0 <= split < self.steps - 1}):
+            raise UserError(
+                f"sampler.splits {self.splits} must rise, from 0 on, to {self.steps - 2} at most, since the last of "
+                f"{self.steps} steps is never stochastic"
+            )
+        if self.splits and (self.window or self.shared_start or not self.dynamics.stochastic):
+            raise UserError(
+                "sampler.splits divides a group at stochastic steps, from one start that all share: it needs "
+                f"stochastic dynamics (got {self.dynamics}), window 0 (got {self.window}) and shared_start false"
+            )
+
+    def policy(self, model: Denoiser) -> Denoising:
+        """Return the policy that draws from `model` so."""
+        return Denoising(model, self)
+
+    def require(self, algorithm: Algorithm, group_size: int) -> None:
+        """Raise UserError where `algorithm` cannot learn from groups that are drawn so."""
+        name = type(algorithm).__name__
+        if self.splits and group_size != 2 ** len(self.splits):
+            raise UserError(
+                f"sampler.splits {self.splits} divides a group into {2 ** len(self.splits)} samples, "
+                f"but group_size is {group_size}: make them equal"
+            )
+        if algorithm.needs.tree and not self.splits:
+            raise UserError(
+                f"{name} with algorithm.scale depth compares the decisions of each depth of a tree: set "
+                "sampler.splits, or take scale group"
+            )
+        if algorithm.needs.path and not self.dynamics.stochastic:
+            raise UserError(
+                f"{name} scores stochastic steps, but the sampler's dynamics {self.dynamics} has none: take FlowSDE, "
+                "CPS or DanceSDE, or an algorithm that needs no path, DiffusionNFT or AWM"
+            )
+
+    def plain(self, steps: int | None = None, guidance: float | None = None) -> Sampler:
+        """Return the plain ODE on the model's own grid; None: in as many steps, or with as much guidance, as here."""
+        return Sampler(
+            EulerODE(),
+            self.steps if steps is None else steps,
+            guidance=self.guidance if guidance is None else guidance,
+        )
+
+    def described(self) -> Mapping[str, str]:
+        """Return what a summary says of it, by title."""
+        return {"Sampler": str(self.dynamics), "Steps": str(self.steps), "Guidance scale": f"{self.guidance:g}"}
+
+    def call(self) -> Mapping[str, Any]:
+        """Return the arguments that ask a diffusers pipeline for as many steps and as much guidance."""
+        return {"num_inference_steps": self.steps, "guidance_scale": self.guidance}
+
+    def at(self, iteration: int) -> Sampler:
+        """Return the sampler of `iteration`: its window where it then is."""
         if self.window == 0 or self.window_schedule == "random":
             return self
         start = sliding_start(
             iteration, *self.window_range, self.window_stride, self.window_every, self.window_schedule
         )
         return replace(self, window_range=(start, start), window_schedule="random")
+
+    def plan(self, group: Int[Tensor, " batch"], id: Int[Tensor, " batch"], rng: Rng) -> Plan:
+        """Return the plan of a batch; windows are equal within a group, and drawn from (rng, group) alone."""
+        if not self.dynamics.stochastic:
+            decides = torch.zeros(len(group), self.steps, dtype=torch.bool)
+        elif self.window == 0:
+            decides = (torch.arange(self.steps) < self.steps - 1).expand(len(group), -1)
+        else:
+            low, high = self.window_range
+            start = low + (rng.child("window").uniform(group, ()) * (high - low + 1)).long()
+            decides = window(start, self.window, self.steps)
+        return Plan(group, id, decides, self.shared_start, self.splits)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step of all samples of a batch, from x at time t to `choice` at time s, as who watches it sees it.
+
+    `estimate` is what the network takes x to be made of, and `next` the distribution that `choice` was drawn from.
+    """
+
+    index: int
+    t: Float[Tensor, ""]
+    s: Float[Tensor, ""]
+    x: Float[Tensor, "batch *latent"]
+    estimate: Estimate
+    next: Gaussian
+    choice: Float[Tensor, "batch *latent"]
+
+
+Watch = Callable[[Step], Tensor | None]
+"""Sees a step before it is taken; None lets it be, a tensor [batch, *latent] is where it leads instead of `choice`."""
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A denoiser and how it is sampled."""
+
+    model: Denoiser
+    sampler: Sampler
+
+    def at(self, iteration: int) -> Denoising:
+        """Return the policy as it samples in `iteration`."""
+        return replace(self, sampler=self.sampler.at(iteration))
+
+    def times(self) -> Float[Tensor, " points"]:
+        """Return the times between which it steps, noisiest first."""
+        return self.model.times(self.sampler.steps, self.sampler.grid)
 
     def sample(
         self,
@@ -83,43 +209,51 @@ class Denoising:
         *,
         rng: Rng,
         record: bool,
+        watch: Watch | None = None,
     ) -> Sampled:
-        """Draw a sample for each id, and record its decisions, if asked, exactly as they were made."""
-        times, spec = self.model.times(self.steps, self.grid), self.model.latent()
-        mask = self._decisions(group, rng)
-        place = mask.cumsum(1) - 1
-        stream, count = rng.child("noise"), 1 + int(mask[:1].sum())
+        """Draw a sample for each id, and record its decisions, if asked, exactly as they were made.
+
+        `watch` sees each step and may lead it elsewhere; then that is what is recorded as chosen.
+        """
+        times, spec = self.times(), self.model.latent()
         moved, prompt_index = times.to(spec.device, spec.dtype), prompt_index.to(spec.device)
+        plan = self.sampler.plan(group, id, rng)
+        noise = plan.noise(rng, spec.shape)
+        x = next(noise).to(moved)
+        path = plan.path(x, times) if record else None
+        before = None
+        for i, (t, s) in enumerate(zip(moved[:-1], moved[1:], strict=True)):
+            first, place = plan.states(i)  # samples that are still one state are evaluated once
+            span, decides = (t.expand(len(first)), s.expand(len(first))), plan.decides[first, i]
+            found = self.step(x[first], span, condition, prompt_index[first], decides, select(before, first))
+            estimate, drawn_from = select(found, place)
+            choice = drawn_from.sample(next(noise).to(x))
+            led = watch(Step(i, t, s, x, estimate, drawn_from, choice)) if watch is not None else None
+            choice = choice if led is None else led
+            if path is not None:
+                plan.record(path, i, x, choice, drawn_from)
+            x, before = choice, (t.expand(len(id)), estimate)
+        return Sampled(x, times, path)
 
-        def draw(step: int) -> Tensor:
-            """Return all noise of the branches that samples are on after `step`."""
-            return stream.normal(self._branch(id, torch.tensor(step)), (count, *spec.shape)).to(moved)
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        span: tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+        decides: Bool[Tensor, " batch"],
+        before: tuple[Float[Tensor, " batch"], Estimate] | None = None,
+    ) -> tuple[Estimate, Gaussian]:
+        """Return what x = x_t is taken to be made of, and the distribution of x_s; `span` is (t, s).
 
-        noise = draw(-1)
-        x = rng.child("start").normal(group, spec.shape).to(moved) if self.shared_start else noise[:, 0]
-        rows = torch.arange(len(id))
-        records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]] = []
-        before: Estimate | None = None
-        for i in range(self.steps):
-            t, s = moved[i].expand(len(id)), moved[i + 1].expand(len(id))
-            dynamics = self._at(mask[:, i], spec.device)
-            estimate = self._estimate_once(x, t, condition, prompt_index, self._state(id, group, mask, i))
-            seen, before = before, estimate
-            if seen is not None and isinstance(dynamics, Multistep):
-                span = (moved[i - 1].expand(len(id)), t, s)
-                estimate = dynamics.refine(x, estimate, seen, span, self.model.schedule)
-            gaussian = dynamics.step(x, estimate, t, s, self.model.schedule)
-            here = rows[mask[:, i]]
-            choice = gaussian.mean
-            if len(here):
-                noise = draw(i) if i in self.splits else noise
-                choice = gaussian.sample(noise[rows, (place[:, i] + 1).clamp(min=0)])
-                if len(here) < len(id):
-                    choice = torch.where(over_latent(mask[:, i].to(x.device), x), choice, gaussian.mean)
-                if record:
-                    records.append((here, place[here, i], x, choice, gaussian))
-            x = choice
-        return Sampled(x, times, self._trajectory(records, mask, times, id) if record else None)
+        One network evaluation a sample. Where a sample does not `decide` it follows the ODE, std = 0. `before` is the
+        time u > t and the estimate of the step before, for a dynamics that sees it (`Multistep`).
+        """
+        estimate = self.estimate(x, span[0], condition, prompt_index)
+        refined, dynamics = estimate, self._dynamics(decides, x.device)
+        if before is not None and isinstance(dynamics, Multistep):
+            refined = dynamics.refine(x, estimate, before[1], (before[0], *span), self.model.schedule)
+        return estimate, dynamics.step(x, refined, *span, self.model.schedule)
 
     def estimate(
         self,
@@ -128,53 +262,15 @@ class Denoising:
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
     ) -> Estimate:
-        """Return what the network takes x_t to be made of: one network evaluation a sample."""
-        prediction = self.model.predict(x, t, condition, prompt_index)
+        """Return what the network, guided, takes x_t to be made of: one network evaluation a sample, or two."""
+        prediction = guided(self.model, self.sampler.guidance, x, t, condition, prompt_index)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
-
-    def _branch(self, id: Int[Tensor, "batch *steps"], step: Int[Tensor, "*steps"]) -> Int[Tensor, "batch *steps"]:
-        """Return the first sample of the branch that each one is on after `step`: itself, if nothing divides later.
-
-        A tree's leaves are samples k 2^splits to (k + 1) 2^splits - 1, as `rollout.collect` numbers them.
-        """
-        later = (torch.tensor(self.splits).view(-1, *(1,) * step.ndim) > step).sum(0)
-        return id - id % 2**later
-
-    def _state(
-        self, id: Int[Tensor, " batch"], group: Int[Tensor, " batch"], mask: Bool[Tensor, "batch steps"], step: int
-    ) -> Int[Tensor, "batch 2"] | None:
-        """Return a name for what each sample is before `step`, equal where samples are the same; None if all differ.
-
-        `mask` marks the steps that are decisions: from the first one on, samples with a shared start differ.
-        """
-        if self.splits:
-            return torch.stack([group, self._branch(id, torch.tensor(step - 1))], 1)
-        if not self.shared_start:
-            return None
-        one = ~mask[:, :step].any(1)
-        return torch.stack([group, torch.where(one, -1, id)], 1) if bool(one.any()) else None
-
-    def _estimate_once(
-        self,
-        x: Float[Tensor, "batch *latent"],
-        t: Float[Tensor, " batch"],
-        condition: Condition,
-        prompt_index: Int[Tensor, " batch"],
-        state: Int[Tensor, "batch 2"] | None,
-    ) -> Estimate:
-        """Return the estimates of all samples, evaluating each different `state` once, where its first sample is."""
-        if state is None:
-            return self.estimate(x, t, condition, prompt_index)
-        different, back = state.unique(dim=0, return_inverse=True)
-        first = torch.full((len(different),), len(state)).scatter_reduce(0, back, torch.arange(len(state)), "amin")
-        once = self.estimate(x[first], t[first], condition, prompt_index[first])
-        return Estimate(once.x0[back], once.noise[back])
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
         """Return N(mean, std^2 I) of each decision under the present weights."""
-        x, (t, s) = decisions.state, decisions.times.unbind(1)
-        estimate = self.estimate(x, t, condition, decisions.prompt_index)
-        return self.dynamics.step(x, estimate, t, s, self.model.schedule)
+        t, s = decisions.times.unbind(1)
+        everyone = torch.ones(len(decisions), dtype=torch.bool)
+        return self.step(decisions.state, (t, s), condition, decisions.prompt_index, everyone)[1]
 
     def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
         """Yield the decisions of samples `rows` in full passes, step by step, as the sampler met them."""
@@ -224,20 +320,11 @@ class Denoising:
         """Return the number of elements D of one latent."""
         return self.model.latent().size
 
-    def _at(self, inside: Bool[Tensor, " batch"], device: torch.device) -> Dynamics:
-        if bool(inside.all()):
-            return self.dynamics
-        return Windowed(self.dynamics, inside.to(device)) if bool(inside.any()) else self.dynamics.deterministic()
-
-    def _decisions(self, group: Int[Tensor, " batch"], rng: Rng) -> Bool[Tensor, "batch steps"]:
-        """Return which steps are decisions: equal within a group, and drawn from (rng, group) alone."""
-        if not self.dynamics.stochastic:
-            return torch.zeros(len(group), self.steps, dtype=torch.bool)
-        if self.window == 0:
-            return (torch.arange(self.steps) < self.steps - 1).expand(len(group), -1)
-        low, high = self.window_range
-        draw = rng.child("window").uniform(group, ())
-        return window(low + (draw * (high - low + 1)).long(), self.window, self.steps)
+    def _dynamics(self, decides: Bool[Tensor, " batch"], device: torch.device) -> Dynamics:
+        dynamics: Dynamics = self.sampler.dynamics
+        if bool(decides.all()):
+            return dynamics
+        return Windowed(dynamics, decides.to(device)) if bool(decides.any()) else dynamics.deterministic()
 
     def restore(self, pack: Renoised, condition: Condition) -> Estimate:
         """Return what the network takes renoised samples to be made of."""
@@ -264,24 +351,3 @@ class Denoising:
             )
         order = rng.uniform(ids, (len(points),)).argsort(1)
         return points[order[:, :num]]
-
-    def _trajectory(
-        self,
-        records: list[tuple[Tensor, Tensor, Tensor, Tensor, Gaussian]],
-        mask: Bool[Tensor, "batch steps"],
-        times: Float[Tensor, " points"],
-        id: Int[Tensor, " batch"],
-    ) -> Trajectory:
-        """Lay the recorded decisions side by side; every sample has equally many, shared ones the first's."""
-        batch, count = mask.shape[0], int(mask[:1].sum())
-        spec = self.model.latent()
-        kept = torch.empty(0, dtype=spec.dtype, device=spec.device)
-        states, choices, means = (kept.new_empty(batch, count, *spec.shape) for _ in range(3))
-        stds = kept.new_empty(batch, count)
-        for rows, place, x, choice, gaussian in records:
-            states[rows, place], choices[rows, place] = x[rows], choice[rows]
-            means[rows, place], stds[rows, place] = gaussian.mean[rows], gaussian.std[rows]
-        index = mask.nonzero()[:, 1].view(batch, count)
-        spans = torch.stack([times[:-1], times[1:]], 1)[index]
-        node = self._branch(id[:, None], index)
-        return Trajectory(states, choices, spans, Gaussian(means, stds), node == id[:, None], node)

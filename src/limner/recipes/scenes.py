@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.diffusion.dynamics import DPMSolver
-from limner.training.config import Evaluation, Lora, Model, Optimizer, RunConfig, Sampler
+from limner.policies.denoising import Sampler
+from limner.training.config import Evaluation, Lora, Model, Optimizer, RunConfig
 
 
 def recipe() -> RunConfig:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.diffusion.dynamics import FlowSDE
+from limner.policies.denoising import Sampler
 from limner.recipes.scenes import recipe as scenes
-from limner.training.config import RunConfig, Sampler
+from limner.training.config import RunConfig
 
 
 def recipe() -> RunConfig:

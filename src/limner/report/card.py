@@ -17,18 +17,17 @@ from limner.report.text import ABSENT, bounds, difference, quantity
 class Card:
     """What the card says.
 
-    `pipeline` is the diffusers class, `load` the arguments of its `from_pretrained` beside the folder, `call` those of
-    a call beside prompt, steps, guidance and negative prompt. `rank` and `alpha` are None for full weights. `bundled`
-    says where limner itself keeps the base, as MODULE:NAME; "" means that diffusers knows it by `base`.
+    `sampler` is what it was measured with, by title. `pipeline` is the diffusers class, `load` the arguments of its
+    `from_pretrained` beside the folder, `call` those of a call beside prompt and negative prompt. `rank` and
+    `alpha` are None for full weights. `bundled` says where limner itself keeps the base, as MODULE:NAME; "" means
+    that diffusers knows it by `base`.
     """
 
     name: str
     base: str
     licence: str
     pipeline: str
-    sampler: str
-    steps: int
-    guidance: float
+    sampler: Mapping[str, str]
     reward: str
     algorithm: str
     negative_prompt: str = ""
@@ -54,8 +53,7 @@ def model_card(card: Card) -> str:
     facts = (
         ("Base", f"`{_code(card.base)}`"), ("Licence", card.licence), ("Trained part", kind),
         ("Training reward", f"`{_code(card.reward)}`"), ("Algorithm", card.algorithm),
-        ("Sampler it was measured with", card.sampler), ("Steps", str(card.steps)),
-        ("Guidance scale", f"{card.guidance:g}"), ("Negative prompt", negative),
+        *card.sampler.items(), ("Negative prompt", negative),
     )  # fmt: skip
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts)
     parts = [
@@ -94,10 +92,8 @@ def _usage(card: Card, lora: bool) -> str:
         lines.append('pipe.load_lora_weights("PATH/TO/THIS/FOLDER")')
     else:
         lines.append(f'pipe = {card.pipeline}.from_pretrained("PATH/TO/THIS/FOLDER"{load})')
-    call: dict[str, Any] = {"num_inference_steps": card.steps, "guidance_scale": card.guidance}
-    if card.negative_prompt:
-        call["negative_prompt"] = card.negative_prompt
-    arguments = "".join(f", {name}={value!r}" for name, value in (call | dict(card.call)).items())
+    negative = {"negative_prompt": card.negative_prompt} if card.negative_prompt else {}
+    arguments = "".join(f", {name}={value!r}" for name, value in {**card.call, **negative}.items())
     lines.append(f"image = pipe({card.example!r}{arguments}).images[0]")
     return "\n".join(lines)
 

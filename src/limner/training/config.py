@@ -15,11 +15,10 @@ from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
-from limner.core.errors import UserError
+from limner.core.errors import UserError, at_least
 from limner.core.protocols import OwnUpdate
-from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
-from limner.diffusion.timesteps import Grid, WindowSchedule
 from limner.objectives.aggregation import Aggregation
+from limner.policies.denoising import Sampler
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Lora:
     targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least("model.train.rank", self.rank, 1)
-        _at_least("model.train.alpha", self.alpha, 1)
+        at_least("model.train.rank", self.rank, 1)
+        at_least("model.train.alpha", self.alpha, 1)
 
 
 @dataclass(frozen=True)
@@ -49,53 +48,6 @@ class Model:
     max_sequence_length: int | None = None
     """Length of the T5 part of the text; None: diffusers' default (256)."""
     train: Lora | Full = field(default_factory=Lora)
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How samples are drawn while training.
-
-    `window` > 0 makes that many decisions in a row stochastic, from a start within `window_range`: drawn for each
-    group, or, with another `window_schedule` (MixGRPO), moving by `window_stride` after at most `window_every`
-    iterations; 0 makes all but the last one so.
-    """
-
-    dynamics: FlowSDE | DanceSDE | CPS | DDIM | EulerODE | DPMSolver = field(default_factory=FlowSDE)
-    steps: int = 10
-    grid: Grid = "own"
-    """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""
-    window: int = 0
-    window_range: tuple[int, int] = (0, 0)
-    window_schedule: WindowSchedule = "random"
-    window_stride: int = 1
-    window_every: int = 25
-    shared_start: bool = False
-    """Whether the samples of a group begin with the same noise."""
-    splits: tuple[int, ...] = ()
-    """Steps at which every branch of a group divides in two (BranchGRPO): a tree with 2^splits leaves, its samples."""
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        _at_least("sampler.steps", self.steps, 2)
-        _at_least("sampler.window", self.window, 0)
-        _at_least("sampler.window_stride", self.window_stride, 1)
-        _at_least("sampler.window_every", self.window_every, 1)
-        low, high = self.window_range
-        if self.window and not 0 <= low <= high <= self.steps - 1 - self.window:
-            raise UserError(
-                f"sampler.window_range {low, high}: a window of {self.window} must start between 0 and "
-                f"{self.steps - 1 - self.window}, since the last of {self.steps} steps is never stochastic"
-            )
-        if list(self.splits) != sorted({split for split in self.splits if 0 <= split < self.steps - 1}):
-            raise UserError(
-                f"sampler.splits {self.splits} must rise, from 0 on, to {self.steps - 2} at most, since the last of "
-                f"{self.steps} steps is never stochastic"
-            )
-        if self.splits and (self.window or self.shared_start or not self.dynamics.stochastic):
-            raise UserError(
-                "sampler.splits divides a group at stochastic steps, from one start that all share: it needs "
-                f"stochastic dynamics (got {self.dynamics}), window 0 (got {self.window}) and shared_start false"
-            )
 
 
 @dataclass(frozen=True)
@@ -116,7 +68,7 @@ class Optimizer:
             raise UserError(f"optimizer.lr must lie between 0 and 1, got {self.lr}")
         if not 0 <= self.ema < 1:
             raise UserError(f"optimizer.ema must lie in [0, 1), got {self.ema}")
-        _at_least("optimizer.warmup", self.warmup, 0)
+        at_least("optimizer.warmup", self.warmup, 0)
 
 
 @dataclass(frozen=True)
@@ -136,8 +88,8 @@ class DataAnchor:
             raise UserError(
                 f"anchor.weight {self.weight} must not be negative, and needs anchor.data: a folder or world"
             )
-        _at_least("anchor.batch", self.batch, 1)
-        _at_least("anchor.num_pairs", self.num_pairs, 1)
+        at_least("anchor.batch", self.batch, 1)
+        at_least("anchor.num_pairs", self.num_pairs, 1)
 
 
 @dataclass(frozen=True)
@@ -165,9 +117,9 @@ class Evaluation:
     """Also measure the base with this guidance (and the plain ODE); 1: do not."""
 
     def __post_init__(self) -> None:
-        _at_least("evaluation.seeds", self.seeds, 1)
-        _at_least("evaluation.every", self.every, 0)
-        _at_least("evaluation.part", self.part, 1)
+        at_least("evaluation.seeds", self.seeds, 1)
+        at_least("evaluation.every", self.every, 0)
+        at_least("evaluation.part", self.part, 1)
 
 
 @dataclass(frozen=True)
@@ -207,39 +159,19 @@ class RunConfig:
     """The run folder; empty: runs/NAME-SEED."""
 
     def __post_init__(self) -> None:
-        _at_least("steps", self.steps, 1)
-        _at_least("prompts_per_step", self.prompts_per_step, 1)
-        _at_least("micro_batch", self.micro_batch, 1)
-        _at_least("checkpoint_every", self.checkpoint_every, 1)
-        _at_least("seed", self.seed, 0)
+        at_least("steps", self.steps, 1)
+        at_least("prompts_per_step", self.prompts_per_step, 1)
+        at_least("micro_batch", self.micro_batch, 1)
+        at_least("checkpoint_every", self.checkpoint_every, 1)
+        at_least("seed", self.seed, 0)
         if self.group_size < 2:
             raise UserError(
                 f"group_size is {self.group_size}, but {type(self.algorithm).__name__} compares the samples of a group "
                 "with one another: give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
             )
-        if self.sampler.splits and self.group_size != 2 ** len(self.sampler.splits):
-            raise UserError(
-                f"sampler.splits {self.sampler.splits} divides a group into {2 ** len(self.sampler.splits)} samples, "
-                f"but group_size is {self.group_size}: make them equal"
-            )
-        if isinstance(self.algorithm, FlowGRPO) and self.algorithm.scale == "depth" and not self.sampler.splits:
-            raise UserError(
-                "algorithm.scale depth compares the decisions of each depth of a tree: set sampler.splits, or "
-                "take scale group"
-            )
+        self.sampler.require(self.algorithm, self.group_size)
         if self.anchor.weight and isinstance(self.algorithm, OwnUpdate):
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {type(self.algorithm).__name__} takes its "
                 "own: set it to 0"
             )
-        if self.algorithm.needs.path and not self.sampler.dynamics.stochastic:
-            raise UserError(
-                f"{type(self.algorithm).__name__} scores stochastic steps, but the sampler's dynamics "
-                f"{self.sampler.dynamics} has none: take FlowSDE, CPS or DanceSDE, or an algorithm "
-                "that needs no path, DiffusionNFT or AWM"
-            )
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, got {value}")

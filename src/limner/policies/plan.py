@@ -1,0 +1,95 @@
+"""What the samples of a batch decide for themselves and what they have in common: windows, shared starts and trees.
+
+A sample is told apart by its group and id alone, so that the plan of a part of a rollout is that part of its plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from limner.core.rng import Rng
+from limner.core.types import Trajectory
+from limner.diffusion.gaussian import Gaussian
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which steps are decisions of which sample, which samples are one state before a step, whose noise each takes.
+
+    `decides` marks the decisions, equally many for every sample, and the same steps within a group. With
+    `shared_start` a group is one state before its first decision. `splits` are steps at which every branch of a group
+    divides in two: a tree whose leaves are samples k 2^splits to (k + 1) 2^splits - 1, as `rollout.collect` numbers
+    them. What several samples share stands under the first of them.
+    """
+
+    group: Int[Tensor, " batch"]
+    id: Int[Tensor, " batch"]
+    decides: Bool[Tensor, "batch steps"]
+    shared_start: bool = False
+    splits: tuple[int, ...] = ()
+
+    def branch(self, step: int) -> Int[Tensor, " batch"]:
+        """Return the first sample of the branch that each one is on after `step`: itself, if nothing divides later."""
+        return self.id - self.id % 2 ** sum(split > step for split in self.splits)
+
+    def states(self, step: int) -> tuple[Int[Tensor, " states"], Int[Tensor, " batch"]]:
+        """Return the different states before `step`: the row of the first sample in each, and each sample's state."""
+        owner = self.branch(step - 1)
+        if self.shared_start:
+            owner = torch.where(self.decides[:, :step].any(1), owner, -1)
+        different, place = torch.stack([self.group, owner], 1).unique(dim=0, return_inverse=True)
+        first = torch.full((len(different),), len(place)).scatter_reduce(0, place, torch.arange(len(place)), "amin")
+        order = first.argsort()
+        return first[order], order.argsort()[place]
+
+    def noise(self, rng: Rng, shape: tuple[int, ...]) -> Iterator[Float[Tensor, "batch *latent"]]:
+        """Yield the noise that samples begin with, and then what each step adds where it is a decision.
+
+        A sample has a stream of its own, and takes the next of it for each decision; samples on one branch take those
+        of its first sample, and after a split each goes on in its own.
+        """
+        stream, rows, column = rng.child("noise"), torch.arange(len(self.id)), self._column
+        drawn = stream.normal(self.branch(-1), (1 + self._count, *shape))
+        yield rng.child("start").normal(self.group, shape) if self.shared_start else drawn[:, 0]
+        for step in range(self.decides.shape[1]):
+            if step in self.splits:
+                drawn = stream.normal(self.branch(step), (1 + self._count, *shape))
+            yield drawn[rows, (column[:, step] + 1).clamp(min=0)]
+
+    def path(self, like: Float[Tensor, "batch *latent"], times: Float[Tensor, " points"]) -> Trajectory:
+        """Return the trajectory that `record` fills in: a column a decision, tensors as `like`, times on the CPU."""
+        batch, steps = self.decides.shape
+        spans = torch.stack([times[:-1], times[1:]], 1).expand(batch, steps, 2)
+        branches = torch.stack([self.branch(step) for step in range(steps)], 1)
+        states, choices, means = (like.new_zeros(batch, self._count, *like.shape[1:]) for _ in range(3))
+        old = Gaussian(means, like.new_zeros(batch, self._count))
+        node = branches[self.decides].view(batch, self._count)
+        spans = spans[self.decides].view(batch, self._count, 2)
+        return Trajectory(states, choices, spans, old, node == self.id[:, None], node)
+
+    def record(self, path: Trajectory, step: int, x: Tensor, choice: Tensor, drawn_from: Gaussian) -> None:
+        """Write what was decided at `step` to the columns of `path`, exactly as it was."""
+        rows = self.decides[:, step].nonzero()[:, 0]
+        place = rows, self._column[rows, step]
+        for kept, now in (
+            (path.states, x),
+            (path.choices, choice),
+            (path.old.mean, drawn_from.mean),
+            (path.old.std, drawn_from.std),
+        ):
+            kept[place] = now[rows]
+
+    @property
+    def _column(self) -> Int[Tensor, "batch steps"]:
+        """The number of the decision that each step is; where it is none, that of the last one before it."""
+        return self.decides.cumsum(1) - 1
+
+    @property
+    def _count(self) -> int:
+        """The number of decisions of one sample."""
+        return int(self.decides[:1].sum())
