@@ -171,7 +171,7 @@ def load_prompts(source: str) -> list[Prompt]:
         return load(PROMPTS, "prompts", world)(split)
     if not source:
         raise UserError("no prompts: give --prompts FILE (.txt or .jsonl) or a world's split such as scenes:train")
-    return read_prompts(source)
+    return read_prompts(source).prompts
 
 
 def compose(text: str, cache: Path | None = None) -> Composition:

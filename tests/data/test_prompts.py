@@ -4,15 +4,23 @@ import pytest
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
-from limner.data.prompts import read_prompts
+from limner.data.prompts import PromptFile, read_prompts
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
 
 def test_text_files(tmp_path: Path) -> None:
     path = tmp_path / "p.txt"
-    content = "\ufeff# a comment\ntwo red stars  \r\n\n  a blue square\ntwo red stars\n#\nein grüner Kreis"
+    content = "\ufeff# a comment\ntwo red stars  \r\n\n  a blue square\rtwo red stars\n#\nein grüner\u2028Kreis"
     path.write_bytes(content.encode())
-    expected = ["two red stars", "a blue square", "two red stars", "ein grüner Kreis"]
-    assert read_prompts(path) == [Prompt(text) for text in expected]
+    expected = ["two red stars", "a blue square", "two red stars", "ein grüner\u2028Kreis"]
+    assert read_prompts(path) == PromptFile([Prompt(text) for text in expected], comments=2)
+
+
+def test_a_comment_begins_with_a_word_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("#ff0000 circle\n#1 dad mug\n#\tshapes\n# colours\n##\n #")
+    assert read_prompts(path) == PromptFile([Prompt("#ff0000 circle"), Prompt("#1 dad mug"), Prompt("##")], comments=3)
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -22,7 +30,7 @@ def test_json_lines(tmp_path: Path) -> None:
         '{"text": "a blue square"}\n{"text": "HELLO", "prompt": "a sign\u2028that says HELLO"}\n',
         encoding="utf-8",
     )
-    assert read_prompts(str(path)) == [
+    assert read_prompts(str(path)).prompts == [
         Prompt("two red stars", {"count": 2, "tag": {"shape": "star"}}),
         Prompt("a blue square"),
         Prompt("a sign\u2028that says HELLO", {"text": "HELLO"}),
@@ -38,6 +46,8 @@ def test_json_lines(tmp_path: Path) -> None:
         ("p", b"a", "unknown suffix ''; use .txt (a prompt a line) or .jsonl"),
         ("p.txt", b"abc\xff", "not UTF-8 text (byte 3)"),
         ("p.txt", b"ab\0c", "a binary file, not UTF-8 text"),
+        ("p.txt", POINTER, "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
+        ("p.jsonl", POINTER, "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
         ("p.txt", b"", "the file holds no prompt"),
         ("p.txt", b"# only\n \n", "the file holds no prompt"),
         ("p.jsonl", b"\n\n", "the file holds no prompt"),
@@ -45,6 +55,10 @@ def test_json_lines(tmp_path: Path) -> None:
         ("p.jsonl", b"two red stars", "line 1: not JSON: Expecting value (column 1)"),
         ("p.jsonl", b'"a"', 'line 1: expected an object like {"prompt": "two red stars"}, got str'),
         ("p.jsonl", b'{"caption": "a", "b": 1}', 'line 1: no key "prompt" or "text" (keys: b, caption)'),
+        ("p.jsonl", b'{"prompt": "a", "b": NaN}', "line 1: not JSON that can be read: NaN is no JSON number"),
+        ("p.jsonl", b'{"b": "\\ud800"}', "line 1: not JSON that can be read: 'utf-8' codec can't encode"),
+        ("p.jsonl", b'{"b": ' + b"[" * 10**5, "line 1: not JSON that can be read: maximum recursion depth exceeded"),
+        ("p.jsonl", b'{"b": ' + b"1" * 5000 + b"}", "line 1: not JSON that can be read: Exceeds the limit (4300"),
         ("p.jsonl", b"{}", 'line 1: no key "prompt" or "text" (keys: none)'),
         ("p.jsonl", b'{"prompt": 3}', 'line 1: "prompt" must be a text that is not empty, got 3'),
         ("p.jsonl", b'{"text": " "}', "line 1: \"text\" must be a text that is not empty, got ' '"),
@@ -59,4 +73,4 @@ def test_errors_name_file_line_and_reason(tmp_path: Path, name: str, content: by
     with pytest.raises(UserError) as caught:
         read_prompts(path)
     separator = ", " if message.startswith("line") else ": "
-    assert str(caught.value) == f"prompts {path}{separator}{message}"
+    assert str(caught.value).startswith(f"prompts {path}{separator}{message}") and "\n" not in str(caught.value)

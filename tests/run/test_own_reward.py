@@ -95,6 +95,37 @@ def test_prompts_one_a_line(
         assert line["constant"] == 2 and "loss" not in line
 
 
+def test_any_category_serves_and_none_is_counted_twice(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lists, numbers, null and the name of the whole: each has a column of its own, before, after, meanwhile."""
+    monkeypatch.chdir(place)
+    named = [["count", "colour"], 1, "one", None, "overall", {"kind": "größer"}]
+    entries = [{"prompt": f"{word} star", "category": name} for word, name in zip("abcdef", named, strict=True)]
+    (place / "mixed.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    changes = ["--prompts", "mixed.jsonl", "--evaluation.prompts", "mixed.jsonl", "--prompts_per_step", "6"]
+    changes += ["--reward", "jpeg_size", "--evaluation.every", "1", "--out", "here"]
+    assert main(["check", "recipe.yaml", *changes]) == 0
+    assert "prompts      6 in mixed.jsonl\n" in capsys.readouterr().out
+    assert main(["train", "recipe.yaml", *changes]) == 0
+    line = read(place / "here")[0]
+    columns = ['["count", "colour"]', "1", "one", '"overall"', '{"kind": "größer"}']
+    assert {name for name in line if name.startswith("train/")} == {f"train/{name}" for name in columns}
+    assert {name for name in line if name.startswith("heldout/")} == {
+        f"heldout/{name}" for name in [*columns, "overall"]
+    }
+    assert json.loads((place / "here/summary.json").read_text())["heldout"]["after"]["n"] == 6
+
+
+def test_what_is_left_out_of_a_prompt_file_is_said(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "hash.txt").write_text("# colours\n#ff0000 circle\ntwo red stars\n#\n")
+    assert main(["check", "recipe.yaml", "--prompts", "hash.txt", "--reward", "jpeg_size"]) == 0
+    assert "prompts      2 in hash.txt; 2 lines left out as comments\n" in capsys.readouterr().out
+
+
 def test_a_sample_is_drawn_from_the_result(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert main(["train", "recipe.yaml", "--out", "here", "--quiet"]) == 0

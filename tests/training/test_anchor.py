@@ -89,9 +89,9 @@ def test_what_is_wrong_with_a_folder_is_said(pictures: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match="no metadata.jsonl"):
         read_pairs(tmp_path)
     for line, message in (
-        ("{", "line 3: expected an object"),
-        ('{"file_name": "0.png"}', "line 3: expected an object.*text"),
-        ('{"file_name": "9.png", "prompt": "x"}', "line 3: no picture"),
+        ("{", "line 3: not JSON"),
+        ('{"file_name": "0.png"}', "line 3: no key.*text"),
+        ('{"file_name": "9.png", "prompt": "x"}', "picture .*9.png cannot be read: No such file"),
     ):
         (pictures / "metadata.jsonl").write_text('{"file_name": "0.png", "prompt": "x"}\n\n' + line)
         with pytest.raises(UserError, match=message):
@@ -124,7 +124,7 @@ def test_a_run_learns_its_data(small: Miniature, pictures: Path, tmp_path: Path)
     assert sum(errors[-4:]) < 0.9 * sum(errors[:4])
 
 
-def test_what_cannot_be_anchored_is_refused(small: Miniature, tmp_path: Path) -> None:
+def test_what_cannot_be_anchored_is_refused(small: Miniature, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs anchor.data"):
         DataAnchor(weight=0.1)
     with pytest.raises(UserError, match="TRPO takes its own"):
@@ -133,6 +133,12 @@ def test_what_cannot_be_anchored_is_refused(small: Miniature, tmp_path: Path) ->
             algorithm=limner.TRPO(),
             sampler=replace(FLOW_GRPO["sampler"]),
             anchor=DataAnchor("scenes", weight=0.1),
+        )
+    Image.new("RGB", (64, 64), "red").save(pictures / "0.png")
+    (pictures / "0.png").write_bytes((pictures / "0.png").read_bytes()[:-30])
+    with pytest.raises(UserError, match="0.png cannot be read: image file is truncated"):
+        limner.check(
+            small.config(tmp_path, sampler=Sampler(EulerODE(), 4), anchor=DataAnchor(str(pictures), weight=0.1))
         )
     with pytest.raises(UserError, match="no metadata.jsonl"):
         limner.check(small.config(tmp_path, sampler=Sampler(EulerODE(), 4), anchor=DataAnchor("/nowhere", weight=0.1)))

@@ -8,6 +8,7 @@ Types change as knowledge grows: ``Prompt -> Rollout -> Scored -> Batch -> LossO
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ Tree = Any
 Condition = Tree
 """Encoded prompts: a tree whose leading axis is the unique prompts, the empty (negative) prompt once and last."""
 
+OVERALL = "overall"
+"""What tables call all prompts together, beside their categories."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -30,6 +34,17 @@ class Prompt:
 
     text: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def category(self) -> str | None:
+        """What kind of prompt it is, for tables: `meta["category"]`; None if it does not say.
+
+        Another value than a text is written as JSON, and so is "overall", which tables call all prompts together.
+        """
+        named = self.meta.get("category")
+        if named is None or (isinstance(named, str) and named != OVERALL):
+            return named
+        return json.dumps(named, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

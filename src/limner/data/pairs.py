@@ -2,57 +2,93 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
+from limner.data.lines import LFS_ADVICE, LFS_POINTER, parse_object, pop_text, read_lines
+
+LEAD = ("MPO", "PSD")
+"""Formats whose first picture is the picture: a photograph with its previews, a composite with its layers."""
 
 
 def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
     """Return the pictures that FOLDER/metadata.jsonl names, each with its prompt.
 
-    One JSON object a line: the picture's "file_name", and its text under "prompt" or "text".
-    Raises UserError, one line each, for a folder or file that is missing, and a line that says neither.
+    One JSON object a line: the picture's "file_name", and its text under "prompt" or "text". Every picture is decoded
+    once and dropped, so that one that cannot be read is found here. Raises UserError, one line each, for a folder or
+    file that is missing, a line that does not say both, and a picture that `read_picture` refuses.
     """
     folder = Path(folder).expanduser()
     index = folder / "metadata.jsonl"
     if not index.is_file():
         raise UserError(f"pictures {folder}: no metadata.jsonl there; one line a picture, with file_name and prompt")
     pairs = []
-    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{index}, line {number}"
-        try:
-            entry = json.loads(line)
-            path, text = folder / entry["file_name"], entry["prompt" if "prompt" in entry else "text"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{where}: expected an object with file_name and prompt ({error})") from None
-        if not path.is_file():
-            raise UserError(f"{where}: no picture {path}")
-        pairs.append((path, Prompt(str(text))))
+    for number, line in read_lines(index, f"pictures {index}"):
+        where = f"pictures {index}, line {number}"
+        entry = parse_object(line, where)
+        path = folder / pop_text(entry, ("file_name",), where)
+        pairs.append((path, Prompt(pop_text(entry, ("prompt", "text"), where))))
+        _decode(path)
     if not pairs:
-        raise UserError(f"{index} names no picture")
+        raise UserError(f"pictures {index}: the file names no picture")
     return pairs
 
 
 def read_picture(path: Path, height: int, width: int) -> Float[Tensor, "3 height width"]:
-    """Return a picture in [0, 1], scaled to cover `height` x `width` and cut to its middle."""
+    """Return a picture in [0, 1], upright, scaled to cover `height` x `width` and cut to its middle.
+
+    What is transparent shows white; 16 bits become 8; CMYK is converted without a colour profile. Raises UserError for
+    a file that is missing or damaged, more pixels than Pillow's limit against decompression bombs, numbers without a
+    known range (floats, 32 bits), and several pictures in one file: which of an animation is meant is not ours to say.
+    """
+    cut = ImageOps.fit(_decode(path), (width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(cut, dtype=np.float32) / 255).permute(2, 0, 1)
+
+
+def _decode(path: Path) -> Image.Image:
+    """Return all pixels of a file as `_rgb` does."""
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"picture {path} cannot be read: {error}") from error
-    scale = max(height / rgb.height, width / rgb.width)
-    size = (max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale)))
-    rgb = rgb.resize(size, Image.Resampling.LANCZOS)
-    left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
-    cut = np.asarray(rgb.crop((left, top, left + width, top + height)), dtype=np.float32)
-    return torch.from_numpy(cut / 255).permute(2, 0, 1)
+        with path.open("rb") as file, warnings.catch_warnings():
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ValueError(LFS_ADVICE)
+            file.seek(0)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _rgb(Image.open(file))
+    except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise UserError(f"picture {path} cannot be read: {reason or type(error).__name__}") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return a picture upright, on white where it is transparent, with 8 bits of red, green and blue."""
+    if image.format not in LEAD and _has_second(image):
+        raise ValueError(f"it holds several pictures ({image.format}); save the one that is meant as a file of its own")
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    image = ImageOps.exif_transpose(image)
+    if sixteen:
+        wide = np.asarray(image)
+        shown = np.where(wide == image.info.get("transparency"), 255, (wide / 257).round())
+        return Image.fromarray(shown.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"the range of its numbers is unknown (mode {image.mode}); save it with 8 or 16 bits a colour")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _has_second(image: Image.Image) -> bool:
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    image.seek(0)
+    return True

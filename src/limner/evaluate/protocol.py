@@ -11,12 +11,10 @@ from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.protocols import Reward
-from limner.core.types import Images, Prompt, RewardOutput
+from limner.core.types import OVERALL, Images, Prompt, RewardOutput
 from limner.evaluate.diversity import diversity_per_prompt
 from limner.evaluate.statistics import bootstrap, paired_bootstrap
 from limner.report.data import Interval, Kind, Row
-
-OVERALL = "overall"
 
 Draw = Callable[[Sequence[Prompt], Sequence[int]], Images]
 """Draw picture i for prompt i at seed i. The same prompt and seed start from the same noise, whatever the weights."""
@@ -130,8 +128,8 @@ def _parts(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
     """Return the rows of each part of the prompts: all of them, then each category in order of appearance."""
     parts = {OVERALL: list(range(len(prompts)))}
     for i, prompt in enumerate(prompts):
-        if "category" in prompt.meta:
-            parts.setdefault(str(prompt.meta["category"]), []).append(i)
+        if prompt.category is not None:
+            parts.setdefault(prompt.category, []).append(i)
     return parts
 
 

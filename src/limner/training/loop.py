@@ -165,8 +165,8 @@ def describe(scored: Scored) -> dict[str, float]:
         metrics |= {f"term/{name}": value, f"contribution/{name}": term.weight * value}
     rows = defaultdict(list)
     for i, prompt in enumerate(scored.rollout.prompt_of()):
-        if "category" in prompt.meta and scored.valid[i]:
-            rows[prompt.meta["category"]].append(i)
+        if prompt.category is not None and scored.valid[i]:
+            rows[prompt.category].append(i)
     return metrics | {f"train/{name}": scored.total[i].mean().item() for name, i in sorted(rows.items())}
 
 

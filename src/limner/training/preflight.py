@@ -19,6 +19,7 @@ from limner.core.protocols import Context, Policy
 from limner.core.rng import Rng
 from limner.core.tree import select
 from limner.core.types import Batch, Decisions, Rollout
+from limner.data.prompts import read_prompts
 from limner.engine.memory import peak_memory_mib
 from limner.rollout.collect import collect
 from limner.rollout.score import judge, render
@@ -33,6 +34,9 @@ FLOORS = 3
 class Preflight:
     """What the dry run found; seconds are estimates for all iterations, evaluation not included."""
 
+    prompts: int
+    comments: int
+    """Lines of the prompt file that were left out."""
     samples: int
     decisions: int
     passes: int
@@ -49,6 +53,8 @@ class Preflight:
         phases = ", ".join(f"{name} {value:.0f}" for name, value in self.seconds.items())
         lines = [
             f"recipe       {config.name}, seed {config.seed}",
+            f"prompts      {self.prompts} in {config.prompts}"
+            + (f"; {self.comments} lines left out as comments" if self.comments else ""),
             f"iteration    {config.prompts_per_step} prompts x {config.group_size} samples = {self.samples} samples, "
             f"{self.decisions} network evaluations to learn from, in passes of {config.micro_batch}",
             f"run          {config.steps} iterations, {config.steps * self.samples} samples",
@@ -95,6 +101,8 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
     floor, clip = _ratio(config, parts, rollout, notices)
     scale = config.prompts_per_step / num_prompts * config.steps
     return Preflight(
+        prompts=len(parts.prompts),
+        comments=read_prompts(config.prompts).comments if config.prompts.endswith(".txt") else 0,
         samples=config.prompts_per_step * config.group_size,
         decisions=round(decisions * config.prompts_per_step / num_prompts),
         passes=passes,
