@@ -37,8 +37,7 @@ def quality(algorithm, actors: Actors, rollout: Rollout, context: Context) -> fl
         if algorithm.needs.path:
             packs = policy.pack(rollout, torch.tensor([PRAISED]), 100)
             return sum(policy.distribution(p, rollout.condition).log_prob(p.choice).sum().item() for p in packs)
-        drawn = (rollout, torch.tensor([PRAISED]), algorithm.num_times, algorithm.times, context.rng, 99)
-        pack = next(policy.renoise(*drawn, algorithm.min_time, isinstance(algorithm, DGPO)))
+        pack = next(policy.renoise(rollout, torch.tensor([PRAISED]), algorithm.needs.renoise, context.rng, 99))
         restored = policy.restore(pack, rollout.condition)
         if not isinstance(algorithm, DiffusionNFT):
             error = (restored.velocity - pack.velocity).square().reshape(len(pack), -1).mean(1)

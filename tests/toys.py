@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from limner.core.protocols import Actors, Algorithm, Context, Policy
 from limner.core.rng import Rng
 from limner.core.tree import select
-from limner.core.types import Decisions, Images, LatentSpec, Prompt, Rollout, Sampled, Trajectory
+from limner.core.types import Batch, Decisions, Images, LatentSpec, LossOutput, Prompt, Rollout, Sampled, Trajectory
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import linear_grid
+from limner.learning.passes import optimizer_steps
 
 
 class Affine(nn.Module):
@@ -78,6 +80,9 @@ class Choice:
     def log_ratio(self, old: Tensor, choice: Tensor) -> Tensor:
         return self.logits.log_softmax(-1).gather(1, choice[:, None])[:, 0] - old
 
+    def normalised_log_ratio(self, old: Tensor, choice: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def kl(self, other: Choice) -> Tensor:
         mine, theirs = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
         return (mine.exp() * (mine - theirs)).sum(-1)
@@ -135,6 +140,11 @@ class ToyTokens:
 
     def elements(self) -> int:
         return 1
+
+
+def losses(algorithm: Algorithm, actors: Actors[Policy], batch: Batch, context: Context) -> list[LossOutput]:
+    """Return the shares of the losses of all optimizer steps, of one process."""
+    return [share for step in optimizer_steps(algorithm, actors, batch, context) for share in step.shares(step.size)]
 
 
 class Silent:

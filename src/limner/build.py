@@ -27,6 +27,7 @@ from limner.engine.lora import lora
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
+from limner.learning.passes import require
 from limner.recipes.override import override
 from limner.registry import BASES, FRESH, MODELS, WORLDS, compose, load, load_prompts
 from limner.rewards.algebra.compose import Composition, Judge
@@ -135,12 +136,11 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
     actors = _actors(config, model, weights, precision)
-    needs = config.algorithm.needs
     parts = Parts(
         team=team,
         algorithm=config.algorithm,
         actors=actors,
-        behaviour=actors.old if needs.old else actors.policy,
+        behaviour=actors.old,
         weights=weights,
         stepper=_stepper(config, weights, team),
         ema=Ema(weights.parameters(), config.optimizer.ema) if config.optimizer.ema else None,
@@ -186,23 +186,24 @@ def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights
             alpha=train.alpha,
             targets=targets,
             seed=config.seed,
-            old=needs.old,
+            old=needs.old is not None,
             precision=precision,
         )
-    return full(model.networks, reference=True, old=needs.old)
+    return full(model.networks, reference=True, old=needs.old is not None)
 
 
-def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision) -> Actors:
+def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision) -> Actors[Policy]:
     needs = config.algorithm.needs
 
     def policy(name: Name) -> Policy:
         return config.sampler.policy(weights.actor(model, name, precision))
 
     trained = policy("policy")
+    require(config.algorithm, trained, anchored=config.anchor.weight > 0)
     return Actors(
         policy=trained,
         reference=policy("reference") if needs.reference else trained,
-        old=policy("old") if needs.old else trained,
+        old=policy("old") if needs.old is not None else trained,
     )
 
 

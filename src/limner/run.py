@@ -19,7 +19,7 @@ from torch import Tensor
 
 from limner.build import Assembly, assemble, model_source
 from limner.core.errors import RunError, UserError
-from limner.core.protocols import Policy
+from limner.core.protocols import DecisionProcess, Policy
 from limner.core.rng import Rng
 from limner.core.tree import tree_map
 from limner.core.types import Images, Prompt
@@ -152,7 +152,8 @@ class Run:
             total = sum(self.state.seconds.values()) if started is None else time.monotonic() - started
             self._write_summary(before["sampler"], after["sampler"], total)
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-        clip = self.config.algorithm.ratio_clip(self.assembly.parts.actors.policy.elements())
+        clip, policy = self.config.algorithm.needs.clip, self.assembly.parts.actors.policy
+        band = clip.per_element(policy.elements()) if clip and isinstance(policy, DecisionProcess) else ()
         first, last = before["sampler"], after["sampler"]
         report = Report(
             title=f"{self.config.name}, seed {self.config.seed}",
@@ -162,7 +163,7 @@ class Run:
             categories=categories,
             diversity=diversity_row(first, last),
             galleries=galleries(first, last) if first is not None and last is not None else (),
-            charts=charts(lines, clip or (), rate=first is not None and first.kind == "rate"),
+            charts=charts(lines, band, rate=first is not None and first.kind == "rate"),
             spent=Spent(
                 _phases(summary["seconds"]), {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]
             ),

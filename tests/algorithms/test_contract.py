@@ -22,10 +22,11 @@ from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
-from limner.learning.passes import partition
+from limner.learning.health import HEALTH
+from limner.learning.passes import optimizer_steps, partition
 from limner.policies.denoising import Sampler
 from praise import praise, quality, step_along
-from toys import ToyTokens, toy_denoiser, toy_rollout
+from toys import ToyTokens, losses, toy_denoiser, toy_rollout
 
 ALGORITHMS = [
     FlowGRPO(num_updates=1),
@@ -65,11 +66,13 @@ def setting(algorithm, rank: int = 2, dtype=torch.float32):
 def gradient(algorithm, actors, rollout, advantage, parameters, micro_batch: int = 100):
     for p in parameters:
         p.grad = torch.zeros_like(p)
-    outputs = list(algorithm.losses(actors, Batch(rollout, advantage), context(micro_batch)))
+    steps = list(optimizer_steps(algorithm, actors, Batch(rollout, advantage), context(micro_batch)))
+    outputs = [share for step in steps for share in step.shares(step.size)]
     for output in outputs:
         output.loss.backward()
     if outputs:
-        assert sum(o.last for o in outputs) == algorithm.num_updates and outputs[-1].last
+        assert len(steps) == algorithm.num_updates
+        assert sum(step.size for step in steps) == sum(o.metrics["weight"] for o in outputs)
     return torch.cat([p.grad.flatten().clone() for p in parameters]), sum(float(o.loss) for o in outputs)
 
 
@@ -88,9 +91,18 @@ def test_positive_advantage_makes_a_sample_likelier(algorithm, rank):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_what_it_logs_has_a_meaning(algorithm):
+    actors, rollout, parameters = setting(algorithm)
+    logged = set(losses(algorithm, actors, praise(rollout), context())[0].metrics) - {"weight"}
+    if algorithm.needs.own_update:
+        logged |= algorithm.update(actors, parameters, praise(rollout), context()).keys() - {"grad_norm"}
+    assert logged and logged <= HEALTH.keys()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
 def test_zero_advantage_gives_no_step(algorithm):
     actors, rollout, parameters = setting(algorithm)
-    assert list(algorithm.losses(actors, Batch(rollout, torch.zeros(12)), context())) == []
+    assert list(optimizer_steps(algorithm, actors, Batch(rollout, torch.zeros(12)), context())) == []
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
@@ -149,7 +161,7 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
             with torch.no_grad():
                 p.view(-1)[i] += sign * 1e-5
                 values.append(
-                    sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+                    sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, advantage), context()))
                 )
                 p.view(-1)[i] -= sign * 1e-5
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(grad[k]), rel=1e-3, abs=1e-8)
@@ -180,7 +192,7 @@ def test_a_penalty_by_time_is_that_of_the_published_code():
         t = pack.times[:, 0].clamp(max=float(rollout.times[1]))
         penalty = (mine - theirs).square().flatten(1).mean(1) / (2 * 0.7**2 * pack.times[:, 0] / (1 - t))
         advantage = torch.full((12,), 1e-9)
-        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+        found = sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, advantage), context()))
     assert found == pytest.approx(0.3 * float(penalty.mean()), rel=1e-4, abs=1e-8) and found > 5e-5
 
 
@@ -202,7 +214,7 @@ def test_awm_is_the_policy_gradient_of_the_elbo(weighting):
     actors, rollout, parameters = setting(algorithm, dtype=torch.float64)
     advantage = torch.randn(12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     grad, _ = gradient(algorithm, actors, rollout, advantage, parameters)
-    pack = next(actors.policy.renoise(rollout, torch.arange(12), 3, "logit_normal", context().rng, 99))
+    pack = next(actors.policy.renoise(rollout, torch.arange(12), algorithm.needs.renoise, context().rng, 99))
     v = actors.policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
     error = (v - pack.noise + pack.x0).square().flatten(1).mean(1)
     w = {"uniform": 1.0, "t": pack.t, "t2": pack.t**2}[weighting]
@@ -221,10 +233,10 @@ def test_awm_compares_with_the_weights_that_drew():
     with torch.no_grad():
         torch._foreach_add_(parameters, 0.05)
     advantage = torch.full((12,), 0.3)
-    for output in algorithm.losses(actors, Batch(rollout, advantage), context()):
+    for output in losses(algorithm, actors, Batch(rollout, advantage), context()):
         assert float(output.loss) != pytest.approx(-0.3, abs=1e-3)  # rho is not 1
     for update, rows in enumerate(partition(torch.arange(12), 2, context().rng.child("updates"))):
-        pack = next(actors.policy.renoise(rollout, rows, 1, "logit_normal", context().rng, 99))
+        pack = next(actors.policy.renoise(rollout, rows, algorithm.needs.renoise, context().rng, 99))
 
         def error(policy, pack=pack):
             v = policy.model.predict(pack.state, pack.t, rollout.condition, pack.prompt_index)
@@ -232,7 +244,7 @@ def test_awm_compares_with_the_weights_that_drew():
 
         rho = (pack.t * (error(actors.old) - error(actors.policy))).exp()
         expected = torch.maximum(-0.3 * rho, -0.3 * rho.clamp(0.5, 1.5)).mean()
-        found = list(algorithm.losses(actors, Batch(rollout, advantage), context()))[update].loss
+        found = losses(algorithm, actors, Batch(rollout, advantage), context())[update].loss
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -255,7 +267,7 @@ def test_guard_by_hand():
         advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
         a = advantage[pack.row]
         by_hand = torch.maximum(-a * rho, -a * rho.clamp(1 - clip, 1 + clip)) / (pack.times[:, 0] - pack.times[:, 1])
-        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+        found = sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, advantage), context()))
     assert ((rho - 1).abs() > clip).any() and found == pytest.approx(float(by_hand.mean()), rel=1e-4)
 
 
@@ -281,7 +293,7 @@ def test_dgpo_by_hand():
         advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
         advantage[8:] = 0  # the third group
         advantage[1] = 0  # one that was not judged
-        pack = next(actors.policy.renoise(rollout, torch.arange(12), 2, "logit_normal", context().rng, 99, 0.0, True))
+        pack = next(actors.policy.renoise(rollout, torch.arange(12), algorithm.needs.renoise, context().rng, 99))
         noise = pack.noise.view(3, 4, 2, -1)
         assert torch.equal(noise[:, 0], noise[:, 3]) and not torch.equal(noise[0], noise[1])
 
@@ -292,7 +304,7 @@ def test_dgpo_by_hand():
         new, a = error(actors.policy), advantage.view(3, 4, 1)
         w = torch.sigmoid(30.0 * (a * (new - error(actors.reference))).sum(1, keepdim=True) / 4)
         expected = (w * a * new)[:2].sum() / (7 * 2)
-        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+        found = sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, advantage), context()))
     assert found == pytest.approx(float(expected), rel=1e-4) and (w[:2] - 0.5).abs().min() > 1e-3
 
 
@@ -307,10 +319,10 @@ def test_a_reward_can_be_the_weight():
     assert torch.equal(advantage, total.nan_to_num(0.0))
     with torch.no_grad():
         rows = advantage.nonzero()[:, 0]
-        pack = next(actors.policy.renoise(rollout, rows, 2, "logit_normal", context().rng, 99, 0.0))
+        pack = next(actors.policy.renoise(rollout, rows, algorithm.needs.renoise, context().rng, 99))
         error = (actors.policy.restore(pack, rollout.condition).velocity - pack.noise + pack.x0).square()
         expected = (total[pack.row] * error.flatten(1).mean(1)).mean()
-        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+        found = sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, advantage), context()))
     assert len(rows) == 10 and found == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -328,7 +340,7 @@ def test_flow_dppo_by_hand():
         advantage = torch.randn(12, generator=torch.Generator().manual_seed(1))
         a = advantage[pack.row]
         counts = (kl < limit) | (a * log_ratio <= 0)
-        found = sum(float(o.loss) for o in algorithm.losses(actors, Batch(rollout, advantage), context()))
+        found = sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, advantage), context()))
     assert 0 < counts.sum() < len(counts)
     assert found == pytest.approx(float((-a * log_ratio.exp() * counts).mean()), rel=1e-4)
 
@@ -343,21 +355,22 @@ def test_flow_grpo_trains_a_token_policy():
         total = (rollout.sample == 3).float().sum(1)
         scored = Scored(rollout, {"threes": total}, torch.ones(32, dtype=torch.bool), total)
         advantage = algorithm.advantage(scored, context())
-        for output in algorithm.losses(Actors(policy, policy, policy), Batch(rollout, advantage), context(50, step)):
-            output.loss.backward()
-            if output.last:
-                optimizer.step()
-                optimizer.zero_grad()
+        actors = Actors(policy, policy, policy)
+        for update in optimizer_steps(algorithm, actors, Batch(rollout, advantage), context(50, step)):
+            for share in update.shares(update.size):
+                share.loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
     assert total.mean() > 3.5
 
 
 def test_the_clip_band_stays_in_nats():
-    low, high = FlowGRPO(clip_low=1e-4, clip_high=2e-4).ratio_clip(512)
+    low, high = FlowGRPO(clip_low=1e-4, clip_high=2e-4).needs.clip.per_element(512)
     assert low * 512 == pytest.approx(6.5536) if low < 0.9 else low == 0.9
     assert high == pytest.approx(2e-4 * 128)
 
 
 def test_nft_old_policy_follows_at_the_published_distance():
-    algorithm = DiffusionNFT()
-    assert [algorithm.old_decay(i) for i in (0, 100, 1000)] == [0.0, pytest.approx(0.1), 0.5]
-    assert DiffusionNFT(decay="none").old_decay(500) == 0.0
+    old = DiffusionNFT().needs.old
+    assert [old.decay(i) for i in (0, 100, 1000)] == [0.0, pytest.approx(0.1), 0.5]
+    assert DiffusionNFT(decay="none", num_updates=2).needs.old.decay(500) == 0.0

@@ -44,7 +44,8 @@ def test_ddpo_compares_with_what_the_prompt_has_earned():
 def test_ddpo_needs_no_groups_but_the_score_needs_its_own_samples():
     with pytest.raises(UserError, match="surrogate ratio"):
         DDPO(surrogate="score", num_updates=2)
-    assert DDPO(surrogate="score").ratio_clip(100) is None and DDPO().ratio_clip(16_384) == (1e-4, 1e-4)
+    assert DDPO(surrogate="score").needs.clip is None and DDPO().needs.clip.per_element(16_384) == (1e-4, 1e-4)
+    assert not DDPO().needs.group and not PPO().needs.group
 
 
 def test_ppo_credits_each_step_with_its_own_luck():

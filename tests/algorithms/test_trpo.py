@@ -77,7 +77,7 @@ class _Model:
 @pytest.mark.parametrize("limit", [1e-4, 1e-2])
 def test_it_goes_as_far_as_it_may(limit):
     step, health = moved(TRPO(kl_limit=limit))
-    assert 0.2 * limit < health["kl"] <= limit and health["improvement"] > 0 and step.any()
+    assert 0.2 * limit < health["step_kl"] <= limit and health["improvement"] > 0 and step.any()
     again, _ = moved(TRPO(kl_limit=limit), micro_batch=7)
     torch.testing.assert_close(again, step)
 
@@ -88,12 +88,12 @@ def test_where_no_length_obeys_nothing_moves(monkeypatch):
 
     def far(self, actors, batch, pack):
         loss, health = pass_loss(self, actors, batch, pack)
-        return loss, health | {"kl": health["kl"] + 1}
+        return loss, health | {"step_kl": health["step_kl"] + 1}
 
     monkeypatch.setattr(TRPO, "pass_loss", far)
     actors, batch, parameters = case()
     before = [p.detach().clone() for p in parameters]
     health = TRPO().update(actors, parameters, batch, context())
-    assert health["step_share"] == health["kl"] == health["improvement"] == 0
+    assert health["step_share"] == health["step_kl"] == health["improvement"] == 0
     assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
     assert TRPO().update(actors, parameters, replace(batch, advantage=torch.zeros(12)), context()) == {}

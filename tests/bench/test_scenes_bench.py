@@ -137,6 +137,14 @@ def test_what_is_committed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(len(found["curve"].split()) > 2 for found in read_rows(tmp_path / "scenes.csv"))
 
 
+def test_committed_rows_are_those_of_the_budget() -> None:
+    """A run has as many iterations as its budget pays for: as many as it had when the rows were made."""
+    rows = read_rows(RESULTS / "scenes.csv")
+    steps = {(row["budget"], row["entry"]): int(row["iterations"]) for row in rows}
+    assert {name for _, name in steps} == set(ENTRIES)
+    assert steps == {(budget, name): configuration(name, 0, int(budget)).steps for budget, name in steps}
+
+
 def test_a_curve_is_kept_in_the_table(tmp_path: Path) -> None:
     lines = [{"network_evaluations": 100}, {"network_evaluations": 200, "heldout/overall": 0.41071}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

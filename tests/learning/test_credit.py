@@ -19,7 +19,7 @@ from limner.rollout.collect import EncodeCache, collect
 from limner.training.config import Full, Model, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
-from toys import Silent, toy_denoiser, toy_rollout
+from toys import Silent, losses, toy_denoiser, toy_rollout
 
 
 def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None:
@@ -83,7 +83,7 @@ def test_an_invalid_leaf_leaves_its_tree_and_the_loss() -> None:
     assert batch.rollout.path.mask.T.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
     assert batch.advantage[0, 0] == 3 and batch.advantage[1, 1:].tolist() == [3, 3]
     context = Context(Rng(("loss",)), 0, 8)
-    (output,) = FlowGRPO(num_updates=1, kl_weight=0.1).losses(Actors(policy, policy, policy), batch, context)
+    (output,) = losses(FlowGRPO(num_updates=1, kl_weight=0.1), Actors(policy, policy, policy), batch, context)
     assert output.loss.isfinite() and output.metrics["weight"] == 3
 
 
@@ -95,7 +95,7 @@ def test_the_loss_of_a_tree_is_over_its_different_decisions() -> None:
     advantage = torch.tensor([1.0, 2.0, 3.0, -6.0, 0.5, 0.0, -1.0, 4.0])
     batch = credited(judged(tree), advantage)
     parameters = list(model.network.parameters())
-    outputs = list(FlowGRPO(num_updates=1).losses(Actors(policy, policy, policy), batch, Context(Rng(("x",)), 0, 5)))
+    outputs = losses(FlowGRPO(num_updates=1), Actors(policy, policy, policy), batch, Context(Rng(("x",)), 0, 5))
     found = torch.autograd.grad(sum(output.loss for output in outputs), parameters)
     terms = []
     for group in (range(4), range(4, 8)):

@@ -11,7 +11,7 @@ import torch
 from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.tree import select
-from limner.core.types import Prompt
+from limner.core.types import Prompt, Renoising
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
 from limner.policies.denoising import Sampler
 from limner.policies.guided import guided
@@ -232,7 +232,7 @@ def test_shifted_times_are_logit_normal_ones_moved_by_three():
     policy = Sampler(EulerODE(), 10).policy(toy_denoiser(1))
     rollout, rows = toy_rollout(policy, prompts=5, group_size=40), torch.arange(200)
     plain, shifted = (
-        torch.cat([p.t for p in policy.renoise(rollout, rows, 3, times, Rng((0,)), 64)])
+        torch.cat([p.t for p in policy.renoise(rollout, rows, Renoising(3, times), Rng((0,)), 64)])
         for times in ("logit_normal", "shifted_logit_normal")
     )
     torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain))
@@ -242,12 +242,12 @@ def test_shifted_times_are_logit_normal_ones_moved_by_three():
 def test_no_time_is_below_the_least(times):
     policy = Sampler(EulerODE(), 10).policy(toy_denoiser(1))
     rollout, rows = toy_rollout(policy, prompts=5, group_size=40), torch.arange(200)
-    t = torch.cat([p.t for p in policy.renoise(rollout, rows, 3, times, Rng((0,)), 64, min_time=0.6)]).double()
+    t = torch.cat([p.t for p in policy.renoise(rollout, rows, Renoising(3, times, 0.6), Rng((0,)), 64)]).double()
     assert t.min() >= 0.6 - 1e-6
     if times == "grid":
         assert {round(x, 3) for x in t.tolist()} == {0.6, 0.7, 0.8, 0.9, 1.0}
         with pytest.raises(UserError, match="exceeds the sampler's 5 times from min_time 0.6 on"):
-            next(policy.renoise(rollout, rows, 6, times, Rng((0,)), 64, min_time=0.6))
+            next(policy.renoise(rollout, rows, Renoising(6, times, 0.6), Rng((0,)), 64))
     else:  # a logit-normal, cut off at .6: its median is the quantile half way up from there
         below = 0.5 * (1 + math.erf(math.log(0.6 / 0.4) / math.sqrt(2)))
         median = torch.sigmoid(torch.special.ndtri(torch.tensor((1 + below) / 2)))

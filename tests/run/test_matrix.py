@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from limner.algorithms.ddpo import DDPO
+from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.ppo import PPO
+from limner.algorithms.reward_weighted import RewardWeighted
 from limner.build import Assembly, assemble
 from limner.core.errors import UserError
-from limner.core.protocols import Context
+from limner.core.protocols import Algorithm, Context
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
@@ -21,10 +25,11 @@ from limner.registry import ALGORITHMS, load
 from limner.rollout.collect import collect
 from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
+from limner.training.preflight import preflight
 from limner.training.state import State
 from praise import praise, quality, step_along
 from run.miniature import Miniature
-from toys import Silent
+from toys import Silent, losses
 
 ORACLE = "limner.worlds.oracle.model:Oracle"
 
@@ -102,7 +107,7 @@ def test_praise_makes_a_sample_likelier(generators: dict[str, Generator], kind: 
     cache, prompts, path = parts.cache, list(parts.prompts[:2]), parts.algorithm.needs.path
     rollout = collect(parts.behaviour, cache, prompts, 4, rng=context.rng, step=0, record=path, micro_batch=16)
     trained = list(parts.weights.parameters().values())
-    for output in parts.algorithm.losses(parts.actors, praise(rollout), context):
+    for output in losses(parts.algorithm, parts.actors, praise(rollout), context):
         output.loss.backward()
     before = quality(parts.algorithm, parts.actors, rollout, context)
     step_along([torch.zeros_like(p) if p.grad is None else p.grad for p in trained], trained, 1e-3)
@@ -120,3 +125,24 @@ def test_a_sampler_without_decisions_is_refused_where_decisions_are_needed(
         return
     with pytest.raises(UserError, match="scores stochastic steps.*take FlowSDE, CPS or DanceSDE, or an algorithm"):
         replace(settings, sampler=Sampler(EulerODE()))
+
+
+@pytest.mark.parametrize(
+    "algorithm", [DDPO(min_count=2), PPO(), RewardWeighted(), RewardWeighted(weight="reward")], ids=str
+)
+def test_what_compares_no_group_learns_from_one_sample(generators: dict[str, Generator], algorithm: Algorithm) -> None:
+    settings = config(generators["oracle-flow"], type(algorithm).__name__)
+    settings = replace(settings, algorithm=algorithm, group_size=1, prompts_per_step=1, steps=4)
+    preflight(settings, assemble(settings).parts)
+    assembly, kept = assemble(settings), Silent()
+    before = weights(assembly)
+    train(settings, assembly.parts, State(), Hooks(kept, kept, lambda state: None, lambda state: {}))
+    assert not torch.equal(weights(assembly), before)
+    with pytest.raises(UserError, match="group_size is 1, but aggregation win_rate compares the samples of a group"):
+        replace(settings, aggregation="win_rate")
+
+
+@pytest.mark.parametrize("algorithm", [FlowGRPO(), RewardWeighted(weight="best")], ids=str)
+def test_what_compares_a_group_refuses_one_sample(generators: dict[str, Generator], algorithm: Algorithm) -> None:
+    with pytest.raises(UserError, match=f"group_size is 1, but {type(algorithm).__name__} compares the samples"):
+        replace(config(generators["oracle-flow"], "FlowGRPO"), algorithm=algorithm, group_size=1)

@@ -15,26 +15,24 @@ penalty, towards an average of the weights, is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
+from limner.core.protocols import Actors, Context, ForwardProcess
+from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
+from limner.core.types import Batch, Needs, OldPolicy, PassLoss, Renoised, Renoising, Scored
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
-from limner.learning.passes import PassLoss, over_renoised
 from limner.learning.penalty import reference_penalty
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import MatchingWeight, matching_log_likelihood, velocity_mse
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
 
 
-@dataclass(frozen=True)
+@settings
 class AWM:
     """AWM's hyper-parameters, and the algorithm.
 
@@ -43,51 +41,33 @@ class AWM:
     """
 
     weighting: MatchingWeight = "ghuber"
-    power: float = 0.25
-    clip_low: float = 1.0
-    clip_high: float = 1.0
-    kl_weight: float = 1e-3
-    num_times: int = 6
+    power: Positive = 0.25
+    clip_low: Annotated[float, Range(above=0, most=1)] = 1.0
+    clip_high: Positive = 1.0
+    kl_weight: NotNegative = 1e-3
+    num_times: Count = 6
     times: TrainingTimes = "logit_normal"
-    min_time: float = 0.0
-    advantage_clip: float = 5.0
+    min_time: Share = 0.0
+    advantage_clip: Positive = 5.0
     scale: AdvantageScale = "group"
-    ddof: int = 0
-    epsilon: float = 1e-4
-    num_updates: int = 1
-
-    def __post_init__(self) -> None:
-        if self.num_times < 1 or self.num_updates < 1:
-            raise UserError(f"num_times and num_updates must be 1 or more, got {self.num_times} and {self.num_updates}")
-        if not 0 < self.clip_low <= 1 or self.clip_high <= 0:
-            raise UserError(f"clip_low must lie in (0, 1] and clip_high above 0: {self.clip_low}, {self.clip_high}")
-        if self.kl_weight < 0 or self.advantage_clip <= 0:
-            raise UserError(
-                f"kl_weight {self.kl_weight} must not be negative, advantage_clip {self.advantage_clip} > 0"
-            )
+    ddof: Natural = 0
+    epsilon: NotNegative = 1e-4
+    num_updates: Count = 1
 
     @property
     def needs(self) -> Needs:
-        """The weights that drew the samples, once the first update has moved away from them."""
-        return Needs(old=self.num_updates > 1, reference=self.kl_weight > 0)
+        """The weights that drew the samples, once the first update has moved away, and the reference for a penalty."""
+        return Needs(
+            renoise=Renoising(self.num_times, self.times, self.min_time),
+            old=OldPolicy() if self.num_updates > 1 else None,
+            reference=self.kl_weight > 0,
+        )
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage in [-1, 1], 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored).clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Return the losses over the samples that teach something, each at `num_times` times."""
-        return over_renoised(self, actors, batch, context)
-
-    def old_decay(self, step: int) -> float:
-        """The old policy is the trained one of the iteration's beginning."""
-        return 0.0
-
-    def ratio_clip(self, elements: int) -> None:
-        """Its ratio is one of matching errors, not of what the sampler recorded."""
-        return None
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
+    def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
 
         def likelihood(velocity: Tensor) -> Tensor:
@@ -102,6 +82,6 @@ class AWM:
         advantage = batch.advantage[pack.row].to(log_ratio)
         clip = (min(self.clip_low, 1 - 1e-6), self.clip_high)
         loss = clipped_surrogate(log_ratio, advantage, *clip)
-        metrics = surrogate_metrics(log_ratio, advantage, *clip)
-        penalty, health = reference_penalty(self.kl_weight, velocity, actors, pack, condition)
-        return loss + penalty, metrics | health
+        health = surrogate_metrics(log_ratio, advantage, *clip)
+        penalty, distance = reference_penalty(self.kl_weight, velocity, actors, batch, pack)
+        return loss + penalty, health | distance

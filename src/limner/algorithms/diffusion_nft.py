@@ -10,26 +10,23 @@ Source: DiffusionNFT, arXiv:2509.16117, section 3 and its published code (adapti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
+from limner.core.protocols import Actors, Context, ForwardProcess
+from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
+from limner.core.types import Batch, Needs, OldPolicy, PassLoss, Renoised, Renoising, Scored
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
-from limner.learning.passes import PassLoss, over_renoised
 from limner.learning.penalty import reference_penalty
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
 
 
-@dataclass(frozen=True)
+@settings
 class DiffusionNFT:
     """DiffusionNFT's hyper-parameters, and the algorithm.
 
@@ -40,28 +37,20 @@ class DiffusionNFT:
     rollout is split over.
     """
 
-    beta: float = 1.0
-    advantage_max: float = 5.0
+    beta: Positive = 1.0
+    advantage_max: Positive = 5.0
     adaptive: bool = True
-    kl_weight: float = 1e-4
-    num_times: int = 4
+    kl_weight: NotNegative = 1e-4
+    num_times: Count = 4
     times: TrainingTimes = "grid"
-    min_time: float = 0.0
+    min_time: Share = 0.0
     decay: Literal["none", "linear"] = "linear"
-    decay_rate: float = 0.001
-    decay_max: float = 0.5
+    decay_rate: NotNegative = 0.001
+    decay_max: Share = 0.5
     scale: AdvantageScale = "group"
-    ddof: int = 0
-    epsilon: float = 1e-4
-    num_updates: int = 1
-
-    def __post_init__(self) -> None:
-        if self.beta <= 0 or self.advantage_max <= 0:
-            raise UserError(f"beta and advantage_max must be positive, got {self.beta} and {self.advantage_max}")
-        if self.num_times < 1 or self.num_updates < 1:
-            raise UserError(f"num_times and num_updates must be 1 or more, got {self.num_times} and {self.num_updates}")
-        if not 0 <= self.decay_max < 1:
-            raise UserError(f"decay_max must lie in [0, 1), got {self.decay_max}")
+    ddof: Natural = 0
+    epsilon: NotNegative = 1e-4
+    num_updates: Count = 1
 
     @property
     def on_policy(self) -> bool:
@@ -71,36 +60,28 @@ class DiffusionNFT:
     @property
     def needs(self) -> Needs:
         """The old policy unless it is the trained one, and the reference if there is a penalty."""
-        return Needs(old=not self.on_policy, reference=self.kl_weight > 0)
+        follows = OldPolicy(self.decay_rate, self.decay_max) if self.decay == "linear" else OldPolicy()
+        return Needs(
+            renoise=Renoising(self.num_times, self.times, self.min_time),
+            old=None if self.on_policy else follows,
+            reference=self.kl_weight > 0,
+        )
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored)
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Return the losses over the samples that teach something, each at `num_times` times."""
-        return over_renoised(self, actors, batch, context)
-
-    def old_decay(self, step: int) -> float:
-        """Return d of old <- d old + (1 - d) policy after iteration `step`."""
-        return 0.0 if self.decay == "none" else min(self.decay_rate * step, self.decay_max)
-
-    def ratio_clip(self, elements: int) -> None:
-        """It uses no ratio."""
-        return None
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
+    def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-        condition = batch.rollout.condition
-        new = actors.policy.restore(pack, condition)
+        new = actors.policy.restore(pack, batch.rollout.condition)
         with torch.no_grad():
-            old = new if self.on_policy else actors.old.restore(pack, condition)
+            old = new if self.on_policy else actors.old.restore(pack, batch.rollout.condition)
         weight = nft_reward_weight(batch.advantage[pack.row].to(new.x0), self.advantage_max)
         loss = nft_loss(
             new.x0, old.x0, pack.x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
         )
-        metrics = {"loss": loss.detach()}
+        health = {"loss": loss.detach()}
         if not self.on_policy:
-            metrics["old_distance"] = velocity_mse(new.velocity, old.velocity).detach()
-        penalty, health = reference_penalty(self.kl_weight, new.velocity, actors, pack, condition)
-        return loss + penalty, metrics | health
+            health["old_distance"] = velocity_mse(new.velocity, old.velocity).detach()
+        penalty, distance = reference_penalty(self.kl_weight, new.velocity, actors, batch, pack)
+        return loss + penalty, health | distance

@@ -14,22 +14,18 @@ correction over the whole batch to one number).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.core.protocols import Actors, Context, DecisionProcess
+from limner.core.settings import Count, Natural, NotNegative, Positive, settings
+from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
 from limner.learning.credit import relative_advantage
-from limner.learning.passes import PassLoss, over_decisions
+from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import AdvantageScale
-from limner.objectives.surrogate import clipped_surrogate, scaled_clip, surrogate_metrics
 
 
-@dataclass(frozen=True)
+@settings
 class GRPOGuard:
     """GRPO-Guard's hyper-parameters, and the algorithm.
 
@@ -37,52 +33,26 @@ class GRPOGuard:
     scaled by clip_elements / D.
     """
 
-    clip_low: float = 2e-6
-    clip_high: float = 2e-6
-    clip_elements: int = 65_536
+    clip_low: Positive = 2e-6
+    clip_high: Positive = 2e-6
+    clip_elements: Count = 65_536
     scale: AdvantageScale = "group"
-    ddof: int = 0
-    epsilon: float = 1e-4
-    advantage_max: float = 5.0
-    num_updates: int = 2
-
-    def __post_init__(self) -> None:
-        if self.clip_low <= 0 or self.clip_high <= 0 or self.num_updates < 1:
-            raise UserError(
-                f"clip_low, clip_high and num_updates must be positive: {self.clip_low}, {self.clip_high} and "
-                f"{self.num_updates}"
-            )
+    ddof: Natural = 0
+    epsilon: NotNegative = 1e-4
+    advantage_max: Positive = 5.0
+    num_updates: Count = 2
 
     @property
     def needs(self) -> Needs:
         """The path, and a noise floor of the ratio that it clips."""
-        return Needs(path=True, normalised_ratio=True)
-
-    def ratio_clip(self, elements: int) -> tuple[float, float]:
-        """Return the clip range in nats per element of a step whose std is 1; at std s it is 1 / s wider."""
-        return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
+        return Needs(path=True, clip=clip_of(self, "normalised"))
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Return the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""
-        return over_decisions(self, actors, batch, context)
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Decisions) -> PassLoss:
+    def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
-        elements = actors.policy.elements()
-        clip = self.ratio_clip(elements)
-        distribution = actors.policy.distribution(pack, batch.rollout.condition)
-        log_ratio = distribution.normalised_log_ratio(pack.old, pack.choice) / elements
-        advantage = batch.decision_advantage(pack).to(log_ratio)
-        length = (pack.times[:, 0] - pack.times[:, 1]).to(log_ratio)
-        loss = clipped_surrogate(log_ratio, advantage, *clip) / length
-        metrics = surrogate_metrics(log_ratio, advantage, *clip)
-        metrics["ratio_deviation"] = log_ratio.detach().abs()
-        return loss, metrics
-
-    def old_decay(self, step: int) -> float:
-        """The behaviour policy is the trained one: there is no other old policy."""
-        return 0.0
+        loss, health = rescored(actors, batch, pack, "normalised").clipped(clip_of(self))
+        length = (pack.times[:, 0] - pack.times[:, 1]).to(loss)
+        return loss / length, health

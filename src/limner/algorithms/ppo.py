@@ -12,25 +12,22 @@ one of the step, where the code takes the squared difference of the noise predic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.core.protocols import Actors, Context, DecisionProcess
+from limner.core.settings import Count, NotNegative, Positive, Range, settings
+from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
 from limner.learning.critic import Critic, critic_features
-from limner.learning.passes import PassLoss, over_decisions
 from limner.learning.penalty import decision_penalty
+from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import generalised_advantage
-from limner.objectives.surrogate import clipped_surrogate, scaled_clip, surrogate_metrics
 
 
-@dataclass(frozen=True)
+@settings
 class PPO:
     """PPO's hyper-parameters, and the algorithm.
 
@@ -40,38 +37,21 @@ class PPO:
     """
 
     surrogate: Literal["ppo", "clip"] = "ppo"
-    clip_low: float = 1e-4
-    clip_high: float = 1e-4
-    clip_elements: int = 65_536
-    decay: float = 0.95
+    clip_low: Positive = 1e-4
+    clip_high: Positive = 1e-4
+    clip_elements: Count = 65_536
+    decay: Annotated[float, Range(least=0, most=1)] = 0.95
     normalise: bool = True
-    advantage_max: float = 5.0
-    kl_weight: float = 0.0
-    critic_lr: float = 1e-3
-    critic_steps: int = 20
-    num_updates: int = 1
-
-    def __post_init__(self) -> None:
-        if self.clip_low <= 0 or self.clip_high <= 0 or self.advantage_max <= 0 or self.critic_lr <= 0:
-            raise UserError(
-                f"clip_low, clip_high, advantage_max and critic_lr must be positive: {self.clip_low}, "
-                f"{self.clip_high}, {self.advantage_max}, {self.critic_lr}"
-            )
-        if not 0 <= self.decay <= 1 or self.kl_weight < 0:
-            raise UserError(f"decay {self.decay} must lie in [0, 1], kl_weight {self.kl_weight} must not be negative")
-        if self.num_updates < 1 or self.critic_steps < 1:
-            raise UserError(
-                f"num_updates and critic_steps must be 1 or more, got {self.num_updates} and {self.critic_steps}"
-            )
+    advantage_max: Positive = 5.0
+    kl_weight: NotNegative = 0.0
+    critic_lr: Positive = 1e-3
+    critic_steps: Count = 20
+    num_updates: Count = 1
 
     @property
     def needs(self) -> Needs:
-        """The path, and the reference if there is a penalty."""
-        return Needs(path=True, reference=self.kl_weight > 0)
-
-    def ratio_clip(self, elements: int) -> tuple[float, float]:
-        """Return the clip range in nats per element for latents of `elements` elements."""
-        return scaled_clip(self.clip_low, self.clip_high, self.clip_elements, elements)
+        """The path, the reference if there is a penalty, and no group: a critic says what to expect."""
+        return Needs(path=True, reference=self.kl_weight > 0, clip=clip_of(self), group=False)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, "batch steps"]:
         """Return GAE's advantage of every decision, 0 for invalid samples; then teach the critic what was earned."""
@@ -95,23 +75,9 @@ class PPO:
         advantage[valid] = found.clamp(-self.advantage_max, self.advantage_max)
         return advantage
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Return the losses of `num_updates` optimizer steps, each over a random part of the samples that teach."""
-        return over_decisions(self, actors, batch, context)
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Decisions) -> PassLoss:
+    def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
-        elements = actors.policy.elements()
-        clip = self.ratio_clip(elements)
-        distribution = actors.policy.distribution(pack, batch.rollout.condition)
-        log_ratio = distribution.log_ratio(pack.old, pack.choice) / elements
-        advantage = batch.decision_advantage(pack).to(log_ratio)
-        loss = clipped_surrogate(log_ratio, advantage, *clip, pessimistic=self.surrogate == "ppo")
-        metrics = surrogate_metrics(log_ratio, advantage, *clip)
-        metrics["ratio_deviation"] = log_ratio.detach().abs()
-        penalty, health = decision_penalty(self.kl_weight, distribution, actors, pack, batch.rollout.condition)
-        return loss + penalty, metrics | health
-
-    def old_decay(self, step: int) -> float:
-        """The behaviour policy is the trained one: there is no other old policy."""
-        return 0.0
+        again = rescored(actors, batch, pack)
+        loss, health = again.clipped(clip_of(self), pessimistic=self.surrogate == "ppo")
+        penalty, distance = decision_penalty(self.kl_weight, again.distribution, actors, batch, pack)
+        return loss + penalty, health | distance

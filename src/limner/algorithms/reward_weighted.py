@@ -18,46 +18,38 @@ arXiv:2505.05470, whose code can weigh by the reward itself; RAFT, arXiv:2304.06
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, LossOutput, Needs, Renoised, Scored
+from limner.core.protocols import Actors, Context, ForwardProcess
+from limner.core.settings import Count, NotNegative, Positive, Share, settings
+from limner.core.types import Batch, Needs, PassLoss, Renoised, Renoising, Scored
 from limner.diffusion.timesteps import TrainingTimes
-from limner.learning.passes import PassLoss, over_renoised
 from limner.learning.penalty import reference_penalty
 from limner.objectives.advantage import best_weight, softmax_weight
 from limner.objectives.matching import velocity_mse
 
 
-@dataclass(frozen=True)
+@settings
 class RewardWeighted:
     """The hyper-parameters, and the algorithm. `weight` "softmax" and "reward" are RWR, "best" is RAFT."""
 
     weight: Literal["softmax", "reward", "best"] = "softmax"
-    temperature: float = 0.2
-    kl_weight: float = 0.0
-    num_times: int = 4
+    temperature: Positive = 0.2
+    kl_weight: NotNegative = 0.0
+    num_times: Count = 4
     times: TrainingTimes = "logit_normal"
-    min_time: float = 0.0
-    num_updates: int = 1
-
-    def __post_init__(self) -> None:
-        if self.num_times < 1 or self.num_updates < 1:
-            raise UserError(f"num_times and num_updates must be 1 or more, got {self.num_times} and {self.num_updates}")
-        if self.temperature <= 0 or self.kl_weight < 0:
-            raise UserError(f"temperature must be above 0, kl_weight not below: {self.temperature}, {self.kl_weight}")
+    min_time: Share = 0.0
+    num_updates: Count = 1
 
     @property
     def needs(self) -> Needs:
-        """The reference if there is a penalty."""
-        return Needs(reference=self.kl_weight > 0)
+        """The reference if there is a penalty, and groups to find the best of."""
+        how = Renoising(self.num_times, self.times, self.min_time)
+        return Needs(renoise=how, reference=self.kl_weight > 0, group=self.weight == "best")
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the weight of each sample, 0 for those that are not learned from."""
@@ -71,23 +63,9 @@ class RewardWeighted:
             case _:
                 assert_never(self.weight)
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Return the losses over the samples that count, each at `num_times` times."""
-        return over_renoised(self, actors, batch, context)
-
-    def old_decay(self, step: int) -> float:
-        """There is no old policy."""
-        return 0.0
-
-    def ratio_clip(self, elements: int) -> None:
-        """It uses no ratio."""
-        return None
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss:
+    def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-        condition = batch.rollout.condition
-        velocity = actors.policy.restore(pack, condition).velocity
+        velocity = actors.policy.restore(pack, batch.rollout.condition).velocity
         error = velocity_mse(velocity, pack.velocity)
-        loss = batch.advantage[pack.row].to(error) * error
-        penalty, health = reference_penalty(self.kl_weight, velocity, actors, pack, condition)
-        return loss + penalty, {"error": error.detach()} | health
+        penalty, distance = reference_penalty(self.kl_weight, velocity, actors, batch, pack)
+        return batch.advantage[pack.row].to(error) * error + penalty, {"error": error.detach()} | distance

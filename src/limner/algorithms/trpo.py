@@ -12,7 +12,6 @@ Source: TRPO, arXiv:1502.05477, section 6 and appendix C. The baseline is the gr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -20,35 +19,29 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
-from limner.core.types import Batch, Decisions, LossOutput, Needs, Scored
+from limner.core.protocols import Actors, Context, DecisionProcess
+from limner.core.settings import Count, Natural, NotNegative, Positive, settings
+from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
 from limner.learning.credit import relative_advantage
-from limner.learning.passes import PassLoss, over_decisions, teaching
+from limner.learning.passes import teaching
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.natural import conjugate_gradient
 
 
-@dataclass(frozen=True)
+@settings
 class TRPO:
     """TRPO's hyper-parameters, and the algorithm. `kl_limit` is the mean over decisions, in nats of the whole latent.
 
     It makes its own updates: learning rate, schedule and gradient clipping of the optimizer do not apply.
     """
 
-    kl_limit: float = 0.01
-    damping: float = 1e-3
-    solver_steps: int = 10
-    halvings: int = 10
+    kl_limit: Positive = 0.01
+    damping: NotNegative = 1e-3
+    solver_steps: Count = 10
+    halvings: Count = 10
     scale: AdvantageScale = "group"
-    ddof: int = 0
-    epsilon: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.kl_limit <= 0 or self.damping < 0:
-            raise UserError(f"kl_limit {self.kl_limit} must be positive, damping {self.damping} not negative")
-        if self.solver_steps < 1 or self.halvings < 1:
-            raise UserError(f"solver_steps {self.solver_steps} and halvings {self.halvings} must be 1 or more")
+    ddof: Natural = 0
+    epsilon: NotNegative = 1e-4
 
     @property
     def num_updates(self) -> int:
@@ -57,34 +50,22 @@ class TRPO:
 
     @property
     def needs(self) -> Needs:
-        """The path."""
-        return Needs(path=True)
-
-    def ratio_clip(self, elements: int) -> None:
-        """It clips no ratio."""
-        return None
-
-    def old_decay(self, step: int) -> float:
-        """The behaviour policy is the trained one: there is no other old policy."""
-        return 0.0
+        """The path. It takes a gradient, products with G, and the surrogate before and at two lengths of the step."""
+        return Needs(path=True, own_update=True, passes=self.solver_steps + 5)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
         return relative_advantage(self, scored)
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Return the surrogate's shares, whose gradient is g; `update` decides what to make of it."""
-        return over_decisions(self, actors, batch, context)
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Decisions) -> PassLoss:
+    def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return -A rho of each decision, and how far it is from the old one."""
         distribution = actors.policy.distribution(pack, batch.rollout.condition)
         log_ratio = distribution.log_ratio(pack.old, pack.choice)
         loss = -batch.decision_advantage(pack).to(log_ratio) * log_ratio.exp()
-        return loss, {"surrogate": -loss.detach(), "kl": pack.old.kl(distribution)}
+        return loss, {"surrogate": -loss.detach(), "step_kl": pack.old.kl(distribution)}
 
     def update(
-        self, actors: Actors, parameters: Sequence[nn.Parameter], batch: Batch, context: Context
+        self, actors: Actors[DecisionProcess], parameters: Sequence[nn.Parameter], batch: Batch, context: Context
     ) -> dict[str, float]:
         """Take the step, or none if no length of it obeys and improves; return its health."""
         packs = list(actors.policy.pack(batch.rollout, teaching(batch), context.micro_batch))
@@ -96,7 +77,7 @@ class TRPO:
             """Yield each pack's share of the mean surrogate and KL."""
             for pack in packs:
                 loss, health = self.pass_loss(actors, batch, pack)
-                yield -loss.sum() / count, health["kl"].sum() / count
+                yield -loss.sum() / count, health["step_kl"].sum() / count
 
         def measure() -> tuple[float, float]:
             with torch.no_grad():
@@ -120,9 +101,9 @@ class TRPO:
             _put(start + 0.5**halving * whole, parameters)
             after, kl = measure()
             if after > before and kl <= self.kl_limit:
-                return shared | {"improvement": after - before, "kl": kl, "step_share": 0.5**halving}
+                return shared | {"improvement": after - before, "step_kl": kl, "step_share": 0.5**halving}
         _put(start, parameters)
-        return shared | {"improvement": 0.0, "kl": 0.0, "step_share": 0.0}
+        return shared | {"improvement": 0.0, "step_kl": 0.0, "step_share": 0.0}
 
 
 def _gradient(value: Tensor, parameters: Sequence[nn.Parameter], differentiable: bool = False) -> Tensor:

@@ -52,27 +52,28 @@ class Entry:
     schedule: Literal["constant", "cosine"] = "constant"
     lr: tuple[float, float] = (2e-2, 2e-3)
     splits: tuple[int, ...] = ()
-
-    @property
-    def kl_weight(self) -> float:
-        """The weight of the sum of the decisions' KL in the entry's objective; 0 where it has no such objective."""
-        grpo = isinstance(self.algorithm, FlowGRPO) and self.algorithm.scale == "none"
-        regularised = grpo or (isinstance(self.algorithm, PPO) and not self.algorithm.normalise)
-        return vars(self.algorithm)["kl_weight"] if regularised else 0.0
+    kl_weight: float = 0.0
+    """The weight of the sum of the decisions' KL in the entry's objective; 0 where it has no such objective."""
 
 
+KL = 0.3
+"""The weight of penalties."""
 PATIENT: Any = ((400, 2000), "cosine")
 """How long a penalised method takes to where it stops: iterations, and the schedule of the learning rate."""
 ENTRIES = {
     "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
-    "Flow-GRPO, KL 0.3": Entry(FlowGRPO(num_updates=1, scale="none", kl_weight=0.3), FlowSDE(), *PATIENT, (2e-2, 3e-2)),
+    "Flow-GRPO, KL 0.3": Entry(
+        FlowGRPO(num_updates=1, scale="none", kl_weight=KL), FlowSDE(), *PATIENT, (2e-2, 3e-2), kl_weight=KL
+    ),
     "BranchGRPO": Entry(
         FlowGRPO(num_updates=1, scale="depth", ddof=1, epsilon=1e-8), FlowSDE(), splits=(0, 1, 2, 3, 4)
     ),
     "REINFORCE": Entry(DDPO(surrogate="score"), FlowSDE()),
     "DDPO": Entry(DDPO(num_updates=2), FlowSDE()),
     "PPO": Entry(PPO(), FlowSDE()),
-    "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=0.3), FlowSDE(), *PATIENT, (4e-2, 3e-2)),
+    "DPOK": Entry(
+        PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=KL), FlowSDE(), *PATIENT, (4e-2, 3e-2), kl_weight=KL
+    ),
     "TRPO": Entry(TRPO(), FlowSDE()),
     "GRPO-Guard": Entry(GRPOGuard(num_updates=1), FlowSDE()),
     "Flow-DPPO": Entry(FlowDPPO(num_updates=1), FlowSDE()),

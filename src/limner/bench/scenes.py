@@ -19,12 +19,10 @@ from typing import Any
 
 import torch
 
-from limner.algorithms.dgpo import DGPO
-from limner.algorithms.trpo import TRPO
 from limner.bench.plotting import pyplot
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.rng import Rng
-from limner.core.types import Rollout
+from limner.core.types import Renoising, Rollout
 from limner.objectives.matching import velocity_mse
 from limner.recipes.override import override
 from limner.recipes.presets import preset
@@ -161,16 +159,13 @@ def place(name: str, seed: int, budget: int) -> Path:
 def evaluations(config: RunConfig) -> int:
     """Return the network evaluations of one iteration: rollout, update, and what the update compares with.
 
-    If all samples teach; where a group begins as one sample, on average over its windows. DGPO weighs groups by the
-    trained network's own errors, in a pass of its own.
+    If all samples teach; where a group begins as one sample, on average over its windows.
     """
     sampler, needs = config.sampler, config.algorithm.needs
     drawn = [_states(config, step) for step in range(sampler.steps)]
-    learned = sampler.window or sampler.steps - 1 if needs.path else vars(config.algorithm)["num_times"]
+    learned = needs.renoise.num_times if needs.renoise is not None else sampler.window or sampler.steps - 1
     decisions = sum(drawn[1:]) if sampler.splits and needs.path else config.group_size * learned
-    passes = 1 + needs.old + needs.reference + isinstance(config.algorithm, DGPO)
-    if isinstance(config.algorithm, TRPO):
-        passes = config.algorithm.solver_steps + 5  # gradient, products with the Fisher matrix, before, two lengths
+    passes = needs.passes + (needs.old is not None) + needs.reference
     return round(config.prompts_per_step * (sum(drawn) + decisions * passes))
 
 
@@ -254,7 +249,7 @@ def drift(folder: Path) -> float:
         rollout = Rollout(prompts, index, index, condition, drawn.sample, drawn.times, None, ids, 0)
         distances = [
             velocity_mse(policy.restore(pack, condition).velocity, base.restore(pack, condition).velocity)
-            for pack in policy.renoise(rollout, index, 4, "logit_normal", Rng(("drift",)), 128)
+            for pack in policy.renoise(rollout, index, Renoising(4, "logit_normal"), Rng(("drift",)), 128)
         ]
     return float(torch.cat(distances).mean())
 

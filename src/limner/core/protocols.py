@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -20,17 +20,19 @@ from limner.core.types import (
     Condition,
     Decisions,
     LatentSpec,
-    LossOutput,
     Media,
     Needs,
+    PassLoss,
     Prompt,
+    Renoised,
+    Renoising,
     RewardOutput,
     RewardSpec,
     Rollout,
     Sampled,
     Scored,
 )
-from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.prediction import Estimate, PredictionKind
 from limner.diffusion.schedule import Schedule
 from limner.diffusion.timesteps import Grid
 
@@ -125,11 +127,16 @@ class Distribution(Protocol):
         """Return log p(choice) - log p_old(choice) in nats, summed over the choice."""
         ...
 
+    def normalised_log_ratio(self, old: Any, choice: Tensor) -> Float[Tensor, " batch"]:
+        """Return the log-ratio in a unit in which its mean over old choices is 0 and its spread alike everywhere."""
+        ...
+
     def kl(self, other: Any) -> Float[Tensor, " batch"]:
         """Return KL(self || other) in nats."""
         ...
 
 
+@runtime_checkable
 class Policy(Protocol):
     """A model plus how it is sampled; written once for a family of models, never for one model."""
 
@@ -150,7 +157,12 @@ class Policy(Protocol):
         """Draw one sample for each id; its randomness depends on (rng, id) alone, shared choices on (rng, group)."""
         ...
 
-    def distribution(self, decisions: Decisions, condition: Condition) -> Any:
+
+@runtime_checkable
+class DecisionProcess(Policy, Protocol):
+    """A policy whose samples come about by decisions that it can score again."""
+
+    def distribution(self, decisions: Decisions, condition: Condition) -> Distribution:
         """Return the distribution of each decision under the present weights: one network evaluation a decision."""
         ...
 
@@ -163,16 +175,37 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class ForwardProcess(Policy, Protocol):
+    """A policy that can noise its finished samples again, and restore them."""
+
+    def renoise(
+        self, rollout: Rollout, rows: Int[Tensor, " rows"], how: Renoising, rng: Rng, size: int
+    ) -> Iterator[Renoised]:
+        """Yield the samples `rows` noised again, `size` at a time.
+
+        Times and noise of a sample depend on (rng, its id) alone, or, `how.by_group`, on (rng, its group).
+        """
+        ...
+
+    def restore(self, pack: Renoised, condition: Condition) -> Estimate:
+        """Return what the network takes renoised samples to be made of: one network evaluation each."""
+        ...
+
+
+PolicyKind = TypeVar("PolicyKind", bound=Policy, covariant=True)
+
+
 @dataclass(frozen=True)
-class Actors:
+class Actors(Generic[PolicyKind]):
     """Policies over one network: trained, frozen initial (needs.reference), and behaviour weights (needs.old).
 
     Where an algorithm does not need one, the field holds the trained policy. Gradients flow through all of them.
     """
 
-    policy: Any
-    reference: Any
-    old: Any
+    policy: PolicyKind
+    reference: PolicyKind
+    old: PolicyKind
 
 
 @dataclass(frozen=True)
@@ -189,8 +222,9 @@ class Context:
     memory: dict[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Algorithm(Protocol):
-    """Credit assignment and a loss."""
+    """Credit assignment and a loss: `pass_loss`, in the form that its needs call for."""
 
     @property
     def needs(self) -> Needs: ...
@@ -204,27 +238,47 @@ class Algorithm(Protocol):
         """Return how much better than expected each sample, or each decision, was; 0 for what teaches nothing."""
         ...
 
-    def losses(self, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-        """Yield the loss micro-batch by micro-batch; the caller steps the optimizer after each `last`."""
-        ...
 
-    def ratio_clip(self, elements: int) -> tuple[float, float] | None:
-        """Return the clip range (low, high) of the log-ratio, in nats per element; None if no ratio is used."""
-        ...
+@runtime_checkable
+class OnDecisions(Algorithm, Protocol):
+    """What an algorithm with `needs.path` is."""
 
-    def old_decay(self, step: int) -> float:
-        """Return d of `old <- d old + (1 - d) policy` after an update; read only if `needs.old`."""
+    def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
+        """Return the loss of each decision, and its health."""
         ...
 
 
 @runtime_checkable
-class OwnUpdate(Protocol):
-    """An algorithm that is no sum of losses for an optimizer to step on, and changes the weights itself."""
+class OnRenoised(Algorithm, Protocol):
+    """What an algorithm with `needs.renoise` is."""
+
+    def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
+        """Return the loss of each (sample, time), and its health."""
+        ...
+
+
+@runtime_checkable
+class OnGroups(Algorithm, Protocol):
+    """What an algorithm with `needs.renoise.by_group` is."""
+
+    def measure(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> Float[Tensor, " pack"]:
+        """Return a number of each (sample, time); it is asked without gradient."""
+        ...
+
+    def pass_loss(
+        self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised, group_mean: Float[Tensor, " pack"]
+    ) -> PassLoss:
+        """Return the loss of each (sample, time), given the mean of what was measured of its group at that time."""
+        ...
+
+
+class OwnUpdate(OnDecisions, Protocol):
+    """What an algorithm with `needs.own_update` is: no sum of losses for an optimizer to step on."""
 
     def update(
-        self, actors: Actors, parameters: Sequence[nn.Parameter], batch: Batch, context: Context
+        self, actors: Actors[DecisionProcess], parameters: Sequence[nn.Parameter], batch: Batch, context: Context
     ) -> dict[str, float]:
-        """Change `parameters` in place; return what is worth logging."""
+        """Change `parameters` in place; return its health."""
         ...
 
 

@@ -1,83 +1,95 @@
-"""Splitting the samples of a rollout over optimizer steps, and each step over passes of the network."""
+"""Splitting the samples of a rollout over optimizer steps, and each step over passes of the network.
+
+What an algorithm `needs` decides here, and nowhere else, what its loss is on: recorded decisions, finished samples that
+are noised again, or whole groups of these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.core.protocols import Actors, Context
+from limner.core.errors import UserError
+from limner.core.protocols import (
+    Actors,
+    Algorithm,
+    Context,
+    DecisionProcess,
+    ForwardProcess,
+    OnDecisions,
+    OnGroups,
+    OnRenoised,
+    Policy,
+)
 from limner.core.rng import Rng
-from limner.core.types import Batch, Decisions, LossOutput, Renoised
-from limner.diffusion.timesteps import TrainingTimes
+from limner.core.types import Batch, LossOutput, PassLoss, Renoised, Renoising
 
-Pack = TypeVar("Pack", Decisions, Renoised)
-PassLoss: TypeAlias = tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pack"]]]
-"""The loss of each network evaluation of a pass, and its health."""
+Packs = Callable[[], Iterator[Any]]
+"""Begins to go through the packs of an optimizer step: `Decisions`, or `Renoised`."""
 
 
-@runtime_checkable
-class OnDecisions(Protocol):
-    """An algorithm that scores recorded decisions."""
+@dataclass(frozen=True)
+class OptimizerStep:
+    """A part of the samples that teach: `size` decisions, or renoised samples, in packs, and the loss of a pack."""
 
-    @property
-    def num_updates(self) -> int: ...
+    size: int
+    packs: Packs
+    loss_of: Callable[[Any], PassLoss]
 
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Decisions) -> PassLoss: ...
-
-
-@runtime_checkable
-class OnRenoised(Protocol):
-    """An algorithm that restores finished samples which were noised again."""
-
-    @property
-    def num_updates(self) -> int: ...
-
-    @property
-    def num_times(self) -> int: ...
-
-    @property
-    def times(self) -> TrainingTimes: ...
-
-    @property
-    def min_time(self) -> float: ...
-
-    def pass_loss(self, actors: Actors, batch: Batch, pack: Renoised) -> PassLoss: ...
+    def shares(self, total: int) -> Iterator[LossOutput]:
+        """Yield pack by pack the shares of the mean loss over `total` decisions, those of all processes together."""
+        for pack in self.packs():
+            loss, health = self.loss_of(pack)
+            sums = {name: value.sum() for name, value in health.items()}
+            yield LossOutput(loss.sum() / total, sums | {"weight": torch.tensor(float(len(pack)))})
 
 
-def partition(rows: Int[Tensor, " rows"], parts: int, rng: Rng) -> list[Int[Tensor, " part"]]:
-    """Split `rows` at random into at most `parts` non-empty parts whose sizes differ by at most one."""
-    parts = min(parts, len(rows))
-    if parts <= 1:
-        return [rows] if len(rows) else []
-    shuffled = rows[torch.randperm(len(rows), generator=rng.generator())]
-    return [part.sort().values for part in shuffled.tensor_split(parts)]
+def optimizer_steps(
+    algorithm: Algorithm, actors: Actors[Policy], batch: Batch, context: Context
+) -> Iterator[OptimizerStep]:
+    """Yield the optimizer steps of a rollout: at most `num_updates`, each over a random part of what teaches."""
+    how, rows = algorithm.needs.renoise, teaching(batch)
+    unit = batch.rollout.group[rows] if how is not None and how.by_group else rows
+    for part in partition(unit.unique(), algorithm.num_updates, context.rng.child("updates")):
+        chosen = rows[torch.isin(unit, part)]
+        if how is None:
+            deciding = cast(Actors[DecisionProcess], actors)
+            yield _over_decisions(cast(OnDecisions, algorithm), deciding, batch, chosen, context)
+        else:
+            restoring = cast(Actors[ForwardProcess], actors)
+            packs = partial(restoring.policy.renoise, batch.rollout, chosen, how, context.rng, context.micro_batch)
+            if how.by_group:
+                loss_of = _given_groups(cast(OnGroups, algorithm), restoring, batch, packs, how)
+            else:
+                loss_of = partial(cast(OnRenoised, algorithm).pass_loss, restoring, batch)
+            yield OptimizerStep(len(chosen) * how.num_times, packs, loss_of)
 
 
-def over_decisions(algorithm: OnDecisions, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-    """Yield the losses of its optimizer steps over the recorded decisions of the samples that teach."""
-    for rows in partition(teaching(batch), algorithm.num_updates, context.rng.child("updates")):
-        packs = list(actors.policy.pack(batch.rollout, rows, context.micro_batch))
-        yield from shares(packs, sum(len(pack) for pack in packs), partial(algorithm.pass_loss, actors, batch))
-
-
-def over_renoised(algorithm: OnRenoised, actors: Actors, batch: Batch, context: Context) -> Iterator[LossOutput]:
-    """Yield the losses of its optimizer steps over the samples that teach, each noised again `num_times` times."""
-    for rows in partition(teaching(batch), algorithm.num_updates, context.rng.child("updates")):
-        packs = actors.policy.renoise(
-            batch.rollout,
-            rows,
-            algorithm.num_times,
-            algorithm.times,
-            context.rng,
-            context.micro_batch,
-            min_time=algorithm.min_time,
+def require(algorithm: Algorithm, policy: Policy, anchored: bool = False) -> None:
+    """Raise UserError unless the policy can do what the algorithm's loss is on, and, `anchored`, a data anchor's."""
+    needs, name, kind = algorithm.needs, type(algorithm).__name__, type(policy).__name__
+    if needs.path and not isinstance(policy, DecisionProcess):
+        raise UserError(
+            f"{name} scores the decisions of a sampler, but those of {kind} cannot be scored: take an algorithm that "
+            "needs no path, DiffusionNFT or AWM, or another sampler"
         )
-        yield from shares(packs, len(rows) * algorithm.num_times, partial(algorithm.pass_loss, actors, batch))
+    if isinstance(policy, ForwardProcess):
+        return
+    if needs.renoise is not None:
+        raise UserError(
+            f"{name} noises finished samples again, which {kind} cannot do: take an algorithm that scores decisions, "
+            "FlowGRPO or DDPO, or another sampler"
+        )
+    if anchored:
+        raise UserError(
+            f"anchor.weight noises data again, which {kind} cannot do: set it to 0, or take another sampler"
+        )
 
 
 def teaching(batch: Batch) -> Int[Tensor, " rows"]:
@@ -85,12 +97,43 @@ def teaching(batch: Batch) -> Int[Tensor, " rows"]:
     return batch.advantage.reshape(len(batch.rollout), -1).any(1).nonzero()[:, 0]
 
 
-def shares(packs: Iterable[Pack], total: int, loss_of: Callable[[Pack], PassLoss]) -> Iterator[LossOutput]:
-    """Yield the shares of one optimizer step, whose mean loss is over `total` network evaluations."""
-    done = 0
-    for pack in packs:
-        loss, metrics = loss_of(pack)
-        done += len(pack)
-        sums = {name: value.sum() for name, value in metrics.items()}
-        sums["weight"] = torch.tensor(float(len(pack)))
-        yield LossOutput(loss.sum() / total, sums, last=done == total)
+def partition(units: Int[Tensor, " units"], parts: int, rng: Rng) -> list[Int[Tensor, " part"]]:
+    """Split `units` at random into at most `parts` non-empty parts whose sizes differ by at most one."""
+    parts = min(parts, len(units))
+    if parts <= 1:
+        return [units] if len(units) else []
+    shuffled = units[torch.randperm(len(units), generator=rng.generator())]
+    return [part.sort().values for part in shuffled.tensor_split(parts)]
+
+
+def _over_decisions(
+    algorithm: OnDecisions, actors: Actors[DecisionProcess], batch: Batch, rows: Int[Tensor, " rows"], context: Context
+) -> OptimizerStep:
+    packs = partial(actors.policy.pack, batch.rollout, rows, context.micro_batch)
+    return OptimizerStep(int(batch.rollout.path.mask[rows].sum()), packs, partial(algorithm.pass_loss, actors, batch))
+
+
+def _given_groups(
+    algorithm: OnGroups, actors: Actors[ForwardProcess], batch: Batch, packs: Packs, how: Renoising
+) -> Callable[[Renoised], PassLoss]:
+    """Measure whole groups in a pass of their own; return the loss that is given the means."""
+    means = _group_means(algorithm, actors, batch, packs(), how)
+
+    def loss_of(pack: Renoised) -> PassLoss:
+        return algorithm.pass_loss(actors, batch, pack, means[pack.row, pack.column].to(pack.x0))
+
+    return loss_of
+
+
+def _group_means(
+    algorithm: OnGroups, actors: Actors[ForwardProcess], batch: Batch, packs: Iterator[Renoised], how: Renoising
+) -> Float[Tensor, "batch times"]:
+    """Return of each (sample, time) the mean over its group of what is measured; what does not teach counts as 0."""
+    _, place = batch.rollout.group.unique(return_inverse=True)
+    size = place.bincount()
+    sums = torch.zeros(len(size), how.num_times)
+    with torch.no_grad():
+        for pack in packs:
+            measured = algorithm.measure(actors, batch, pack).float().cpu()
+            sums.index_put_((place[pack.row], pack.column), measured, accumulate=True)
+    return (sums / size[:, None])[place]

@@ -9,16 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def scaled_clip(clip_low: float, clip_high: float, clip_elements: int, elements: int) -> tuple[float, float]:
-    """Return a clip range published for latents of `clip_elements` elements, as it is for `elements`: the same in nats.
-
-    A range per element times the number of elements is a band of the whole log-ratio, and that is what is kept. The
-    lower end stays below 1, where a ratio would be clipped at 0.
-    """
-    factor = clip_elements / elements
-    return min(clip_low * factor, 0.9), clip_high * factor
-
-
 def clipped_surrogate(
     log_ratio: Float[Tensor, "*decisions"],
     advantage: Float[Tensor, "*decisions"],

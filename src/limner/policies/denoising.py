@@ -19,7 +19,7 @@ from limner.core.errors import UserError, at_least
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
 from limner.core.tree import select
-from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
+from limner.core.types import Condition, Decisions, Renoised, Renoising, Rollout, Sampled
 from limner.diffusion.dynamics import (
     CPS,
     DDIM,
@@ -36,7 +36,6 @@ from limner.diffusion.prediction import Estimate, to_estimate
 from limner.diffusion.schedule import add_noise
 from limner.diffusion.timesteps import (
     Grid,
-    TrainingTimes,
     WindowSchedule,
     logit_normal,
     logit_normal_cdf,
@@ -289,27 +288,18 @@ class Denoising:
             )
 
     def renoise(
-        self,
-        rollout: Rollout,
-        rows: Int[Tensor, " rows"],
-        num_times: int,
-        times: TrainingTimes,
-        rng: Rng,
-        size: int,
-        min_time: float = 0.0,
-        shared: bool = False,
+        self, rollout: Rollout, rows: Int[Tensor, " rows"], how: Renoising, rng: Rng, size: int
     ) -> Iterator[Renoised]:
-        """Yield the finished samples `rows`, each noised again to `num_times` times, `size` at a time.
+        """Yield the finished samples `rows`, each noised again, `size` at a time.
 
-        Times and noise of a sample depend on (rng, its id) alone, or, `shared`, on (rng, its group). From the sampler's
-        own "grid" they are drawn without replacement, and without its end, where nothing is left to restore; none is
-        below `min_time`.
+        Times and noise of a sample depend on (rng, its id) alone, or, `how.by_group`, on (rng, its group). From the
+        sampler's own "grid" times are drawn without replacement, and without its end, where nothing is left to restore.
         """
-        ids = (rollout.group if shared else rollout.id)[rows]
-        t = self._training_times(rollout.times, ids, num_times, times, min_time, rng.child("times"))
-        noise = rng.child("noise").normal(ids, (num_times, *rollout.sample.shape[1:]))
-        place = torch.arange(len(rows)).repeat_interleave(num_times)
-        column = torch.arange(num_times).repeat(len(rows))
+        ids = (rollout.group if how.by_group else rollout.id)[rows]
+        t = self._training_times(rollout.times, ids, how, rng.child("times"))
+        noise = rng.child("noise").normal(ids, (how.num_times, *rollout.sample.shape[1:]))
+        place = torch.arange(len(rows)).repeat_interleave(how.num_times)
+        column = torch.arange(how.num_times).repeat(len(rows))
         for p, c in zip(place.split(size), column.split(size), strict=True):
             row = rows[p]
             x0, n, time = rollout.sample[row], noise[p, c].to(rollout.sample), t[p, c].to(rollout.sample)
@@ -331,23 +321,18 @@ class Denoising:
         return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
 
     def _training_times(
-        self,
-        grid: Float[Tensor, " points"],
-        ids: Int[Tensor, " rows"],
-        num: int,
-        kind: TrainingTimes,
-        min_time: float,
-        rng: Rng,
+        self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], how: Renoising, rng: Rng
     ) -> Float[Tensor, "rows times"]:
-        if kind != "grid":
-            mean = math.log(3) if kind == "shifted_logit_normal" else 0.0  # time_shift adds it to the logit
-            u = rng.uniform(ids, (num,))
-            below = logit_normal_cdf(min_time, mean)
+        if how.times != "grid":
+            mean = math.log(3) if how.times == "shifted_logit_normal" else 0.0  # time_shift adds it to the logit
+            u = rng.uniform(ids, (how.num_times,))
+            below = logit_normal_cdf(how.min_time, mean)
             return logit_normal((below + (1 - below) * u).clamp(1e-4, 1 - 1e-4), mean)
-        points = grid[:-1][grid[:-1] >= max(min_time, 0.01)]
-        if num > len(points):
+        points = grid[:-1][grid[:-1] >= max(how.min_time, 0.01)]
+        if how.num_times > len(points):
             raise UserError(
-                f"num_times {num} exceeds the sampler's {len(points)} times from min_time {min_time} on; lower one"
+                f"num_times {how.num_times} exceeds the sampler's {len(points)} times from min_time {how.min_time} on; "
+                "lower one"
             )
         order = rng.uniform(ids, (len(points),)).argsort(1)
-        return points[order[:, :num]]
+        return points[order[:, : how.num_times]]

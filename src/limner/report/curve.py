@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from limner.learning.health import HEALTH
 from limner.report.data import Chart, Kind, Series
 from limner.report.metrics import Line
 
@@ -23,20 +24,12 @@ MEANINGS = {
     "contribution/": "Weight times that: these add up to the total, but for a constant.",
     "train/": "Mean total reward of the training prompts of one category.",
     "heldout/": "Mean reward on prompts never trained on, overall and by category.",
-    "ratio_deviation": "Mean |log(p / p_sampler)| of a decision, in nats per latent element: how far an update has "
-    "moved from the weights that drew the samples.",
-    "clip_low": "Share of decisions that were bad and are already made less likely by the full clip range.",
-    "clip_high": "Share of decisions that were good and are already made more likely by the full clip range.",
-    "approx_kl": "log-ratio² / 2 per element: second-order estimate of the divergence from the sampling weights.",
-    "kl": "KL divergence from the reference (the frozen base) in nats, mean over decisions.",
-    "old_distance": "Mean squared difference of the velocities of the trained and the sampling weights.",
-    "reference_distance": "Mean squared difference of the velocities of the trained weights and the frozen base.",
-    "loss": "Mean loss; it compares micro-steps of one iteration, and says little across iterations.",
+    **HEALTH,
     "anchor": "The anchor's loss: weight times the squared error of the velocity on its data.",
     "grad_norm": "Norm of the gradient before clipping, mean over the optimizer steps of the iteration.",
     "lr": "Learning rate.",
     "invalid": "Samples that could not be judged; they left their groups and the loss.",
-    "constant": "Groups whose rewards were all equal; they teach nothing.",
+    "constant": "Groups whose rewards were all equal; where samples are compared with their group they teach nothing.",
     "skipped": "Optimizer steps that were skipped because a loss or gradient was not finite.",
     "network_evaluations": "Samples through the network once, with or without gradient, since the start.",
     "seconds/": "Seconds of one phase.",
@@ -46,6 +39,8 @@ MEANINGS = {
 
 DRIFT = {
     "approx_kl": "Divergence from the sampler",
+    "divergence": "Divergence from the sampler",
+    "step_kl": "Divergence from the sampler",
     "old_distance": "Distance from the sampler",
     "kl": "Divergence from the base",
     "reference_distance": "Distance from the base",

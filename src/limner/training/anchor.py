@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.protocols import ForwardProcess
 from limner.core.rng import Rng
-from limner.core.types import Prompt, Rollout
+from limner.core.types import Prompt, Renoising, Rollout
 from limner.objectives.matching import velocity_mse
 from limner.rollout.collect import EncodeCache
+
+LOGIT_NORMAL = Renoising(1, "logit_normal")
 
 Pairs = tuple[Float[Tensor, "pairs *latent"], Sequence[Prompt]]
 
@@ -38,13 +40,15 @@ class Anchor:
         """The data, in memory from its first use on."""
         return self.load()
 
-    def losses(self, policy: Any, cache: EncodeCache, rng: Rng, micro_batch: int) -> Iterator[Float[Tensor, ""]]:
+    def losses(
+        self, policy: ForwardProcess, cache: EncodeCache, rng: Rng, micro_batch: int
+    ) -> Iterator[Float[Tensor, ""]]:
         """Yield the shares of weight x the mean loss over `batch` pairs, drawn by `rng`."""
         latents, prompts = self.pairs
         rows = torch.randint(len(prompts), (self.batch,), generator=rng.child("rows").generator())
         chosen, place = [prompts[i] for i in rows.tolist()], torch.arange(self.batch)
         sample = latents[rows]
         drawn = Rollout(chosen, place, place, cache.condition(chosen), sample, torch.zeros(1), None, place, 0)
-        for pack in policy.renoise(drawn, place, 1, "logit_normal", rng, micro_batch):
+        for pack in policy.renoise(drawn, place, LOGIT_NORMAL, rng, micro_batch):
             error = velocity_mse(policy.restore(pack, drawn.condition).velocity, pack.velocity)
             yield self.weight * error.sum() / self.batch

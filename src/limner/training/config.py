@@ -16,7 +16,6 @@ from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError, at_least
-from limner.core.protocols import OwnUpdate
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
 
@@ -164,14 +163,16 @@ class RunConfig:
         at_least("micro_batch", self.micro_batch, 1)
         at_least("checkpoint_every", self.checkpoint_every, 1)
         at_least("seed", self.seed, 0)
-        if self.group_size < 2:
+        at_least("group_size", self.group_size, 1)
+        needs, name = self.algorithm.needs, type(self.algorithm).__name__
+        compares = name if needs.group else "" if self.aggregation == "sum" else f"aggregation {self.aggregation}"
+        if self.group_size < 2 and compares:
             raise UserError(
-                f"group_size is {self.group_size}, but {type(self.algorithm).__name__} compares the samples of a group "
-                "with one another: give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
+                f"group_size is {self.group_size}, but {compares} compares the samples of a group with one another: "
+                "give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
             )
         self.sampler.require(self.algorithm, self.group_size)
-        if self.anchor.weight and isinstance(self.algorithm, OwnUpdate):
+        if self.anchor.weight and needs.own_update:
             raise UserError(
-                f"anchor.weight adds a loss to the optimizer's steps, but {type(self.algorithm).__name__} takes its "
-                "own: set it to 0"
+                f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"
             )

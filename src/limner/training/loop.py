@@ -7,8 +7,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
-from limner.core.protocols import Actors, Algorithm, Composition, Context, OwnUpdate, Policy
+from limner.core.protocols import (
+    Actors,
+    Algorithm,
+    Composition,
+    Context,
+    DecisionProcess,
+    ForwardProcess,
+    OwnUpdate,
+    Policy,
+)
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Batch, Prompt, Scored
@@ -17,6 +27,7 @@ from limner.engine.ema import Ema
 from limner.engine.optim import Stepper
 from limner.engine.weights import Weights
 from limner.learning.credit import compared, credited
+from limner.learning.passes import optimizer_steps
 from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
@@ -34,7 +45,7 @@ class Parts:
 
     team: Team
     algorithm: Algorithm
-    actors: Actors
+    actors: Actors[Policy]
     behaviour: Policy
     """The policy that draws samples: the old one if the algorithm keeps one, else the trained one."""
     weights: Weights
@@ -109,8 +120,9 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
 def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
     """Take the algorithm's optimizer steps on one batch; return its metrics, averaged over decisions."""
-    if isinstance(parts.algorithm, OwnUpdate):
-        metrics = parts.algorithm.update(parts.actors, list(parts.weights.parameters().values()), batch, context)
+    if parts.algorithm.needs.own_update:
+        own, actors = cast(OwnUpdate, parts.algorithm), cast(Actors[DecisionProcess], parts.actors)
+        metrics = own.update(actors, list(parts.weights.parameters().values()), batch, context)
         if parts.ema is not None:
             parts.ema.update()
         return metrics
@@ -118,25 +130,26 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
     norms: list[float] = []
     skipped = steps = 0
     anchored = 0.0
-    for output in parts.algorithm.losses(parts.actors, batch, context):
-        parts.stepper.backward(output.loss)
-        for name, value in output.metrics.items():
-            sums[name] += float(value)
-        if not output.last:
-            continue
+    for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
+        for share in step.shares(step.size):
+            parts.stepper.backward(share.loss)
+            for name, value in share.metrics.items():
+                sums[name] += float(value)
         if parts.anchor is not None:
             rng = context.rng.child("anchor", steps)
-            for share in parts.anchor.losses(parts.actors.policy, parts.cache, rng, context.micro_batch):
-                parts.stepper.backward(share)
-                anchored += float(share)
+            for part in parts.anchor.losses(
+                cast(ForwardProcess, parts.actors.policy), parts.cache, rng, context.micro_batch
+            ):
+                parts.stepper.backward(part)
+                anchored += float(part)
         steps += 1
         norm = parts.stepper.step()
         skipped += norm is None
         norms += [] if norm is None else [norm]
         if parts.ema is not None:
             parts.ema.update()
-    if parts.algorithm.needs.old:
-        parts.weights.blend_old(parts.algorithm.old_decay(context.step))
+    if parts.algorithm.needs.old is not None:
+        parts.weights.blend_old(parts.algorithm.needs.old.decay(context.step))
     weight = sums.pop("weight", 0.0)
     metrics = {name: total / weight for name, total in sums.items()} if weight else {}
     if norms:

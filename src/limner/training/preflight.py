@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.protocols import Context, Policy
+from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
 from limner.core.tree import select
-from limner.core.types import Batch, Decisions, Rollout
+from limner.core.types import Batch, Decisions, RatioKind, Rollout
 from limner.data.prompts import read_prompts
 from limner.engine.memory import peak_memory_mib
+from limner.learning.passes import optimizer_steps
+from limner.learning.ratio import log_ratio_of
 from limner.rollout.collect import collect
 from limner.rollout.score import judge, render
 from limner.training.config import RunConfig
@@ -92,7 +95,7 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
     )
     media = render(rollout.sample, parts.decode, config.micro_batch)
     drawn = time.perf_counter()
-    first = parts.reward.columns(select(media, torch.arange(2)), rollout.prompt_of()[:2])
+    first = parts.reward.columns(select(media, torch.arange(min(2, len(rollout)))), rollout.prompt_of()[:2])
     scored = judge(rollout, media, parts.reward, config.micro_batch)
     judged = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
@@ -124,12 +127,12 @@ def _learn(config: RunConfig, parts: Parts, rollout: Rollout, rng: Rng) -> tuple
     advantage = torch.ones(len(rollout))
     advantage[::2] = -1
     decisions = passes = 0
-    for output in parts.algorithm.losses(
-        parts.actors, Batch(rollout, advantage), Context(rng.child("update"), 0, config.micro_batch)
-    ):
-        output.loss.backward()
-        decisions += int(output.metrics["weight"])
-        passes += 1
+    context = Context(rng.child("update"), 0, config.micro_batch)
+    for step in optimizer_steps(parts.algorithm, parts.actors, Batch(rollout, advantage), context):
+        decisions += step.size
+        for share in step.shares(step.size):
+            share.loss.backward()
+            passes += 1
     parts.stepper.optimizer.zero_grad()
     return decisions, passes
 
@@ -138,14 +141,15 @@ def _ratio(
     config: RunConfig, parts: Parts, rollout: Rollout, notices: list[str]
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Return the noise floor, max |log ratio| per element of decisions scored again, and the clip range."""
-    elements = parts.actors.policy.elements()
-    clip = parts.algorithm.ratio_clip(elements)
-    if clip is None:
+    needed = parts.algorithm.needs.clip
+    if needed is None:
         return None, None
+    policy = cast(DecisionProcess, parts.actors.policy)
+    elements = policy.elements()
+    clip = needed.per_element(elements)
     sizes = {config.micro_batch, 1 + config.micro_batch // 3}
     few = min(len(rollout), 16)
-    normalised = parts.algorithm.needs.normalised_ratio
-    ratios = torch.cat([rescore(parts.actors.policy, rollout, size, few, normalised) for size in sizes])
+    ratios = torch.cat([rescore(policy, rollout, size, few, needed.of) for size in sizes])
     floor = float(ratios.abs().max()) / elements
     if not math.isfinite(floor):
         raise UserError("the log-ratios of the samples are not finite: check the model's weights, or use float32")
@@ -162,17 +166,20 @@ def _ratio(
 
 
 def rescore(
-    policy: Policy, rollout: Rollout, micro_batch: int, num_samples: int | None = None, normalised: bool = False
+    policy: DecisionProcess,
+    rollout: Rollout,
+    micro_batch: int,
+    num_samples: int | None = None,
+    of: RatioKind = "log_ratio",
 ) -> Float[Tensor, " decisions"]:
     """Return log-ratios in nats of recorded decisions under the weights that made them: 0 but for rounding.
 
-    `num_samples` None: of all samples; else of the first so many. `normalised`: `Gaussian.normalised_log_ratio`.
+    `num_samples` None: of all samples; else of the first so many.
     """
     rows = torch.arange(len(rollout))[:num_samples]
 
     def ratio(pack: Decisions) -> Float[Tensor, " pack"]:
-        mine = policy.distribution(pack, rollout.condition)
-        return (mine.normalised_log_ratio if normalised else mine.log_ratio)(pack.old, pack.choice)
+        return log_ratio_of(policy.distribution(pack, rollout.condition), pack, of)
 
     with torch.no_grad():
         return torch.cat([ratio(pack) for pack in policy.pack(rollout, rows, micro_batch)])

@@ -1,0 +1,66 @@
+"""Decisions scored again under the trained weights: how much likelier they have become, and what a clip makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.protocols import Actors, DecisionProcess, Distribution
+from limner.core.types import Batch, Clip, Decisions, PassLoss, RatioKind
+from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
+
+
+class Clipping(Protocol):
+    """An algorithm that clips a ratio."""
+
+    @property
+    def clip_low(self) -> float: ...
+
+    @property
+    def clip_high(self) -> float: ...
+
+    @property
+    def clip_elements(self) -> int: ...
+
+
+def clip_of(algorithm: Clipping, of: RatioKind = "log_ratio") -> Clip:
+    """Return an algorithm's clip range."""
+    return Clip(algorithm.clip_low, algorithm.clip_high, algorithm.clip_elements, of)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What the trained weights say of decisions; `log_ratio` to what was recorded in nats per element of a choice."""
+
+    distribution: Distribution
+    log_ratio: Float[Tensor, " pack"]
+    advantage: Float[Tensor, " pack"]
+    elements: int
+
+    def health(self, clip: Clip) -> dict[str, Float[Tensor, " pack"]]:
+        """Return how far they have moved, and what a clip would cut off."""
+        found = surrogate_metrics(self.log_ratio, self.advantage, *clip.per_element(self.elements))
+        return found | {"ratio_deviation": self.log_ratio.detach().abs()}
+
+    def clipped(self, clip: Clip, pessimistic: bool = True) -> PassLoss:
+        """Return the clipped surrogate of each decision, and its health; see `clipped_surrogate`."""
+        band = clip.per_element(self.elements)
+        loss = clipped_surrogate(self.log_ratio, self.advantage, *band, pessimistic=pessimistic)
+        return loss, self.health(clip)
+
+
+def rescored(actors: Actors[DecisionProcess], batch: Batch, pack: Decisions, of: RatioKind = "log_ratio") -> Rescored:
+    """Return a pack's decisions under the trained weights: one pass of the network."""
+    elements = actors.policy.elements()
+    distribution = actors.policy.distribution(pack, batch.rollout.condition)
+    log_ratio = log_ratio_of(distribution, pack, of) / elements
+    return Rescored(distribution, log_ratio, batch.decision_advantage(pack).to(log_ratio), elements)
+
+
+def log_ratio_of(distribution: Distribution, pack: Decisions, of: RatioKind) -> Float[Tensor, " pack"]:
+    """Return the log-ratio that a clip is `of`, summed over a choice."""
+    ratio = distribution.normalised_log_ratio if of == "normalised" else distribution.log_ratio
+    return ratio(pack.old, pack.choice)

@@ -1,0 +1,71 @@
+"""Numbers have their range where they are declared, and whoever makes settings meets it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Annotated, get_args, get_type_hints
+
+import pytest
+
+from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.core.errors import UserError
+from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
+from limner.registry import ALGORITHMS, load
+
+
+@settings
+class Bowl:
+    """Some numbers."""
+
+    size: Count = 1
+    rest: Natural = 0
+    weight: NotNegative = 0.0
+    width: Positive = 1.0
+    part: Share = 0.0
+    rate: Annotated[float, Range(above=0, most=1)] = 1.0
+    name: str = "bowl"
+
+    def __post_init__(self) -> None:
+        if self.rest >= self.size:
+            raise UserError(f"rest {self.rest} must be below size {self.size}")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": 0}, "Bowl: size must be at least 1, got 0"),
+        ({"rest": -1}, "Bowl: rest must be at least 0, got -1"),
+        ({"weight": -0.1}, "Bowl: weight must be at least 0, got -0.1"),
+        ({"width": 0.0}, "Bowl: width must be above 0, got 0.0"),
+        ({"width": math.nan}, "Bowl: width must be above 0, got nan"),
+        ({"part": 1.0}, "Bowl: part must be at least 0 and below 1, got 1.0"),
+        ({"rate": 1.5}, "Bowl: rate must be above 0 and at most 1, got 1.5"),
+        ({"rest": 3, "size": 3}, "rest 3 must be below size 3"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(values, message):
+    for make in (lambda: Bowl(**values), lambda: replace(Bowl(), **values)):
+        with pytest.raises(UserError) as error:
+            make()
+        assert str(error.value) == message
+
+
+def test_the_ends_of_a_range_and_what_has_none():
+    bowl = Bowl(size=5, rest=4, weight=0, width=math.inf, part=0, rate=1, name="deep")
+    assert replace(bowl, rest=0) == Bowl(5, 0, 0, math.inf, 0, 1, "deep")
+    with pytest.raises(FrozenInstanceError):
+        bowl.size = 2
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_number_of_an_algorithm_has_its_range(name):
+    kind = load(ALGORITHMS, "algorithm", name)
+    hints = get_type_hints(kind, include_extras=True)
+    assert [f.name for f in fields(kind) if get_args(hints[f.name])[:1] in ((int,), (float,))]
+    assert not [field.name for field in fields(kind) if hints[field.name] in (int, float)]
+
+
+def test_text_and_python_meet_the_same_range():
+    with pytest.raises(UserError, match="DiffusionNFT: decay_max must be at least 0 and below 1, got 1"):
+        DiffusionNFT(decay_max=1.0)
