@@ -43,6 +43,7 @@ _HOMES = {
     "Full": "limner.training.config",
     "Sampler": "limner.policies.denoising",
     "DataAnchor": "limner.training.config",
+    "NamedSampler": "limner.training.config",
     "Optimizer": "limner.training.config",
     "Precision": "limner.training.config",
     "Evaluation": "limner.training.config",

@@ -40,7 +40,7 @@ from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
-from limner.training.config import Lora, RunConfig
+from limner.training.config import OWN, Lora, RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, preflight
@@ -77,18 +77,13 @@ class Run:
             return drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
 
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
-        """Evaluate on the held-out prompts, by the run's sampler, the plain ODE and, before, the guided base."""
+        """Evaluate on the held-out prompts, by each sampler that is to be measured at this moment."""
         settings = self.config.evaluation
         if not self.assembly.heldout:
             return {}
         role: Literal["reference", "policy"] = "reference" if moment == "before" else "policy"
-        policies = {"sampler": self.assembly.policy(role)}
-        if settings.ode_steps:
-            sampler = self.config.sampler
-            policies["ode"] = self.assembly.policy(role, sampler.plain(settings.ode_steps, 1.0))
-            if settings.guidance != 1 and moment == "before":
-                guided = sampler.plain(settings.ode_steps, settings.guidance)
-                policies["guided"] = self.assembly.policy(role, guided)
+        chosen = [each for each in settings.measured(self.config.sampler) if each.when in (moment, "both")]
+        policies = {each.name: self.assembly.policy(role, each.sampler) for each in chosen}
         results = {}
         with self.averaged() if moment == "after" else nullcontext():
             for i, (name, policy) in enumerate(policies.items()):
@@ -145,16 +140,17 @@ class Run:
 
     def report(self, started: float | None = None) -> Path:
         """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
-        before, after = ({n: self._stored(m, n) for n in ("sampler", "ode", "guided")} for m in ("before", "after"))
+        names = [each.name for each in self.config.evaluation.measured(self.config.sampler)]
+        before, after = self._stored("before", names), self._stored("after", names)
+        first, last = before.get(OWN), after.get(OWN)
         lines = read(self.folder)
         main, categories = tables(before, after)
         if started is not None or not (self.folder / "summary.json").exists():
             total = sum(self.state.seconds.values()) if started is None else time.monotonic() - started
-            self._write_summary(before["sampler"], after["sampler"], total)
+            self._write_summary(first, last, total)
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         clip, policy = self.config.algorithm.needs.clip, self.assembly.parts.actors.policy
         band = clip.per_element(policy.elements()) if clip and isinstance(policy, DecisionProcess) else ()
-        first, last = before["sampler"], after["sampler"]
         report = Report(
             title=f"{self.config.name}, seed {self.config.seed}",
             summary=f"{type(self.config.algorithm).__name__}, {self.state.iteration} iterations of "
@@ -201,8 +197,10 @@ class Run:
                 }
         write_text(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
-    def _stored(self, moment: str, name: str) -> Evaluation | None:
-        return load_evaluation(self.folder / "samples" / f"{moment}-{name}")
+    def _stored(self, moment: Moment, names: Sequence[str]) -> dict[str, Evaluation]:
+        """Return what was measured at this moment by the samplers of these names, if it was."""
+        found = {name: load_evaluation(self.folder / "samples" / f"{moment}-{name}") for name in names}
+        return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
 
     def _trained_policy(self) -> Policy:
         return self.assembly.parts.actors.policy
@@ -224,9 +222,7 @@ class Run:
 
     def _card(self) -> Card:
         c = self.config
-        before, after = self._stored("before", "sampler"), self._stored("after", "sampler")
         lora = c.model.train if isinstance(c.model.train, Lora) else None
-        measured = before is not None and after is not None
         length = c.model.max_sequence_length
         texts = {} if length is None else {"max_sequence_length": length}
         return Card(
@@ -241,7 +237,7 @@ class Run:
             alpha=None if lora is None else float(lora.alpha),
             load=dict.fromkeys(self.assembly.model.left_out),
             call={**c.sampler.call(), **texts},
-            rows=tables({"sampler": before}, {"sampler": after})[0] if measured else (),
+            rows=tables(self._stored("before", [OWN]), self._stored("after", [OWN]))[0],
             example=self.assembly.parts.prompts[0].text,
             bundled=BASES.get(c.model.path, ""),
         )

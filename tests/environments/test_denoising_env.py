@@ -31,7 +31,8 @@ def test_gymnasium_has_nothing_to_say(recwarn):
 def test_the_samplers_noise_as_actions_draws_the_samplers_sample():
     policy, index = base(), torch.zeros(1, dtype=torch.long)
     env = DenoisingEnv(policy, o1, Prompt("a point"), action_weight=0.1)
-    drawn = policy.sample({"nothing": torch.zeros(2)}, index, index, index, rng=Rng((3,)), record=False).sample
+    nothing, seen = {"nothing": torch.zeros(2)}, []
+    drawn = policy.sample(nothing, index, index, index, rng=Rng((3,)), record=False, watch=seen.append).sample
     noise = Rng((3,)).child("noise").normal(index, (6, 2))[0].numpy()
     env.reset(seed=0)
     env.x = torch.from_numpy(noise[:1])
@@ -39,6 +40,8 @@ def test_the_samplers_noise_as_actions_draws_the_samplers_sample():
     for action in noise[1:]:
         assert not done
         observation, reward, done, cut, _ = env.step(action)
+        step = seen[env.index - 1]
+        np.testing.assert_array_equal(observation, [*step.choice[0].tolist(), step.s.item()])
         total += reward
     assert done and not cut and observation[-1] == 0
     torch.testing.assert_close(torch.from_numpy(observation[:2]), drawn[0].detach())

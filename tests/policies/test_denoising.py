@@ -272,3 +272,65 @@ def test_the_solver_draws_what_its_steps_say():
                 x0 = x0 + h / (2 * before) * (x0 - data[-2])
             x = s / t * x + (1 - s - s / t * (1 - t)) * x0
     torch.testing.assert_close(drawn.sample, x)
+
+
+@pytest.mark.parametrize("settings", [{}, {"window": 2, "window_range": (1, 1)}, {"splits": (0, 2)}], ids=str)
+def test_who_watches_sees_each_step_as_it_is_recorded(settings):
+    policy, seen = Sampler(FlowSDE(0.7), 5, **settings).policy(toy_denoiser(2)), []
+    condition, index, id = policy.model.encode([Prompt("1"), Prompt("2")]), torch.arange(8) // 4, torch.arange(8)
+    with torch.no_grad():
+        drawn = policy.sample(condition, index, index, id, rng=Rng((3,)), record=True, watch=seen.append)
+        unseen = policy.sample(condition, index, index, id, rng=Rng((3,)), record=False)
+        for step, after in zip(seen, [*seen[1:], None], strict=True):
+            torch.testing.assert_close(step.estimate, policy.estimate(step.x, step.t.expand(8), condition, index))
+            assert torch.equal(step.choice, drawn.sample if after is None else after.x)
+    assert torch.equal(drawn.sample, unseen.sample) and [step.index for step in seen] == [0, 1, 2, 3, 4]
+    path, deciding = drawn.trajectory, [step for step in seen if (step.next.std > 0).all()]
+    assert len(deciding) == path.mask.shape[1] and not any((step.next.std > 0).any() for step in seen[4:])
+    for kept, name in ((path.states, "x"), (path.choices, "choice")):
+        assert torch.equal(kept, torch.stack([vars(step)[name] for step in deciding], 1))
+    assert torch.equal(path.old.mean, torch.stack([step.next.mean for step in deciding], 1))
+    assert torch.equal(path.times, torch.stack([torch.stack([s.t, s.s]) for s in deciding]).expand(8, -1, 2))
+
+
+def test_a_search_is_a_watcher_or_a_loop_over_the_same_steps():
+    """Keep, at every decision, the sample of a group whose estimate is largest: it gains, and both forms agree."""
+    model, index, id = toy_denoiser(1), torch.arange(12) // 4, torch.arange(12)
+    policy, rng = Sampler(FlowSDE(1.0), 6).policy(model), Rng((5,))
+    condition = model.encode([Prompt(str(i)) for i in (1, 2, 3)])
+
+    def fittest(x, estimate):
+        value = estimate.x0.mean(1).view(3, 4)
+        return x[(value.argmax(1) + 4 * torch.arange(3)).repeat_interleave(4)]
+
+    def survive(step):
+        return fittest(step.choice, step.estimate) if step.index == 3 else None
+
+    with torch.no_grad():
+        found = policy.sample(condition, index, index, id, rng=rng, record=True, watch=survive)
+        plain = policy.sample(condition, index, index, id, rng=rng, record=False).sample
+        times, plan = policy.times(), policy.sampler.plan(index, id, rng)
+        noise = plan.noise(rng, (3,))
+        x = next(noise)
+        for i in range(6):
+            span = times[i].expand(12), times[i + 1].expand(12)
+            estimate, drawn_from = policy.step(x, span, condition, index, plan.decides[:, i])
+            x = drawn_from.sample(next(noise))
+            x = fittest(x, estimate) if i == 3 else x
+    assert torch.equal(found.sample, x) and not torch.equal(x, plain)
+    assert found.sample.mean() > plain.mean() + 0.05
+    assert torch.equal(found.trajectory.choices[:, 3], found.trajectory.states[:, 4])
+
+
+def test_one_step_is_enough_for_an_ode_and_too_few_for_noise():
+    drawn = toy_rollout(Sampler(EulerODE(), 1).policy(toy_denoiser(1)))
+    assert drawn.sample.shape == (12, 3)
+    with pytest.raises(UserError, match="sampler.steps must be at least 2, got 1"):
+        Sampler(FlowSDE(), 1)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_the_plain_sampler_is_the_ode_on_the_models_own_grid(guidance):
+    trained = Sampler(DanceSDE(0.3), 8, "linear", window=2, window_range=(0, 3), shared_start=True, guidance=guidance)
+    assert trained.plain() == Sampler(EulerODE(), 8, guidance=guidance)
+    assert trained.plain(3, 1.0) == Sampler(EulerODE(), 3)

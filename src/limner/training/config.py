@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,6 +100,26 @@ class Precision:
     activation_checkpointing: bool = False
 
 
+OWN, ODE, GUIDED = "sampler", "ode", "guided"
+"""Names of the samplers that `Evaluation` knows itself: the run's own, the plain ODE, and the guided base's."""
+
+
+@dataclass(frozen=True)
+class NamedSampler:
+    """A sampler that held-out samples are drawn by: of the base, of the result, or of both.
+
+    Its `name` is what the report and the folders in samples/ call it: small letters, digits and underscores.
+    """
+
+    name: str
+    sampler: Sampler = field(default_factory=Sampler)
+    when: Literal["before", "after", "both"] = "both"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z0-9_]+", self.name):
+            raise UserError(f"a sampler's name has small letters, digits and underscores, got {self.name!r}")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How the result is measured: prompts x seeds, never trained on, by `reward` (empty: the training reward)."""
@@ -114,11 +135,24 @@ class Evaluation:
     """Also measure with the plain ODE in this many steps; 0: do not."""
     guidance: float = 1.0
     """Also measure the base with this guidance (and the plain ODE); 1: do not."""
+    samplers: tuple[NamedSampler, ...] = ()
+    """Also measure with these."""
 
     def __post_init__(self) -> None:
         at_least("evaluation.seeds", self.seeds, 1)
         at_least("evaluation.every", self.every, 0)
         at_least("evaluation.part", self.part, 1)
+        names = [OWN, ODE, GUIDED, *(each.name for each in self.samplers)]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"evaluation.samplers needs a name for each that is none of {names[:3]}, got {name!r}")
+
+    def measured(self, own: Sampler) -> tuple[NamedSampler, ...]:
+        """Return what a result is measured by: first the run's `own` sampler, then the plain ODE, then the others."""
+        ode = [NamedSampler(ODE, own.plain(self.ode_steps, guidance=1.0))] if self.ode_steps else []
+        if ode and self.guidance != 1:
+            ode.append(NamedSampler(GUIDED, own.plain(self.ode_steps, self.guidance), "before"))
+        return (NamedSampler(OWN, own), *ode, *self.samplers)
 
 
 @dataclass(frozen=True)
