@@ -175,6 +175,7 @@ def _add_reward_commands(command: Callable[..., Parser]) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); beyond it only with a token")
     serve.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
     serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
+    serve.add_argument("--judge-seconds", type=_count, default=60, metavar="N", help="given to one request (60)")
 
 
 def _add_recipe(parser: Parser) -> None:
@@ -319,7 +320,7 @@ def _slug(text: str) -> str:
 def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import registry
 
-    registry.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env)
+    registry.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env, parsed.judge_seconds)
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

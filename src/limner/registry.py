@@ -8,7 +8,7 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -22,7 +22,7 @@ from limner.data.prompts import read_prompts
 from limner.judging.cache import Cached
 from limner.judging.checked import Checked
 from limner.judging.spec import Declared, spec_of
-from limner.judging.wire import identity
+from limner.judging.wire import LIMITS, identity
 from limner.policies.denoising import Sampler
 from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import from_yaml
@@ -217,8 +217,8 @@ def _comparison(leaf: Leaf, comparer: Comparer) -> Compare:
     return compare
 
 
-def serve_reward(text: str, host: str, port: int, token_env: str) -> None:
-    """Host the reward that an expression means over HTTP, until interrupted."""
+def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds: int) -> None:
+    """Host the reward that an expression means over HTTP, until interrupted; a request has `judge_seconds`."""
     try:
         from limner.serve.host import serve
     except ModuleNotFoundError as error:
@@ -230,7 +230,7 @@ def serve_reward(text: str, host: str, port: int, token_env: str) -> None:
     reward = _composed(expression, found, None)
     reward.require_absolute("host a reward that scores each picture by itself")
     alone = found[expression] if isinstance(expression, Leaf) else reward
-    serve(alone, str(expression), host, port, token)
+    serve(alone, str(expression), host, port, token, replace(LIMITS, judge_seconds=judge_seconds))
 
 
 def examples(world: str, count: int) -> tuple[Images, list[Prompt]]:

@@ -55,6 +55,12 @@ def test_a_prompt_without_a_layout_cannot_be_judged() -> None:
     assert output.valid.tolist() == [True, False, False] and output.score.isnan().tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("entries", [5, {"colour": "red"}, [{"colour": "red", "region": "all"}] * 65])
+def test_what_is_no_short_list_is_refused(entries: object) -> None:
+    with pytest.raises(UserError, match=r"prompt 'a flag': meta.layout is a list of 64 entries at most"):
+        layout(Images(flag()), [Prompt("a flag", {"layout": entries})])
+
+
 @pytest.mark.parametrize(
     ("meta", "message"),
     [

@@ -212,6 +212,12 @@ def test_it_describes_itself() -> None:
     assert metadata.version("rapidocr") in spec.version
 
 
+@installed
+def test_more_than_a_picture_holds_is_refused() -> None:
+    with pytest.raises(UserError, match="wants 1001 letters and digits, of which a picture holds 1000"):
+        OCR()(Images(torch.rand(1, 3, 8, 8)), [Prompt("x", {"text": "a" * 1001})])
+
+
 def test_settings_and_missing_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="unknown metric 'exakt'; did you mean 'exact'"):
         OCR(metric="exakt")

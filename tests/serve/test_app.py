@@ -1,5 +1,7 @@
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.core.errors import JudgeFailure, UserError
+from limner.core.errors import JudgeFailure, RunError, UserError
 from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import declare
 from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, decode_error, encode_request, from_rows, identity
@@ -69,7 +71,9 @@ def raising(error: Exception) -> Any:
     [
         (raising(JudgeFailure("the model is away")), 503, "judge_failed", "the model is away"),
         (raising(UserError("'c' is no scene")), 422, "refused", "'c' is no scene"),
-        (lambda media, prompts: torch.zeros(2), 500, "broken_reward", "reward 'mine': expected one number a sample"),
+        (raising(RunError("the judge behind it is away")), 503, "judge_failed", "the judge behind it is away"),
+        (lambda media, prompts: torch.zeros(2), 422, "refused", "reward 'mine': expected one number a sample"),
+        (lambda media, prompts: RewardOutput(torch.zeros(3), None), 422, "raised", "the reward raised AttributeError"),
     ],
 )
 def test_what_a_reward_raises_has_its_status(reward: Any, status: int, code: str, says: str) -> None:
@@ -77,24 +81,16 @@ def test_what_a_reward_raises_has_its_status(reward: Any, status: int, code: str
     assert got == status and json.loads(body)["error"]["code"] == code and decode_error(body).startswith(says)
 
 
-def test_a_programming_error_ends_its_request_alone_and_tells_nothing() -> None:
+def test_a_programming_error_ends_its_request_alone_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def broken(media: Media, prompts: Sequence[Prompt]) -> Tensor:
         if prompts[0].text == "boom":
             raise KeyError("secret")
         return torch.ones(len(media))
 
     application = app(broken, "mine")
-    sent: list[tuple[int, dict[str, str], bytes]] = []
-
-    async def run() -> None:
-        with pytest.raises(KeyError):  # the server writes it to its log
-            sent.append(
-                await call(application, "/v1/score", encode_request(Images(PIXELS[:1]), [Prompt("boom")], 9), **TYPE)
-            )
-        sent.append(await call(application, "/v1/score", BODY, **TYPE))
-
-    asyncio.run(run())
-    assert [status for status, _, _ in sent] == [200]
+    status, _, body = post(application, encode_request(Images(PIXELS[:1]), [Prompt("boom")], 9))
+    assert status == 422 and "raised KeyError" in decode_error(body) and b"secret" not in body
+    assert "secret" in caplog.text and post(application)[0] == 200
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "bearer s3cret", "Basic s3cret", "Bearer s3cret "])
@@ -233,6 +229,63 @@ def test_a_large_body_is_judged_as_a_small_one() -> None:
 def test_a_request_past_its_deadline_is_not_judged() -> None:
     status, _, body = post(app(raising(AssertionError("asked")), "mine"), encode_request(Images(PIXELS), PROMPTS, 0))
     assert status == 503 and json.loads(body)["error"]["code"] == "late"
+
+
+def test_a_judge_without_end_is_given_up_and_nothing_piles_up_behind_it() -> None:
+    gate, begun = threading.Event(), []
+
+    def slow(media: Media, prompts: Sequence[Prompt]) -> Tensor:
+        begun.append(1)
+        assert gate.wait(10)
+        return torch.ones(len(media))
+
+    async def told(application: Any, path: str) -> int:
+        return (await call(application, path, method="GET"))[0]
+
+    async def run() -> None:
+        application = app(slow, "slow", Limits(judge_seconds=0.1))
+        waiting = [asyncio.create_task(call(application, "/v1/score", BODY, **TYPE)) for _ in range(3)]
+        said = [(status, json.loads(body)["error"]["code"]) for status, _, body in [await task for task in waiting]]
+        assert said == [(503, "overdue")] * 3 and len(begun) == 1, "those behind it are not judged"
+        assert await told(application, "/healthz") == await told(application, "/readyz") == 503
+        start = time.monotonic()
+        assert (await call(application, "/v1/score", BODY, **TYPE))[0] == 503
+        assert time.monotonic() - start < 0.1 and len(begun) == 1
+        gate.set()
+        while await told(application, "/healthz") == 503:
+            await asyncio.sleep(0.001)
+        assert (await call(application, "/v1/score", BODY, **TYPE))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_a_judge_without_end_does_not_keep_the_process() -> None:
+    code = "import threading; from limner.serve.worker import Worker; Worker().do(threading.Event().wait); print('end')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "end\n"
+
+
+@pytest.mark.parametrize(("first", "status"), [(2**20, 400), (10, 408)], ids=["a MiB", "ten bytes"])
+def test_a_body_has_a_second_more_for_each_mebibyte_that_came(first: int, status: int) -> None:
+    async def run() -> int:
+        sent: list[Any] = []
+        chunks = [(0.0, b"x" * first), (0.3, b"x")]
+
+        async def receive() -> dict[str, Any]:
+            seconds, chunk = chunks.pop(0)
+            await asyncio.sleep(seconds)
+            return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        path = {"path": "/v1/score", "raw_path": b"", "query_string": b"", "root_path": "", "http_version": "1.1"}
+        headers = [(b"content-type", CONTENT_TYPE.encode())]
+        scope = {"type": "http", "method": "POST", "headers": headers, **path}
+        await app(light, "light", Limits(receive_seconds=0.05))(scope, receive, send)
+        return int(sent[0]["status"])
+
+    assert asyncio.run(run()) == status
 
 
 def test_no_gradient_is_kept() -> None:

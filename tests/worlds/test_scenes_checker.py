@@ -6,16 +6,21 @@ import functools
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from limner.worlds.scenes.checker import Detection, check, check_batch, detect, judge
+from limner.core.errors import UserError
+from limner.core.types import Images, Prompt
+from limner.worlds.scenes.checker import Detection, Verdict, check, check_batch, detect, judge
 from limner.worlds.scenes.grammar import MIRRORED, SHAPES, Item, Scene, clauses, corrupt, parse, sample_scene
 from limner.worlds.scenes.render import _draw, render
+from limner.worlds.scenes.reward import scenes
 
 Picture = NDArray[np.uint8]
 Object = tuple[str, str, float, float, float]
@@ -235,3 +240,16 @@ def test_other_outlines_are_no_shape(name: str) -> None:
     (seen,) = detect(polygon(OUTLINES[name]))
     assert seen.colour == "red" and seen.shape is None
     assert not any(check(polygon(OUTLINES[name]), parse(f"a red {shape}")).correct for shape in SHAPES)
+
+
+def test_however_many_are_wanted_those_that_are_seen_are_judged_alike_and_at_once() -> None:
+    """Of equal objects no more than there are to assign matter: a count of 10**9 is judged as one of five."""
+    scene, image = parse("four red circles"), draw([("red", "circle", 16, 16, 9), ("blue", "circle", 46, 46, 9)])
+    seen = detect(image)
+    many, five = (judge(seen, replace(scene, items=(replace(scene.items[0], count=n),))) for n in (10**9, 5))
+    assert many == five == Verdict(False, False, True, True, pytest.approx(1 / 3))
+
+
+def test_a_picture_of_another_size_is_refused_by_the_reward() -> None:
+    with pytest.raises(UserError, match=r"pictures of 64 x 64 pixels, got \(6, 4\)"):
+        scenes(Images(torch.rand(1, 3, 6, 4)), [Prompt("a red star")])

@@ -220,3 +220,36 @@ def test_corrupt_changes_exactly_one_clause() -> None:
                     if vars(a)[name] != vars(b)[name]
                 ]
                 assert changed == [clause]
+
+
+ITEM = {"count": 1, "colour": "red", "shape": "star"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"items": [{**ITEM, "count": 1e9}]}, "count is a whole number from 1, or null, got 1000000000.0"),
+        ({"items": [{**ITEM, "count": 0}]}, "count is a whole number"),
+        ({"items": [{**ITEM, "count": True}]}, "count is a whole number"),
+        ({"items": [{**ITEM, "shape": "blob"}]}, "a shape of these: red, orange.*got 'red' 'blob'"),
+        ({"items": [{**ITEM, "colour": ["red"]}]}, "got .'red'. 'star'"),
+        ({"items": [{"count": 1}]}, "an item of a scene is"),
+        ({"items": [ITEM] * 1000}, "a list of 1 to 3 items"),
+        ({"items": []}, "a list of 1 to 3 items"),
+        ({"items": 5}, "a list of 1 to 3 items, got 5"),
+        ({"items": [ITEM, {**ITEM, "count": 2}]}, "of several items has one of each"),
+        ({"relation": "left of"}, "a relation is between two items"),
+        ({"relation": "under", "items": [ITEM] * 2}, "a relation is between two items"),
+        ({"category": "colours"}, "category is one of colors, counting, position, color_attr, got 'colours'"),
+        ({"more": 1}, "a scene is "),
+    ],
+)
+def test_what_is_no_scene_is_refused(change: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Scene.from_dict({"category": "colors", "items": [ITEM], "relation": None} | change)
+
+
+@pytest.mark.parametrize("data", [None, 5, "scene", [], {}])
+def test_what_is_no_mapping_is_no_scene(data: object) -> None:
+    with pytest.raises(UserError, match="a scene is"):
+        Scene.from_dict(data)

@@ -36,6 +36,11 @@ PROTOCOL = "1"
 CONTENT_TYPE = "application/vnd.reward.v1+safetensors"
 SCORE, SPECS, HEALTH, READY = "/v1/score", "/v1/specs", "/healthz", "/readyz"
 
+MAX_MESSAGE = 300
+"""Characters of what a refusal says."""
+EXACT = 2**53
+"""Whole numbers up to it are the same number to whoever reads JSON."""
+
 Row = Mapping[str, Any]
 """What a judge says of one sample, as JSON: an item of an answer without its id and its error."""
 
@@ -57,12 +62,18 @@ class Limits:
     """Prompts, their meta and the rest of the JSON."""
     pixels: int = 2**25
     """Of a request: batch x frames x height x width."""
-    samples: int = 1024
+    samples: int = 256
     prompt_chars: int = 10_000
+    meta_chars: int = 20_000
+    """Of a sample's meta, as JSON."""
+    meta_depth: int = 8
+    """Lists and objects within each other, the meta itself included."""
     waiting: int = 8
     """Requests that are received, waiting or judged; the next one is asked to come again (429)."""
-    receive_seconds: float = 30.0
-    """How long a body may take to arrive."""
+    receive_seconds: float = 5.0
+    """How long a body may take to arrive, and a second more for each MiB of it that has."""
+    judge_seconds: float = 60.0
+    """How long the judge may take over a request, waits not counted."""
 
 
 LIMITS = Limits()
@@ -191,11 +202,31 @@ def _prompts(items: Any, batch: int, limits: Limits) -> tuple[list[int | str], l
         if len(item["text"]) > limits.prompt_chars:
             long = f"item {number}: a text of {len(item['text'])} characters, at most {limits.prompt_chars}"
             raise Refused(413, "prompt_too_long", long)
+        _require_modest(item["meta"], f"item {number}", limits)
         ids.append(item["id"])
         prompts.append(Prompt(item["text"], item["meta"]))
     if len(set(ids)) != batch:
         _malformed("an id stands twice")
     return ids, prompts
+
+
+def _require_modest(meta: Mapping[str, Any], where: str, limits: Limits) -> None:
+    """Raise Refused for a meta that is long or deep, or holds a number that readers of JSON do not agree on.
+
+    Source of the range of whole numbers: RFC 8259, section 6.
+    """
+    if len(json.dumps(meta)) > limits.meta_chars:
+        raise Refused(422, "meta_too_long", f"{where}: a meta of more than {limits.meta_chars} characters")
+    level: list[Any] = [meta]
+    for _ in range(limits.meta_depth + 1):
+        numbers = [each for each in level if type(each) in (int, float)]
+        if not all(math.isfinite(each) if isinstance(each, float) else abs(each) <= EXACT for each in numbers):
+            raise Refused(422, "meta_number", f"{where}: meta holds a number that is not finite, or beyond 2^53")
+        lists = [each if isinstance(each, list) else each.values() for each in level if isinstance(each, (list, dict))]
+        level = [value for each in lists for value in each]
+        if not level:
+            return
+    raise Refused(422, "meta_too_deep", f"{where}: a meta of more than {limits.meta_depth} levels")
 
 
 # Answers
@@ -234,16 +265,16 @@ def decode_answer(body: bytes, batch: int) -> Answer:
 
 def encode_error(code: str, message: str) -> bytes:
     """Return the body of an answer that refuses a whole request."""
-    return json.dumps({"protocol": PROTOCOL, "error": {"code": code, "message": message}}).encode()
+    return json.dumps({"protocol": PROTOCOL, "error": {"code": code, "message": message[:MAX_MESSAGE]}}).encode()
 
 
 def decode_error(body: bytes) -> str:
-    """Return what a refusal says, in at most 300 printable characters; it is a stranger's text."""
+    """Return what a refusal says, in printable characters and cut; it is a stranger's text."""
     try:
         message = _json(body)["error"]["message"]
     except (Refused, KeyError, TypeError, IndexError):
-        message = body[:300].decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else " " for c in str(message)[:300])
+        message = body[:MAX_MESSAGE].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else " " for c in str(message)[:MAX_MESSAGE])
 
 
 # What a judge says, sample by sample

@@ -39,6 +39,9 @@ REGIONS = {
 }
 """Boxes x0, y0, x1, y1 as shares of width and height, from the top left corner."""
 
+MOST_ENTRIES = 64
+"""Regions that one picture may be asked for."""
+
 
 @declare(
     RewardSpec(
@@ -66,6 +69,8 @@ def layout(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     scores, worst, valid, maps = [], [], [], []
     for sample, prompt in zip(frames, prompts, strict=True):
         wanted = prompt.meta.get("layout", [])
+        if not isinstance(wanted, Sequence) or len(wanted) > MOST_ENTRIES:
+            raise UserError(f"prompt {prompt.text!r:.100}: meta.layout is a list of {MOST_ENTRIES} entries at most")
         total, count = frames.new_zeros(2, 1, *frames.shape[-2:])
         marks = []
         for entry in wanted:

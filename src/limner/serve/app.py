@@ -8,8 +8,7 @@ import hmac
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,9 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from limner.core.errors import JudgeFailure, UserError
+from limner.core.errors import JudgeFailure, RunError, UserError
 from limner.core.protocols import Reward
-from limner.core.types import Images, Prompt, RewardOutput
 from limner.judging import wire
 from limner.judging.checked import Checked
 from limner.judging.spec import spec_of
@@ -40,6 +38,7 @@ from limner.judging.wire import (
     encode_error,
     identity,
 )
+from limner.serve.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +51,19 @@ def app(reward: Reward, name: str, limits: Limits = LIMITS, token: str = "") -> 
 
     Requests are judged one at a time, in order, in a thread of their own, so that health is answered meanwhile. With a
     `token`, /v1/ needs `Authorization: Bearer TOKEN`. Statuses: 400 malformed, 401 token, 408 body too slow,
-    413 over a limit, 415 content type, 422 the reward refuses (UserError), 429 too many wait, 500 the reward is broken,
-    503 the judge failed or the client's deadline passed.
+    413 over a limit, 415 content type, 422 the reward refuses this request, or raises at it, 429 too many wait,
+    503 the judge failed, is overdue, or the client's deadline passed. What would fail again is never 5xx.
+
+    A judge that is not done after `limits.judge_seconds` is overdue: its request is answered, and until it is done no
+    other is taken, and neither health nor readiness is told. No thread can be ended from outside: whoever supervises
+    the process restarts it on /healthz.
     """
-    desk = Desk(reward, name, limits, token, ThreadPoolExecutor(1, "judge"))
+    desk = Desk(reward, name, limits, token)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         desk.closed = True
-        desk.worker.shutdown(wait=False, cancel_futures=True)
 
     routes = [
         Route(SCORE, desk.score, methods=["POST"]),
@@ -80,10 +82,13 @@ class Desk:
     name: str
     limits: Limits
     token: str
-    worker: ThreadPoolExecutor
+    worker: Worker = field(default_factory=Worker)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     closed: bool = False
     present: int = 0
     """Requests that are received, waiting or judged."""
+    overdue: bool = False
+    """Whether the worker is at a request that was given up."""
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,8 +103,7 @@ class Desk:
         self.present += 1
         try:
             asked = await self._read(await self._body(request))
-            answer = asyncio.get_running_loop().run_in_executor(self.worker, self._judge, asked, time.monotonic())
-            return Response(await answer, media_type="application/json")
+            return Response(await self._judged(asked), media_type="application/json")
         except Refused as refused:
             return _refusal(refused)
         except ClientDisconnect:
@@ -118,12 +122,12 @@ class Desk:
         return JSONResponse({"protocol": PROTOCOL, "rewards": [described], "limits": limits})
 
     async def health(self, request: Request) -> Response:
-        """Say that the process lives."""
-        return JSONResponse({"ok": True})
+        """Say whether the process is well: 200, or 503 while a judge is overdue."""
+        return JSONResponse({"ok": not self.overdue}, 503 if self.overdue else 200)
 
     async def ready(self, request: Request) -> Response:
         """Say whether a request would be taken now: 200 or 503."""
-        free = not self.closed and self.present < self.limits.waiting
+        free = not self.closed and not self.overdue and self.present < self.limits.waiting
         return JSONResponse({"ready": free, "present": self.present}, 200 if free else 503)
 
     def _may(self, request: Request) -> bool:
@@ -143,6 +147,8 @@ class Desk:
             refused = Refused(401, "token", "a bearer token is needed")
         elif kind != CONTENT_TYPE:
             refused = Refused(415, "content_type", f"a request is of type {CONTENT_TYPE}")
+        elif self.overdue:
+            refused = self._overdue()
         elif self.closed or self.present >= self.limits.waiting:
             refused = Refused(429, "busy", f"{self.present} requests wait: come again")
         else:
@@ -153,15 +159,17 @@ class Desk:
     async def _body(self, request: Request, keep: bool = True) -> bytes:
         """Return the body. Raises Refused if it is too large or takes too long."""
         body, length = bytearray(), 0
+        start = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self.limits.receive_seconds):
+            async with asyncio.timeout(self.limits.receive_seconds) as left:
                 async for chunk in request.stream():
                     length += len(chunk)
+                    left.reschedule(start + self.limits.receive_seconds + length / 2**20)
                     if length > self.limits.body_bytes:
                         raise self._too_large()
                     body += chunk if keep else b""
         except TimeoutError as error:
-            raise Refused(408, "slow", f"the body took over {self.limits.receive_seconds:g} s") from error
+            raise Refused(408, "slow", f"{length} bytes of the body came in time, and not the rest") from error
         return bytes(body)
 
     def _too_large(self) -> Refused:
@@ -173,29 +181,49 @@ class Desk:
             return decode_request(body, self.limits)
         return await asyncio.to_thread(decode_request, body, self.limits)
 
-    def _judge(self, request: wire.Request, arrived: float) -> bytes:
-        """Return the answer to a request that arrived at `arrived`; runs in the worker."""
-        waited = time.monotonic() - arrived
-        if request.seconds is not None and waited >= request.seconds:
-            raise Refused(503, "late", f"the request waited {waited:.1f} s, past its deadline")
-        with torch.no_grad():
-            output = self._ask(request.media, request.prompts)
-        server = {"batch": len(request.ids), "queue_ms": round(1000 * waited)}
-        return encode_answer(request, output, self.name, self.identity, server)
+    async def _judged(self, request: wire.Request) -> bytes:
+        """Return the answer to a request, once it is its turn. Raises Refused if that is too late, or it takes long."""
+        arrived = time.monotonic()
+        async with self.turn:
+            waited = time.monotonic() - arrived
+            if self.overdue:
+                raise self._overdue()
+            if request.seconds is not None and waited >= request.seconds:
+                raise Refused(503, "late", f"the request waited {waited:.1f} s, past its deadline")
+            answer = asyncio.wrap_future(self.worker.do(lambda: self._judge(request, waited)))
+            await asyncio.wait({answer}, timeout=self.limits.judge_seconds)
+            self.overdue = not answer.done()
+            if self.overdue:
+                answer.add_done_callback(self._caught_up)
+                raise self._overdue()
+            return await answer
 
-    def _ask(self, media: Images, prompts: Sequence[Prompt]) -> RewardOutput:
-        """Return the reward's answer in its one form."""
+    def _caught_up(self, answer: asyncio.Future[bytes]) -> None:
+        """Take requests again: the worker is done with the one that was given up."""
+        self.overdue = False
+        logger.warning(
+            "reward %r is done with a request that was given up (%s)", self.name, answer.exception() or "well"
+        )
+
+    def _overdue(self) -> Refused:
+        return Refused(503, "overdue", f"the judge is at one request for over {self.limits.judge_seconds:g} s")
+
+    def _judge(self, request: wire.Request, waited: float) -> bytes:
+        """Return the answer to a request that waited so many seconds; runs in the worker."""
+        server = {"batch": len(request.ids), "queue_ms": round(1000 * waited)}
         try:
-            answer = self.reward(media, prompts)
-        except JudgeFailure as failure:
+            with torch.no_grad():
+                answer = self.reward(request.media, request.prompts)
+            output = Checked(self.name, lambda *_: answer)(request.media, request.prompts)
+            return encode_answer(request, output, self.name, self.identity, server)
+        except (JudgeFailure, RunError) as failure:
             raise Refused(503, "judge_failed", str(failure)) from failure
         except UserError as error:
             raise Refused(422, "refused", str(error)) from error
-        try:
-            return Checked(self.name, lambda *_: answer)(media, prompts)
-        except UserError as error:
-            logger.error("%s", error)
-            raise Refused(500, "broken_reward", str(error)) from error
+        except Exception as error:
+            logger.exception("reward %r raised", self.name)
+            said = f"the reward raised {type(error).__name__} on this request; its host's log says where"
+            raise Refused(422, "raised", said) from error
 
 
 def _refusal(refused: Refused) -> Response:

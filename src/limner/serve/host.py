@@ -10,16 +10,19 @@ from starlette.applications import Starlette
 
 from limner.core.errors import UserError
 from limner.core.protocols import Reward
-from limner.judging.wire import LIMITS
+from limner.judging.wire import LIMITS, Limits
 from limner.serve.app import app
+from limner.serve.door import Door
 
 
-def serve(reward: Reward, name: str, host: str = "127.0.0.1", port: int = 8000, token: str = "") -> None:
+def serve(
+    reward: Reward, name: str, host: str = "127.0.0.1", port: int = 8000, token: str = "", limits: Limits = LIMITS
+) -> None:
     """Host `reward` until interrupted; port 0 means any free one. Raises UserError as `listen` does."""
     with listen(host, port, token) as listener:
         place = f"[{host}]" if ":" in host else host
         print(f"{name} at http://{place}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
-        server(app(reward, name, LIMITS, token)).run(sockets=[listener])
+        server(app(reward, name, limits, token)).run(sockets=[listener])
 
 
 def listen(host: str, port: int, token: str) -> socket.socket:
@@ -37,14 +40,16 @@ def listen(host: str, port: int, token: str) -> socket.socket:
         raise UserError(f"cannot listen at {host} port {port}: {error}; choose another with --port") from error
 
 
-def server(application: Starlette) -> uvicorn.Server:
-    """Return the HTTP server: quiet, and few enough connections that a flood of them is refused."""
+def server(application: Starlette, door: Door | None = None) -> uvicorn.Server:
+    """Return the HTTP server: quiet, one request a connection, and with a door against a flood of them."""
     config = uvicorn.Config(
         application,
+        http=(door or Door()).protocol,  # type: ignore[arg-type]  # called as the class of a protocol would be
+        ws="none",
+        headers=[("Connection", "close")],
         log_level="error",
         access_log=False,
         server_header=False,
-        limit_concurrency=256,
         timeout_graceful_shutdown=10,
     )
     return uvicorn.Server(config)

@@ -196,3 +196,24 @@ def test_the_colour_is_the_one_whose_texts_are_nearest(tmp_path: Path) -> None:
         output = model(input_ids=tokens, pixel_values=Preprocess(tiny_vision.SIZE)(alone))
         scores.append(torch.cosine_similarity(output.text_embeds.mean(0), output.image_embeds[0], dim=0))
     assert seen == geneval_hf.COLOURS[int(torch.stack(scores).argmax())]
+
+
+@pytest.mark.parametrize(
+    ("meta", "says"),
+    [
+        ({"include": 5}, "include and exclude are lists"),
+        ({"include": [entry("cat")] * 33}, "lists of 32 entries at most"),
+        ({"include": ["cat"]}, "an entry has a class and a count from 1, got 'cat'"),
+        ({"include": [{"class": "cat"}]}, "an entry has a class and a count"),
+        ({"include": [entry("cat", 1e9)]}, "an entry has a class and a count"),
+        ({"include": [entry("cat", 0)]}, "an entry has a class and a count"),
+        ({"include": [entry("cat")], "exclude": [entry(3)]}, "an entry has a class and a count"),
+        ({"include": [entry("cat", position=["left of", 0])]}, "number of an entry before it"),
+        ({"include": [entry("cat"), entry("dog", position=["left of", 1])]}, "number of an entry before it"),
+        ({"include": [entry("cat"), entry("dog", position=["left of", -1])]}, "number of an entry before it"),
+        ({"include": [entry("cat"), entry("dog", position=3)]}, "got 3"),
+    ],
+)
+def test_a_meta_of_another_form_is_refused_with_its_prompt(meta: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=f"prompt 'a cat': meta: .*{says}"):
+        GenEvalHF()(Images(torch.rand(1, 3, 8, 8)), [Prompt("a cat", meta)])

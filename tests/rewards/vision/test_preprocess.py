@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -60,3 +62,14 @@ def test_gradients_reach_the_pixels_and_overshoot_is_cut() -> None:
     source = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(0)).requires_grad_()
     Preprocess(8)(source).square().sum().backward()
     assert source.grad is not None and (source.grad[..., 5:25] != 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("shape", [(1, 8000), (8000, 1)])
+def test_a_strip_is_not_made_larger_than_what_is_seen_of_it(shape: tuple[int, int]) -> None:
+    strip = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
+    start = time.monotonic()
+    middle = strip[
+        :, :, slice(None) if shape[0] == 1 else slice(3992, 4008), slice(None) if shape[1] == 1 else slice(3992, 4008)
+    ]
+    torch.testing.assert_close(Preprocess(224)(strip), Preprocess(224)(middle))
+    assert Preprocess(224, fit="pad")(strip).shape == (1, 3, 224, 224) and time.monotonic() - start < 2

@@ -22,6 +22,8 @@ from limner.rewards.ocr.engine import Line, read_all
 from limner.rewards.ocr.spelling import compare, normalised, wanted_text
 
 Metric = Literal["similarity", "exact"]
+MOST_LETTERS = 1000
+"""Letters and digits that are compared with what is read, at most: the work grows with their number."""
 _COMPONENTS = {
     "exact": "1 if the read text is the wanted one, else 0",
     "recall": "longest common subsequence / wanted length, 0 to 1",
@@ -81,6 +83,10 @@ class OCR:
         finite = frames.isfinite().flatten(1).all(1)
         pictures = (frames.nan_to_num().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
         wanted = [wanted_text(prompt) for prompt in prompts]
+        if (longest := max(map(len, wanted), default=0)) > MOST_LETTERS:
+            raise UserError(
+                f"ocr: a prompt wants {longest} letters and digits, of which a picture holds {MOST_LETTERS}"
+            )
         valid = finite & torch.tensor([text != "" for text in wanted])
         columns = {name: torch.full(valid.shape, torch.nan) for name in ("similarity", *_COMPONENTS)}
         said: list[str | None] = [None] * len(prompts)

@@ -9,11 +9,36 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from limner.core.errors import UserError
 from limner.rewards.vision.segment import Instance
 
 CLAUSES = ("count", "colour", "position")
 GAP = 0.1
 """GenEval's position threshold: the share of both sizes by which centres must be apart."""
+MOST_ENTRIES = 32
+"""Clauses that one picture may be asked for."""
+
+
+def require_form(meta: Mapping[str, Any], text: str) -> None:
+    """Raise UserError, naming the prompt by its text, for a meta that is not as `judge` reads it."""
+    includes, excludes = meta.get("include", []), meta.get("exclude", [])
+    where = f"geneval: prompt {text!r:.100}: meta"
+    if not isinstance(includes, list) or not isinstance(excludes, list) or len(includes) + len(excludes) > MOST_ENTRIES:
+        raise UserError(f"{where}: include and exclude are lists of {MOST_ENTRIES} entries at most in all")
+    for place, entry in enumerate([*includes, *excludes]):
+        count = entry.get("count") if isinstance(entry, Mapping) else None
+        if type(count) is not int or count < 1 or not isinstance(entry.get("class"), str):
+            raise UserError(f"{where}: an entry has a class and a count from 1, got {entry!r:.100}")
+        if "position" in entry and not _is_position(entry["position"], place):
+            got = f"{entry['position']!r:.100}"
+            raise UserError(f"{where}: a position is [relation, number of an entry before it], got {got}")
+
+
+def _is_position(position: Any, place: int) -> bool:
+    """Tell whether it is one that the entry at `place` may have."""
+    if not isinstance(position, Sequence) or len(position) != 2:
+        return False
+    return isinstance(position[0], str) and type(position[1]) is int and 0 <= position[1] < place
 
 
 def judge(

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from limner.core.errors import UserError, nearest
 from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.rewards.vision.clip import clip
-from limner.rewards.vision.geneval import CLAUSES, judge
+from limner.rewards.vision.geneval import CLAUSES, judge, require_form
 from limner.rewards.vision.segment import Instance, instances
 from limner.rewards.vision.weights import pretrained
 
@@ -79,6 +79,7 @@ class GenEvalHF:
         return RewardOutput(score, score.isfinite(), {"fraction": fraction, **dict(zip(CLAUSES, parts, strict=True))})
 
     def _frame(self, frame: Float[Tensor, "3 height width"], prompt: Prompt) -> tuple[float, ...]:
+        require_form(prompt.meta, prompt.text)
         wanted = [*prompt.meta.get("include", []), *prompt.meta.get("exclude", [])]
         if not prompt.meta.get("include"):
             return (math.nan,) * (2 + len(CLAUSES))

@@ -16,6 +16,8 @@ from torch.nn.functional import interpolate, pad
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Mean and standard deviation of R, G and B of OpenAI's CLIP; laion's, PickScore's and BLIP's too."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STRIP = 16
+"""A picture longer than so many times its width is a strip."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Preprocess:
     """Bring pictures in [0, 1] to the size and scale that a network expects.
 
     "crop" makes the shorter edge `resize` pixels and keeps the `size` x `size` in the middle; "pad" makes the longer
-    edge `size` pixels and fills up with black.
+    edge `size` pixels and fills up with black. Of a strip, only the middle is ever made larger.
     """
 
     size: int
@@ -37,8 +39,9 @@ class Preprocess:
         return normalised(fitted, self.statistics)
 
     def _cropped(self, pictures: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 size size"]:
+        short, edge = min(pictures.shape[-2:]), self.resize or self.size
+        pictures = _middle(pictures, STRIP * short)
         height, width = pictures.shape[-2:]
-        short, edge = min(height, width), self.resize or self.size
         rows, columns = int(edge * height / short), int(edge * width / short)
         top, left = (rows - self.size) // 2, (columns - self.size) // 2
         resized = resampled(pictures, rows, columns)
@@ -47,10 +50,17 @@ class Preprocess:
     def _padded(self, pictures: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 size size"]:
         height, width = pictures.shape[-2:]
         scale = self.size / max(height, width)
-        rows, columns = round(height * scale), round(width * scale)
+        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (self.size - rows) // 2, (self.size - columns) // 2
         edges = (left, self.size - columns - left, top, self.size - rows - top)
         return pad(resampled(pictures, rows, columns), edges)
+
+
+def _middle(pictures: Float[Tensor, "n 3 height width"], most: int) -> Float[Tensor, "n 3 rows columns"]:
+    """Return what lies in the middle, at most `most` pixels a side."""
+    rows, columns = (min(side, most) for side in pictures.shape[-2:])
+    top, left = (pictures.shape[-2] - rows) // 2, (pictures.shape[-1] - columns) // 2
+    return pictures[..., top : top + rows, left : left + columns]
 
 
 def resampled(

@@ -35,7 +35,7 @@ def instances(model: Any, picture: Float[Tensor, "3 height width"], resize: int)
     """
     height, width = picture.shape[-2:]
     scale = min(resize / min(height, width), LONGEST / max(height, width))
-    rows, columns = round(height * scale), round(width * scale)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     seen = normalised(resampled(picture[None].float(), rows, columns, "bilinear"), IMAGENET)
     output = model(pixel_values=pad(seen, (0, -columns % DIVISOR, 0, -rows % DIVISOR)))
     probabilities = output.class_queries_logits[0].softmax(-1)[:, :-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from limner.core.errors import UserError, nearest
 
 Mean: TypeAlias = Literal["arithmetic", "geometric"]
 WORDS = {"yes": True, "no": False}
+MOST_QUESTIONS = 200
+"""Of a list of questions."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def questions_of(entries: Any, where: str) -> tuple[Question, ...]:
     whether it is right. Raises UserError for anything else, ids that are not unique or known, circles, and no weight.
     """
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{where}: expected a list of questions, got {entries!r}")
+        raise UserError(f"{where}: expected a list of questions, got {entries!r:.200}")
+    if len(entries) > MOST_QUESTIONS:
+        raise UserError(f"{where}: {len(entries)} questions, each of them one request; at most {MOST_QUESTIONS}")
     questions = tuple(_question(entry, f"{where}, question {i}", str(i)) for i, entry in enumerate(entries, 1))
     if len(set(ids := [question.id for question in questions])) != len(ids):
         raise UserError(f"{where}: two questions have the same id (ids: {', '.join(ids)})")
@@ -147,4 +151,4 @@ def _mapping(tree: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -133,7 +133,8 @@ def judge(detections: Sequence[Detection], scene: Scene) -> Verdict:
     """
     best, most = (False, False, False), -1
     seen = sorted(detections, key=lambda d: (d.doubt == "", d.area), reverse=True)[:4]
-    items = [item for item in scene.items for _ in range(item.count or max(1, len(seen)))]
+    # As many of each as were seen, at most: more cannot be assigned, however many are wanted.
+    items = [item for item in scene.items for _ in range(min(item.count or len(seen), len(seen)))]
     size = min(len(items), len(seen))
     for some in itertools.permutations(seen, size):
         for wanted in itertools.combinations(items, size):

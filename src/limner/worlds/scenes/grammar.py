@@ -30,6 +30,8 @@ MIRRORED = {"left of": "right of", "right of": "left of", "above": "below", "bel
 NUM_PHRASINGS = 4
 HELDOUT_PER_CATEGORY = 28
 TRAIN_PER_CATEGORY = 280
+MOST_ITEMS = 3
+"""Different objects of a scene, at most."""
 TRIPLE_SHARE = 0.25
 """Share of three-object scenes among color_attr."""
 DROPPED_SHARE = 0.2
@@ -70,10 +72,41 @@ class Scene:
         return {"category": self.category, "items": items, "relation": self.relation}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Scene:
-        """Return the scene that `to_dict` wrote."""
-        items = tuple(Item(item["count"], item["colour"], item["shape"]) for item in data["items"])
-        return cls(data["category"], items, data["relation"])
+    def from_dict(cls, data: Any) -> Scene:
+        """Return the scene that `to_dict` wrote. Raises UserError for anything else, and for one outside the grammar.
+
+        The number of equal objects may be any: more than a picture can show are never seen.
+        """
+        if not isinstance(data, Mapping) or data.keys() != {"category", "items", "relation"}:
+            raise UserError(f"a scene is {{category, items, relation}}, got {data!r:.100}")
+        entries, relation = data["items"], data["relation"]
+        if not isinstance(entries, Sequence) or not 1 <= len(entries) <= MOST_ITEMS:
+            raise UserError(f"a scene has a list of 1 to {MOST_ITEMS} items, got {entries!r:.100}")
+        items = tuple(_item(entry) for entry in entries)
+        if len(items) > 1 and any(item.count != 1 for item in items):
+            raise UserError(f"a scene of several items has one of each, got {data!r:.200}")
+        if relation is not None and (relation not in RELATIONS or len(items) != 2):
+            raise UserError(
+                f"a relation is between two items, and one of {', '.join(RELATIONS)}, got {relation!r:.100}"
+            )
+        if data["category"] not in CATEGORIES:
+            raise UserError(f"a scene's category is one of {', '.join(CATEGORIES)}, got {data['category']!r:.100}")
+        return cls(data["category"], items, relation)
+
+
+def _item(entry: Any) -> Item:
+    """Return the item that a mapping means. Raises UserError."""
+    if not isinstance(entry, Mapping) or entry.keys() != {"count", "colour", "shape"}:
+        raise UserError(f"an item of a scene is {{count, colour, shape}}, got {entry!r:.100}")
+    count, colour, shape = entry["count"], entry["colour"], entry["shape"]
+    if count is not None and (type(count) is not int or count < 1):
+        raise UserError(f"an item's count is a whole number from 1, or null, got {count!r:.100}")
+    if (colour is not None and colour not in COLOURS) or shape not in SHAPES:
+        known = f"{', '.join(COLOURS)}; {', '.join(SHAPES)}"
+        raise UserError(
+            f"an item has a colour (or null) and a shape of these: {known}, got {colour!r:.50} {shape!r:.50}"
+        )
+    return Item(count, colour, shape)
 
 
 def caption(scene: Scene, phrasing: int = 0) -> str:
@@ -101,7 +134,7 @@ def parse(text: str) -> Scene:
     late = " that is " in plain
     if len(items) == 1:
         return Scene("colors" if items[0].count == 1 else "counting", items)
-    if len(items) > (2 if relation else 3) or late or " single " in plain or any(i.count != 1 for i in items):
+    if len(items) > (2 if relation else MOST_ITEMS) or late or " single " in plain or any(i.count != 1 for i in items):
         raise _ungrammatical(text)
     if len(set(items)) < len(items):
         raise UserError(f"scenes prompt {text!r}: objects of one scene must differ in colour or shape")

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limner.core.errors import UserError
 from limner.core.types import Media, Prompt, RewardOutput, RewardSpec, Vocabulary
 from limner.judging.spec import declare
 from limner.worlds.scenes.checker import check_batch
 from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene
-from limner.worlds.scenes.render import render
+from limner.worlds.scenes.render import SIZE, render
 
 BASE = Path(__file__).parent / "base"
 """The base model's folder, as diffusers lays it out."""
@@ -69,7 +70,10 @@ def scenes_fraction(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
 
 
 def _judged(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-    pixels = (media.frames()[:, 0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    frames = media.frames()[:, 0]
+    if frames.shape[-2:] != (SIZE, SIZE):
+        raise UserError(f"scenes judges pictures of {SIZE} x {SIZE} pixels, got {tuple(frames.shape[-2:])}")
+    pixels = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     wanted = [Scene.from_dict(p.meta["scene"]) if "scene" in p.meta else parse(p.text) for p in prompts]
     columns = {name: torch.from_numpy(column) for name, column in check_batch(pixels, wanted).items()}
     valid = torch.ones(len(prompts), dtype=torch.bool)
