@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 END_OF_HEAD = re.compile(rb"\n\r?\n")
 
@@ -28,9 +30,9 @@ class Door:
     inside: dict[Connection, None] = field(default_factory=dict)
     """In order of arrival."""
 
-    def protocol(self, **settings: Any) -> Connection:
-        """Return what speaks to one more client; the settings are uvicorn's."""
-        return Connection(self, H11Protocol(**settings))
+    def protocol(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> Connection:
+        """Return what speaks to one more client; uvicorn calls it as it would call the class of its protocol."""
+        return Connection(self, H11Protocol(config, server_state, app_state))
 
     def let_in(self, new: Connection) -> bool:
         """Tell whether there is a place, and give it."""

@@ -44,7 +44,7 @@ def server(application: Starlette, door: Door | None = None) -> uvicorn.Server:
     """Return the HTTP server: quiet, one request a connection, and with a door against a flood of them."""
     config = uvicorn.Config(
         application,
-        http=(door or Door()).protocol,  # type: ignore[arg-type]  # called as the class of a protocol would be
+        http=(door or Door()).protocol,  # type: ignore[arg-type]
         ws="none",
         headers=[("Connection", "close")],
         log_level="error",

@@ -16,7 +16,6 @@ from limner.core.errors import UserError, nearest
 Mean: TypeAlias = Literal["arithmetic", "geometric"]
 WORDS = {"yes": True, "no": False}
 MOST_QUESTIONS = 200
-"""Of a list of questions."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,8 @@ def read_rubric(path: str) -> Rubric:
         raise UserError(f"{where}: a criterion cannot be called reason, which is where the judge explains itself")
     if not (_number(low) and _number(high) and low < high):
         raise UserError(f"{where}: `low` and `high` must be numbers, the first one smaller, got {low!r} and {high!r}")
-    return Rubric(
-        {str(k): v for k, v in criteria.items()}, low, high, tree.get("optional", False) is True, Path(path).name
-    )
+    named = {str(k): v for k, v in criteria.items()}
+    return Rubric(named, low, high, tree.get("optional", False) is True, Path(path).name)
 
 
 def read_checklist(path: str) -> Checklist:
@@ -93,10 +91,8 @@ def questions_of(entries: Any, where: str) -> tuple[Question, ...]:
     Without an id it is called by its place, from 1. An answer other than yes or no is proposed to the judge, who says
     whether it is right. Raises UserError for anything else, ids that are not unique or known, circles, and no weight.
     """
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{where}: expected a list of questions, got {entries!r:.200}")
-    if len(entries) > MOST_QUESTIONS:
-        raise UserError(f"{where}: {len(entries)} questions, each of them one request; at most {MOST_QUESTIONS}")
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_QUESTIONS:  # each is a request
+        raise UserError(f"{where}: expected a list of questions, {MOST_QUESTIONS} at most, got {entries!r:.200}")
     questions = tuple(_question(entry, f"{where}, question {i}", str(i)) for i, entry in enumerate(entries, 1))
     if len(set(ids := [question.id for question in questions])) != len(ids):
         raise UserError(f"{where}: two questions have the same id (ids: {', '.join(ids)})")
