@@ -3,8 +3,8 @@
     python benchmarks/adversary.py runs/scenes-0 [runs/scenes-1 ...] [--out docs/results]
 
 Takes the held-out pictures that each run drew after training (`samples/after-sampler`), keeps those that the checker
-accepts, and reports how often a classifier that was trained on renders alone agrees, with a 95 % bootstrap over
-prompts.
+accepts, and reports how often a classifier that was trained on renders alone agrees, with 95 % intervals (Student's t)
+over prompts.
 Writes adversary.json, and accepted.png: 64 accepted pictures drawn at random, sixteen of each category, one category
 under the other; a red frame marks those on which the classifier disagrees.
 """
@@ -23,7 +23,7 @@ from PIL import Image
 
 from limner.core.rng import Rng
 from limner.core.types import Prompt
-from limner.evaluate.statistics import bootstrap
+from limner.evaluate.statistics import mean_interval
 from limner.evaluate.store import load
 from limner.report.file import write_text
 from limner.worlds.scenes.checker import check_batch
@@ -72,7 +72,7 @@ def drawn(runs: Sequence[Path]) -> tuple[list[Prompt], np.ndarray]:
 
 def agreement(agreed: np.ndarray, accepted: np.ndarray) -> dict[str, float]:
     """Return the share of the accepted pictures on which the classifier agrees."""
-    return asdict(bootstrap(torch.from_numpy(agreed).float(), torch.from_numpy(accepted)))
+    return asdict(mean_interval(torch.from_numpy(agreed).float(), torch.from_numpy(accepted), within=(0.0, 1.0)))
 
 
 def gallery(prompts: Sequence[Prompt], pictures: np.ndarray, accepted: np.ndarray, agreed: np.ndarray) -> np.ndarray:

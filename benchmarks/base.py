@@ -5,7 +5,7 @@
 Full-prompt accuracy on 112 train and 112 held-out prompts, balanced over the categories, x seeds: with the sampler that
 `limner train scenes` uses, with the plain 20-step ODE, with guidance (scales scanned on train prompts, the best one
 reported on held-out prompts), best of 8 samples; the checker on the autoencoder's reconstructions of renders; and at
-which times the caption decides what is drawn. Intervals are 95 % bootstraps over prompts.
+which times the caption decides what is drawn. Intervals are 95 %, by Student's t over prompts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from limner.core.types import Condition, Images, Prompt
 from limner.diffusion.dynamics import EulerODE
 from limner.diffusion.prediction import to_estimate
 from limner.evaluate.protocol import evaluate
-from limner.evaluate.statistics import bootstrap
+from limner.evaluate.statistics import mean_interval
 from limner.policies.denoising import Denoising, Sampler
 from limner.recipes.override import override
 from limner.registry import recipe
@@ -91,7 +91,7 @@ def best_of(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], coun
     """Return how often at least one of `count` samples satisfies its prompt."""
     draw = drawer(assembly.parts, policy)
     result = evaluate(draw, asked, assembly.judge, range(count), batch=assembly.config.micro_batch)
-    return asdict(bootstrap(result.reward.amax(1, keepdim=True)))
+    return asdict(mean_interval(result.reward.amax(1, keepdim=True), within=(0.0, 1.0)))
 
 
 def caption_gap(assembly: Assembly, count: int) -> dict[float, float]:

@@ -5,7 +5,7 @@
 R@1 and R@5 of one picture a held-out family, as it is and softened; what each judge says of noise and of plain colours;
 and by chance. Then what the first judge sees in what the base draws for captions of half "b", of which it was taught
 nothing: R@1 among these captions, and the correlation of both judges' log-probabilities over eight pictures of each.
-Intervals are 95 % bootstraps over captions.
+Intervals are 95 %, by Student's t over captions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from limner.build import assemble
 from limner.core.types import Images
-from limner.evaluate.statistics import bootstrap
+from limner.evaluate.statistics import mean_interval
 from limner.registry import recipe
 from limner.report.file import write_text
 from limner.run import drawer
@@ -61,7 +61,7 @@ def agreement(count: int) -> dict[str, Any]:
     within = [torch.stack(log, 1) - torch.stack(log, 1).mean(1, keepdim=True) for log in logs.values()]
     return {
         "captions": len(asked),
-        "first R@1": asdict(bootstrap(torch.stack(top1, 1).double())),
+        "first R@1": asdict(mean_interval(torch.stack(top1, 1).double(), within=(0.0, 1.0))),
         "correlation of the judges within a caption": torch.corrcoef(torch.stack(within).flatten(1))[0, 1].item(),
     }
 
@@ -86,7 +86,9 @@ def main() -> None:
         found[name] = {}
         for what, drawn in shown.items():
             place = ranks(model, drawn)[:, None]
-            found[name][what] = {f"R@{k}": asdict(bootstrap((place <= k).double())) for k in (1, 5)}
+            found[name][what] = {
+                f"R@{k}": asdict(mean_interval((place <= k).double(), within=(0.0, 1.0))) for k in (1, 5)
+            }
     found["drawn by the base"] = agreement(8)
     text = json.dumps(found, indent=1)
     print(text)

@@ -3,7 +3,7 @@
     python benchmarks/tuned.py runs/scenes-0 [runs/scenes-1 ...] [--seeds 16] [--out docs/results/tuned.json]
 
 Full-prompt accuracy of the base and of each run's averaged weights, by the runs' own sampler, paired by prompt and
-noise. Intervals are 95 % bootstraps over prompts.
+noise. Intervals are 95 %, by Student's t over prompts.
 """
 
 from __future__ import annotations

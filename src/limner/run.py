@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,9 +186,9 @@ class Run:
         }
         if before is not None and after is not None and OVERALL in compare(before, after):
             summary["heldout"] = {
-                "before": asdict(before.summary()[OVERALL]),
-                "after": asdict(after.summary()[OVERALL]),
-                "change": asdict(compare(before, after)[OVERALL]),
+                "before": before.summary()[OVERALL].to_dict(),
+                "after": after.summary()[OVERALL].to_dict(),
+                "change": compare(before, after)[OVERALL].to_dict(),
             }
             if self.config.evaluation.seeds > 1:
                 summary["diversity"] = {

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
 
-from limner.report.chart import ticks
+from limner.report.chart import figure, ticks
 from limner.report.curve import charts, meanings
 from limner.report.data import Gallery, Interval, Pair, Report, Row, Spent
 from limner.report.html import render, write_report
@@ -101,6 +102,40 @@ def test_headline_says_what_the_interval_allows() -> None:
     assert "did not change measurably: from 47.0 % to 49.0 %" in Page(render(Report("t", rows=[same]))).words
     worse = Row("Held-out accuracy", interval(0.47), interval(0.3), interval(-0.17))
     assert "fell from" in Page(render(Report("t", rows=[worse]))).words
+
+
+def test_few_prompts_say_nothing() -> None:
+    """However far the interval is from zero, and in its colour too; five may speak."""
+    for n, said in ((1, False), (4, False), (5, True)):
+        change = Interval(0.35, 0.3, 0.4, n)
+        row = Row("Held-out accuracy", interval(0.47), interval(0.82), change)
+        text = render(Report("t", rows=[row], categories=[replace(row, label="counting", kind="number")]))
+        words = Page(text).words
+        assert ("rose from" in words) == (text.count('class="up"') == 2) == said
+        assert ("nothing can be said from fewer than 5 prompts" in words) == (not said)
+        assert f"{n} prompt{'s' if n > 1 else ''}" in words
+
+
+def test_each_row_says_how_many_prompts_it_rests_on() -> None:
+    row = Row("Held-out accuracy", interval(0.47), None, None, note="By the sampler.")
+    words = Page(render(Report("t", rows=[row], categories=[Row("counting", interval(0.1))]))).words
+    assert "By the sampler. · 112 prompts" in words and "counting112 prompts" in words
+    unknown = Row("a", Interval(3.0, -math.inf, math.inf, 1), kind="number")
+    assert "interval unknown" in Page(render(Report("t", rows=[unknown]))).words
+
+
+def test_the_training_reward_has_a_scale_of_its_own() -> None:
+    """Judged by 0 or 1 on held-out prompts, and taught by a reward that is worth 1.68."""
+    lines: list[dict[str, float | None]] = [
+        {"step": i, "reward/mean": 1.4 + i / 10, "reward/std": 0.08, "train/a": 1.68, "heldout/overall": 0.5}
+        for i in range(3)
+    ]
+    drawn = {chart.title: chart for chart in charts(lines, rate=True)}
+    assert drawn["Held-out prompts"].kind == "rate" and drawn["Held-out prompts"].domain == (0.0, 1.0)
+    reward = figure(drawn["Reward"])
+    points = [float(y) for _, y in re.findall(r"([\d.]+),([\d.]+)", reward.split("<polyline")[1].split("/>")[0])]
+    assert points == sorted(points, reverse=True) and len(set(points)) == 3 and "%" not in reward
+    assert "%" not in figure(drawn["Training prompts"])
 
 
 def test_what_is_absent_is_left_out() -> None:

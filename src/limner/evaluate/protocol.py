@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import Reward
 from limner.core.types import OVERALL, Images, Prompt, RewardOutput
 from limner.evaluate.diversity import diversity_per_prompt
-from limner.evaluate.statistics import bootstrap, paired_bootstrap
+from limner.evaluate.statistics import mean_interval, paired_interval
 from limner.report.data import Interval, Kind, Row
 
 Draw = Callable[[Sequence[Prompt], Sequence[int]], Images]
@@ -47,11 +48,12 @@ class Evaluation:
         A category of which nothing could be judged is left out.
         """
         parts = {name: rows for name, rows in _parts(self.prompts).items() if self.valid[rows].any()}
-        return {name: bootstrap(self.reward[rows], self.valid[rows]) for name, rows in parts.items()}
+        within = (0.0, 1.0) if self.kind == "rate" else (-math.inf, math.inf)
+        return {name: mean_interval(self.reward[rows], self.valid[rows], within=within) for name, rows in parts.items()}
 
     def diversity(self) -> Interval:
         """Return the within-prompt diversity of all pictures, judged or not, with its interval."""
-        return bootstrap(diversity_per_prompt(self.pictures.float() / 255)[:, None])
+        return mean_interval(diversity_per_prompt(self.pictures.float() / 255)[:, None])
 
 
 def evaluate(
@@ -95,8 +97,10 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Interval]:
     """Return the paired difference after - before: overall, and by category; only cells judged both times count."""
     valid = paired_valid(before, after)
     parts = {name: rows for name, rows in _parts(before.prompts).items() if valid[rows].any()}
+    within = (-1.0, 1.0) if before.kind == after.kind == "rate" else (-math.inf, math.inf)
     return {
-        name: paired_bootstrap(before.reward[rows], after.reward[rows], valid[rows]) for name, rows in parts.items()
+        name: paired_interval(before.reward[rows], after.reward[rows], valid[rows], within=within)
+        for name, rows in parts.items()
     }
 
 
@@ -104,7 +108,7 @@ def compare_diversity(before: Evaluation, after: Evaluation) -> Row:
     """Return diversity before and after, and its paired difference, as a row of the report."""
     one, two = (diversity_per_prompt(run.pictures.float() / 255)[:, None] for run in (before, after))
     note = "Mean RMS distance between 8 × 8 thumbnails of one prompt’s pictures, 0 (all equal) to 1."
-    change = paired_bootstrap(one, two)
+    change = paired_interval(one, two)
     return Row("Diversity within a prompt", before.diversity(), after.diversity(), change, "number", note)
 
 

@@ -1,63 +1,63 @@
-"""How sure a mean is: percentile bootstrap over prompts."""
+"""How sure a mean over prompts is: Student's t."""
 
 from __future__ import annotations
 
-import torch
+import math
+
 from jaxtyping import Bool, Float
-from torch import Tensor
+from scipy.special import stdtrit
+from torch import Tensor, where
 
 from limner.core.errors import RunError
-from limner.core.rng import Rng
 from limner.report.data import Interval
 
-DRAWS = 10_000
 LEVEL = 0.95
-CHUNK = 2**22
-"""Resampled values held at once."""
 
 
-def bootstrap(
+def mean_interval(
     values: Float[Tensor, "prompts seeds"],
     valid: Bool[Tensor, "prompts seeds"] | None = None,
     *,
-    draws: int = DRAWS,
     level: float = LEVEL,
-    seed: int = 0,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
-    """Return the mean over prompts of each prompt's mean, and its percentile interval from resampled prompts.
+    """Return the mean over prompts of each prompt's mean, and the interval mean +- t(n - 1) s / sqrt(n).
 
-    Seeds of one prompt are not independent, so prompts are drawn whole, with replacement. What is not `valid` is left
-    out; a prompt with nothing valid is left out too, and n counts the prompts that remain. If all prompts agree the
-    interval has width zero: the bootstrap cannot see what was never sampled.
+    Seeds of one prompt are not independent, so each prompt counts once, by the mean of its seeds; s is the standard
+    deviation of those n means (n - 1). What is not `valid` is left out; a prompt with nothing valid is left out too,
+    and n counts the prompts that remain. `within` is what a mean can be, and cuts the interval. One prompt has no
+    interval but that; if several agree its width is zero: it cannot see what was never sampled.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+    How often its 95 % hold the true mean in 2,000 trials, and beside it the percentile bootstrap's:
+
+        prompts                     2          3          5          10         30         112
+        normal                      .96 .50    .95 .74    .95 .83    .96 .91    .95 .94    .95 .94
+        after - before of 0 or 1    .90 .84    .98 .94    .97 .87    .96 .92    .95 .94    .95 .95
+        exponential                 .92 .49    .88 .70    .89 .79    .90 .86    .93 .92    .93 .93
+
+    Source: Student, The probable error of a mean, Biometrika 6 (1908).
     """
     means = prompt_means(values, valid)
     n = means.shape[0]
     if n == 0:
         raise RunError("no sample could be judged, so there is nothing to average: see the reward's own messages")
-    generator = Rng((seed, "bootstrap")).generator()
-    rows = max(1, CHUNK // n)
-    parts = [min(rows, draws - start) for start in range(0, draws, rows)]
-    resampled = torch.cat([means[torch.randint(n, (part, n), generator=generator)].mean(1) for part in parts])
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = torch.quantile(resampled, tails).tolist()
-    return Interval(means.mean().item(), low, high, n)
+    mean = means.mean().item()
+    reach = float(stdtrit(n - 1, (1 + level) / 2)) * means.std().item() / math.sqrt(n) if n > 1 else math.inf
+    return Interval(mean, max(mean - reach, within[0]), min(mean + reach, within[1]), n)
 
 
-def paired_bootstrap(
+def paired_interval(
     before: Float[Tensor, "prompts seeds"],
     after: Float[Tensor, "prompts seeds"],
     valid: Bool[Tensor, "prompts seeds"] | None = None,
     *,
-    draws: int = DRAWS,
     level: float = LEVEL,
-    seed: int = 0,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
     """Return the mean of after - before at equal prompts and seeds, with its interval; valid means valid in both."""
     if before.shape != after.shape:
         raise ValueError(f"before is {tuple(before.shape)} but after is {tuple(after.shape)}: they are not pairs")
-    return bootstrap(after.double() - before.double(), valid, draws=draws, level=level, seed=seed)
+    return mean_interval(after.double() - before.double(), valid, level=level, within=within)
 
 
 def prompt_means(
@@ -67,5 +67,5 @@ def prompt_means(
     if valid is None:
         return values.double().mean(1)
     kept = valid.any(1)
-    total = torch.where(valid, values, 0).double().sum(1)
+    total = where(valid, values, 0).double().sum(1)
     return total[kept] / valid.sum(1)[kept]

@@ -108,7 +108,7 @@ def _evaluation(rows: Sequence[Row]) -> str:
     ]
     return (
         "## Evaluation\n\n| Measure | Before | After | Change |\n|---|--:|--:|--:|\n" + "\n".join(lines) + "\n\n"
-        "In brackets: 95 % intervals from resampled prompts. Change pairs equal prompts and seeds.\n"
+        "In brackets: 95 % intervals over prompts (Student's t). Change pairs equal prompts and seeds.\n"
     )
 
 

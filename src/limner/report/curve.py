@@ -62,7 +62,8 @@ def meanings(lines: Sequence[Line]) -> dict[str, str]:
 def charts(lines: Sequence[Line], clip: tuple[float, ...] = (), rate: bool = False) -> tuple[Chart, ...]:
     """Return the charts that the lines have numbers for.
 
-    `clip` is the range in the unit of `ratio_deviation`, drawn beside it; `rate` says that the reward is 0 or 1.
+    `clip` is the range in the unit of `ratio_deviation`, drawn beside it; `rate` says that held-out prompts are judged
+    by 0 or 1. The training reward, often another one, has a scale of its own.
     """
     prefixes = {prefix: _group(lines, prefix) for prefix in ("reward/", "contribution/", "train/", "heldout/")}
     columns = [series for series in prefixes["reward/"] if series.name not in ("mean", "std")]
@@ -71,11 +72,11 @@ def charts(lines: Sequence[Line], clip: tuple[float, ...] = (), rate: bool = Fal
     unit = (0.0, 1.0) if rate else None
     health = [_series(lines, name, label) for name, label in (("clip_low", "low"), ("clip_high", "high"))]
     made = [
-        _reward(lines, kind, unit),
+        _reward(lines),
         Chart("Reward by column", "Raw means, before weights.", columns if len(columns) > 1 else []),
         Chart("Contributions", "Weight times term; they add up to the reward.", shares if len(shares) > 1 else []),
         Chart("Held-out prompts", "Never trained on; a part of the set.", prefixes["heldout/"], kind, unit),
-        Chart("Training prompts", "Means over short stretches of iterations.", prefixes["train/"], kind, unit),
+        Chart("Training prompts", "Means over short stretches of iterations.", prefixes["train/"]),
         Chart("Ratio", "Mean |log ratio| per latent element; dashed: clip range.",
               [_series(lines, "ratio_deviation", "deviation")], references=clip),
         Chart("Clipped decisions", "Share whose gradient is cut off by the clip.", health, "rate"),
@@ -88,7 +89,7 @@ def charts(lines: Sequence[Line], clip: tuple[float, ...] = (), rate: bool = Fal
     return tuple(chart for chart in kept if chart.series)
 
 
-def _reward(lines: Sequence[Line], kind: Kind, domain: tuple[float, float] | None) -> Chart:
+def _reward(lines: Sequence[Line]) -> Chart:
     """Return the mean reward in a band of one standard deviation."""
     mean, spread = _series(lines, "reward/mean", "mean"), _series(lines, "reward/std", "std")
     at = dict(zip(spread.x, spread.y, strict=True))
@@ -96,7 +97,7 @@ def _reward(lines: Sequence[Line], kind: Kind, domain: tuple[float, float] | Non
     low = [y - r for y, r in zip(mean.y, reach, strict=True)]
     high = [y + r for y, r in zip(mean.y, reach, strict=True)]
     note = "Mean over the samples of an iteration; band: one standard deviation."
-    return Chart("Reward", note, [replace(mean, low=low, high=high)], kind, domain)
+    return Chart("Reward", note, [replace(mean, low=low, high=high)])
 
 
 def _group(lines: Sequence[Line], prefix: str) -> list[Series]:

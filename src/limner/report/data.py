@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,17 +13,31 @@ from torch import Tensor
 Kind = Literal["rate", "number"]
 """How a quantity is written: a share of [0, 1] as per cent, or a plain number."""
 
+FEWEST = 5
+"""Fewer prompts say nothing about others: an interval from so few rests on the shape it takes their results to have."""
+
 Picture = UInt8[Tensor, "3 height width"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, its confidence interval, and the number of prompts it rests on."""
+    """An estimate, its confidence interval (infinite if unknown), and the number of prompts it rests on."""
 
     value: float
     low: float
     high: float
     n: int
+
+    @property
+    def direction(self) -> Literal["up", "down", ""]:
+        """Where a change points, if it can be told: not from fewer than `FEWEST` prompts, nor across zero."""
+        if self.n < FEWEST:
+            return ""
+        return "up" if self.low > 0 else "down" if self.high < 0 else ""
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return it as JSON can say it: an end that is unknown is null."""
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

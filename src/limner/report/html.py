@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from limner.report.chart import figure, strip
-from limner.report.data import Gallery, Interval, Kind, Pair, Report, Row, Spent
+from limner.report.data import FEWEST, Gallery, Interval, Kind, Pair, Report, Row, Spent
 from limner.report.file import write_text
 from limner.report.gallery import PNG_SIDE, data_uri
 from limner.report.style import STYLE
@@ -66,11 +66,20 @@ def _verdict(row: Row | None) -> str:
         return ""
     ends = f"{quantity(row.before.value, row.kind)} to {quantity(row.after.value, row.kind)}"
     change = f"{difference(row.change.value, row.kind)} (95 % interval {bounds(row.change, row.kind)})"
-    verb = "rose" if row.change.low > 0 else "fell" if row.change.high < 0 else "did not change measurably"
-    over = f"measured on {row.change.n:,} prompts, the same seeds before and after"
-    if verb.startswith("did"):
-        return f"{escape(row.label)} <strong>{verb}</strong>: from {ends}, {change}, {over}."
+    over = f"measured on {_prompts(row.change.n)}, the same seeds before and after"
+    if row.change.n < FEWEST:
+        return (
+            f"{escape(row.label)}: <strong>nothing can be said from fewer than {FEWEST} prompts</strong>; "
+            f"from {ends}, {change}, {over}."
+        )
+    if not row.change.direction:
+        return f"{escape(row.label)} <strong>did not change measurably</strong>: from {ends}, {change}, {over}."
+    verb = "rose" if row.change.direction == "up" else "fell"
     return f"{escape(row.label)} <strong>{verb} from {ends}</strong>: {change}, {over}."
+
+
+def _prompts(n: int) -> str:
+    return f"{n:,} prompt{'s' if n > 1 else ''}"
 
 
 def _figures(report: Report) -> str:
@@ -106,8 +115,8 @@ def _result(report: Report) -> str:
     body = "".join(_row(row, name) for row, name in listed)
     head = "".join(f'<th scope="col">{text}</th>' for text in ("Before", "After", "Change"))
     note = (
-        "Ranges are 95 % intervals from resampled prompts. Change pairs equal prompts and seeds, so it is surer than "
-        "the two columns beside it."
+        "Ranges are 95 % intervals over prompts (Student’s t). Change pairs equal prompts and seeds, so it is surer "
+        f"than the two columns beside it; its colour says where it points, if {FEWEST} prompts or more can tell."
     )
     strips = '<th scope="col" class="strip-cell">○ before&ensp;● after, 0 to 100 %</th>'
     table = f'<table><thead><tr><th scope="col">Measure</th>{head}{strips}</tr></thead><tbody>{body}</tbody></table>'
@@ -118,8 +127,9 @@ def _row(row: Row, name: str) -> str:
     change, direction = ABSENT, ""
     if row.change:
         change = f"{difference(row.change.value, row.kind)}<small>{bounds(row.change, row.kind)}</small>"
-        direction = "up" if row.change.low > 0 else "down" if row.change.high < 0 else ""
-    note = f"<small>{escape(row.note)}</small>" if row.note else ""
+        direction = row.change.direction
+    over = [_prompts(n) for n in [each.n for each in (row.change, row.after, row.before) if each][:1]]
+    note = f"<small>{' · '.join([*filter(None, [escape(row.note)]), *over])}</small>"
     drawn = strip(row.before, row.after, (0.0, 1.0)) if row.kind == "rate" else ""
     return (
         f'<tr class="{name}"><th scope="row">{escape(row.label.replace("_", " "))}{note}</th>'

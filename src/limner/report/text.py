@@ -42,6 +42,8 @@ def difference(value: float, kind: Kind) -> str:
 
 def bounds(interval: Interval, kind: Kind) -> str:
     """Write the ends of an interval, without its unit."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return "interval unknown"
     if kind == "number":
         return f"{number(interval.low)} to {number(interval.high)}"
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", "−")
