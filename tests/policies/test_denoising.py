@@ -322,6 +322,19 @@ def test_a_search_is_a_watcher_or_a_loop_over_the_same_steps():
     assert torch.equal(found.trajectory.choices[:, 3], found.trajectory.states[:, 4])
 
 
+def test_samples_that_are_one_state_stay_one():
+    policy = Sampler(FlowSDE(), 5, splits=(0, 2)).policy(toy_denoiser(1))
+    condition, index, id = policy.model.encode([Prompt("1")]), torch.zeros(4, dtype=torch.long), torch.arange(4)
+
+    def draw(watch):
+        with torch.no_grad():
+            return policy.sample(condition, index, index, id, rng=Rng((3,)), record=False, watch=watch)
+
+    assert draw(lambda step: -step.choice).sample.unique(dim=0).shape == (4, 3)
+    with pytest.raises(ValueError, match="after step 0 some samples are still one state"):
+        draw(lambda step: step.choice + id[:, None])
+
+
 def test_one_step_is_enough_for_an_ode_and_too_few_for_noise():
     drawn = toy_rollout(Sampler(EulerODE(), 1).policy(toy_denoiser(1)))
     assert drawn.sample.shape == (12, 3)

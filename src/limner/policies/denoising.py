@@ -184,6 +184,17 @@ Watch = Callable[[Step], Tensor | None]
 """Sees a step before it is taken; None lets it be, a tensor [batch, *latent] is where it leads instead of `choice`."""
 
 
+def _led(watch: Watch, step: Step, plan: Plan) -> Float[Tensor, "batch *latent"]:
+    """Return where a step leads. Raises ValueError if samples that are one state are led to different places."""
+    led = watch(step)
+    if led is None:
+        return step.choice
+    first, place = plan.states(step.index + 1)
+    if not torch.equal(led[first][place], led):
+        raise ValueError(f"after step {step.index} some samples are still one state, and must be led to one place")
+    return led
+
+
 @dataclass(frozen=True)
 class Denoising:
     """A denoiser and how it is sampled."""
@@ -227,8 +238,8 @@ class Denoising:
             found = self.step(x[first], span, condition, prompt_index[first], decides, select(before, first))
             estimate, drawn_from = select(found, place)
             choice = drawn_from.sample(next(noise).to(x))
-            led = watch(Step(i, t, s, x, estimate, drawn_from, choice)) if watch is not None else None
-            choice = choice if led is None else led
+            if watch is not None:
+                choice = _led(watch, Step(i, t, s, x, estimate, drawn_from, choice), plan)
             if path is not None:
                 plan.record(path, i, x, choice, drawn_from)
             x, before = choice, (t.expand(len(id)), estimate)
