@@ -30,9 +30,15 @@ class Door:
     inside: dict[Connection, None] = field(default_factory=dict)
     """In order of arrival."""
 
-    def protocol(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> Connection:
+    def protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Connection:
         """Return what speaks to one more client; uvicorn calls it as it would call the class of its protocol."""
-        return Connection(self, H11Protocol(config, server_state, app_state))
+        return Connection(self, H11Protocol(config, server_state, app_state, _loop))
 
     def let_in(self, new: Connection) -> bool:
         """Tell whether there is a place, and give it."""
