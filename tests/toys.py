@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from limner.core.protocols import Actors, Algorithm, Context, Policy
 from limner.core.rng import Rng
+from limner.core.team import ALONE, Team
 from limner.core.tree import select
 from limner.core.types import Batch, Decisions, Images, LatentSpec, LossOutput, Prompt, Rollout, Sampled, Trajectory
+from limner.data.sampler import PromptSampler
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import linear_grid
 from limner.learning.passes import optimizer_steps
+from limner.rollout.collect import EncodeCache
+from limner.training.source import Studio
 
 
 class Affine(nn.Module):
@@ -171,3 +175,23 @@ def toy_rollout(policy, prompts: int = 3, group_size: int = 4, seed: int = 0, re
         drawn = policy.sample(condition, index, index, torch.arange(count), rng=Rng(("toy", seed)), record=record)
     texts = [Prompt(str(i + 1)) for i in range(prompts)]
     return Rollout(texts, index, index, condition, drawn.sample, drawn.times, drawn.trajectory, torch.arange(count), 0)
+
+
+def toy_studio(policy, pictures=None, micro_batch: int = 100, team: Team = ALONE) -> Studio:
+    """What a source may use of a toy: its policy and its prompts' encodings."""
+    model = policy.model
+    return Studio(
+        policy=policy,
+        record=False,
+        prompts=[],
+        sampler=PromptSampler(1, 1, 0),
+        group_size=1,
+        micro_batch=micro_batch,
+        overlap=False,
+        cache=EncodeCache(model.encode),
+        encode=lambda media: media,
+        pictures=pictures,
+        decode=model.decode,
+        reward=None,
+        team=team,
+    )

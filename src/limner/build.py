@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
-from limner.training.config import Lora, Model, RunConfig
+from limner.training.config import DataAnchor, Lora, Model, RunConfig
 from limner.training.loop import Parts
+from limner.training.source import Pictures, Studio
 
 
 def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
@@ -135,45 +137,67 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     weights = _weights(config, model, precision)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
-    actors = _actors(config, model, weights, precision)
+    actors = _actors(config, model, weights, precision, team)
     parts = Parts(
         team=team,
         algorithm=config.algorithm,
         actors=actors,
-        behaviour=actors.old,
         weights=weights,
         stepper=_stepper(config, weights, team),
         ema=Ema(weights.parameters(), config.optimizer.ema) if config.optimizer.ema else None,
-        prompts=prompts,
-        sampler=PromptSampler(len(prompts), config.prompts_per_step, config.seed),
-        cache=EncodeCache(model.encode),
-        decode=model.decode,
-        reward=reward,
-        anchor=_anchor(config, model) if config.anchor.weight and training else None,
+        source=config.source,
+        studio=_studio(config, model, actors.old, prompts, reward, team),
+        anchor=_anchor(config.anchor) if config.anchor.weight and training else None,
         evaluations=counted,
     )
     return Assembly(config, parts, model, heldout, judge)
 
 
-def _anchor(config: RunConfig, model: Adapter) -> Anchor:
-    """Return the data anchor; pictures are looked for now, and encoded when the first loss needs them."""
-    data = config.anchor
-    source = None if data.data in WORLDS else read_pairs(data.data)
+def _studio(
+    config: RunConfig, model: Adapter, policy: Policy, prompts: Sequence[Prompt], reward: Composition, team: Team
+) -> Studio:
+    @cache
+    def pictures(data: str, num_pairs: int) -> tuple[torch.Tensor, Sequence[Prompt]]:
+        media, texts = _pairs(data, num_pairs, model, config.seed)
+        return model.encode_media(media), texts
 
-    def pairs() -> tuple[torch.Tensor, list[Prompt]]:
-        if source is not None:
-            spec = model.latent()
-            with torch.no_grad():
-                height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
-            pictures = torch.stack([read_picture(path, height, width) for path, _ in source])
-            return model.encode_media(Images(pictures)), [prompt for _, prompt in source]
-        world = load(WORLDS, "world", data.data)()
-        rngs = [np.random.default_rng(Rng((config.seed, "anchor", i)).seed()) for i in range(data.num_pairs)]
-        drawn = [world.pair(rng, 0.0) for rng in rngs]
-        pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
-        return model.encode_media(Images(pictures)), [Prompt(text) for _, (text,) in drawn]
+    return Studio(
+        policy=policy,
+        record=config.algorithm.needs.path,
+        prompts=prompts,
+        sampler=PromptSampler(max(1, len(prompts)), config.prompts_per_step, config.seed),
+        group_size=config.group_size,
+        micro_batch=config.micro_batch,
+        overlap=config.overlap,
+        cache=EncodeCache(model.encode),
+        encode=model.encode_media,
+        decode=model.decode,
+        pictures=pictures,
+        reward=reward,
+        team=team,
+    )
 
-    return Anchor(pairs, data.weight, data.batch)
+
+def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Images, list[Prompt]]:
+    """Return the pictures of a folder, as large as the model draws them, or of a world, with their prompts."""
+    if data not in WORLDS:
+        spec, source = model.latent(), read_pairs(data)
+        with torch.no_grad():
+            height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
+        pictures = torch.stack([read_picture(path, height, width) for path, _ in source])
+        return Images(pictures), [prompt for _, prompt in source]
+    world = load(WORLDS, "world", data)()
+    rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
+    drawn = [world.pair(rng, 0.0) for rng in rngs]
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
+    return Images(pictures), [Prompt(text) for _, (text,) in drawn]
+
+
+def _anchor(data: DataAnchor) -> Anchor:
+    """Return the data anchor; a folder is looked into now, and encoded when the first loss needs it."""
+    if data.data not in WORLDS:
+        read_pairs(data.data)
+    return Anchor(Pictures(data.data, data.num_pairs), data.weight, data.batch)
 
 
 def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights:
@@ -192,14 +216,14 @@ def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights
     return full(model.networks, reference=True, old=needs.old is not None)
 
 
-def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision) -> Actors[Policy]:
+def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision, team: Team) -> Actors[Policy]:
     needs = config.algorithm.needs
 
     def policy(name: Name) -> Policy:
         return config.sampler.policy(weights.actor(model, name, precision))
 
     trained = policy("policy")
-    require(config.algorithm, trained, anchored=config.anchor.weight > 0)
+    require(config.algorithm, trained, anchored=config.anchor.weight > 0, processes=team.size)
     return Actors(
         policy=trained,
         reference=policy("reference") if needs.reference else trained,

@@ -238,7 +238,7 @@ class Run:
             load=dict.fromkeys(self.assembly.model.left_out),
             call={**c.sampler.call(), **texts},
             rows=tables(self._stored("before", [OWN]), self._stored("after", [OWN]))[0],
-            example=self.assembly.parts.prompts[0].text,
+            example=self.assembly.parts.studio.prompts[0].text,
             bundled=BASES.get(c.model.path, ""),
         )
 
@@ -251,10 +251,10 @@ def drawer(parts: Parts, policy: Policy) -> Callable[[Sequence[Prompt], Sequence
         place = {p.text: i for i, p in enumerate(unique)}
         index = torch.tensor([place[p.text] for p in prompts])
         ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
-        condition = parts.cache.condition(unique)
+        condition = parts.studio.cache.condition(unique)
         with torch.no_grad():
             drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
-            media = tree_map(Tensor.cpu, parts.decode(drawn.sample))
+            media = tree_map(Tensor.cpu, parts.studio.decode(drawn.sample))
         if not isinstance(media, Images):
             raise UserError(f"this model draws {type(media).__name__}, which cannot be shown as pictures yet")
         return media

@@ -104,8 +104,8 @@ def test_praise_makes_a_sample_likelier(generators: dict[str, Generator], kind: 
     """A small step along the gradient of one good sample: its log-probability rises, or its restoration error falls."""
     settings = config(generators[kind], name)
     parts, context = assemble(settings).parts, Context(Rng(("praise",)), 0, 16)
-    cache, prompts, path = parts.cache, list(parts.prompts[:2]), parts.algorithm.needs.path
-    rollout = collect(parts.behaviour, cache, prompts, 4, rng=context.rng, step=0, record=path, micro_batch=16)
+    cache, prompts, path = parts.studio.cache, list(parts.studio.prompts[:2]), parts.algorithm.needs.path
+    rollout = collect(parts.studio.policy, cache, prompts, 4, rng=context.rng, step=0, record=path, micro_batch=16)
     trained = list(parts.weights.parameters().values())
     for output in losses(parts.algorithm, parts.actors, praise(rollout), context):
         output.loss.backward()

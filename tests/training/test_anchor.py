@@ -20,31 +20,32 @@ from limner.models.sd import SD
 from limner.models.sd3 import SD3
 from limner.policies.denoising import Sampler
 from limner.report.metrics import read
-from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Optimizer
+from limner.training.source import Pictures
 from run.miniature import FLOW_GRPO, Miniature, make_miniature
-from toys import toy_denoiser
+from toys import toy_denoiser, toy_studio
 
 
 def test_it_is_the_mean_error_over_drawn_pairs_whatever_the_micro_batch() -> None:
     """weight x mean |v(x_t, t, c) - (noise - x0)|^2 / D, with v written out for the toy network."""
     model = toy_denoiser(1)
-    data = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     prompts = [Prompt(str(i + 1)) for i in range(5)]
-    calls = []
-    anchor = Anchor(lambda: calls.append(1) or (data, prompts), weight=0.3, batch=7)
-    policy, cache, rng = Sampler(EulerODE(), 4).policy(model), EncodeCache(model.encode), Rng(("anchor",))
-    whole = list(anchor.losses(policy, cache, rng, 100))
-    parts = list(anchor.losses(policy, cache, rng, 3))
-    assert len(whole) == 1 and len(parts) == 3 and len(calls) == 1
+    anchor = Anchor(Pictures("data"), weight=0.3, batch=7)
+    policy, rng = Sampler(EulerODE(), 4).policy(model), Rng(("anchor",))
+    whole, parts = (
+        list(anchor.losses(toy_studio(policy, lambda data, count: (latents, prompts), size), policy, rng))
+        for size in (100, 3)
+    )
+    assert len(whole) == 1 and len(parts) == 3
     rows = torch.randint(5, (7,), generator=rng.child("rows").generator())
     u = rng.child("times").uniform(torch.arange(7), (1,))[:, 0]
     t, noise = torch.sigmoid(torch.special.ndtri(u)), rng.child("noise").normal(torch.arange(7), (1, 3))[:, 0]
-    x = (1 - t)[:, None] * data[rows] + t[:, None] * noise
+    x = (1 - t)[:, None] * latents[rows] + t[:, None] * noise
     net = model.network
     v = net.scale * x + net.drift * t[:, None] + net.word[rows + 1]
-    expected = 0.3 * (v - (noise - data[rows])).square().mean(1).mean()
+    expected = 0.3 * (v - (noise - latents[rows])).square().mean(1).mean()
     torch.testing.assert_close(whole[0], expected)
     torch.testing.assert_close(sum(parts), expected)
     mine, theirs = (torch.autograd.grad(loss, net.word)[0] for loss in (sum(parts), expected))

@@ -71,9 +71,9 @@ def test_a_reward_that_always_fails_stops_the_run(
 def test_a_reward_that_begins_to_fail_keeps_what_was_learnt(
     miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The dry run asks twice, each of two good iterations once; the file mended, the run goes on."""
+    """The dry run asks once, and so does each of two good iterations; the file mended, the run goes on."""
     file, recipe, out = tmp_path / "later.py", tmp_path / "recipe.yaml", tmp_path / "run"
-    file.write_text(FAILS_LATER.format(calls=4))
+    file.write_text(FAILS_LATER.format(calls=3))
     config = miniature.config(out, steps=6, checkpoint_every=2)
     recipe.write_text(to_yaml(replace(config, reward=f"{file}:reward")))
     assert main(["train", str(recipe), "--quiet"]) == 1

@@ -54,8 +54,14 @@ class FlowGRPO:
 
     @property
     def needs(self) -> Needs:
-        """The path, the reference if there is a penalty, and a tree if its depths are compared."""
-        return Needs(path=True, reference=self.kl_weight > 0, clip=clip_of(self), tree=self.scale == "depth")
+        """The path, the reference if there is a penalty, a tree if its depths are compared; the mean std of all."""
+        return Needs(
+            path=True,
+            reference=self.kl_weight > 0,
+            clip=clip_of(self),
+            tree=self.scale == "depth",
+            alone=self.noise_weight,
+        )
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """Return the group-relative advantage, of each sample or, with scale "depth", of each decision."""

@@ -51,7 +51,7 @@ class PPO:
     @property
     def needs(self) -> Needs:
         """The path, the reference if there is a penalty, and no group: a critic says what to expect."""
-        return Needs(path=True, reference=self.kl_weight > 0, clip=clip_of(self), group=False)
+        return Needs(path=True, reference=self.kl_weight > 0, clip=clip_of(self), group=False, alone=True)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, "batch steps"]:
         """Return GAE's advantage of every decision, 0 for invalid samples; then teach the critic what was earned."""

@@ -51,7 +51,7 @@ class TRPO:
     @property
     def needs(self) -> Needs:
         """The path. It takes a gradient, products with G, and the surrogate before and at two lengths of the step."""
-        return Needs(path=True, own_update=True, passes=self.solver_steps + 5)
+        return Needs(path=True, own_update=True, alone=True, passes=self.solver_steps + 5)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""

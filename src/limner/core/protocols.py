@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.rng import Rng
+from limner.core.team import ALONE, Team
 from limner.core.types import (
     Batch,
     Composed,
@@ -210,7 +211,7 @@ class Actors(Generic[PolicyKind]):
 
 @dataclass(frozen=True)
 class Context:
-    """What an iteration may use beside its samples: randomness, its number, and how many evaluations fit in a pass.
+    """What an iteration may use beside its samples: randomness, its number, the evaluations of a pass, and the team.
 
     `memory` is what an algorithm remembers from one iteration to the next (statistics, a critic): nested dicts and
     lists of tensors, numbers and texts, empty at first, that the algorithm fills and checkpoints keep.
@@ -220,6 +221,7 @@ class Context:
     step: int
     micro_batch: int
     memory: dict[str, Any] = field(default_factory=dict)
+    team: Team = ALONE
 
 
 @runtime_checkable

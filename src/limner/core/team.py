@@ -26,6 +26,11 @@ class Team:
         """Return which of `count` things are this member's: equal runs of them, the first member's first."""
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
+    def rows(self, count: int) -> slice:
+        """Return which rows of what `gather` returns are this member's, if it has `count` of them."""
+        first = int(self.gather(torch.tensor([count]))[: self.rank].sum())
+        return slice(first, first + count)
+
     @property
     def leads(self) -> bool:
         """Whether this member writes the folder and speaks to the person."""

@@ -53,10 +53,14 @@ class OptimizerStep:
 def optimizer_steps(
     algorithm: Algorithm, actors: Actors[Policy], batch: Batch, context: Context
 ) -> Iterator[OptimizerStep]:
-    """Yield the optimizer steps of a rollout: at most `num_updates`, each over a random part of what teaches."""
+    """Yield the optimizer steps of a rollout: at most `num_updates`, each over a random part of what teaches.
+
+    The parts are those of all samples of the team, so every process takes part in every step, with its own share of it.
+    """
     how, rows = algorithm.needs.renoise, teaching(batch)
-    unit = batch.rollout.group[rows] if how is not None and how.by_group else rows
-    for part in partition(unit.unique(), algorithm.num_updates, context.rng.child("updates")):
+    unit = (batch.rollout.group if how is not None and how.by_group else batch.rollout.id)[rows]
+    units = context.team.gather(unit).unique()
+    for part in partition(units, algorithm.num_updates, context.rng.child("updates")):
         chosen = rows[torch.isin(unit, part)]
         if how is None:
             deciding = cast(Actors[DecisionProcess], actors)
@@ -71,9 +75,14 @@ def optimizer_steps(
             yield OptimizerStep(len(chosen) * how.num_times, packs, loss_of)
 
 
-def require(algorithm: Algorithm, policy: Policy, anchored: bool = False) -> None:
-    """Raise UserError unless the policy can do what the algorithm's loss is on, and, `anchored`, a data anchor's."""
+def require(algorithm: Algorithm, policy: Policy, anchored: bool = False, processes: int = 1) -> None:
+    """Raise UserError unless the policy can do what the algorithm's loss is on, and, `anchored`, a data anchor's.
+
+    Also for an algorithm that `processes` cannot share.
+    """
     needs, name, kind = algorithm.needs, type(algorithm).__name__, type(policy).__name__
+    if needs.alone and processes > 1:
+        raise UserError(f"{name} learns from the states of all samples at once: run it in one process, not {processes}")
     if needs.path and not isinstance(policy, DecisionProcess):
         raise UserError(
             f"{name} scores the decisions of a sampler, but those of {kind} cannot be scored: take an algorithm that "

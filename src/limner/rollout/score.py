@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from limner.core.errors import RunError
 from limner.core.protocols import Composition
+from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select, tree_map
 from limner.core.types import Media, Rollout, Scored
 
@@ -25,13 +26,18 @@ def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: 
 
 
 def judge(
-    rollout: Rollout, media: Media, reward: Composition, micro_batch: int, memory: dict[str, Any] | None = None
+    rollout: Rollout,
+    media: Media,
+    reward: Composition,
+    micro_batch: int,
+    memory: dict[str, Any] | None = None,
+    team: Team = ALONE,
 ) -> Scored:
     """Ask the judges of `reward` about every sample, `micro_batch` at a time, and compose the total of all together.
 
     A sample is valid if what it shows is finite (others are not shown to the judges) and every judge could judge it. An
     invalid one has total NaN, never zero, and a column is NaN where it was not judged. `memory` is what the reward
-    remembers of earlier iterations.
+    remembers of earlier iterations. The total is composed of the columns of the whole team.
     """
     batch = len(rollout)
     prompts = rollout.prompt_of()
@@ -47,11 +53,15 @@ def judge(
             asked = [prompts[i] for i in finite.tolist()]
             found = reward.comparisons(select(media, finite), asked, rollout.group[finite])
         columns |= {name: torch.full((batch,), torch.nan).index_copy(0, finite, v) for name, v in found.items()}
-    if not columns:
-        none = torch.full((batch,), torch.nan)
+    none = torch.full((batch,), torch.nan)
+    names = dict.fromkeys(team.gather_objects(list(columns)))
+    if not names:
         return Scored(rollout, {}, none.isfinite(), none)
-    composed = reward.total(columns, rollout.group, rollout.version, memory)
-    return Scored(rollout, columns, composed.valid, composed.total, composed.terms)
+    every = {name: team.gather(columns.get(name, none)) for name in names}
+    composed, mine = reward.total(every, team.gather(rollout.group), rollout.version, memory), team.rows(batch)
+    terms = {name: replace(term, value=term.value[mine]) for name, term in composed.terms.items()}
+    own = {name: column[mine] for name, column in every.items()}
+    return Scored(rollout, own, composed.valid[mine], composed.total[mine], terms)
 
 
 @dataclass

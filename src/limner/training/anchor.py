@@ -8,9 +8,9 @@ reverse ones to the base. Source: DDRL, arXiv:2512.04332.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -18,37 +18,24 @@ from torch import Tensor
 
 from limner.core.protocols import ForwardProcess
 from limner.core.rng import Rng
-from limner.core.types import Prompt, Renoising, Rollout
+from limner.core.types import Renoising
 from limner.objectives.matching import velocity_mse
-from limner.rollout.collect import EncodeCache
+from limner.training.source import Source, Studio
 
-LOGIT_NORMAL = Renoising(1, "logit_normal")
-
-Pairs = tuple[Float[Tensor, "pairs *latent"], Sequence[Prompt]]
+ONCE = Renoising(num_times=1, times="logit_normal")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Anchor:
-    """`load` returns latents and their prompts; it is called when the first loss is needed."""
+    """`batch` samples of a source that gives them, at one time each, in every optimizer step."""
 
-    load: Callable[[], Pairs]
+    source: Source
     weight: float
     batch: int
 
-    @cached_property
-    def pairs(self) -> Pairs:
-        """The data, in memory from its first use on."""
-        return self.load()
-
-    def losses(
-        self, policy: ForwardProcess, cache: EncodeCache, rng: Rng, micro_batch: int
-    ) -> Iterator[Float[Tensor, ""]]:
-        """Yield the shares of weight x the mean loss over `batch` pairs, drawn by `rng`."""
-        latents, prompts = self.pairs
-        rows = torch.randint(len(prompts), (self.batch,), generator=rng.child("rows").generator())
-        chosen, place = [prompts[i] for i in rows.tolist()], torch.arange(self.batch)
-        sample = latents[rows]
-        drawn = Rollout(chosen, place, place, cache.condition(chosen), sample, torch.zeros(1), None, place, 0)
-        for pack in policy.renoise(drawn, place, LOGIT_NORMAL, rng, micro_batch):
-            error = velocity_mse(policy.restore(pack, drawn.condition).velocity, pack.velocity)
+    def losses(self, studio: Studio, policy: ForwardProcess, rng: Rng) -> Iterator[Float[Tensor, ""]]:
+        """Yield this process's shares of weight x the mean loss over `batch` samples, drawn by `rng`."""
+        data = self.source.scored(studio, 0, self.batch, rng, lambda name: nullcontext()).rollout
+        for pack in policy.renoise(data, torch.arange(len(data)), ONCE, rng, studio.micro_batch):
+            error = velocity_mse(policy.restore(pack, data.condition).velocity, pack.velocity)
             yield self.weight * error.sum() / self.batch

@@ -19,6 +19,7 @@ from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError, at_least
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
+from limner.training.source import Drawn, Pictures
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ class RunConfig:
     """Folder that keeps what deterministic judges said, by content; empty: they are asked anew."""
     overlap: bool = False
     """Whether judges are asked while the next samples are drawn: pays if they are slow and work elsewhere."""
+    source: Drawn | Pictures = field(default_factory=Drawn)
+    """Where judged samples come from: the policy draws them, or they are given."""
     aggregation: Aggregation = "sum"
     """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
     algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | DGPO | AWM | RewardWeighted = field(
@@ -206,6 +209,12 @@ class RunConfig:
                 "give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
             )
         self.sampler.require(self.algorithm, self.group_size)
+        if needs.path and not self.source.draws:
+            raise UserError(
+                f"{name} scores the decisions by which samples were drawn, and those of source "
+                f"{type(self.source).__name__} are given: take an algorithm that noises finished samples again, as "
+                "RewardWeighted and DiffusionNFT do"
+            )
         if self.anchor.weight and needs.own_update:
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
+import torch
+
 from limner.core.protocols import (
     Actors,
     Algorithm,
-    Composition,
     Context,
     DecisionProcess,
     ForwardProcess,
@@ -21,8 +22,7 @@ from limner.core.protocols import (
 )
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Batch, Prompt, Scored
-from limner.data.sampler import PromptSampler
+from limner.core.types import Batch, Scored
 from limner.engine.ema import Ema
 from limner.engine.optim import Stepper
 from limner.engine.weights import Weights
@@ -31,11 +31,11 @@ from limner.learning.passes import optimizer_steps
 from limner.objectives.advantage import informative
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
-from limner.rollout.audience import Audience
-from limner.rollout.collect import EncodeCache, collect
-from limner.rollout.score import Decode, FailureBudget, judge
+from limner.rollout.everyone import everyones
+from limner.rollout.score import FailureBudget
 from limner.training.anchor import Anchor
 from limner.training.config import RunConfig
+from limner.training.source import Source, Studio
 from limner.training.state import State
 
 
@@ -46,16 +46,11 @@ class Parts:
     team: Team
     algorithm: Algorithm
     actors: Actors[Policy]
-    behaviour: Policy
-    """The policy that draws samples: the old one if the algorithm keeps one, else the trained one."""
     weights: Weights
     stepper: Stepper
     ema: Ema | None
-    prompts: Sequence[Prompt]
-    sampler: PromptSampler
-    cache: EncodeCache
-    decode: Decode
-    reward: Composition
+    source: Source
+    studio: Studio
     anchor: Anchor | None
     """Data whose ordinary loss is added to each optimizer step."""
     evaluations: Callable[[], int]
@@ -77,36 +72,25 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
     """Run the iterations that are left."""
     budget = FailureBudget(failed=state.failed)
     while state.iteration < config.steps:
-        clock, evaluations = Clock(hooks.progress, parts.team), parts.evaluations()
+        clock, evaluations = Clock(hooks.progress.phase, parts.team), parts.evaluations()
         rng = Rng((config.seed, "train")).child(state.iteration)
 
-        with Audience(parts.reward, parts.decode, config.micro_batch, config.overlap) as audience:
-            with clock("rollout"):
-                chosen = [parts.prompts[i] for i in parts.sampler.indices(state.iteration).tolist()]
-                rollout = collect(
-                    parts.behaviour.at(state.iteration),
-                    parts.cache,
-                    chosen,
-                    config.group_size,
-                    rng=rng,
-                    step=state.iteration,
-                    record=parts.algorithm.needs.path,
-                    micro_batch=config.micro_batch,
-                    drawn=audience.show,
-                )
-
-            with clock("reward"):
-                scored = judge(rollout, audience.media, audience, config.micro_batch, state.reward_memory)
-                budget.check(scored)
+        own = parts.source.scored(
+            parts.studio, state.iteration, config.prompts_per_step, rng, clock, state.reward_memory
+        )
+        scored, mine = everyones(own, parts.team)
+        budget.check(scored)
 
         with clock("update"):
-            context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory)
+            context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory, parts.team)
             shown = compared(scored, config.aggregation)
-            metrics = update(parts, credited(scored, parts.algorithm.advantage(shown, context)), context)
+            advantage = parts.algorithm.advantage(shown, context)
+            metrics = update(parts, credited(own, advantage[mine]), context)
 
         state.iteration += 1
         state.failed = budget.failed
-        state.record(clock.seconds, clock.processor_seconds, parts.evaluations() - evaluations, scored)
+        spent = parts.team.sum(torch.tensor([parts.evaluations() - evaluations, clock.processor_seconds])).tolist()
+        state.record(clock.seconds, spent[1], round(spent[0]), scored)
         metrics |= describe(scored) | {"constant": _constant_groups(shown)}
         metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
@@ -119,7 +103,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
 
 def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
-    """Take the algorithm's optimizer steps on one batch; return its metrics, averaged over decisions."""
+    """Take the algorithm's optimizer steps on this process's batch; return metrics, averaged over all decisions."""
     if parts.algorithm.needs.own_update:
         own, actors = cast(OwnUpdate, parts.algorithm), cast(Actors[DecisionProcess], parts.actors)
         metrics = own.update(actors, list(parts.weights.parameters().values()), batch, context)
@@ -129,19 +113,16 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     norms: list[float] = []
     skipped = steps = 0
-    anchored = 0.0
     for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
-        for share in step.shares(step.size):
+        for share in step.shares(int(parts.team.sum(torch.tensor(step.size)))):
             parts.stepper.backward(share.loss)
             for name, value in share.metrics.items():
                 sums[name] += float(value)
         if parts.anchor is not None:
-            rng = context.rng.child("anchor", steps)
-            for part in parts.anchor.losses(
-                cast(ForwardProcess, parts.actors.policy), parts.cache, rng, context.micro_batch
-            ):
+            policy, rng = cast(ForwardProcess, parts.actors.policy), context.rng.child("anchor", steps)
+            for part in parts.anchor.losses(parts.studio, policy, rng):
                 parts.stepper.backward(part)
-                anchored += float(part)
+                sums["anchor"] += float(part.detach())
         steps += 1
         norm = parts.stepper.step()
         skipped += norm is None
@@ -150,13 +131,21 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
             parts.ema.update()
     if parts.algorithm.needs.old is not None:
         parts.weights.blend_old(parts.algorithm.needs.old.decay(context.step))
-    weight = sums.pop("weight", 0.0)
+    sums = _summed(sums, parts.team)
+    weight, anchored = sums.pop("weight", 0.0), sums.pop("anchor", None)
     metrics = {name: total / weight for name, total in sums.items()} if weight else {}
     if norms:
         metrics["grad_norm"] = sum(norms) / len(norms)
-    if steps and parts.anchor is not None:
+    if steps and anchored is not None:
         metrics["anchor"] = anchored / steps
     return metrics | {"skipped": float(skipped), "lr": parts.stepper.lr_now()}
+
+
+def _summed(sums: Mapping[str, float], team: Team) -> dict[str, float]:
+    """Return the sums of all processes; one that had nothing to learn from may lack some."""
+    names = list(dict.fromkeys(team.gather_objects(list(sums))))
+    values = torch.tensor([sums.get(name, 0.0) for name in names], dtype=torch.float64)
+    return dict(zip(names, team.sum(values).tolist(), strict=True))
 
 
 def describe(scored: Scored) -> dict[str, float]:
@@ -192,14 +181,14 @@ def _constant_groups(scored: Scored) -> float:
 class Clock:
     """Name the phase that runs, and measure it."""
 
-    def __init__(self, progress: Progress, team: Team) -> None:
-        self.progress, self.team = progress, team
+    def __init__(self, say: Callable[[str], None], team: Team) -> None:
+        self.say, self.team = say, team
         self.seconds: dict[str, float] = {}
         self.processor_seconds = 0.0
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        self.progress.phase(phase)
+        self.say(phase)
         start, busy = time.perf_counter(), time.process_time()
         yield
         self.team.synchronize()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -18,16 +18,14 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
-from limner.core.tree import select
+from limner.core.team import ALONE
 from limner.core.types import Batch, Decisions, RatioKind, Rollout
 from limner.data.prompts import read_prompts
 from limner.engine.memory import peak_memory_mib
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
-from limner.rollout.collect import collect
-from limner.rollout.score import judge, render
 from limner.training.config import RunConfig
-from limner.training.loop import Parts
+from limner.training.loop import Clock, Parts
 
 FLOORS = 3
 """A clip range below this many noise floors is decided by rounding."""
@@ -80,42 +78,24 @@ def preflight(config: RunConfig, parts: Parts) -> Preflight:
     Raises UserError where the run could not work as configured.
     """
     num_prompts = max(1, min(config.prompts_per_step, config.micro_batch // config.group_size))
-    chosen = [parts.prompts[i] for i in parts.sampler.indices(0)[:num_prompts].tolist()]
-    rng = Rng((config.seed, "preflight"))
+    rng, clock = Rng((config.seed, "preflight")), Clock(lambda phase: None, parts.team)
+    alone = replace(parts.studio, team=ALONE)  # each process looks at the same samples
+    scored = parts.source.scored(alone, 0, num_prompts, rng, clock)
     start = time.perf_counter()
-    rollout = collect(
-        parts.behaviour,
-        parts.cache,
-        chosen,
-        config.group_size,
-        rng=rng,
-        step=0,
-        record=parts.algorithm.needs.path,
-        micro_batch=config.micro_batch,
-    )
-    media = render(rollout.sample, parts.decode, config.micro_batch)
-    drawn = time.perf_counter()
-    first = parts.reward.columns(select(media, torch.arange(min(2, len(rollout)))), rollout.prompt_of()[:2])
-    scored = judge(rollout, media, parts.reward, config.micro_batch)
-    judged = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
-    decisions, passes = _learn(config, parts, rollout, rng)
+    decisions, passes = _learn(config, parts, scored.rollout, rng)
     learned = time.perf_counter()
-    floor, clip = _ratio(config, parts, rollout, notices)
+    floor, clip = _ratio(config, parts, scored.rollout, notices)
     scale = config.prompts_per_step / num_prompts * config.steps
     return Preflight(
-        prompts=len(parts.prompts),
+        prompts=len(parts.studio.prompts),
         comments=read_prompts(config.prompts).comments if config.prompts.endswith(".txt") else 0,
         samples=config.prompts_per_step * config.group_size,
         decisions=round(decisions * config.prompts_per_step / num_prompts),
         passes=passes,
-        seconds={
-            "rollout": (drawn - start) * scale,
-            "reward": (judged - drawn) * scale,
-            "update": (learned - judged) * scale,
-        },  # fmt: skip
+        seconds={name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()},
         memory_mib=peak_memory_mib(parts.team.device),
-        rewards={name: column[:2].tolist() for name, column in first.items()},
+        rewards={name: column[:2].tolist() for name, column in scored.rewards.items()},
         floor=floor,
         clip=clip,
         notices=tuple(notices),

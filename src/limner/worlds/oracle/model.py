@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Condition, LatentSpec, Prompt
+from limner.core.types import Condition, LatentSpec, Media, Prompt
 from limner.diffusion.prediction import PredictionKind, from_estimate
 from limner.diffusion.schedule import RectifiedFlow, Schedule, VariancePreserving
 from limner.diffusion.timesteps import Grid, linear_grid
@@ -116,6 +116,12 @@ class Oracle:
     def decode(self, sample: Float[Tensor, "batch 2"]) -> Points:
         """Return the samples as points."""
         return Points(sample.float())
+
+    def encode_media(self, media: Media) -> Float[Tensor, "batch 2"]:
+        """Return where the points are. Raises ValueError for media that are no points."""
+        if not isinstance(media, Points):
+            raise ValueError(f"an oracle draws Points, not {type(media).__name__}")
+        return media.position
 
     def latent(self) -> LatentSpec:
         """Return the plane, where the residual is."""

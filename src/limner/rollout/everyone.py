@@ -1,0 +1,58 @@
+"""What the members of a team know of one another's samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from limner.core.team import Team
+from limner.core.types import Rollout, Scored, Term, Trajectory
+
+
+def everyones(scored: Scored, team: Team) -> tuple[Scored, slice]:
+    """Return the judged samples of all members, the same on each, and which of the rows are this member's.
+
+    Of all samples there is what statistics are made of: prompt, group, id, rewards, and which decisions are shared.
+    What is large stays with its member: samples, states and conditions are empty, with more than one member.
+    """
+    mine = team.rows(len(scored.rollout))
+    if team.size == 1:
+        return scored, mine
+    names = list(dict.fromkeys(team.gather_objects(list(scored.rewards))))
+    missing = torch.full((len(scored.rollout),), torch.nan)
+    terms = [(name, term.weight) for name, term in scored.terms.items()]
+    weights = dict(team.gather_objects(terms))
+    every = Scored(
+        rollout=_ledger(scored.rollout, team),
+        rewards={name: team.gather(scored.rewards.get(name, missing)) for name in names},
+        valid=team.gather(scored.valid),
+        total=team.gather(scored.total),
+        terms={
+            name: Term(weight, team.gather(scored.terms[name].value if name in scored.terms else missing))
+            for name, weight in weights.items()
+        },
+    )
+    return every, mine
+
+
+def _ledger(rollout: Rollout, team: Team) -> Rollout:
+    before = sum(team.gather(torch.tensor([len(rollout.prompts)]))[: team.rank].tolist())
+    ids = team.gather(rollout.id)
+    return replace(
+        rollout,
+        prompts=team.gather_objects(list(rollout.prompts)),
+        group=team.gather(rollout.group),
+        prompt_index=team.gather(rollout.prompt_index + before),
+        condition=None,
+        sample=rollout.sample.new_empty(len(ids), 0),
+        trajectory=None if rollout.trajectory is None else _shared(rollout.trajectory, team),
+        id=ids,
+    )
+
+
+def _shared(path: Trajectory, team: Team) -> Trajectory:
+    """Return which decisions count and which are shared, without the decisions."""
+    mask = team.gather(path.mask)
+    nothing = mask.new_empty(*mask.shape, 0, dtype=torch.float32)
+    return replace(path, states=nothing, choices=nothing, old=None, mask=mask, node=team.gather(path.node))

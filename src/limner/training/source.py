@@ -1,0 +1,142 @@
+"""Where the judged samples of an iteration come from: they are drawn and judged, or given.
+
+A source is a frozen dataclass of settings, the value of `RunConfig.source`: `Drawn` (the default), `Pictures`, or one
+of yours, `--source my_file.py:MySource`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limner.core.protocols import Composition, Policy
+from limner.core.rng import Rng
+from limner.core.team import Team
+from limner.core.types import Media, Prompt, Rollout, Scored
+from limner.data.sampler import PromptSampler
+from limner.rollout.audience import Audience
+from limner.rollout.collect import EncodeCache, collect
+from limner.rollout.score import Decode, judge
+
+Phase = Callable[[str], AbstractContextManager[None]]
+"""Names what a block of work is, for the progress line and the clock: "rollout", "reward"."""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a source may use."""
+
+    policy: Policy
+    """The policy that draws samples: the old one if the algorithm keeps one, else the trained one."""
+    record: bool
+    """Whether the algorithm asks for the path."""
+    prompts: Sequence[Prompt]
+    sampler: PromptSampler
+    group_size: int
+    micro_batch: int
+    overlap: bool
+    cache: EncodeCache
+    encode: Callable[[Media], Tensor]
+    pictures: Callable[[str, int], tuple[Tensor, Sequence[Prompt]]]
+    """The latents and prompts of a folder, or of so many pairs of a world; encoded once."""
+    decode: Decode
+    reward: Composition
+    team: Team
+
+
+class Source(Protocol):
+    """Gives the judged samples of an iteration."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether samples are drawn by the policy, which then has recorded decisions; else they are given."""
+        ...
+
+    def scored(
+        self, studio: Studio, step: int, count: int, rng: Rng, phase: Phase, memory: dict[str, Any] | None = None
+    ) -> Scored:
+        """Return this process's share of `count` groups of iteration `step`; `memory` is what the reward remembers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The policy draws a group of samples for each prompt, and the reward judges them."""
+
+    @property
+    def draws(self) -> bool:
+        """They are drawn."""
+        return True
+
+    def scored(
+        self, studio: Studio, step: int, count: int, rng: Rng, phase: Phase, memory: dict[str, Any] | None = None
+    ) -> Scored:
+        """Draw and judge; with overlap, judges are asked while the next samples are drawn."""
+        with Audience(studio.reward, studio.decode, studio.micro_batch, studio.overlap) as audience:
+            with phase("rollout"):
+                chosen = [studio.prompts[i] for i in studio.sampler.indices(step)[:count].tolist()]
+                rollout = collect(
+                    studio.policy.at(step),
+                    studio.cache,
+                    chosen,
+                    studio.group_size,
+                    rng=rng,
+                    step=step,
+                    record=studio.record,
+                    micro_batch=studio.micro_batch,
+                    team=studio.team,
+                    drawn=audience.show,
+                )
+            with phase("reward"):
+                return judge(rollout, audience.media, audience, studio.micro_batch, memory, studio.team)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures with prompts, each a group of its own and worth 1: RewardWeighted(weight="reward") fine-tunes on them.
+
+    `data` is a folder with pictures and metadata.jsonl, or a world, of which `num_pairs` clean pairs are drawn.
+    """
+
+    data: str = ""
+    num_pairs: int = 2000
+
+    @property
+    def draws(self) -> bool:
+        """They are given."""
+        return False
+
+    def scored(
+        self, studio: Studio, step: int, count: int, rng: Rng, phase: Phase, memory: dict[str, Any] | None = None
+    ) -> Scored:
+        """Choose `count` pictures at random, with replacement."""
+        latents, prompts = studio.pictures(self.data, self.num_pairs)
+        chosen = torch.randint(len(prompts), (count,), generator=rng.child("rows").generator())
+        mine = torch.tensor(studio.team.share(count))
+        rows = chosen[mine]
+        worth = torch.ones(len(rows))
+        return given(studio, [prompts[i] for i in rows.tolist()], latents[rows], worth, mine, mine, step)
+
+
+def given(
+    studio: Studio,
+    prompts: Sequence[Prompt],
+    sample: Float[Tensor, "batch *latent"],
+    total: Float[Tensor, " batch"],
+    group: Int[Tensor, " batch"],
+    id: Int[Tensor, " batch"],
+    step: int,
+) -> Scored:
+    """Return samples that are known, each with its prompt and what it is worth; those of one `group` are compared.
+
+    `sample` are latents, as `studio.encode` makes them of media; `id` names a sample in the iteration of all processes.
+    """
+    place = torch.arange(len(prompts))
+    rollout = Rollout(prompts, group, place, studio.cache.condition(prompts), sample, torch.zeros(1), None, id, step)
+    return Scored(rollout, {"given": total}, total.isfinite(), total)
