@@ -10,11 +10,12 @@ from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.rows import from_rows, to_rows
 from limner.judging.spec import declare
+from limner.judging.strict import Refused
 from limner.judging.wire import (
     LIMITS,
     Limits,
-    Refused,
     canonical,
     decode_answer,
     decode_error,
@@ -22,9 +23,7 @@ from limner.judging.wire import (
     encode_answer,
     encode_error,
     encode_request,
-    from_rows,
     identity,
-    to_rows,
 )
 
 PIXELS = torch.rand(3, 3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -256,6 +255,12 @@ def one(**changes: Any) -> bytes:
         answer(items=[ITEMS[1], ITEMS[0], ITEMS[2]]),
         answer(items=[1, 2, 3]),
         one(id="0"),
+        one(id=False),
+        one(id=0.0),
+        one(components={str(i): 1 for i in range(300_000)}),
+        one(components={"x" * 201: 1}),
+        one(maps={str(i): [[1]] for i in range(257)}),
+        one(explanation="x" * 10_001),
         one(score="1"),
         one(score=True),
         one(score=[1]),

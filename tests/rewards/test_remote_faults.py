@@ -100,6 +100,20 @@ def test_a_lie_is_no_reward_and_not_asked_for_again(lie: str) -> None:
     assert len(seen) == 1
 
 
+def test_answers_that_do_not_fit_together_are_no_reward() -> None:
+    """Each is well by itself: maps of two shapes, and more components than a judge may have."""
+
+    def saying(**more: Any) -> bytes:
+        items = [{"id": i, "ok": True, "score": 1.0} | more for i in range(2)]
+        return http(200, reply(items=items))
+
+    shapes = saying(maps={"a": [[1]]}), saying(maps={"a": [[1, 2]]})
+    names = [saying(components={f"{part}{i}": 1 for i in range(200)}) for part in "ab"]
+    for answers in (shapes, names):
+        with scripted(sending(*answers)) as (url, _), pytest.raises(JudgeFailure, match="do not fit together"):
+            Remote(url=url, micro_batch=2, in_flight=1)(MEDIA, PROMPTS)
+
+
 def test_a_number_beyond_float32_leaves_the_others_be() -> None:
     huge = http(200, reply(0.0, 1.0, 2.0, 3.0).replace(b"2.0", b"1e999"))
     with scripted(sending(huge)) as (url, _):

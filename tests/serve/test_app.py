@@ -13,8 +13,9 @@ from torch import Tensor
 
 from limner.core.errors import JudgeFailure, RunError, UserError
 from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.judging.rows import from_rows
 from limner.judging.spec import declare
-from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, decode_error, encode_request, from_rows, identity
+from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, decode_error, encode_request, identity
 from limner.serve.app import SMALL, app
 from serving import call
 

@@ -17,7 +17,8 @@ from limner.core.errors import UserError
 from limner.core.protocols import Judge
 from limner.core.tree import leaves, select, tree_map
 from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
-from limner.judging.wire import Row, canonical, from_rows, to_rows
+from limner.judging.rows import Row, from_rows, to_rows
+from limner.judging.wire import canonical
 
 FILE = "rewards.sqlite"
 _AT_ONCE = 500

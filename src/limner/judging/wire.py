@@ -17,20 +17,20 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
 
-from limner.core.errors import LimnerError, UserError
+from limner.core.errors import UserError
 from limner.core.protocols import Reward, Specified
 from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.judging.rows import Row, from_rows, to_rows
 from limner.judging.spec import spec_of
+from limner.judging.strict import Refused, fields, malformed, number, parsed, text
 
 PROTOCOL = "1"
 CONTENT_TYPE = "application/vnd.reward.v1+safetensors"
@@ -40,17 +40,6 @@ MAX_MESSAGE = 300
 """Characters of what a refusal says."""
 EXACT = 2**53
 """Whole numbers up to it are the same number to whoever reads JSON."""
-
-Row = Mapping[str, Any]
-"""What a judge says of one sample, as JSON: an item of an answer without its id and its error."""
-
-
-class Refused(LimnerError):
-    """A message that is not answered or not believed: an HTTP status, a code for programs, a text for people."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
 
 
 @dataclass(frozen=True)
@@ -153,35 +142,35 @@ def decode_request(body: bytes, limits: Limits) -> Request:
     """Return what a request asks; pictures are as an in-process judge sees them. Raises Refused."""
     size = int.from_bytes(body[:8], "little")
     if len(body) < 8 or not 2 <= size <= len(body) - 8:
-        _malformed("no safetensors blob: its header's length does not fit")
+        malformed("no safetensors blob: its header's length does not fit")
     if size > limits.header_bytes:
         raise Refused(413, "header_too_large", f"{size} bytes of header, at most {limits.header_bytes}")
-    header = _object(_json(body[8 : 8 + size]), "the header", "__metadata__", "frames")
-    shape = _shape(_object(header["frames"], "the tensor `frames`", "dtype", "shape", "data_offsets"), limits)
-    metadata = _object(header["__metadata__"], "the metadata", "request")
-    content = _object(_json(_text(metadata["request"])), "the request", "protocol", "media", "items", "deadline_ms")
+    header = fields(parsed(body[8 : 8 + size]), "the header", "__metadata__", "frames")
+    shape = _shape(fields(header["frames"], "the tensor `frames`", "dtype", "shape", "data_offsets"), limits)
+    metadata = fields(header["__metadata__"], "the metadata", "request")
+    content = fields(parsed(text(metadata["request"])), "the request", "protocol", "media", "items", "deadline_ms")
     if content["protocol"] != PROTOCOL:
-        _malformed(f"this host speaks protocol {PROTOCOL!r}")
+        malformed(f"this host speaks protocol {PROTOCOL!r}")
     if content["media"] != "images" or shape[1] != 1:
-        _malformed("this host judges media 'images', one frame each")
+        malformed("this host judges media 'images', one frame each")
     ids, prompts = _prompts(content["items"], shape[0], limits)
     try:
         frames = load(body)["frames"]
     except SafetensorError as error:
-        _malformed(f"no safetensors blob: {str(error)[:200]}")
+        malformed(f"no safetensors blob: {str(error)[:200]}")
     if frames.dtype != torch.uint8 or frames.shape != torch.Size(shape):
-        _malformed("two headers in one")
+        malformed("two headers in one")
     pixels = frames[:, 0].permute(0, 3, 1, 2).contiguous().float() / 255
-    deadline = _number(content["deadline_ms"])
+    deadline = number(content["deadline_ms"])
     return Request(Images(pixels), prompts, ids, None if math.isnan(deadline) else deadline / 1000)
 
 
 def _shape(entry: Mapping[str, Any], limits: Limits) -> list[int]:
     shape = entry["shape"]
     if entry["dtype"] != "U8" or not isinstance(shape, list) or len(shape) != 5 or shape[4] != 3:
-        _malformed("`frames` must be uint8 [batch, frames, height, width, 3]")
+        malformed("`frames` must be uint8 [batch, frames, height, width, 3]")
     if not all(type(length) is int and length > 0 for length in shape):
-        _malformed("`frames` must not be empty")
+        malformed("`frames` must not be empty")
     if shape[0] > limits.samples or math.prod(shape[:4]) > limits.pixels:
         most = f"at most {limits.samples} samples and {limits.pixels} pixels in all"
         raise Refused(413, "too_many_pixels", f"`frames` has shape {shape}, {most}"[:300])
@@ -190,23 +179,23 @@ def _shape(entry: Mapping[str, Any], limits: Limits) -> list[int]:
 
 def _prompts(items: Any, batch: int, limits: Limits) -> tuple[list[int | str], list[Prompt]]:
     if not isinstance(items, list) or len(items) != batch:
-        _malformed(f"{batch} samples need as many items")
+        malformed(f"{batch} samples need as many items")
     ids: list[int | str] = []
     prompts = []
-    for number, item in enumerate(items):
-        _object(item, f"item {number}", "id", "text", "meta")
+    for place, item in enumerate(items):
+        fields(item, f"item {place}", "id", "text", "meta")
         if type(item["id"]) not in (int, str) or len(str(item["id"])) > 100:
-            _malformed(f"item {number}: its id must be a number or a short string")
+            malformed(f"item {place}: its id must be a number or a short string")
         if not isinstance(item["text"], str) or not isinstance(item["meta"], dict):
-            _malformed(f"item {number}: `text` must be a string and `meta` an object")
+            malformed(f"item {place}: `text` must be a string and `meta` an object")
         if len(item["text"]) > limits.prompt_chars:
-            long = f"item {number}: a text of {len(item['text'])} characters, at most {limits.prompt_chars}"
+            long = f"item {place}: a text of {len(item['text'])} characters, at most {limits.prompt_chars}"
             raise Refused(413, "prompt_too_long", long)
-        _require_modest(item["meta"], f"item {number}", limits)
+        _require_modest(item["meta"], f"item {place}", limits)
         ids.append(item["id"])
         prompts.append(Prompt(item["text"], item["meta"]))
     if len(set(ids)) != batch:
-        _malformed("an id stands twice")
+        malformed("an id stands twice")
     return ids, prompts
 
 
@@ -249,18 +238,19 @@ def _not_judged() -> dict[str, Any]:
 
 def decode_answer(body: bytes, batch: int) -> Answer:
     """Return what a host says of `batch` samples. Raises Refused if it does not say it of exactly these, in order."""
-    content = _json(body)
+    content = parsed(body)
     if not isinstance(content, dict) or content.get("protocol") != PROTOCOL:
-        _malformed(f"an answer that is not of protocol {PROTOCOL!r}")
+        malformed(f"an answer that is not of protocol {PROTOCOL!r}")
     reward, items = content.get("reward"), content.get("items")
     if not isinstance(reward, dict) or not isinstance(items, list):
-        _malformed("an answer without reward or items")
+        malformed("an answer without reward or items")
     if len(items) != batch or not all(isinstance(item, dict) for item in items):
-        _malformed(f"{len(items)} items for {batch} samples")
-    if [item.get("id") for item in items] != list(range(batch)):
-        _malformed("an answer about other samples")
+        malformed(f"{len(items)} items for {batch} samples")
+    ids = [item.get("id") for item in items]
+    if ids != list(range(batch)) or not all(type(id) is int for id in ids):
+        malformed("an answer about other samples")
     from_rows(items)
-    return Answer(items, _text(reward.get("name")), _text(reward.get("identity")))
+    return Answer(items, text(reward.get("name")), text(reward.get("identity")))
 
 
 def encode_error(code: str, message: str) -> bytes:
@@ -271,127 +261,7 @@ def encode_error(code: str, message: str) -> bytes:
 def decode_error(body: bytes) -> str:
     """Return what a refusal says, in printable characters and cut; it is a stranger's text."""
     try:
-        message = _json(body)["error"]["message"]
+        message = parsed(body)["error"]["message"]
     except (Refused, KeyError, TypeError, IndexError):
         message = body[:MAX_MESSAGE].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in str(message)[:MAX_MESSAGE])
-
-
-# What a judge says, sample by sample
-
-
-def to_rows(output: RewardOutput) -> list[dict[str, Any]]:
-    """Return a judge's answer sample by sample, as JSON; absent is what it did not say."""
-    valid = (output.valid & output.score.isfinite()).tolist()
-    score, sigma = (
-        _column(output.score),
-        output.uncertainty if output.uncertainty is None else _column(output.uncertainty),
-    )
-    parts = {name: _column(values) for name, values in output.components.items()}
-    maps = {name: values.detach().float().cpu().tolist() for name, values in output.maps.items()}
-    rows: list[dict[str, Any]] = []
-    for i, ok in enumerate(valid):
-        row: dict[str, Any] = {"ok": ok} | ({"score": score[i]} if ok else {})
-        row |= {"components": {name: values[i] for name, values in parts.items()}} if parts else {}
-        row |= {"uncertainty": sigma[i]} if sigma is not None else {}
-        row |= {"explanation": output.explanation[i]} if output.explanation else {}
-        row |= (
-            {"maps": {name: [[_finite(x) for x in line] for line in m[i]] for name, m in maps.items()}} if maps else {}
-        )
-        rows.append(row)
-    return rows
-
-
-def from_rows(rows: Sequence[Row]) -> RewardOutput:
-    """Return the judge's answer that `to_rows` wrote, float32; what one sample lacks and another has is NaN or None.
-
-    Raises Refused for anything that is not of that form.
-    """
-    score = torch.tensor([_number(row.get("score")) for row in rows], dtype=torch.float64).float()
-    valid = torch.tensor([row.get("ok") is True for row in rows], dtype=torch.bool) & score.isfinite()
-    sigma, explanation = [row.get("uncertainty") for row in rows], [row.get("explanation") for row in rows]
-    if not all(text is None or isinstance(text, str) for text in explanation):
-        _malformed("an explanation that is no text")
-    return RewardOutput(
-        score.masked_fill(~valid, torch.nan),
-        valid,
-        _merged(rows, "components", lambda values: _tensor([_number(value) for value in values])),
-        None if all(value is None for value in sigma) else _tensor([_number(value) for value in sigma]),
-        tuple(explanation) if any(text is not None for text in explanation) else (),
-        _merged(rows, "maps", _maps),
-    )
-
-
-def _merged(rows: Sequence[Row], key: str, join: Callable[[list[Any]], Tensor]) -> dict[str, Tensor]:
-    """Return the named values of all rows by name, in order of appearance; a row that lacks a name gives None."""
-    named = [row.get(key, {}) for row in rows]
-    if not all(isinstance(each, dict) for each in named):
-        _malformed(f"{key} that are no object")
-    names = dict.fromkeys(name for each in named for name in each)
-    return {name: join([each.get(name) for each in named]) for name in names}
-
-
-def _maps(values: list[Any]) -> Float[Tensor, "batch rows columns"]:
-    maps = [None if value is None else _tensor(value) for value in values]
-    shapes = {tuple(found.shape) for found in maps if found is not None}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        _malformed("maps that are not of one shape [rows, columns]")
-    blank = torch.full(next(iter(shapes)), torch.nan)
-    return torch.stack([blank if found is None else found for found in maps])
-
-
-def _tensor(value: Any) -> Tensor:
-    """Return numbers, or equal lists of them, as float32; what is not finite is NaN."""
-    try:
-        found = torch.tensor(_numbers(value), dtype=torch.float64).float()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Refused(400, "malformed", "lists that are not rectangular") from error
-    return found.masked_fill(~found.isfinite(), torch.nan)
-
-
-def _numbers(value: Any) -> Any:
-    return [_numbers(each) for each in value] if isinstance(value, list) else _number(value)
-
-
-def _column(values: Tensor) -> list[float | None]:
-    return [_finite(value) for value in values.detach().float().cpu().tolist()]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _number(value: Any) -> float:
-    """Return a number of a JSON text; null is NaN."""
-    if value is None:
-        return math.nan
-    if type(value) not in (int, float):
-        _malformed("something else where a number belongs")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        _malformed("something else where a text belongs")
-    return value
-
-
-def _object(value: Any, where: str, *keys: str) -> Mapping[str, Any]:
-    """Return an object that has exactly these keys."""
-    if not isinstance(value, dict) or value.keys() != set(keys):
-        _malformed(f"{where} must have the keys {', '.join(keys)}, and no other")
-    return value
-
-
-def _json(text: str | bytes) -> Any:
-    try:
-        return json.loads(text, parse_constant=lambda name: _malformed(f"{name} is no JSON"))
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "malformed", "no JSON") from error
-
-
-def _malformed(message: str) -> NoReturn:
-    raise Refused(400, "malformed", message)

@@ -23,6 +23,7 @@ from limner.core.protocols import Reward
 from limner.judging import wire
 from limner.judging.checked import Checked
 from limner.judging.spec import spec_of
+from limner.judging.strict import Refused
 from limner.judging.wire import (
     CONTENT_TYPE,
     HEALTH,
@@ -32,7 +33,6 @@ from limner.judging.wire import (
     SCORE,
     SPECS,
     Limits,
-    Refused,
     decode_request,
     encode_answer,
     encode_error,

@@ -18,16 +18,9 @@ from limner.core.tree import select
 from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
 from limner.judging.exchange import Late, address, exchange
 from limner.judging.patience import GaveUp, persist, require_final
-from limner.judging.wire import (
-    CONTENT_TYPE,
-    SCORE,
-    Refused,
-    Row,
-    decode_answer,
-    decode_error,
-    encode_request,
-    from_rows,
-)
+from limner.judging.rows import Row, from_rows
+from limner.judging.strict import Refused
+from limner.judging.wire import CONTENT_TYPE, SCORE, decode_answer, decode_error, encode_request
 from limner.rewards.remote.service import Server, Service
 
 logger = logging.getLogger(__name__)
@@ -99,7 +92,10 @@ class Remote:
             logger.warning("a micro-batch was not judged: %s", failure)
         blank: Row = {"ok": False}
         rows = [[blank] * len(p) if isinstance(a, JudgeFailure) else a for p, a in zip(parts, answers, strict=True)]
-        return from_rows([row for part in rows for row in part])
+        try:
+            return from_rows([row for part in rows for row in part])
+        except Refused as refused:
+            raise JudgeFailure(f"{self.url}: answers that do not fit together: {refused}") from refused
 
     def _rows(self, media: Media, prompts: Sequence[Prompt]) -> Sequence[Row] | JudgeFailure:
         """Return what is said of a micro-batch, or why nothing is."""
