@@ -141,8 +141,9 @@ class SD:
         """
         pipeline = self.pipeline
         if not isinstance(pipeline, StableDiffusionXLPipeline):
+            device = pipeline.text_encoder.device
             (context,) = encode_once(
-                prompts, lambda texts: pipeline.encode_prompt(texts, None, 1, False)[:1], self.dtype
+                prompts, lambda texts: pipeline.encode_prompt(texts, device, 1, False)[:1], self.dtype
             )
             return {"context": context}
 

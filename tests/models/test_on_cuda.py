@@ -1,0 +1,110 @@
+"""Every adapter on an accelerator: a policy draws, scores, restores and learns there what it does on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from limner.core.rng import Rng
+from limner.core.tree import leaves
+from limner.core.types import Images, Prompt, Rollout
+from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
+from limner.models.sd import SD
+from limner.models.sd3 import SD3
+from limner.policies.denoising import Denoising, Sampler
+from limner.worlds.oracle.model import Oracle
+from pretended_cuda import CUDA, pretended_cuda
+from toys import ToyDenoiser, toy_denoiser
+
+PROMPTS = [Prompt("1"), Prompt("2")]
+INDEX, IDS = torch.tensor([0, 0, 1, 1]), torch.arange(4)
+
+
+def sd3(device: torch.device) -> SD3:
+    return SD3.wrap(SD3.tiny().pipeline.to(device), max_sequence_length=16)
+
+
+def sd(kind: str) -> Callable[[torch.device], SD]:
+    return lambda device: SD.wrap(SD.tiny(kind).pipeline.to(device))
+
+
+def oracle(path: str) -> Callable[[torch.device], Oracle]:
+    return lambda device: Oracle.load(path, None, dtype=torch.float32, device=device)
+
+
+def toy(device: torch.device) -> ToyDenoiser:
+    model = toy_denoiser(3)
+    return model.with_networks({"network": model.network.to(device)})
+
+
+MODELS = {
+    "sd3": sd3,
+    "sd15": sd("sd15"),
+    "sd21": sd("sd21"),
+    "sdxl": sd("sdxl"),
+    "oracle": oracle("o1"),
+    "oracle-noise": oracle("o3-noise"),
+    "toy": toy,
+}
+"""The makers of models by name: an adapter is named here when it is written."""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_policy_works_there_as_on_the_cpu(name: str) -> None:
+    expected = numbers(name, torch.device("cpu"))
+    with pretended_cuda() as cuda:
+        found = numbers(name, cuda)
+    for place, value in expected.items():
+        torch.testing.assert_close(found[place], value, atol=1e-5, rtol=1e-4, msg=lambda m, p=place: f"{p}: {m}")
+
+
+def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
+    """Return what is drawn, recorded, scored, restored and learned by a model on `device`, brought to the CPU."""
+    model = MODELS[name](device)
+    dynamics = FlowSDE() if model.prediction == "velocity" else DDIM()
+    policy = Denoising(model, Sampler(dynamics, 4, window=2, window_range=(0, 1), guidance=2.0))
+    condition = model.encode(PROMPTS)
+    with torch.no_grad():
+        drawn = policy.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=True)
+        plain = Denoising(model, Sampler(DPMSolver(), 4))
+        sample = plain.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=False).sample
+    rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.times, drawn.trajectory, IDS, 0)
+    pack = next(policy.pack(rollout, IDS, 8))
+    again = next(policy.renoise(rollout, IDS, 2, "grid", Rng(("cuda",)), 8))
+    decided = policy.distribution(pack, condition)
+    ratio = decided.log_ratio(pack.old, pack.choice)
+    restored = policy.restore(again, condition).velocity
+    shown = model.decode(sample)
+    path = rollout.path
+    require(device, [*leaves(condition), drawn.sample, path.states, path.choices, *leaves(path.old), *leaves(shown)])
+    require(device, [pack.state, pack.times, pack.prompt_index, again.state, again.t, again.prompt_index])
+    require(torch.device("cpu"), [drawn.times, path.times, path.mask, path.node, pack.row, pack.column, again.row])
+    assert all(x.dtype == torch.float32 for x in (drawn.sample, *leaves(path.old), ratio, restored))
+    trained = [p for network in model.networks.values() for p in network.parameters() if p.requires_grad]
+    ((ratio.mean() + restored.square().mean()) / 2).backward()
+    gradients = [p.grad for p in trained if p.grad is not None]
+    require(device, gradients)
+    found = {"sample": drawn.sample, "plain": sample, "decided": decided.mean, "restored": restored, "shown": shown.frames()}
+    if name not in ("toy", "oracle", "oracle-noise"):
+        found["latents"] = model.encode_media(Images(shown.pixels.detach().cpu()))
+        require(device, [found["latents"]])
+    found["gradient"] = torch.stack([gradient.norm() for gradient in gradients])
+    return {place: value.detach().cpu() for place, value in found.items()}
+
+
+def require(device: torch.device, tensors: list[Tensor]) -> None:
+    assert {x.device.type for x in tensors} == {device.type}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_noise_that_stays_on_the_cpu_is_refused(name: str) -> None:
+    """What the first device of every sampler did that let its grid of times decide a device."""
+    with pretended_cuda() as cuda:
+        model = MODELS[name](cuda)
+        assert model.times(4).device.type == "cpu" and model.latent().device == CUDA
+        noise, t = torch.zeros(2, *model.latent().shape), torch.full((2,), 0.5).to(cuda)
+        with pytest.raises(RuntimeError, match="same device"):
+            model.predict(noise, t, model.encode(PROMPTS), torch.tensor([0, 1]))

@@ -1,0 +1,130 @@
+"""A CUDA device that is only pretended: what would fail for want of a move to it fails here too, on any machine.
+
+A tensor that was moved there says that it is on `cuda:0`, and holds its numbers all the same: judges, files and
+assertions read them. A call of torch on tensors of both places is refused, as CUDA refuses it. What CUDA allows is
+allowed: copies, indices on the CPU, and a CPU scalar beside CUDA tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import _engine_run_backward as run_backward
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+SPEAK_OF_A_PLACE = (torch.device, torch._C._nn._parse_to)
+"""They are told of a device, and put nothing there."""
+COPIES = {"copy_", "_foreach_copy_"}
+INDEXED = {"__getitem__", "__setitem__", "index_put", "index_put_"}
+NO_SCALARS = {"cat", "concat", "stack", "linear", "matmul", "einsum", "gather", "index_add", "searchsorted"}
+"""Calls that take no CPU scalar beside CUDA tensors either."""
+
+
+class OnCuda(Tensor):
+    """Numbers that are said to be on `CUDA`."""
+
+    device = property(lambda self: CUDA)  # type: ignore[assignment]
+    is_cuda = property(lambda self: True)  # type: ignore[assignment]
+    is_cpu = property(lambda self: False)  # type: ignore[assignment]
+
+    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor first")
+
+    __array__ = numpy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copied = self.detach().clone()
+        if isinstance(self, nn.Parameter):
+            copied = nn.Parameter(copied, self.requires_grad)
+        return memo.setdefault(id(self), copied)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be pickled as a plain tensor."""
+        return self.detach().as_subclass(Tensor).__reduce_ex__(protocol)
+
+
+class Watch(TorchFunctionMode):
+    """Sees every call of torch, refuses those on tensors of both places, and marks what the others return."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in SPEAK_OF_A_PLACE:
+            return func(*args, **kwargs)
+        if func is torch._has_compatible_shallow_copy_type:  # else a module would not mark its parameters
+            return type(args[0]) is type(args[1])
+        if func is Tensor.backward:  # with this watch, for what is computed again in it
+            with self:
+                return run_backward((args[0],), (torch.ones(()),), False, False, (), allow_unreachable=True, accumulate_grad=True)
+        asked = asked_for(func.__name__, args, kwargs)
+        there = agreed(func.__name__, args, kwargs) if asked is None else asked.type == "cuda"
+        args, kwargs = tree_map(lambda x: CPU if names_cuda(x) else x, (args, kwargs))
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **kwargs)
+        return found if isinstance(found, torch.Size) else tree_map(lambda x: marked(x, there), found)
+
+
+def names_cuda(x: Any) -> bool:
+    return (isinstance(x, torch.device) and x.type == "cuda") or (isinstance(x, str) and x.startswith("cuda"))
+
+
+def marked(x: Any, there: bool) -> Any:
+    """Return a tensor that says where it is, and anything else as it is."""
+    if not isinstance(x, Tensor) or isinstance(x, OnCuda) == there:
+        return x
+    return x.as_subclass(OnCuda if there else Tensor)
+
+
+def asked_for(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.device | None:
+    """Return where a call is asked to put what it returns."""
+    if name in ("cpu", "cuda"):
+        return torch.device(name)
+    named = [kwargs.get("device"), kwargs.get("other")]
+    if name in ("to", "type_as"):
+        named += args[1:2]
+    for x in named:
+        if isinstance(x, Tensor):
+            return x.device
+        if isinstance(x, str | torch.device):
+            return torch.device(x)
+    return None
+
+
+def agreed(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether the tensors of a call are on CUDA. Raises RuntimeError, as CUDA does, if they are on both."""
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    there = any(isinstance(x, OnCuda) for x in tensors)
+    if not there or name in COPIES:
+        return there and isinstance(tensors[0], OnCuda)
+    if name in INDEXED and isinstance(args[0], OnCuda):
+        tensors = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)]
+    if any(not isinstance(x, OnCuda) and (x.ndim or name in NO_SCALARS) for x in tensors):
+        places = ", ".join(f"{tuple(x.shape)} on {x.device.type}" for x in tensors)
+        raise RuntimeError(f"Expected all tensors to be on the same device, but {name} was called with {places}")
+    return True
+
+
+@contextmanager
+def pretended_cuda() -> Iterator[torch.device]:
+    """Give the device for as long as it is pretended to be there; autocast does there what it does on the CPU."""
+    autocast = torch.autocast
+    driver: dict[str, Any] = {
+        "is_available": lambda: True,
+        "synchronize": lambda device=None: None,
+        "max_memory_allocated": lambda device=None: 0,
+        "get_device_name": lambda device=None: "pretended",
+    }
+    with (
+        mock.patch("torch.autocast", lambda kind, *args, **kwargs: autocast("cpu", *args, **kwargs)),
+        mock.patch.multiple("torch.cuda", **driver),
+        Watch(),
+    ):
+        yield CUDA
