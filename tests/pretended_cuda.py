@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import _engine_run_backward as run_backward
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SPEAK_OF_A_PLACE = (torch.device, torch._C._nn._parse_to)
@@ -33,6 +32,9 @@ class OnCuda(Tensor):
     device = property(lambda self: CUDA)  # type: ignore[assignment]
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
     is_cpu = property(lambda self: False)  # type: ignore[assignment]
+
+    def detach(self) -> Tensor:  # activation checkpointing calls it where no watch looks on
+        return marked(super().detach(), True)
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor first")
@@ -63,13 +65,16 @@ class Watch(TorchFunctionMode):
             return type(args[0]) is type(args[1])
         if func is Tensor.backward:  # with this watch, for what is computed again in it
             with self:
-                return run_backward((args[0],), (torch.ones(()),), False, False, (), allow_unreachable=True, accumulate_grad=True)
+                return run_backward(
+                    (args[0],), (torch.ones(()),), False, False, (), allow_unreachable=True, accumulate_grad=True
+                )
         asked = asked_for(func.__name__, args, kwargs)
         there = agreed(func.__name__, args, kwargs) if asked is None else asked.type == "cuda"
-        args, kwargs = tree_map(lambda x: CPU if names_cuda(x) else x, (args, kwargs))
+        if asked is not None:
+            args = tuple(CPU if names_cuda(x) else x for x in args)
+            kwargs = {name: CPU if names_cuda(x) else x for name, x in kwargs.items()}
         with torch._C.DisableTorchFunctionSubclass():
-            found = func(*args, **kwargs)
-        return found if isinstance(found, torch.Size) else tree_map(lambda x: marked(x, there), found)
+            return marked(func(*args, **kwargs), there)
 
 
 def names_cuda(x: Any) -> bool:
@@ -77,10 +82,20 @@ def names_cuda(x: Any) -> bool:
 
 
 def marked(x: Any, there: bool) -> Any:
-    """Return a tensor that says where it is, and anything else as it is."""
-    if not isinstance(x, Tensor) or isinstance(x, OnCuda) == there:
-        return x
-    return x.as_subclass(OnCuda if there else Tensor)
+    """Return tensors that say where they are, and anything else as it is."""
+    if isinstance(x, Tensor):
+        return x if isinstance(x, OnCuda) == there else x.as_subclass(OnCuda if there else Tensor)
+    if isinstance(x, list | tuple) and not isinstance(x, torch.Size):
+        return type(x)([marked(part, there) for part in x])
+    return x
+
+
+def tensors_of(x: Any) -> list[Tensor]:
+    """Return the tensors among arguments, in lists and in keywords too."""
+    if isinstance(x, Tensor):
+        return [x]
+    parts = x.values() if isinstance(x, dict) else x if type(x) in (list, tuple) else ()
+    return [tensor for part in parts for tensor in tensors_of(part)]
 
 
 def asked_for(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.device | None:
@@ -100,7 +115,7 @@ def asked_for(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch
 
 def agreed(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether the tensors of a call are on CUDA. Raises RuntimeError, as CUDA does, if they are on both."""
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    tensors = tensors_of(args) + tensors_of(kwargs)
     there = any(isinstance(x, OnCuda) for x in tensors)
     if not there or name in COPIES:
         return there and isinstance(tensors[0], OnCuda)

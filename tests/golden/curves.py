@@ -71,11 +71,16 @@ SCENES: dict[str, Mapping[str, Any]] = {
 
 
 def oracle(name: str) -> Curve:
-    """Return what ten iterations log of an entry of ORACLES, on o2."""
+    """Return what ten iterations log of an entry of ORACLES."""
+    return curve(oracle_config(name))
+
+
+def oracle_config(name: str) -> RunConfig:
+    """Return the run of an entry of ORACLES, on o2."""
     config = RunConfig(name="golden", prompts="oracle:train", reward="o2", steps=10, prompts_per_step=3, group_size=8)
     model = {"model.kind": "limner.worlds.oracle.model:Oracle", "model.path": "o2", "model.train": "Full"}
     sizes = {"micro_batch": 50, "sampler.steps": 8, "optimizer.lr": 1e-2, "device": "cpu", "seed": 1}
-    return curve(override(config, {**model, **sizes, **ORACLES[name]}))
+    return override(config, {**model, **sizes, **ORACLES[name]})
 
 
 def scenes(name: str) -> Curve:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from limner import registry
 from limner.core.rng import Rng
 from limner.core.tree import leaves
-from limner.core.types import Images, Prompt, Rollout
+from limner.core.types import Images, Prompt, Renoising, Rollout
 from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
@@ -49,7 +50,12 @@ MODELS = {
     "oracle-noise": oracle("o3-noise"),
     "toy": toy,
 }
-"""The makers of models by name: an adapter is named here when it is written."""
+"""The makers of models by name, which begins with the kind."""
+
+
+@pytest.mark.parametrize("kind", registry.MODELS)
+def test_every_kind_has_a_case(kind: str) -> None:
+    assert any(name.startswith(kind) for name in MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -73,7 +79,7 @@ def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
         sample = plain.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=False).sample
     rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.times, drawn.trajectory, IDS, 0)
     pack = next(policy.pack(rollout, IDS, 8))
-    again = next(policy.renoise(rollout, IDS, 2, "grid", Rng(("cuda",)), 8))
+    again = next(policy.renoise(rollout, IDS, Renoising(2, "grid"), Rng(("cuda",)), 8))
     decided = policy.distribution(pack, condition)
     ratio = decided.log_ratio(pack.old, pack.choice)
     restored = policy.restore(again, condition).velocity
@@ -87,7 +93,13 @@ def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
     ((ratio.mean() + restored.square().mean()) / 2).backward()
     gradients = [p.grad for p in trained if p.grad is not None]
     require(device, gradients)
-    found = {"sample": drawn.sample, "plain": sample, "decided": decided.mean, "restored": restored, "shown": shown.frames()}
+    found = {
+        "sample": drawn.sample,
+        "plain": sample,
+        "decided": decided.mean,
+        "restored": restored,
+        "shown": shown.frames(),
+    }
     if name not in ("toy", "oracle", "oracle-noise"):
         found["latents"] = model.encode_media(Images(shown.pixels.detach().cpu()))
         require(device, [found["latents"]])
@@ -101,7 +113,7 @@ def require(device: torch.device, tensors: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_noise_that_stays_on_the_cpu_is_refused(name: str) -> None:
-    """What the first device of every sampler did that let its grid of times decide a device."""
+    """A sampler whose noise is where its grid of times is draws it on the CPU: no run could work."""
     with pretended_cuda() as cuda:
         model = MODELS[name](cuda)
         assert model.times(4).device.type == "cpu" and model.latent().device == CUDA
