@@ -67,7 +67,7 @@ def drawn(runs: Sequence[Path]) -> tuple[list[Prompt], np.ndarray]:
         raise SystemExit(f"no finished run: {', '.join(missing)}")
     whole = [evaluation for evaluation in found if evaluation is not None]
     prompts = [prompt for evaluation in whole for prompt in evaluation.prompts]
-    return prompts, torch.cat([evaluation.pictures for evaluation in whole]).permute(0, 1, 3, 4, 2).numpy()
+    return prompts, torch.cat([evaluation.stills for evaluation in whole]).permute(0, 1, 3, 4, 2).numpy()
 
 
 def agreement(agreed: np.ndarray, accepted: np.ndarray) -> dict[str, float]:

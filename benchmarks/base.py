@@ -24,9 +24,10 @@ from torch import Tensor
 
 from limner.build import Assembly, assemble
 from limner.cli import take_keys
+from limner.core.media import Images
 from limner.core.protocols import Adapter
 from limner.core.rng import Rng
-from limner.core.types import Condition, Images, Prompt
+from limner.core.types import Condition, Prompt
 from limner.diffusion.dynamics import EulerODE
 from limner.diffusion.prediction import to_estimate
 from limner.evaluate.protocol import evaluate

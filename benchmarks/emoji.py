@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from limner.build import assemble
-from limner.core.types import Images
+from limner.core.media import Images
 from limner.evaluate.statistics import mean_interval
 from limner.registry import recipe
 from limner.report.file import write_text

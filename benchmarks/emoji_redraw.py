@@ -17,7 +17,8 @@ from jaxtyping import UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.models.sd3 import SD3
 from limner.worlds.emoji.fit import drawn
 from limner.worlds.emoji.grammar import families, noisy_caption

@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from limner.core.types import Images, RewardOutput
+from limner.core.media import Images
+from limner.core.types import RewardOutput
 from limner.rewards.ocr import OCR
 from limner.worlds.words.grammar import CATEGORIES, Split, sample_word, to_prompt
 from limner.worlds.words.render import render

@@ -54,7 +54,7 @@ def measure(runs: Sequence[Run], seeds: int) -> dict[str, Any]:
 def drawn(run: Run, policy: Denoising, seeds: int) -> Evaluation:
     """Return what a policy draws for the held-out prompts, judged by the checker."""
     draw = drawer(run.assembly.parts, policy)
-    return evaluate(draw, prompts("heldout"), scenes, range(seeds), batch=run.config.micro_batch)
+    return evaluate(draw, prompts("heldout"), Checked("scenes", scenes), range(seeds), batch=run.config.micro_batch)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ import torch
 from base import accuracy, best_of, restored
 from limner.build import Assembly, assemble
 from limner.cli import take_keys
+from limner.core.media import Images
 from limner.core.rng import Rng
-from limner.core.types import Images
 from limner.diffusion.dynamics import EulerODE
 from limner.evaluate.statistics import mean_interval
 from limner.policies.denoising import Sampler

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from limner.core.media import Images
 from limner.core.protocols import Actors, Algorithm, Context, Policy
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
 from limner.core.tree import select
-from limner.core.types import Batch, Decisions, Images, LatentSpec, LossOutput, Prompt, Rollout, Sampled, Trajectory
+from limner.core.types import Batch, Decisions, LatentSpec, LossOutput, Prompt, Rollout, Sampled, Trajectory
 from limner.data.sampler import PromptSampler
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import linear_grid

@@ -16,7 +16,7 @@ from typing import Any
 
 _HOMES = {
     "Prompt": "limner.core.types",
-    "Images": "limner.core.types",
+    "Images": "limner.core.media",
     "RewardOutput": "limner.core.types",
     "UserError": "limner.core.errors",
     "RunError": "limner.core.errors",

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from limner.core.media import Images
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Images, Prompt
+from limner.core.types import Prompt
 from limner.data.pairs import read_pairs, read_picture
 from limner.data.sampler import PromptSampler
 from limner.engine.count import count_evaluations

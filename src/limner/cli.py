@@ -138,7 +138,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     sample.add_argument("--seed", type=int, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=_count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=float, help="guidance scale (the run's)")
-    sample.add_argument("--out", type=_png, metavar="FILE", help="a .png file (RUN/samples/PROMPT-SEED.png)")
+    sample.add_argument("--out", type=Path, metavar="FILE", help="such as a .png file (RUN/samples/PROMPT-SEED.png)")
 
     report = command("report", _report, "write a run's report.html again from its records")
     report.add_argument("run", metavar="RUN", type=Path, help="a run folder")
@@ -242,20 +242,25 @@ def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner.report.gallery import save_grid, to_image, to_uint8
+    """Write a file a sample, and of several a sheet of stills as well."""
+    from limner.report.gallery import save_grid
     from limner.run import open_run
 
-    images = open_run(parsed.run).sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
-    pictures = to_uint8(images.pixels)
-    slug = _slug(parsed.prompt)[:60] or "empty"
-    path = parsed.out or parsed.run / "samples" / f"{slug}-{parsed.seed}.png"
+    run = open_run(parsed.run)
+    if parsed.out and parsed.out.suffix != run.suffix:
+        raise UserError(f"--out needs a name that ends in {run.suffix}, got {str(parsed.out)!r}")
+    media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    seeds = range(parsed.seed, parsed.seed + parsed.count)
+    stem = parsed.out or (parsed.run / "samples" / (_slug(parsed.prompt)[:60] or "empty")).with_suffix(media.suffix)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_stem(f"{stem.stem}-{seed}") for seed in seeds]
     if parsed.count == 1:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        to_image(pictures[0]).save(path, format="PNG")
+        path = parsed.out or paths[0]
+        media.save([path])
     else:
-        save_grid(
-            path, pictures, [f"seed {parsed.seed + i}" for i in range(parsed.count)], columns=min(parsed.count, 8)
-        )
+        path = stem.with_suffix(".png")
+        media.save(paths)
+        save_grid(path, media.stills(), [f"seed {seed}" for seed in seeds], columns=min(parsed.count, 8))
     print(path)
 
 
@@ -290,7 +295,7 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import registry
-    from limner.report.gallery import save_grid, to_uint8
+    from limner.report.gallery import save_grid
     from limner.report.reward_card import extremes, lit, reward_card
 
     composition, specs = registry.described(parsed.name)
@@ -304,7 +309,7 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
     path = parsed.out or Path("runs") / f"reward-{_slug(parsed.name)}.png"
     print(f"\nbest and worst of {parsed.count} pictures of {parsed.world}: {path}")
-    pictures, columns = to_uint8(media.frames()[shown, 0]), max(1, len(labels) // 2)
+    pictures, columns = media.stills()[shown], max(1, len(labels) // 2)
     save_grid(path, pictures, labels, columns)
     for name, maps in output.maps.items():
         place = path.with_stem(f"{path.stem}-{_slug(name)}")

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from limner.core.errors import UserError, nearest
+from limner.core.media import Images, Media
 from limner.core.protocols import Comparer, Judge, Reward, Specified
-from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.data.prompts import read_prompts
 from limner.judging.cache import Cached
 from limner.judging.checked import Checked

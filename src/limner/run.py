@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +19,16 @@ from torch import Tensor
 
 from limner.build import Assembly, assemble, model_source
 from limner.core.errors import RunError, UserError
+from limner.core.media import Media
 from limner.core.protocols import DecisionProcess, Policy
 from limner.core.rng import Rng
 from limner.core.tree import tree_map
-from limner.core.types import Images, Prompt
+from limner.core.types import Prompt
 from limner.engine import checkpoint
 from limner.engine.memory import peak_memory_mib
-from limner.evaluate.protocol import OVERALL, Evaluation, compare, evaluate
+from limner.evaluate.protocol import OVERALL, Draw, Evaluation, Keep, compare, evaluate
 from limner.evaluate.selection import galleries
+from limner.evaluate.store import keeper
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
 from limner.evaluate.tables import diversity_row, tables
@@ -66,8 +68,8 @@ class Run:
 
     def sample(
         self, prompt: str, count: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
-    ) -> Images:
-        """Draw `count` pictures of a prompt from the trained weights, by the run's own sampler.
+    ) -> Media:
+        """Draw `count` samples of a prompt from the trained weights, by the run's own sampler, as files hold them.
 
         `steps` or `guidance` ask for the plain ODE instead.
         """
@@ -75,6 +77,13 @@ class Run:
         policy = self.assembly.policy("policy", None if own else self.config.sampler.plain(steps, guidance))
         with self.averaged():
             return drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
+
+    @property
+    def suffix(self) -> str:
+        """How the file of a sample ends."""
+        model, latent = self.assembly.model, self.assembly.model.latent()
+        with torch.no_grad():
+            return model.decode(torch.zeros(1, *latent.shape, device=latent.device)).suffix
 
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
         """Evaluate on the held-out prompts, by each sampler that is to be measured at this moment."""
@@ -89,7 +98,7 @@ class Run:
             for i, (name, policy) in enumerate(policies.items()):
                 place = self.folder / "samples" / f"{moment}-{name}"
                 results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
-                    policy, self.assembly.heldout, range(settings.seeds), (i, len(policies))
+                    policy, self.assembly.heldout, range(settings.seeds), (i, len(policies)), keeper(place)
                 )
                 save_evaluation(place, results[name])
         return results
@@ -211,14 +220,19 @@ class Run:
         return nullcontext() if ema is None else ema.swapped()
 
     def _evaluate(
-        self, policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], part: tuple[int, int]
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        seeds: Sequence[int],
+        part: tuple[int, int],
+        keep: Keep | None = None,
     ) -> Evaluation:
         def tick(share: float) -> None:
             if self.progress is not None:
                 self.progress.phase("evaluate", (part[0] + share) / part[1])
 
         judge, batch = self.assembly.judge, self.config.micro_batch
-        return evaluate(drawer(self.assembly.parts, policy), prompts, judge, seeds, batch=batch, tick=tick)
+        return evaluate(drawer(self.assembly.parts, policy), prompts, judge, seeds, batch=batch, tick=tick, keep=keep)
 
     def _card(self) -> Card:
         c = self.config
@@ -243,10 +257,10 @@ class Run:
         )
 
 
-def drawer(parts: Parts, policy: Policy) -> Callable[[Sequence[Prompt], Sequence[int]], Images]:
-    """Return a function that draws picture i for prompt i at seed i; its noise depends on text and seed alone."""
+def drawer(parts: Parts, policy: Policy) -> Draw:
+    """Return a function that draws sample i for prompt i at seed i; its noise depends on text and seed alone."""
 
-    def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Images:
+    def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
         unique = list({p.text: p for p in prompts}.values())
         place = {p.text: i for i, p in enumerate(unique)}
         index = torch.tensor([place[p.text] for p in prompts])
@@ -254,10 +268,7 @@ def drawer(parts: Parts, policy: Policy) -> Callable[[Sequence[Prompt], Sequence
         condition = parts.studio.cache.condition(unique)
         with torch.no_grad():
             drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
-            media = tree_map(Tensor.cpu, parts.studio.decode(drawn.sample))
-        if not isinstance(media, Images):
-            raise UserError(f"this model draws {type(media).__name__}, which cannot be shown as pictures yet")
-        return media
+            return tree_map(Tensor.cpu, parts.studio.decode(drawn.sample))
 
     return draw
 

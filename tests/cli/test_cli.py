@@ -17,7 +17,7 @@ import limner.registry
 import limner.run
 from limner.cli import main, take_keys
 from limner.core.errors import RunError
-from limner.core.types import Images
+from limner.core.media import Images
 from limner.training.config import RunConfig
 
 
@@ -101,7 +101,6 @@ BAD = {
     "sample": "limner: the following arguments are required: RUN, PROMPT",
     "sample nowhere star": "limner: nowhere is no run folder",
     "sample nowhere star --count 0": "limner: argument --count: needs a whole number from 1, got '0'",
-    "sample nowhere star --out a.jpg": "limner: argument --out: needs a name that ends in .png, got 'a.jpg'",
     "report nowhere": "limner: nowhere is no run folder",
     "export nowhere": "limner: nowhere is no run folder",
     "list everything": "limner: unrecognized arguments: everything",
@@ -158,6 +157,8 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeRun:
+    suffix = ".png"
+
     def sample(self, prompt: str, count: int, seed: int, steps: int | None, guidance: float | None) -> Images:
         assert (prompt, seed, steps, guidance) == ("Two red stars!", 5, None, 1.5)
         return Images(torch.linspace(0, 1, count)[:, None, None, None].expand(count, 3, 64, 64))
@@ -173,6 +174,9 @@ def test_sample_writes_what_was_drawn(
     assert (one, two) == (str(Path("run/samples/two-red-stars-5.png")), str(Path("x/two.png")))
     assert Image.open(one).size == (64, 64) and Image.open(one).getpixel((0, 0)) == (0, 0, 0)
     assert Image.open(two).size > (128, 64)
+    assert [Image.open(f"x/two-{seed}.png").getpixel((0, 0))[0] for seed in (5, 6)] == [0, 255]
+    assert main([*command, "--out", "x/two.jpg"]) == 2
+    assert "--out needs a name that ends in .png, got 'x/two.jpg'" in capsys.readouterr().err
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ import torch
 from diffusers import SD3Transformer2DModel
 from torch import nn
 
-from limner.core.types import Images, LatentSpec
+from limner.core.media import Images
+from limner.core.types import LatentSpec
 from limner.diffusion.schedule import RectifiedFlow
 
 TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj")

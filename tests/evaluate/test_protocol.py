@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.media import Images, Media
+from limner.core.types import Prompt, RewardOutput
 from limner.evaluate.protocol import Evaluation, compare, compare_diversity, evaluate, rows
 from limner.evaluate.selection import galleries
+from limner.judging.checked import Checked
 
 PROMPTS = [Prompt(f"prompt {i}", {"number": i, "category": "even" if i % 2 == 0 else "odd"}) for i in range(6)]
 SEEDS = (10, 11, 12)
@@ -23,8 +25,7 @@ def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Images:
     return Images(pixels)
 
 
-def red(media: Media, prompts: Sequence[Prompt]) -> torch.Tensor:
-    return media.frames()[:, 0, 0, 0, 0]
+red = Checked("red", lambda media, prompts: media.frames()[:, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100])
@@ -33,8 +34,8 @@ def test_every_prompt_at_every_seed(batch: int) -> None:
     found = evaluate(draw, PROMPTS, red, SEEDS, batch=batch, tick=heard.append)
     expected = (torch.arange(6) / 10 * 255).round() / 255
     assert torch.equal(found.reward, expected[:, None].expand(6, 3))
-    assert found.pictures.shape == (6, 3, 3, 8, 8) and found.pictures.dtype == torch.uint8
-    assert found.pictures[2, :, 1, 0, 0].tolist() == [round(2.55 * s) for s in SEEDS]
+    assert found.stills.shape == (6, 3, 3, 8, 8) and found.stills.dtype == torch.uint8
+    assert found.stills[2, :, 1, 0, 0].tolist() == [round(2.55 * s) for s in SEEDS]
     assert heard[-1] == 1.0 and heard == sorted(heard) and len(heard) == math.ceil(18 / batch)
     assert found.kind == "number" and found.invalid == 0
 
@@ -57,7 +58,7 @@ def test_invalid_samples_are_left_out_and_counted() -> None:
         return torch.where(number == 5, math.nan, (number > 2).float())
 
     for reward in (judge, nan):
-        found = evaluate(draw, PROMPTS, reward, SEEDS)
+        found = evaluate(draw, PROMPTS, Checked("mine", reward), SEEDS)
         assert found.invalid == 3 and found.kind == "rate"
         assert found.reward[5].isnan().all()
         overall = found.summary()["overall"]
@@ -74,13 +75,13 @@ def test_pictures_that_are_not_finite_are_not_shown_to_the_judge() -> None:
         assert media.frames().isfinite().all() and all(p.meta["number"] != 3 for p in prompts)
         return torch.ones(len(prompts))
 
-    found = evaluate(broken, PROMPTS, judge, SEEDS, batch=4)
+    found = evaluate(broken, PROMPTS, Checked("mine", judge), SEEDS, batch=4)
     assert found.valid.sum(1).tolist() == [3, 3, 3, 0, 3, 3]
 
 
 def test_wrong_shape_and_nothing_to_draw_are_refused() -> None:
-    with pytest.raises(UserError, match=r"one number a sample: for 18 got \(18, 2\)"):
-        evaluate(draw, PROMPTS, lambda media, prompts: torch.zeros(len(prompts), 2), SEEDS)
+    with pytest.raises(UserError, match=r"expected one number a sample, shape \(18,\), got float32 of shape"):
+        evaluate(draw, PROMPTS, Checked("odd", lambda media, prompts: torch.zeros(len(prompts), 2)), SEEDS)
     with pytest.raises(UserError, match="got 0 prompts"):
         evaluate(draw, [], red, SEEDS)
 
@@ -103,7 +104,7 @@ def test_compare_counts_cells_judged_both_times() -> None:
     assert found["b"].n == 2
     other = made([[0, 0]] * 5)
     with pytest.raises(ValueError, match="same prompts"):
-        compare(BEFORE, Evaluation(other.prompts, (7, 8), other.reward, other.valid, other.pictures))
+        compare(BEFORE, Evaluation(other.prompts, (7, 8), other.reward, other.valid, other.stills))
 
 
 def test_rows_of_the_report() -> None:

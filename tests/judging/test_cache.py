@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.media import Images, Media
+from limner.core.types import Prompt, RewardOutput
 from limner.judging.cache import Cached, keys
 from limner.judging.checked import Checked
 

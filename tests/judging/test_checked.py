@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.types import Images, Prompt, RewardOutput
+from limner.core.media import Images
+from limner.core.types import Prompt, RewardOutput
 from limner.judging.checked import Checked
 
 MEDIA = Images(torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)))

@@ -9,11 +9,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Images, Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.rows import from_rows, to_rows
 from limner.judging.spec import declare
 from limner.judging.strict import Refused
 from limner.judging.wire import (
+    KINDS,
     LIMITS,
     Limits,
     canonical,
@@ -25,6 +27,7 @@ from limner.judging.wire import (
     encode_request,
     identity,
 )
+from toy_clip import Clips, clips
 
 PIXELS = torch.rand(3, 3, 5, 4, generator=torch.Generator().manual_seed(0))
 PROMPTS = [Prompt("a", {"n": 1, "parts": [1.5, None, "x"]}), Prompt("é \ud800 \x00"), Prompt("")]
@@ -83,23 +86,33 @@ def test_a_meta_that_would_arrive_changed_is_not_sent(meta: dict[Any, Any]) -> N
 
 
 def test_what_cannot_be_shown_is_not_sent() -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Clips:
-        pixels: Tensor
-
-        def frames(self) -> Tensor:
-            return self.pixels
-
-        def rounded(self) -> Media:
-            return self
-
-        def __len__(self) -> int:
-            return len(self.pixels)
-
-    with pytest.raises(UserError, match="pictures so far, got Clips"):
-        encode_request(Clips(PIXELS), PROMPTS, 1)
     with pytest.raises(ValueError, match="not finite"):
         encode_request(Images(PIXELS / 0), PROMPTS, 1)
+
+
+def test_media_of_another_package_arrive_where_the_host_knows_their_kind() -> None:
+    pixels = torch.rand(3, 5, 3, 4, 2, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.1
+    body = encode_request(Clips(pixels, fps=12.5), PROMPTS, 1)
+    assert _content(body)["media"] == "clips" and _content(body)["facts"] == {"fps": 12.5}
+    got = decode_request(body, LIMITS, {**KINDS, "clips": clips}).media
+    assert isinstance(got, Clips) and got.fps == 12.5
+    assert torch.equal(got.frames(), Clips(pixels, 12.5).rounded().frames()) and got.pixels.is_contiguous()
+    assert "this host judges media images" in str(refusal(body))
+    with pytest.raises(Refused, match="clips have one fact, fps, a positive number, got {'fps': -1}"):
+        decode_request(blob(media="clips", facts={"fps": -1}), LIMITS, {"clips": clips})
+    with pytest.raises(UserError, match="must hold JSON"):
+        encode_request(Clips(pixels, fps=math.nan), PROMPTS, 1)
+
+
+def test_pictures_are_asked_about_as_before_there_were_facts() -> None:
+    """An old host answers a new client, and an old client a new host: `blob` has no facts either."""
+    assert _content(encode_request(Images(PIXELS), PROMPTS, 1)).keys() == CONTENT.keys()
+    assert isinstance(decode_request(blob(), LIMITS).media, Images)
+
+
+def _content(body: bytes) -> dict[str, Any]:
+    size = int.from_bytes(body[:8], "little")
+    return json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["request"])
 
 
 def test_canonical_text_has_one_form() -> None:
@@ -133,8 +146,12 @@ def test_canonical_text_has_one_form() -> None:
         (entry(path="a"), "the tensor `frames` must have the keys"),
         (blob(protocol="2"), "this host speaks protocol '1'"),
         (blob(protocol=1), "this host speaks protocol '1'"),
-        (blob(media="videos"), "judges media 'images'"),
-        (blob(FRAMES.view(3, 5, 1, 4, 3)), "judges media 'images'"),
+        (blob(media="videos"), "judges media images, with facts in an object, got 'videos'"),
+        (blob(media="os:system"), "judges media images, with facts in an object, got 'os:system'"),
+        (blob(media=["images"]), "something else where a text belongs"),
+        (blob(facts=[1]), "judges media images, with facts in an object"),
+        (blob(facts={"fps": 2}), "pictures have one frame each and no facts, got 1 frames and ['fps']"),
+        (blob(FRAMES.view(3, 5, 1, 4, 3)), "pictures have one frame each and no facts, got 5 frames"),
         (blob(url="http://127.0.0.1/a.png"), "the request must have the keys"),
         (blob(items=CONTENT["items"][:2]), "3 samples need as many items"),
         (blob(items={}), "3 samples need as many items"),

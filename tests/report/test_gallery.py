@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.report.gallery import GAP, LABEL, data_uri, grid, to_image, to_uint8
+from limner.core.media import to_image
+from limner.report.gallery import GAP, LABEL, data_uri, grid
 
 
 def pictures(count: int, side: int) -> torch.Tensor:
@@ -41,7 +42,3 @@ def test_grid_holds_each_picture_enlarged_and_labelled() -> None:
     assert label.getextrema()[0] < 128  # type: ignore[operator]
     with pytest.raises(ValueError, match="5 pictures but 1 labels"):
         grid(images, ["a"], columns=3)
-
-
-def test_eight_bits_are_rounded_and_bounded() -> None:
-    assert to_uint8(torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.types import Composed, Images, Media, Prompt, RewardOutput
+from limner.core.media import Images, Media
+from limner.core.types import Composed, Prompt, RewardOutput
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.functions import FUNCTIONS, Gate, Group, Lexicographic, Rank, Scheduled, Worst
 from limner.rewards.algebra.parse import parse

@@ -15,7 +15,8 @@ from scipy.special import gamma
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.brisque import features as module
 from limner.rewards.brisque.features import features, grey
 from limner.rewards.brisque.reward import Brisque, read_ranges, read_svm

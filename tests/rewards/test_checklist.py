@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Images, Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import declare
 from limner.rewards.checklist import WeightedClauses, fit_clauses
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.colourfulness import HIGHEST, colourfulness
 
 ONE = [Prompt("a")]

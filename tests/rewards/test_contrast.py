@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.contrast import contrast
 
 ONE = [Prompt("a")]

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 import tiny_vision
+from limner.core.media import Images, Media
 from limner.core.protocols import Reward, Specified
-from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import MAP_SIDE
 from limner.registry import REWARDS, load
 from limner.rewards.brisque.reward import Brisque

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.function import load_reward
 
 SOURCE = '''"""A user's file."""

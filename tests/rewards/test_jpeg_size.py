@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.jpeg_size import jpeg_compressibility, jpeg_size
 
 PROMPTS = [Prompt("a"), Prompt("b")]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.layout import COLOURS, layout
 
 

@@ -17,7 +17,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.judging.checked import Checked
 from limner.rewards.ocr import OCR, engine, reward
 from limner.rewards.ocr.engine import read_lines

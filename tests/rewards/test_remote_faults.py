@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, RunError, UserError
-from limner.core.types import Images, Media, Prompt
+from limner.core.media import Images, Media
+from limner.core.types import Prompt
 from limner.judging import exchange, patience
 from limner.judging.checked import Checked
 from limner.judging.exchange import Again, address

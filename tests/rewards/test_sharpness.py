@@ -4,7 +4,8 @@ import torch
 from scipy.ndimage import laplace
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt, RewardOutput
+from limner.core.media import Images
+from limner.core.types import Prompt, RewardOutput
 from limner.rewards.sharpness import sharpness
 
 ONE = [Prompt("a")]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import RunError
-from limner.core.types import Images, Media, Prompt, RewardOutput, Rollout, Scored
+from limner.core.media import Images, Media, Shown
+from limner.core.types import Prompt, RewardOutput, Rollout, Scored
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import leaf
 from limner.rollout.score import FailureBudget, judge, render
@@ -44,9 +45,9 @@ def brightness(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     return RewardOutput(light + bonus, valid, {"light": light, "bonus": bonus})
 
 
-def score(rollout: Rollout, reward: Judge, micro_batch: int) -> tuple[Scored, Images]:
-    media = render(rollout.sample, decode, micro_batch)
-    return judge(rollout, media, alone(reward), micro_batch), media
+def score(rollout: Rollout, reward: Judge, micro_batch: int) -> tuple[Scored, Shown]:
+    seen = render(rollout.sample, decode, micro_batch)
+    return judge(rollout, seen, alone(reward), micro_batch), seen
 
 
 def alone(reward: Judge) -> Composition:
@@ -55,7 +56,7 @@ def alone(reward: Judge) -> Composition:
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 100])
 def test_samples_are_judged_with_their_prompts_in_any_micro_batch(micro_batch: int) -> None:
-    scored, media = score(rollout(), brightness, micro_batch)
+    scored, seen = score(rollout(), brightness, micro_batch)
     light = torch.tensor([0, 26, 51, 77, 102, 128]) / 255
     assert torch.allclose(scored.rewards["r/light"], light, atol=1e-6)
     assert scored.rewards["r/bonus"].tolist() == [0.0, 0.0, 0.0, 10.0, 10.0, 10.0]
@@ -63,11 +64,11 @@ def test_samples_are_judged_with_their_prompts_in_any_micro_batch(micro_batch: i
     assert scored.total.isnan().tolist() == [False, False, False, True, False, False]
     total = (light + scored.rewards["r/bonus"])[scored.valid]
     assert torch.allclose(scored.total[scored.valid], total, atol=1e-6)
-    assert torch.equal(media.pixels, decode(rollout().sample).rounded().pixels)
+    assert torch.equal(seen.media.frames(), decode(rollout().sample).rounded().frames()) and seen.finite.all()
 
 
 def test_pictures_are_eight_bit_whatever_the_decoder_returns() -> None:
-    pixels = render(torch.tensor([-0.3, 0.12, 7.0]).bfloat16(), decode, 2).pixels
+    pixels = render(torch.tensor([-0.3, 0.12, 7.0]).bfloat16(), decode, 2).media.frames()[:, 0]
     assert pixels.dtype == torch.float32 and pixels.device.type == "cpu"
     assert torch.equal((pixels * 255).round() / 255, pixels)
     assert (pixels[:, 0, 0, 0] * 255).round().tolist() == [0.0, 31.0, 255.0]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, RunError, UserError
-from limner.core.types import Images, Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Images, Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.rows import from_rows
 from limner.judging.spec import declare
 from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, decode_error, encode_request, identity

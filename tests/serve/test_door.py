@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.jpeg_size import jpeg_size
 from limner.rewards.remote import Remote
 from limner.serve.app import app

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.judging.wire import CONTENT_TYPE, Limits, encode_request
 from limner.registry import judge_of
 from limner.rewards.algebra.tree import Leaf

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.judging.wire import CONTENT_TYPE, Limits, decode_answer, encode_request
 from limner.rewards.jpeg_size import jpeg_size
 from limner.rewards.remote import Remote

@@ -12,8 +12,9 @@ from PIL import Image
 
 import limner
 from limner.core.errors import UserError
+from limner.core.media import Images
 from limner.core.rng import Rng
-from limner.core.types import Images, Prompt
+from limner.core.types import Prompt
 from limner.data.pairs import read_pairs, read_picture
 from limner.diffusion.dynamics import EulerODE
 from limner.models.sd import SD

@@ -12,7 +12,8 @@ import yaml
 from diffusers import StableDiffusion3Pipeline
 from safetensors import safe_open
 
-from limner.core.types import Images, Vocabulary
+from limner.core.media import Images
+from limner.core.types import Vocabulary
 from limner.diffusion.dynamics import EulerODE
 from limner.models.sd3 import SD3
 from limner.registry import BASES, WORLDS, load, load_prompts

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Images
+from limner.core.media import Images
 from limner.worlds.emoji import features
 from limner.worlds.emoji.fit import REDRAWN_SHARE, Bank, contrast
 from limner.worlds.emoji.grammar import families, pictures, prompts

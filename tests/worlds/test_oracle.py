@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.diffusion.prediction import to_estimate
 from limner.worlds.oracle import reward
 from limner.worlds.oracle.model import Oracle, Points

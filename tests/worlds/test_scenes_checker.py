@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.worlds.scenes.checker import Detection, Verdict, check, check_batch, detect, judge
 from limner.worlds.scenes.grammar import MIRRORED, SHAPES, Item, Scene, clauses, corrupt, parse, sample_scene
 from limner.worlds.scenes.render import _draw, render

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner.core.types import Images
+from limner.core.media import Images
 from limner.rewards.ocr import OCR
 from limner.rewards.ocr.spelling import edit_distance
 from limner.worlds.words.grammar import is_heldout, sample_word, to_prompt

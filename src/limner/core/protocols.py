@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from limner.core.media import Media
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
 from limner.core.types import (
@@ -21,7 +22,6 @@ from limner.core.types import (
     Condition,
     Decisions,
     LatentSpec,
-    Media,
     Needs,
     PassLoss,
     Prompt,

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,37 +60,6 @@ class Vocabulary:
     words: tuple[str, ...]
     alone: tuple[str, ...] = ()
     max_length: int = 14
-
-
-class Media(Protocol):
-    """What a generator shows: a tree of tensors with leading axis batch. Pictures; later videos, views and assets."""
-
-    def frames(self) -> Float[Tensor, "batch frames 3 height width"]:
-        """Return rendered 2-D frames, sRGB in [0, 1]; an image has one frame."""
-        ...
-
-    def rounded(self) -> Media:
-        """Return it as a file would hold it, so that a judge sees what is saved."""
-        ...
-
-    def __len__(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Images:
-    """Pictures, sRGB in [0, 1]."""
-
-    pixels: Float[Tensor, "batch 3 height width"]
-
-    def frames(self) -> Float[Tensor, "batch 1 3 height width"]:
-        return self.pixels[:, None]
-
-    def __len__(self) -> int:
-        return self.pixels.shape[0]
-
-    def rounded(self) -> Images:
-        """Return the pictures as an 8-bit file holds them, so that a judge sees what is saved."""
-        return Images((self.pixels.float().clamp(0, 1) * 255).round() / 255)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from limner.core.media import Media
 from limner.core.protocols import Denoiser
-from limner.core.types import Condition, LatentSpec, Media, Prompt
+from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import Schedule
 from limner.diffusion.timesteps import Grid

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.protocols import Reward
-from limner.core.types import OVERALL, Images, Prompt, RewardOutput
+from limner.core.media import Media, Shown, unit
+from limner.core.protocols import Judge
+from limner.core.tree import select
+from limner.core.types import OVERALL, Prompt
 from limner.evaluate.diversity import diversity_per_prompt
 from limner.evaluate.statistics import mean_interval, paired_interval
 from limner.report.data import Interval, Kind, Row
+from limner.rollout.score import shown
 
-Draw = Callable[[Sequence[Prompt], Sequence[int]], Images]
-"""Draw picture i for prompt i at seed i. The same prompt and seed start from the same noise, whatever the weights."""
+Draw = Callable[[Sequence[Prompt], Sequence[int]], Media]
+"""Draw sample i for prompt i at seed i. The same prompt and seed start from the same noise, whatever the weights."""
+
+Keep = Callable[[Sequence[tuple[int, int]], Media], None]
+"""Hears what was drawn, as files hold it, with the number of the prompt and the seed of each sample."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was drawn and what the judge said of it; where `valid` is false there is no reward."""
+    """What the judge said of what was drawn, and a still of it; where `valid` is false there is no reward."""
 
     prompts: Sequence[Prompt]
     seeds: Sequence[int]
     reward: Float[Tensor, "prompts seeds"]
     valid: Bool[Tensor, "prompts seeds"]
-    pictures: UInt8[Tensor, "prompts seeds 3 height width"]
+    stills: UInt8[Tensor, "prompts seeds 3 height width"]
+    files: Mapping[tuple[int, int], Path] = field(default_factory=dict)
+    """Of a stored evaluation, by row and column: the files that show more of a sample than its still."""
 
     @property
     def invalid(self) -> int:
@@ -52,45 +61,41 @@ class Evaluation:
         return {name: mean_interval(self.reward[rows], self.valid[rows], within=within) for name, rows in parts.items()}
 
     def diversity(self) -> Interval:
-        """Return the within-prompt diversity of all pictures, judged or not, with its interval."""
-        return mean_interval(diversity_per_prompt(self.pictures.float() / 255)[:, None])
+        """Return the within-prompt diversity of all stills, judged or not, with its interval."""
+        return mean_interval(diversity_per_prompt(unit(self.stills))[:, None])
 
 
 def evaluate(
     draw: Draw,
     prompts: Sequence[Prompt],
-    judge: Reward,
+    judge: Judge,
     seeds: Sequence[int],
     *,
     batch: int = 64,
     tick: Callable[[float], None] | None = None,
+    keep: Keep | None = None,
 ) -> Evaluation:
-    """Draw every prompt at every seed, `batch` pictures at a time, and judge them rounded to 8 bits.
+    """Draw every prompt at every seed, `batch` samples at a time, and judge them as files hold them.
 
-    `tick` hears the share that is done, in (0, 1].
+    `tick` hears the share that is done, in (0, 1]. Whoever wants more than stills takes it with `keep`.
     """
     if not prompts or not seeds:
         raise UserError(f"an evaluation needs prompts and seeds: got {len(prompts)} prompts and {len(seeds)} seeds")
-    cells = [(prompt, seed) for prompt in prompts for seed in seeds]
-    rewards, valids, pictures = [], [], []
+    cells = [(i, seed) for i in range(len(prompts)) for seed in seeds]
+    rewards, stills = [], []
     for start in range(0, len(cells), batch):
-        asked = [prompt for prompt, _ in cells[start : start + batch]]
-        images = draw(asked, [seed for _, seed in cells[start : start + batch]]).rounded()
-        reward, valid = _judge(judge, images, asked)
-        rewards.append(reward)
-        valids.append(valid)
-        pictures.append((images.pixels * 255).round().byte().cpu())
+        part = cells[start : start + batch]
+        asked = [prompts[i] for i, _ in part]
+        seen = shown(draw(asked, [seed for _, seed in part]))
+        rewards.append(_judge(judge, seen, asked))
+        stills.append(seen.media.stills())
+        if keep is not None:
+            keep(part, seen.media)
         if tick is not None:
             tick(min(start + batch, len(cells)) / len(cells))
     shape = (len(prompts), len(seeds))
-    drawn = torch.cat(pictures)
-    return Evaluation(
-        tuple(prompts),
-        tuple(seeds),
-        torch.cat(rewards).reshape(shape),
-        torch.cat(valids).reshape(shape),
-        drawn.reshape(*shape, *drawn.shape[1:]),
-    )
+    reward, drawn = torch.cat(rewards).reshape(shape), torch.cat(stills)
+    return Evaluation(tuple(prompts), tuple(seeds), reward, reward.isfinite(), drawn.reshape(*shape, *drawn.shape[1:]))
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Interval]:
@@ -106,7 +111,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Interval]:
 
 def compare_diversity(before: Evaluation, after: Evaluation) -> Row:
     """Return diversity before and after, and its paired difference, as a row of the report."""
-    one, two = (diversity_per_prompt(run.pictures.float() / 255)[:, None] for run in (before, after))
+    one, two = (diversity_per_prompt(unit(run.stills))[:, None] for run in (before, after))
     note = "Mean RMS distance between 8 × 8 thumbnails of one prompt’s pictures, 0 (all equal) to 1."
     change = paired_interval(one, two)
     return Row("Diversity within a prompt", before.diversity(), after.diversity(), change, "number", note)
@@ -137,22 +142,11 @@ def _parts(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
     return parts
 
 
-def _judge(
-    judge: Reward, images: Images, prompts: Sequence[Prompt]
-) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Return rewards, NaN where there is none, and which of them stand.
-
-    Pictures that are not finite are not shown to the judge; a reward that is not finite does not stand.
-    """
+def _judge(judge: Judge, seen: Shown, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return rewards, NaN where there is none: of samples that are not finite, and of those that were not judged."""
     reward = torch.full((len(prompts),), torch.nan)
-    shown = images.pixels.isfinite().flatten(1).all(1).cpu().nonzero()[:, 0]
-    if len(shown):
-        output = judge(Images(images.pixels[shown]), [prompts[i] for i in shown.tolist()])
-        scores = output.score if isinstance(output, RewardOutput) else output
-        if scores.shape != shown.shape:
-            raise UserError(f"the reward must return one number a sample: for {len(shown)} got {tuple(scores.shape)}")
-        reward[shown] = scores.detach().float().cpu()
-        if isinstance(output, RewardOutput):
-            reward[shown[~output.valid.cpu()]] = torch.nan
-    valid = reward.isfinite()
-    return reward.masked_fill(~valid, torch.nan), valid
+    rows = seen.finite.nonzero()[:, 0]
+    if len(rows):
+        output = judge(select(seen.media, rows), [prompts[i] for i in rows.tolist()])
+        reward[rows] = output.score.masked_fill(~output.valid, torch.nan)
+    return reward

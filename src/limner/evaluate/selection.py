@@ -51,10 +51,12 @@ def _pairs(cells: list[tuple[int, int]], before: Evaluation, after: Evaluation) 
         Pair(
             before.prompts[i].text,
             before.seeds[j],
-            before.pictures[i, j],
-            after.pictures[i, j],
+            before.stills[i, j],
+            after.stills[i, j],
             before.reward[i, j].item() if before.valid[i, j] else None,
             after.reward[i, j].item() if after.valid[i, j] else None,
+            before.files.get((i, j)),
+            after.files.get((i, j)),
         )
         for i, j in cells
     ]

@@ -1,4 +1,4 @@
-"""Evaluations on disk: pictures anyone can open, and what the judge said of them."""
+"""Evaluations on disk: samples anyone can open, and what the judge said of them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,35 @@ import numpy as np
 import torch
 from PIL import Image
 
+from limner.core.media import Media, to_image
 from limner.core.types import Prompt
-from limner.evaluate.protocol import Evaluation
+from limner.evaluate.protocol import Evaluation, Keep
 from limner.report.file import write_text
 
 FILE = "rewards.json"
+STILL = ".png"
+
+
+def keeper(folder: Path) -> Keep:
+    """Return what writes FOLDER/000-0.webp (prompt, seed) and so on as samples are drawn, whatever their files are.
+
+    A sample whose file is a PNG is left to `save`: it is a picture, and its still is all there is of it.
+    """
+
+    def keep(cells: Sequence[tuple[int, int]], media: Media) -> None:
+        if media.suffix != STILL:
+            folder.mkdir(parents=True, exist_ok=True)
+            media.save([folder / _name(prompt, seed, media.suffix) for prompt, seed in cells])
+
+    return keep
 
 
 def save(folder: Path, evaluation: Evaluation) -> None:
-    """Write FOLDER/000-0.png (prompt, seed) and so on, and, last of all, FOLDER/rewards.json."""
+    """Write a still of each sample, FOLDER/000-0.png and so on, and, last of all, FOLDER/rewards.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i, row in enumerate(evaluation.pictures):
-        for seed, picture in zip(evaluation.seeds, row, strict=True):
-            Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(folder / _name(i, seed))
+    for i, row in enumerate(evaluation.stills):
+        for seed, still in zip(evaluation.seeds, row, strict=True):
+            to_image(still).save(folder / _name(i, seed))
     rewards = [
         {
             "prompt": prompt.text,
@@ -37,15 +53,18 @@ def save(folder: Path, evaluation: Evaluation) -> None:
 
 
 def load(folder: Path) -> Evaluation | None:
-    """Return what `save` wrote, or None if it did not finish."""
+    """Return what `save` wrote, and where the files of `keeper` are, or None if it did not finish."""
     if not (folder / FILE).exists():
         return None
     data = json.loads((folder / FILE).read_text(encoding="utf-8"))
     seeds, rows = data["seeds"], data["rewards"]
     values = torch.tensor([[torch.nan if v is None else v for v in row["reward"]] for row in rows])
-    pictures = torch.stack([_read(folder, i, seeds) for i in range(len(rows))])
+    stills = torch.stack([_read(folder, i, seeds) for i in range(len(rows))])
     prompts = tuple(Prompt(row["prompt"], row["meta"]) for row in rows)
-    return Evaluation(prompts, tuple(seeds), values, values.isfinite(), pictures)
+    whole = {path.stem: path for path in folder.iterdir() if path.suffix not in (STILL, ".json", ".part")}
+    cells = {(i, j): whole.get(_name(i, seed, "")) for i in range(len(rows)) for j, seed in enumerate(seeds)}
+    files = {cell: path for cell, path in cells.items() if path is not None}
+    return Evaluation(prompts, tuple(seeds), values, values.isfinite(), stills, files)
 
 
 def _read(folder: Path, prompt: int, seeds: Sequence[int]) -> torch.Tensor:
@@ -53,5 +72,5 @@ def _read(folder: Path, prompt: int, seeds: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def _name(prompt: int, seed: int) -> str:
-    return f"{prompt:03d}-{seed}.png"
+def _name(prompt: int, seed: int, suffix: str = STILL) -> str:
+    return f"{prompt:03d}-{seed}{suffix}"

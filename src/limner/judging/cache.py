@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.media import Media
 from limner.core.protocols import Judge
 from limner.core.tree import leaves, select, tree_map
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.rows import Row, from_rows, to_rows
 from limner.judging.wire import canonical
 

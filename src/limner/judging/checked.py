@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
+from limner.core.media import Media
 from limner.core.protocols import Reward
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import spec_of
 
 logger = logging.getLogger(__name__)

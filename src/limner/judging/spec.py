@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from limner.core.media import Media
 from limner.core.protocols import Reward, Specified
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 
 MAP_SIDE = 32
 """Most rows and columns of a map: it travels and is kept with every score."""
@@ -35,6 +36,22 @@ def declare(spec: RewardSpec) -> Callable[[Reward], Declared]:
 def spec_of(name: str, reward: Reward) -> RewardSpec:
     """Return what a reward says about itself; of one that says nothing, that it is called `name`."""
     return reward.spec if isinstance(reward, Specified) else RewardSpec(name, "a function of yours", version="")
+
+
+def joint_spec(expression: str, specs: Sequence[RewardSpec], absolute: bool) -> RewardSpec:
+    """Return what is known of an expression of judges: it needs what they need, and can do what they all can.
+
+    One that is not `absolute` depends on more than the sample, and so has no gradient of its own.
+    """
+    return RewardSpec(
+        name=expression,
+        about=f"the expression {expression}",
+        needs=tuple(dict.fromkeys(need for spec in specs for need in spec.needs)),
+        axes=tuple(dict.fromkeys(axis for spec in specs for axis in spec.axes)),
+        differentiable=absolute and all(spec.differentiable for spec in specs),
+        deterministic=all(spec.deterministic for spec in specs),
+        version=", ".join(spec.version for spec in specs),
+    )
 
 
 def coarse(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch rows columns"]:

@@ -31,9 +31,9 @@ def parsed(text: str | bytes) -> Any:
         raise Refused(400, "malformed", "no JSON") from error
 
 
-def fields(value: Any, where: str, *keys: str) -> Mapping[str, Any]:
-    """Return an object that has exactly these keys."""
-    if not isinstance(value, dict) or value.keys() != set(keys):
+def fields(value: Any, where: str, *keys: str, maybe: str = "") -> Mapping[str, Any]:
+    """Return an object that has exactly these keys, and perhaps the one of `maybe`."""
+    if not isinstance(value, dict) or value.keys() - {maybe} != set(keys):
         malformed(f"{where} must have the keys {', '.join(keys)}, and no other")
     return value
 

@@ -2,12 +2,14 @@
 
 A request is one safetensors blob: the tensor `frames`, uint8 [batch, frames, height, width, 3], and under the metadata
 key `request` the canonical JSON {"protocol", "media", "items": [{"id", "text", "meta"}], "deadline_ms"}, each key there
-and no other. An answer is JSON {"protocol", "reward": {"name", "identity"}, "items", "server"} with an item a sample:
+and no other but "facts", an object: what media are beside their frames (frames a second, say), if they are anything.
+An answer is JSON {"protocol", "reward": {"name", "identity"}, "items", "server"} with an item a sample:
 {"id", "ok": true, "score"} or {"id", "ok": false, "error": {"code", "message", "retryable"}}, and beside it what else
 the judge says: "components", "uncertainty", "explanation", "maps".
 
-Pixels travel as they are, 8 bits and uncompressed; nothing is pickled; a path or URL has no place to stand in. A number
-that is not finite is null, and so read as NaN: a sample with such a score is not judged, on either side.
+Pixels travel as they are, 8 bits and uncompressed; nothing is pickled; a path or URL has no place to stand in, and the
+kind of media is a key of the host's own table, which refuses others: it imports nothing for a stranger. A number that
+is not finite is null, and so read as NaN: a sample with such a score is not judged, on either side.
 """
 
 from __future__ import annotations
@@ -17,17 +19,20 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.media import Images, Media, levels
 from limner.core.protocols import Reward, Specified
-from limner.core.types import Images, Media, Prompt, RewardOutput
+from limner.core.types import Prompt, RewardOutput
 from limner.judging.rows import Row, from_rows, to_rows
 from limner.judging.spec import spec_of
 from limner.judging.strict import Refused, fields, malformed, number, parsed, text
@@ -40,6 +45,11 @@ MAX_MESSAGE = 300
 """Characters of what a refusal says."""
 EXACT = 2**53
 """Whole numbers up to it are the same number to whoever reads JSON."""
+
+
+Frames: TypeAlias = UInt8[Tensor, "batch frames 3 height width"]
+Kinds: TypeAlias = Mapping[str, Callable[[Frames, Mapping[str, Any]], Media]]
+"""How a host makes media of frames and facts, by the kind that a request names. Makers raise UserError for bad ones."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ LIMITS = Limits()
 class Request:
     """A request as its host reads it. `seconds` is how long the client waits; None: it does not say."""
 
-    media: Images
+    media: Media
     prompts: Sequence[Prompt]
     ids: Sequence[int | str]
     seconds: float | None
@@ -123,23 +133,35 @@ def identity(name: str, reward: Reward) -> str:
 
 
 def encode_request(media: Media, prompts: Sequence[Prompt], seconds: float) -> bytes:
-    """Return the request to judge pictures within `seconds`.
+    """Return the request to judge media within `seconds`.
 
-    Raises UserError for media that are not `Images` and for prompts that JSON cannot hold, ValueError for pixels that
-    are not finite.
+    Their kind is the name of their class in lower case, their facts are the fields that are no tensors.
+    Raises UserError for facts or prompts that JSON cannot hold, ValueError for pixels that are not finite.
     """
-    if not isinstance(media, Images):
-        raise UserError(f"a judge elsewhere is shown pictures so far, got {type(media).__name__}")
-    if not media.pixels.isfinite().all():
+    frames = media.frames()
+    if not frames.isfinite().all():
         raise ValueError("pixels that are not finite cannot be judged")
+    kind = type(media).__name__.lower()
     items = [{"id": i, "text": prompt.text, "meta": dict(prompt.meta)} for i, prompt in enumerate(prompts)]
-    content = {"protocol": PROTOCOL, "media": "images", "items": items, "deadline_ms": round(1000 * seconds)}
-    levels = (media.pixels.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)  # as in Images.rounded
-    return save({"frames": levels.permute(0, 2, 3, 1)[:, None].contiguous()}, {"request": canonical(content)})
+    content = {"protocol": PROTOCOL, "media": kind, "items": items, "deadline_ms": round(1000 * seconds)}
+    facts = {name: value for name, value in vars(media).items() if not isinstance(value, Tensor)}
+    content |= {"facts": facts} if facts else {}
+    return save({"frames": levels(frames).cpu().permute(0, 1, 3, 4, 2).contiguous()}, {"request": canonical(content)})
 
 
-def decode_request(body: bytes, limits: Limits) -> Request:
-    """Return what a request asks; pictures are as an in-process judge sees them. Raises Refused."""
+def images(frames: Frames, facts: Mapping[str, Any]) -> Images:
+    """Return pictures of one frame each. Raises UserError for more, or for facts that pictures do not have."""
+    if frames.shape[1] != 1 or facts:
+        raise UserError(f"pictures have one frame each and no facts, got {frames.shape[1]} frames and {sorted(facts)}")
+    return Images(frames[:, 0])
+
+
+KINDS: Kinds = {"images": images}
+"""What every host can make; one that hosts judges of other media is given their kinds beside these."""
+
+
+def decode_request(body: bytes, limits: Limits, kinds: Kinds = KINDS) -> Request:
+    """Return what a request asks; media are as an in-process judge sees them. Raises Refused."""
     size = int.from_bytes(body[:8], "little")
     if len(body) < 8 or not 2 <= size <= len(body) - 8:
         malformed("no safetensors blob: its header's length does not fit")
@@ -148,11 +170,14 @@ def decode_request(body: bytes, limits: Limits) -> Request:
     header = fields(parsed(body[8 : 8 + size]), "the header", "__metadata__", "frames")
     shape = _shape(fields(header["frames"], "the tensor `frames`", "dtype", "shape", "data_offsets"), limits)
     metadata = fields(header["__metadata__"], "the metadata", "request")
-    content = fields(parsed(text(metadata["request"])), "the request", "protocol", "media", "items", "deadline_ms")
+    content = parsed(text(metadata["request"]))
+    fields(content, "the request", "protocol", "media", "items", "deadline_ms", maybe="facts")
     if content["protocol"] != PROTOCOL:
         malformed(f"this host speaks protocol {PROTOCOL!r}")
-    if content["media"] != "images" or shape[1] != 1:
-        malformed("this host judges media 'images', one frame each")
+    kind, facts = text(content["media"]), content.get("facts", {})
+    if kind not in kinds or not isinstance(facts, dict):
+        malformed(f"this host judges media {', '.join(sorted(kinds))}, with facts in an object, got {kind[:40]!r}")
+    _require_modest(facts, "the facts", limits)
     ids, prompts = _prompts(content["items"], shape[0], limits)
     try:
         frames = load(body)["frames"]
@@ -160,9 +185,12 @@ def decode_request(body: bytes, limits: Limits) -> Request:
         malformed(f"no safetensors blob: {str(error)[:200]}")
     if frames.dtype != torch.uint8 or frames.shape != torch.Size(shape):
         malformed("two headers in one")
-    pixels = frames[:, 0].permute(0, 3, 1, 2).contiguous().float() / 255
+    try:
+        media = kinds[kind](frames.permute(0, 1, 4, 2, 3).contiguous(), facts)
+    except UserError as error:
+        malformed(str(error))
     deadline = number(content["deadline_ms"])
-    return Request(Images(pixels), prompts, ids, None if math.isnan(deadline) else deadline / 1000)
+    return Request(media, prompts, ids, None if math.isnan(deadline) else deadline / 1000)
 
 
 def _shape(entry: Mapping[str, Any], limits: Limits) -> list[int]:

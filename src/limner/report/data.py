@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import UInt8
@@ -54,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """One prompt at one seed, drawn before and after; a reward of None was not judged."""
+    """One prompt at one seed, drawn before and after; a reward of None was not judged, and a file shows more."""
 
     prompt: str
     seed: int
@@ -62,6 +63,8 @@ class Pair:
     after: Picture
     before_reward: float | None
     after_reward: float | None
+    before_file: Path | None = None
+    after_file: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from limner.core.media import to_image
 from limner.report.data import Picture
 
 TILE = 128
@@ -19,16 +20,8 @@ GAP, LABEL, FONT = 8, 18, 12
 PAPER, INK = (255, 255, 255), (70, 70, 75)
 PNG_SIDE = 160
 """Pixels: up to this side a picture stands in a page as PNG, exact; a larger one as WebP."""
-
-
-def to_uint8(pixels: Float[Tensor, "*axes"]) -> UInt8[Tensor, "*axes"]:
-    """Return sRGB values in [0, 1] as an 8-bit file holds them."""
-    return (pixels.float().clamp(0, 1) * 255).round().byte().cpu()
-
-
-def to_image(picture: Picture) -> Image.Image:
-    """Return the picture as a Pillow image."""
-    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+MOVING_BYTES = 2**19
+"""A page holds some dozens of them."""
 
 
 def grid(pictures: UInt8[Tensor, "batch 3 height width"], labels: Sequence[str], columns: int) -> Image.Image:
@@ -56,8 +49,13 @@ def save_grid(path: Path, pictures: UInt8[Tensor, "batch 3 height width"], label
     grid(pictures, labels, columns).save(path, format="PNG", optimize=True)
 
 
-def data_uri(picture: Picture, side: int = 512) -> str:
-    """Return the picture as text a page can hold: PNG if small, else WebP (quality 92) of at most `side` pixels."""
+def data_uri(picture: Picture, file: Path | None = None, side: int = 512) -> str:
+    """Return the picture as text a page can hold: PNG if small, else WebP (quality 92) of at most `side` pixels.
+
+    If its `file` is an animated picture of at most `MOVING_BYTES`, that is shown instead.
+    """
+    if file is not None and file.suffix in (".webp", ".gif") and file.stat().st_size <= MOVING_BYTES:
+        return f"data:image/{file.suffix[1:]};base64,{base64.b64encode(file.read_bytes()).decode()}"
     image, buffer = to_image(picture), io.BytesIO()
     kind = "png" if max(image.size) <= PNG_SIDE else "webp"
     if kind == "png":

@@ -157,15 +157,18 @@ def _pictures(galleries: Sequence[Gallery]) -> str:
 
 
 def _pair(pair: Pair) -> str:
-    sides = (("before", pair.before, pair.before_reward), ("after", pair.after, pair.after_reward))
+    sides = (
+        ("before", pair.before, pair.before_file, pair.before_reward),
+        ("after", pair.after, pair.after_file, pair.after_reward),
+    )
     return (
         '<li class="pair">'
         + "".join(
             f'<figure><img {"class=small " if max(picture.shape) <= PNG_SIDE else ""}loading="lazy" '
-            f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture)}" '
+            f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture, file)}" '
             f'alt="{escape(pair.prompt, quote=True)}, {when}, {_judged(reward)}">'
             f"<figcaption>{when}{_mark(reward)}</figcaption></figure>"
-            for when, picture, reward in sides
+            for when, picture, file, reward in sides
         )
         + f"<p>{escape(pair.prompt)}&ensp;<span>seed&nbsp;{pair.seed}</span></p></li>"
     )

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError, nearest
+from limner.core.media import Media
 from limner.core.protocols import Reward
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import spec_of
 from limner.objectives.preference import attribution, fit_bradley_terry
 

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from limner.core.types import Media, Prompt, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardSpec
 from limner.judging.spec import declare
 
 HIGHEST = 255.0 * math.sqrt(2.0 * (1.0 + 0.3**2))

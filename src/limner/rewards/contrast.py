@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from limner.core.types import Media, Prompt, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardSpec
 from limner.judging.spec import declare
 
 LUMA = (0.299, 0.587, 0.114)

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import coarse, declare
 
 COLOURS = {

@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import conv2d
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import coarse, declare
 
 LUMA = (0.299, 0.587, 0.114)

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardSpec
 
 AXES = {"vertical": (-1,), "horizontal": (-2,), "point": (-2, -1)}
 """What is flipped: left and right, top and bottom, or both (half a turn)."""

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limner.core.media import Media, Shown
 from limner.core.protocols import Composition
 from limner.core.tree import concatenate, leaves, select
-from limner.core.types import Composed, Media, Prompt
+from limner.core.types import Composed, Prompt
 from limner.rollout.score import Decode, render
 
 Columns = dict[str, Tensor]
@@ -23,7 +24,7 @@ Columns = dict[str, Tensor]
 
 @dataclass
 class Audience:
-    """A composition that is shown samples as they are drawn, keeps what they show (`media`), and is then judged with.
+    """A composition that is shown samples as they are drawn, keeps what they show (`seen`), and is then judged with.
 
     With `overlap` its judges are asked at once, while the next samples are drawn; else when these are judged. They run
     in one thread, in order, on the very micro-batches that `limner.rollout.score.judge` makes, so the outcome is
@@ -36,7 +37,7 @@ class Audience:
     micro_batch: int
     overlap: bool = False
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "judges"), init=False)
-    _shown: list[Media] = field(default_factory=list, init=False)
+    _seen: list[Shown] = field(default_factory=list, init=False)
     _asked: deque[tuple[Media, Future[Columns]]] = field(default_factory=deque, init=False)
     _media: list[Media] = field(default_factory=list, init=False)
     """Finite samples that do not yet fill a micro-batch."""
@@ -49,19 +50,19 @@ class Audience:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     @property
-    def media(self) -> Media:
-        """What all samples show, as a file holds it."""
-        return concatenate(self._shown)
+    def seen(self) -> Shown:
+        """What all samples show."""
+        return concatenate(self._seen)
 
     def show(self, sample: Float[Tensor, "batch *latent"], prompts: Sequence[Prompt]) -> None:
         """Render the next samples, and ask about them if there is overlap; those that are not finite are left out."""
-        media = render(sample, self.decode, self.micro_batch)
-        self._shown.append(media)
+        new = render(sample, self.decode, self.micro_batch)
+        self._seen.append(new)
         if not self.overlap:
             return
-        finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in leaves(media)]).all(0).nonzero()[:, 0]
+        finite = new.finite.nonzero()[:, 0]
         if len(finite):
-            self._media.append(select(media, finite))
+            self._media.append(select(new.media, finite))
             self._prompts += [prompts[i] for i in finite.tolist()]
         while len(self._prompts) >= self.micro_batch:
             self._ask(self.micro_batch)

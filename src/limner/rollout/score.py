@@ -11,23 +11,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import RunError
+from limner.core.media import Media, Shown
 from limner.core.protocols import Composition
 from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select, tree_map
-from limner.core.types import Media, Rollout, Scored
+from limner.core.types import Rollout, Scored
 
 Decode = Callable[[Tensor], Media]
 
 
-def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Media:
-    """Return what the samples show, `micro_batch` decoded at a time, rounded as a file holds it, on the CPU."""
+def shown(media: Media) -> Shown:
+    """Return media as files hold them, on the CPU, and which of the samples are finite."""
+    finite = torch.stack([leaf[:, None].isfinite().flatten(1).all(1) for leaf in leaves(media)]).all(0)
+    return Shown(tree_map(Tensor.cpu, media.rounded()), finite.cpu())
+
+
+def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Shown:
+    """Return what the samples show, `micro_batch` decoded at a time."""
     with torch.no_grad():
-        return concatenate([tree_map(Tensor.cpu, decode(part).rounded()) for part in sample.split(micro_batch)])
+        return concatenate([shown(decode(part)) for part in sample.split(micro_batch)])
 
 
 def judge(
     rollout: Rollout,
-    media: Media,
+    seen: Shown,
     reward: Composition,
     micro_batch: int,
     memory: dict[str, Any] | None = None,
@@ -42,7 +49,7 @@ def judge(
     batch = len(rollout)
     prompts = rollout.prompt_of()
     columns: dict[str, Tensor] = {}
-    finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in leaves(media)]).all(0).nonzero()[:, 0]
+    media, finite = seen.media, seen.finite.nonzero()[:, 0]
     for rows in finite.split(micro_batch) if len(finite) else ():
         with torch.no_grad():
             found = reward.columns(select(media, rows), [prompts[i] for i in rows.tolist()])

@@ -27,11 +27,13 @@ from limner.judging.strict import Refused
 from limner.judging.wire import (
     CONTENT_TYPE,
     HEALTH,
+    KINDS,
     LIMITS,
     PROTOCOL,
     READY,
     SCORE,
     SPECS,
+    Kinds,
     Limits,
     decode_request,
     encode_answer,
@@ -46,8 +48,8 @@ SMALL = 2**20
 """Bytes of a body that is read at once; a larger one is read in a thread."""
 
 
-def app(reward: Reward, name: str, limits: Limits = LIMITS, token: str = "") -> Starlette:
-    """Return the application that hosts one reward.
+def app(reward: Reward, name: str, limits: Limits = LIMITS, token: str = "", kinds: Kinds = KINDS) -> Starlette:
+    """Return the application that hosts one reward, for media of `kinds`.
 
     Requests are judged one at a time, in order, in a thread of their own, so that health is answered meanwhile. With a
     `token`, /v1/ needs `Authorization: Bearer TOKEN`. Statuses: 400 malformed, 401 token, 408 body too slow,
@@ -58,7 +60,7 @@ def app(reward: Reward, name: str, limits: Limits = LIMITS, token: str = "") -> 
     other is taken, and neither health nor readiness is told. No thread can be ended from outside: whoever supervises
     the process restarts it on /healthz.
     """
-    desk = Desk(reward, name, limits, token)
+    desk = Desk(reward, name, limits, token, kinds)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -82,6 +84,7 @@ class Desk:
     name: str
     limits: Limits
     token: str
+    kinds: Kinds
     worker: Worker = field(default_factory=Worker)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     closed: bool = False
@@ -178,8 +181,8 @@ class Desk:
     async def _read(self, body: bytes) -> wire.Request:
         """Return what a body asks; it is read before its turn, so that a malformed one waits for nobody."""
         if len(body) <= SMALL:
-            return decode_request(body, self.limits)
-        return await asyncio.to_thread(decode_request, body, self.limits)
+            return decode_request(body, self.limits, self.kinds)
+        return await asyncio.to_thread(decode_request, body, self.limits, self.kinds)
 
     async def _judged(self, request: wire.Request) -> bytes:
         """Return the answer to a request, once it is its turn. Raises Refused if that is too late, or it takes long."""

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limner.core.media import Media
 from limner.core.protocols import Composition, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Media, Prompt, Rollout, Scored
+from limner.core.types import Prompt, Rollout, Scored
 from limner.data.sampler import PromptSampler
 from limner.rollout.audience import Audience
 from limner.rollout.collect import EncodeCache, collect
@@ -94,7 +95,7 @@ class Drawn:
                     drawn=audience.show,
                 )
             with phase("reward"):
-                return judge(rollout, audience.media, audience, studio.micro_batch, memory, studio.team)
+                return judge(rollout, audience.seen, audience, studio.micro_batch, memory, studio.team)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from transformers import CLIPModel, PreTrainedTokenizerFast
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vision.clip_score import ClipScore
 from limner.rewards.vision.laion_aesthetic import LaionAesthetic
 from limner.rewards.vision.pickscore import PickScore

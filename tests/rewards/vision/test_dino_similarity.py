@@ -9,7 +9,8 @@ from transformers import Dinov2Model
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vision.dino_similarity import DinoSimilarity
 from limner.rewards.vision.preprocess import IMAGENET, Preprocess
 

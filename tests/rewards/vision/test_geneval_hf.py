@@ -12,7 +12,8 @@ from transformers import Mask2FormerForUniversalSegmentation
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vision import geneval_hf
 from limner.rewards.vision.geneval import judge, relations
 from limner.rewards.vision.geneval_hf import GenEvalHF

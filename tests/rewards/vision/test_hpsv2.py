@@ -12,7 +12,8 @@ from transformers import CLIPModel, PreTrainedTokenizerFast
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vision.hpsv2 import HPSv2, to_transformers
 from limner.rewards.vision.preprocess import Preprocess
 

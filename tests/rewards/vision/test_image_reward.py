@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vision.image_reward import ImageReward, to_transformers
 from limner.rewards.vision.preprocess import Preprocess
 

@@ -10,7 +10,8 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import tiny_vision
 from limner.core.errors import UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vision.vqa_score import VqaScore
 
 PROMPTS = [Prompt("a red cat"), Prompt("a {} dog")]

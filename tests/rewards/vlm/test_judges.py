@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from limner.core.errors import JudgeFailure, UserError
+from limner.core.media import Images
 from limner.core.protocols import Comparer, Specified
-from limner.core.types import Images, Prompt
+from limner.core.types import Prompt
 from limner.judging.checked import Checked
 from limner.judging.spec import spec_of
 from limner.rewards.vlm.checklist import VLMChecklist

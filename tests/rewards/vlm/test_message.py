@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.rewards.vlm import message
 from limner.rewards.vlm.checklist import VLMChecklist
 from limner.rewards.vlm.message import pictures, quoted

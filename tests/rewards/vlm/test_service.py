@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.types import Images, Prompt
+from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.judging import exchange, patience
 from limner.rewards.vlm import asking, service
 from limner.rewards.vlm.service import Service

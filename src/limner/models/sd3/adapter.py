@@ -16,7 +16,8 @@ from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.types import Condition, Images, LatentSpec, Media, Prompt
+from limner.core.media import Images, Media
+from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid

@@ -11,9 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.media import Media
 from limner.core.protocols import Judge
 from limner.core.tree import select
-from limner.core.types import Composed, Media, Prompt, RewardOutput, Term
+from limner.core.types import Composed, Prompt, RewardOutput, RewardSpec, Term
+from limner.judging.spec import joint_spec
 from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, Sum, leaves, walk
 
@@ -65,10 +67,7 @@ class Composition:
 
         `name` is the score, `name/part` what a judge reports beside it, `name/uncertainty` what it says of its own.
         """
-        return _columns(self._ask(media, prompts))
-
-    def _ask(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, RewardOutput]:
-        return {leaf.column: judge(media, prompts) for leaf, judge in self.judges.items()}
+        return _columns({leaf.column: judge(media, prompts) for leaf, judge in self.judges.items()})
 
     def comparisons(
         self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
@@ -114,12 +113,27 @@ class Composition:
         terms = {str(part): Term(weight, value(part)) for weight, part in whole.terms}
         return Composed(total.masked_fill(~valid, torch.nan), valid & total.isfinite(), terms)
 
+    @property
+    def spec(self) -> RewardSpec:
+        """What is known of the total."""
+        return joint_spec(str(self.expression), [judge.spec for judge in self.judges.values()], self.absolute)
+
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         """Judge samples that are compared with no others. Raises UserError if the total depends on others."""
+        return self._judged(lambda judge: judge(media, prompts))
+
+    def differentiable(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Judge likewise, but what is given, not rounded, with gradients through every judge and the arithmetic.
+
+        Raises UserError if a judge has none.
+        """
+        return self._judged(lambda judge: judge.differentiable(media, prompts))
+
+    def _judged(self, ask: Callable[[Judge], RewardOutput]) -> RewardOutput:
         self.require_absolute("name what to evaluate by with --evaluation.reward")
-        answers = self._ask(media, prompts)
+        answers = {leaf.column: ask(judge) for leaf, judge in self.judges.items()}
         columns = _columns(answers)
-        found = self.total(columns, torch.zeros(len(media), dtype=torch.long))
+        found = self.total(columns, torch.zeros(len(next(iter(columns.values()))), dtype=torch.long))
         maps = {f"{name}/{part}": shown for name, answer in answers.items() for part, shown in answer.maps.items()}
         return RewardOutput(found.total, found.valid, columns, maps=maps)
 

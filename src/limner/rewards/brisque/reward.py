@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.brisque.features import Array, features, grey
 
 

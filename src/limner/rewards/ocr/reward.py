@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import coarse
 from limner.rewards.ocr.engine import Line, read_all
 from limner.rewards.ocr.spelling import compare, normalised, wanted_text

@@ -14,8 +14,9 @@ from typing import Literal, get_args
 import torch
 
 from limner.core.errors import JudgeFailure, RunError, UserError
+from limner.core.media import Media
 from limner.core.tree import select
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.exchange import Late, address, exchange
 from limner.judging.patience import GaveUp, persist, require_final
 from limner.judging.rows import Row, from_rows

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.types import Media, Prompt, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardSpec
 from limner.rewards.vision.clip import clip
 
 

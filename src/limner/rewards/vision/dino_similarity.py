@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vision.preprocess import IMAGENET, Preprocess
 from limner.rewards.vision.weights import pretrained
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vision.clip import clip
 from limner.rewards.vision.geneval import CLAUSES, judge, require_form
 from limner.rewards.vision.segment import Instance, instances

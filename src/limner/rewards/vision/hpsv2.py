@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardSpec
 from limner.rewards.vision.clip import Clip
 from limner.rewards.vision.preprocess import Preprocess
 from limner.rewards.vision.weights import fill, pretrained, read_weights

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vision.weights import pretrained
 
 YES, NO = ("Yes", "yes"), ("No", "no")

@@ -9,7 +9,8 @@ from functools import cached_property
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.forms import Checklist, Question, questions_of, read_checklist
 from limner.rewards.vlm.message import about, pictures, quoted, yes_no_request

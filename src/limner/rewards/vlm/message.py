@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from limner.core.types import Media, Prompt
+from limner.core.media import Media
+from limner.core.types import Prompt
 from limner.rewards.vlm.templates import GUARD, ROLE
 
 Part = Mapping[str, Any]

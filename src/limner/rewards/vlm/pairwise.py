@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.message import form, pictures, quoted, request, shown, words
 from limner.rewards.vlm.reply import Unreadable, clean, json_object

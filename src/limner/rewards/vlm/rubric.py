@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.forms import Rubric, read_rubric
 from limner.rewards.vlm.message import about, form, pictures, request

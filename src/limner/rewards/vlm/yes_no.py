@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.vlm.asking import Asking, ask, version
 from limner.rewards.vlm.message import about, pictures, yes_no_request
 from limner.rewards.vlm.reply import yes_no

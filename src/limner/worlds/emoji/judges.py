@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.worlds.emoji.features import PICTURE_WIDTH, TEXT_WIDTH, picture_features, text_features
 from limner.worlds.emoji.grammar import FOLDER, SIZE, VOCABULARY, Split, prompts
 

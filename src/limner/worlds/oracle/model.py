@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from limner.core.errors import UserError, nearest
-from limner.core.types import Condition, LatentSpec, Media, Prompt
+from limner.core.media import Media, levels
+from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind, from_estimate
 from limner.diffusion.schedule import RectifiedFlow, Schedule, VariancePreserving
 from limner.diffusion.timesteps import Grid, linear_grid
@@ -29,6 +32,8 @@ class Points:
 
     position: Float[Tensor, "batch 2"]
 
+    suffix: ClassVar[str] = ".json"
+
     def frames(self) -> Float[Tensor, "batch 1 3 32 32"]:
         axis = torch.linspace(-4, 4, 32, device=self.position.device)
         x, y = (torch.exp(-((axis - self.position[:, i, None]) ** 2) / 0.1) for i in (0, 1))
@@ -36,7 +41,16 @@ class Points:
 
     def rounded(self) -> Points:
         """Return the same points: they are saved as numbers."""
-        return self
+        return Points(self.position.detach())
+
+    def stills(self) -> UInt8[Tensor, "batch 3 32 32"]:
+        """Return their frames."""
+        return levels(self.frames()[:, 0])
+
+    def save(self, paths: Sequence[Path]) -> None:
+        """Write the coordinates as JSON."""
+        for position, path in zip(self.position.tolist(), paths, strict=True):
+            path.write_text(f"{json.dumps(position)}\n", encoding="utf-8")
 
     def __len__(self) -> int:
         return self.position.shape[0]

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardSpec
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardSpec
 from limner.judging.spec import declare
 from limner.worlds.oracle.model import Points
 from limner.worlds.oracle.world import WORLDS

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from limner.core.errors import UserError
-from limner.core.types import Media, Prompt, RewardOutput, RewardSpec, Vocabulary
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec, Vocabulary
 from limner.judging.spec import declare
 from limner.worlds.scenes.checker import check_batch
 from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from limner.core.media import Images, levels, unit
+from limner.core.types import Prompt
+from limner.judging.checked import Checked
+
+ALL = torch.arange(256, dtype=torch.uint8)
+
+
+def test_every_level_survives_as_a_number() -> None:
+    assert unit(ALL).dtype == torch.float32 and torch.equal(levels(unit(ALL)), ALL)
+    assert torch.equal(unit(ALL), torch.tensor([k / 255 for k in range(256)]))
+    for kind in (torch.float32, torch.float64):
+        assert torch.equal(levels(ALL.to(kind) / 255), ALL)
+
+
+def test_levels_are_nearest_and_bounded() -> None:
+    values = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, torch.nan, torch.inf, -torch.inf])
+    assert levels(values).tolist() == [0, 0, 128, 255, 255, 0, 255, 0]
+    drawn = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(levels(drawn).numpy(), np.rint(drawn.numpy() * np.float32(255)).astype(np.uint8))
+
+
+def test_what_is_kept_is_a_quarter_and_is_judged_alike() -> None:
+    """To the bit: as levels, and as the numbers they came from, rounded in float32."""
+    pixels = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.1
+    kept = Images(pixels).rounded()
+    assert kept.values.nbytes * 4 == pixels.nbytes
+    assert torch.equal(kept.pixels, (pixels.clamp(0, 1) * 255).round() / 255)
+    judge = Checked("odd", lambda media, prompts: (media.frames() ** 1.7).sin().sum((1, 2, 3, 4)))
+    prompts = [Prompt("")] * 3
+    assert torch.equal(judge(kept, prompts).score, judge(Images(pixels), prompts).score)
+    assert torch.equal(judge(Images(kept.pixels), prompts).score, judge(kept, prompts).score)
+
+
+def test_pictures_are_saved_as_they_are_judged(tmp_path: Path) -> None:
+    media = Images(torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(2)))
+    media.save([tmp_path / "a.png", tmp_path / "b.png"])
+    read = np.stack([np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png")])
+    assert torch.equal(torch.from_numpy(read).permute(0, 3, 1, 2), media.stills())
+    assert torch.equal(unit(media.stills()), media.rounded().frames()[:, 0])
