@@ -21,6 +21,7 @@ import torch
 
 from limner.bench.plotting import pyplot
 from limner.core.errors import RunError, UserError, nearest
+from limner.core.protocols import ForwardProcess
 from limner.core.rng import Rng
 from limner.core.types import Renoising, Rollout
 from limner.objectives.matching import velocity_mse
@@ -242,6 +243,7 @@ def drift(folder: Path) -> float:
     prompts = load_prompts(config.evaluation.prompts)
     index = torch.arange(len(prompts))
     policy, base = assembly.policy("policy"), assembly.policy("reference")
+    assert isinstance(policy, ForwardProcess) and isinstance(base, ForwardProcess)
     with torch.no_grad():
         condition = assembly.model.encode(prompts)
         ids = index * config.group_size
