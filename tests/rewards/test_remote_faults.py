@@ -1,5 +1,6 @@
 """Servers that are slow, dying, busy or lying: what they say never becomes a reward, and others are asked instead."""
 
+import gzip
 import json
 import math
 import random
@@ -131,7 +132,35 @@ def test_a_slow_server_has_its_time_and_no_more(fault: Answering) -> None:
         assert 0.49 < time.monotonic() - start < 5 and len(seen) == 1
 
 
+def chunks(*sizes: str, chunk: bytes = b"x") -> bytes:
+    """Return an answer in chunks of such stated sizes."""
+    body = b"".join(size.encode() + b"\r\n" + chunk + b"\r\n" for size in sizes)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+
+def flooding(start: bytes, more: bytes) -> Answering:
+    """Begin an answer and never end it."""
+
+    def answer(connection: socket.socket, number: int) -> None:
+        received(connection)
+        connection.sendall(start)
+        while True:
+            connection.sendall(more)
+
+    return answer
+
+
 DYING = {
+    "negative chunk": sending(chunks("-1", "0")),
+    "negative chunk after one": sending(chunks("1", "-1", "0")),
+    "chunk with underscores": sending(chunks("1_0")),
+    "chunk that is no number": sending(chunks("0x1")),
+    "chunk beyond all bounds": sending(chunks("f" * 30)),
+    "chunk larger than what comes": sending(chunks("ffffffff")),
+    "chunks without end": flooding(chunks(), b"10000\r\n" + b" " * 2**16 + b"\r\n"),
+    "a head without end": flooding(b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n"),
+    "two lengths": sending(GOOD.replace(b"Connection:", b"Content-Length: 7\r\nConnection:")),
+    "negative length": sending(GOOD.replace(b"Content-Length: ", b"Content-Length: -")),
     "hanging up": hanging_up,
     "half an answer": sending(GOOD[:-20]),
     "half a header": sending(b"HTTP/1.1 200 O"),
@@ -148,6 +177,21 @@ def test_what_may_pass_is_tried_again_and_then_given_up(fault: str) -> None:
     with scripted(DYING[fault]) as (url, seen), pytest.raises(JudgeFailure, match=r"\(3 tries\)"):
         Remote(url=url, tries=3)(MEDIA, PROMPTS)
     assert len(seen) == 3
+
+
+def test_chunks_are_read() -> None:
+    body = reply(0.0, 1.0, 2.0, 3.0)
+    told = chunks(f"{len(body):x}", chunk=body) + b"0\r\n\r\n"
+    with scripted(sending(told)) as (url, _):
+        assert Remote(url=url)(MEDIA, PROMPTS).score.tolist() == [0, 1, 2, 3]
+
+
+def test_what_is_packed_is_not_unpacked() -> None:
+    """A megabyte of zeros is a kilobyte when packed; what was not asked for is not read as JSON."""
+    bomb = http(200, gzip.compress(b" " * 2**20 + reply(0.0, 1.0, 2.0, 3.0)), Content_Encoding="gzip")
+    with scripted(sending(bomb)) as (url, seen), pytest.raises(JudgeFailure, match="no JSON"):
+        Remote(url=url)(MEDIA, PROMPTS)
+    assert len(seen) == 1
 
 
 def test_what_passes_is_judged_in_the_end() -> None:

@@ -1,21 +1,21 @@
-"""One HTTP exchange within a deadline and a size. No redirects, no proxies; certificates are verified."""
+"""One HTTP exchange within a deadline and a size, by httpx2. No redirects; certificates are verified."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import email.utils
-import http.client
-import logging
-import socket
+import functools
+import ipaddress
+import ssl
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from limner.core.errors import LimnerError, UserError
+import httpx2
 
-logger = logging.getLogger(__name__)
+from limner.core.errors import LimnerError, UserError
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER = 16 * 2**20
@@ -44,8 +44,8 @@ class Address:
     path: str
 
     def __str__(self) -> str:
-        port = "" if self.port is None else f":{self.port}"
-        return f"{'https' if self.secure else 'http'}://{self.host}{port}{self.path}"
+        host, port = f"[{self.host}]" if ":" in self.host else self.host, "" if self.port is None else f":{self.port}"
+        return f"{'https' if self.secure else 'http'}://{host}{port}{self.path}"
 
 
 @dataclass(frozen=True)
@@ -75,51 +75,82 @@ def address(url: str, who: str) -> Address:
     return Address(parts.scheme == "https", host, port, parts.path.rstrip("/"))
 
 
-def exchange(to: Address, path: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
+def loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def exchange(
+    to: Address, path: str, body: bytes, headers: Mapping[str, str], deadline: float, proxies: bool = False
+) -> Reply:
     """Post `body` and return the whole answer; `deadline` is one of time.monotonic().
 
-    A thread cuts the connection at the deadline, so that a server which sends a byte now and then gains nothing.
-    Raises Again if the connection fails, Late at the deadline.
+    It holds for look-up, connection, encryption and every byte together, so that a server which sends a byte now and
+    then gains nothing. With `proxies`, HTTPS_PROXY, HTTP_PROXY and NO_PROXY are heeded, but for this machine itself.
+    Raises Again if the exchange fails, Late at the deadline.
     """
     left = deadline - time.monotonic()
     if left <= 0:
         raise Late(f"no time was left to ask {to}")
-    kind = http.client.HTTPSConnection if to.secure else http.client.HTTPConnection
-    with contextlib.closing(kind(to.host, to.port, timeout=min(left, CONNECT_SECONDS))) as connection:
-        cut: threading.Timer | None = None
-        try:
-            connection.connect()
-            connection.sock.settimeout(None)
-            cut = threading.Timer(deadline - time.monotonic(), _cut, [connection.sock, str(to)])
-            cut.daemon = True
-            cut.start()
-            reply = _answer(connection, to.path + path, body, headers)
-        except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() >= deadline:
-                raise Late(f"{to} gave no answer in time") from error
-            raise Again(f"{to}: {type(error).__name__}: {error}"[:300]) from error
-        finally:
-            if cut is not None:
-                cut.cancel()
-    if time.monotonic() >= deadline:
-        raise Late(f"{to} gave no answer in time")
-    return reply
-
-
-def _answer(connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    asked = asyncio.run_coroutine_threadsafe(_post(to, path, body, headers, left, proxies), _loop())
     try:
-        connection.request("POST", path, body, {"Connection": "close", **headers})
-    except (BrokenPipeError, ConnectionResetError) as error:  # a refusal may come before the whole body was read
-        logger.debug("%s closed while it was sent to: %s", connection.host, error)
-    response = connection.getresponse()
-    if response.length is None and not response.chunked:
-        raise http.client.HTTPException("an answer whose end cannot be told from a broken connection")
-    read = response.read(MAX_ANSWER + 1)
-    if len(read) > MAX_ANSWER:
-        raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER >> 20} MiB")
-    if response.length:  # a connection that was cut reads like the end of the body
-        raise http.client.IncompleteRead(read, response.length)
-    return Reply(response.status, read, seconds_to_wait(response.getheader("Retry-After", "")))
+        return asked.result()
+    except TimeoutError as error:
+        raise Late(f"{to} gave no answer in time") from error
+    except (httpx2.TransportError, httpx2.InvalidURL, OSError, ValueError) as error:
+        raise Again(f"{to}: {_reason(error)}"[:300]) from error
+    finally:
+        asked.cancel()
+
+
+async def _post(
+    to: Address, path: str, body: bytes, headers: Mapping[str, str], seconds: float, proxies: bool
+) -> Reply:
+    client = httpx2.AsyncClient(
+        verify=_certificates(),
+        trust_env=proxies and not loopback(to.host),
+        timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+        headers={"Accept-Encoding": "identity", "Connection": "close"},
+    )
+    async with (
+        asyncio.timeout(seconds),
+        client,
+        client.stream("POST", f"{to}{path}", content=body, headers=headers) as r,
+    ):
+        if not r.headers.keys() & {"content-length", "transfer-encoding"}:
+            raise httpx2.RemoteProtocolError("an answer whose end cannot be told from a broken connection")
+        read = bytearray()
+        async for chunk in r.aiter_raw():
+            read += chunk
+            if len(read) > MAX_ANSWER:
+                raise httpx2.RemoteProtocolError(f"an answer of more than {MAX_ANSWER >> 20} MiB")
+        return Reply(r.status_code, bytes(read), seconds_to_wait(r.headers.get("Retry-After", "")))
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that all exchanges share, in a thread that does not keep the process from ending.
+
+    Of their own they would have to wait for look-ups of names, which cannot be cut short, before they could return.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="exchange", daemon=True).start()
+    return loop
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong at the bottom: the library's own words say less than the system's."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    return f"{type(error).__name__}: {error}"
 
 
 def seconds_to_wait(retry_after: str) -> float | None:
@@ -133,11 +164,3 @@ def seconds_to_wait(retry_after: str) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
-
-
-def _cut(connected: socket.socket, name: str) -> None:
-    """End both directions, beneath any encryption: whoever waits on the socket wakes."""
-    try:
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
-    except OSError as error:
-        logger.debug("%s had left at the deadline: %s", name, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 import uvicorn
@@ -10,6 +9,7 @@ from starlette.applications import Starlette
 
 from limner.core.errors import UserError
 from limner.core.protocols import Reward
+from limner.judging.exchange import loopback
 from limner.judging.wire import LIMITS, Limits
 from limner.serve.app import app
 from limner.serve.door import Door
@@ -27,7 +27,7 @@ def serve(
 
 def listen(host: str, port: int, token: str) -> socket.socket:
     """Return the bound socket. Raises UserError for one beyond loopback without a token, or one not to be had."""
-    if not _loopback(host) and not token:
+    if not loopback(host) and not token:
         raise UserError(
             f"host {host!r} can be reached from other machines: give a token (--token-env VARIABLE), or use 127.0.0.1"
         )
@@ -53,10 +53,3 @@ def server(application: Starlette, door: Door | None = None) -> uvicorn.Server:
         timeout_graceful_shutdown=10,
     )
     return uvicorn.Server(config)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -65,7 +65,7 @@ def test_files_in_yaml_and_json(tmp_path: Path) -> None:
         ("- {text: 'Is it?', weight: -1}", "`weight` must be a number of 0 or more, got -1"),
         ("- {text: 'Is it?', weight: .inf}", "`weight` must be a number"),
         (f"- {{text: 'Is it?', weight: 1{'0' * 400}}}", "`weight` must be a number"),
-        ("- 'Is it?'\n" * 201, "expected a list of questions, 200 at most"),
+        ("- 'Is it?'\n" * 201, "expected a list of questions, got .*at most 200"),
         ("- {text: 'Is it?', weight: 0}", "no question has a weight above 0"),
         ("- {text: 'A?', id: a}\n- {text: 'B?', id: a}", "two questions have the same id"),
         ("- {text: 'A?', id: a, mask: b}", "question 'a' depends on an unknown question 'b'"),

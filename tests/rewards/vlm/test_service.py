@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import email.utils
-import http.client
 import logging
 import pickle
 import random
 import socket
 import ssl
+import threading
 import time
 
 import pytest
@@ -22,6 +22,7 @@ from limner.rewards.vlm import asking, service
 from limner.rewards.vlm.service import Service
 from limner.rewards.vlm.yes_no import VLMYesNo
 from rewards.vlm.server import Chat, Say, first_token
+from serving import http, scripted
 
 YES = first_token({"Yes": 0.9, "No": 0.1})
 ONE = Images(torch.full((1, 3, 4, 4), 0.5)), [Prompt("a cat")]
@@ -245,8 +246,50 @@ def test_a_key_in_the_clear_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog
 
 
 def test_certificates_are_verified() -> None:
-    context = vars(http.client.HTTPSConnection("eye.example"))["_context"]
+    context = exchange._certificates()
     assert context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
+
+
+def proxy(connection: socket.socket, number: int) -> None:
+    """Answer as a service, or refuse a tunnel, and say in either case what was asked for."""
+    head = connection.recv(65536).split(b"\r\n", 1)[0].decode()
+    connection.sendall(http(403, head.encode()))
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("http://eye.example/v1", "POST http://eye.example/v1/chat/completions HTTP/1.1"),
+        ("https://eye.example/v1", "403"),  # a tunnel that is refused
+    ],
+)
+def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch, url: str, asked: str) -> None:
+    with scripted(proxy) as (there, seen):
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, there)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "other.example")
+        with pytest.raises(JudgeFailure, match=asked):
+            VLMYesNo(url=url, tries=1)(*ONE)
+        assert len(seen) == 1
+
+
+def test_no_proxy_stands_before_this_machine(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat.in_turn(YES)
+    with scripted(proxy) as (there, seen):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, there)
+        assert judge(chat)(*ONE).valid.all() and not seen
+
+
+def test_a_name_that_is_not_found_in_time_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.wait(10))
+    start = time.monotonic()
+    with pytest.raises(JudgeFailure, match="gave no answer in time"):
+        VLMYesNo(url="http://eye.example/v1", tries=1, timeout_s=0.3)(*ONE)
+    assert time.monotonic() - start < 3
+    found.set()
 
 
 def test_waiting_leaves_the_users_random_numbers_alone(chat: Chat) -> None:

@@ -124,7 +124,7 @@ def _read(outcome: Outcome, read: Callable[[Payload], T]) -> Verdict[T]:
         return Verdict(None, outcome.reason)
     try:
         return Verdict(read(outcome.payload))
-    except Unreadable as error:
+    except (Unreadable, RecursionError) as error:  # what is nested so deep cannot even be shown
         return Verdict(None, str(error))
 
 

@@ -92,7 +92,7 @@ def questions_of(entries: Any, where: str) -> tuple[Question, ...]:
     whether it is right. Raises UserError for anything else, ids that are not unique or known, circles, and no weight.
     """
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_QUESTIONS:  # each is a request
-        raise UserError(f"{where}: expected a list of questions, {MOST_QUESTIONS} at most, got {entries!r:.200}")
+        raise UserError(f"{where}: expected a list of questions, got {entries!r:.200} (at most {MOST_QUESTIONS})")
     questions = tuple(_question(entry, f"{where}, question {i}", str(i)) for i, entry in enumerate(entries, 1))
     if len(set(ids := [question.id for question in questions])) != len(ids):
         raise UserError(f"{where}: two questions have the same id (ids: {', '.join(ids)})")

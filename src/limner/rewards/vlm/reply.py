@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,10 @@ MAX_TEXT = 500
 """Characters of a model's own words that are kept."""
 SPELLING = " \t\r\n▁Ġ\"'*.,!"
 """What may surround an answer in a token: white space (as tokenizers write it, too), quotes, emphasis, full stops."""
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
+LEAST, MOST = -1000.0, 1.01
+"""A log-probability that is none at all, and what rounded probabilities may add up to."""
+MAX_COUNT = 2**53
+"""Tokens that a service may say it used."""
 
 
 class Unreadable(ValueError):
@@ -46,18 +48,21 @@ def yes_no(payload: Mapping[str, Any]) -> tuple[float, float]:
     Raises Unreadable if no log-probabilities came, or neither answer is among them.
     Source: VQAScore, arXiv:2404.01291, eq. 1, whose P(yes) is here relative to P(no).
     """
-    sums = {"yes": 0.0, "no": 0.0}
+    sums, whole = {"yes": 0.0, "no": 0.0}, 0.0
     top = _at(payload, "choices", 0, "logprobs", "content", 0, "top_logprobs")
     if not isinstance(top, list):
         raise Unreadable("the reply's top_logprobs are no list")
     for entry in top:
         token, logprob = _at(entry, "token"), _at(entry, "logprob")
-        number = isinstance(logprob, int | float) and not isinstance(logprob, bool)
-        if not isinstance(token, str) or not number or math.isnan(logprob) or logprob > 1e-3:
+        if not isinstance(token, str) or type(logprob) not in (int, float) or not logprob <= 1e-3:
             raise Unreadable(f"the reply's top_logprobs hold no log-probability: {clean(str(entry))}")
+        probability = math.exp(min(max(logprob, LEAST), 0.0))
+        whole += probability
         answer = token.strip(SPELLING).casefold()
         if answer in sums:
-            sums[answer] += math.exp(min(logprob, 0.0))
+            sums[answer] += probability
+    if whole > MOST:
+        raise Unreadable(f"the reply's top_logprobs are of probabilities that add up to {whole:.3g}")
     mass = sums["yes"] + sums["no"]
     if mass == 0:
         raise Unreadable("neither yes nor no is among the first token's top_logprobs")
@@ -72,9 +77,8 @@ def json_object(payload: Mapping[str, Any]) -> dict[str, Any]:
     text = _at(payload, "choices", 0, "message", "content")
     if not isinstance(text, str):
         raise Unreadable("the reply holds no text")
-    inner = _FENCE.fullmatch(text.strip())
     try:
-        found = json.loads(inner[1] if inner else text, object_pairs_hook=_once, parse_constant=_refuse)
+        found = json.loads(_unfenced(text), object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the reply is no JSON ({clean(str(error))}): {clean(text)}") from error
     if not isinstance(found, dict):
@@ -82,11 +86,18 @@ def json_object(payload: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _unfenced(text: str) -> str:
+    """Return what stands inside the code fence that a text is, or the text."""
+    first, _, rest = text.strip().partition("\n")
+    inner, _, last = rest.rpartition("\n")
+    return inner if first.rstrip() in ("```", "```json") and last.strip() == "```" else text
+
+
 def tokens(payload: Mapping[str, Any]) -> tuple[int, int]:
     """Return the tokens (of the prompt, of the completion) that a service reports; 0 where it does not."""
     usage = payload.get("usage")
     counts = [usage.get(f"{part}_tokens") if isinstance(usage, dict) else None for part in ("prompt", "completion")]
-    prompt, completion = (n if isinstance(n, int) and n > 0 else 0 for n in counts)
+    prompt, completion = (n if type(n) is int and 0 < n <= MAX_COUNT else 0 for n in counts)
     return prompt, completion
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limner.core.errors import UserError
-from limner.judging.exchange import Again, Late, Reply, address, exchange
+from limner.judging.exchange import Again, Late, Reply, address, exchange, loopback
 from limner.judging.patience import GaveUp, persist, require_final
 from limner.rewards.vlm.reply import clean, decode
 
@@ -70,7 +70,7 @@ class Service:
                 raise UserError(f"vlm: {name} must be 1 or more, got {value}")
         if not 0 < self.timeout_s < float("inf"):
             raise UserError(f"vlm: timeout_s must be a positive number of seconds, got {self.timeout_s}")
-        if self.key_env and not to.secure and to.host not in ("localhost", "127.0.0.1", "::1"):
+        if self.key_env and not to.secure and not loopback(to.host):
             logger.warning("vlm: the key in %s is sent unencrypted to %s", self.key_env, to.host)
         self._key()
 
@@ -97,7 +97,7 @@ class Service:
     def _post(self, body: bytes, key: str) -> Reply:
         deadline = time.monotonic() + self.timeout_s
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        return exchange(address(self.url, "vlm"), "/chat/completions", body, headers, deadline)
+        return exchange(address(self.url, "vlm"), "/chat/completions", body, headers, deadline, True)
 
     def _key(self) -> str:
         """Return the API key, or nothing if none is named."""
