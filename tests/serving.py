@@ -11,16 +11,18 @@ from typing import Any
 from starlette.applications import Starlette
 
 from limner.core.protocols import Reward
-from limner.judging.wire import LIMITS, Limits
+from limner.judging.wire import KINDS, LIMITS, Kinds, Limits
 from limner.serve.app import app
 from limner.serve.host import listen, server
 
 
 @contextmanager
-def hosted(reward: Reward, name: str = "mine", limits: Limits = LIMITS, token: str = "") -> Iterator[str]:
+def hosted(
+    reward: Reward, name: str = "mine", limits: Limits = LIMITS, token: str = "", kinds: Kinds = KINDS
+) -> Iterator[str]:
     """Host a reward on a free loopback port; gives its URL."""
     with listen("127.0.0.1", 0, token) as listener:
-        host = server(app(reward, name, limits, token))
+        host = server(app(reward, name, limits, token, kinds))
         thread = threading.Thread(target=host.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

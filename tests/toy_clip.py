@@ -92,8 +92,11 @@ class ToyClips:
     def decode(self, sample: Tensor) -> Clips:
         return Clips(sample.sigmoid().repeat_interleave(2, -1).repeat_interleave(2, -2), fps=8.0)
 
+    def encode_media(self, media: Media) -> Tensor:
+        return media.frames()[..., ::2, ::2].clamp(0.01, 0.99).logit()
+
     def latent(self) -> LatentSpec:
-        return LatentSpec(SHAPE)
+        return LatentSpec(SHAPE, torch.float32, self.network.scale.device)
 
     def times(self, steps: int, grid: str = "own") -> Tensor:
         return linear_grid(steps, 1.0)

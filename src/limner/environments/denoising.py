@@ -84,8 +84,7 @@ class DenoisingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def render(self) -> NDArray[np.uint8]:
         """Return what x_t shows, [height, width, 3]."""
         with torch.no_grad():
-            frame = self.policy.model.decode(self.x).frames()[0, 0]
-        return (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            return self.policy.model.decode(self.x).stills()[0].permute(1, 2, 0).cpu().numpy()
 
     def _placed(self, numbers: NDArray[np.float32]) -> Float[Tensor, "1 *latent"]:
         """Return them as one latent, where latents live."""
