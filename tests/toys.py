@@ -12,7 +12,7 @@ from limner.core.media import Images
 from limner.core.protocols import Actors, Algorithm, Context, Policy
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
-from limner.core.tree import select
+from limner.core.tree import at, select
 from limner.core.types import Batch, Decisions, LatentSpec, LossOutput, Prompt, Rollout, Sampled, Trajectory
 from limner.data.sampler import PromptSampler
 from limner.diffusion.schedule import RectifiedFlow, Schedule
@@ -82,11 +82,15 @@ class Choice:
 
     logits: Tensor
 
-    def log_ratio(self, old: Tensor, choice: Tensor) -> Tensor:
-        return self.logits.log_softmax(-1).gather(1, choice[:, None])[:, 0] - old
+    def log_ratio(self, old: Choice, choice: Tensor) -> Tensor:
+        change = self.logits.log_softmax(-1) - old.logits.log_softmax(-1)
+        return change.gather(-1, choice[..., None])[..., 0]
 
-    def normalised_log_ratio(self, old: Tensor, choice: Tensor) -> Tensor:
-        raise NotImplementedError
+    def normalised_log_ratio(self, old: Choice, choice: Tensor) -> Tensor:
+        return self.log_ratio(old, choice) + old.kl(self)
+
+    def log_prob(self, choice: Tensor) -> Tensor:
+        return self.logits.log_softmax(-1).gather(-1, choice[..., None])[..., 0]
 
     def kl(self, other: Choice) -> Tensor:
         mine, theirs = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
@@ -94,54 +98,72 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class ToyTokens:
-    """An autoregressive policy: logits of the next token from the last one and the position; token 0 begins."""
+class Written:
+    """Whole sequences: all that an autoregressive network needs to score each of their tokens."""
 
-    table: nn.Parameter
-    length: int = 4
+    tokens: Tensor
+
+    def features(self) -> tuple[Tensor]:
+        length = self.tokens.shape[-1] - 1
+        seen = torch.arange(length + 1) <= torch.arange(length)[:, None]
+        return (torch.where(seen, self.tokens[:, None], -1).float(),)
+
+
+class Bigrams(nn.Module):
+    """Logits of every next token, from the last one, the position and the word of the prompt; token 0 begins."""
+
+    def __init__(self, length: int = 4, vocabulary: int = 4, words: int = 8, seed: int | None = None) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed or 0)
+        table = torch.randn(length, vocabulary, vocabulary, generator=generator) * (seed is not None)
+        word = torch.randn(words, vocabulary, generator=generator) * (seed is not None)
+        self.table, self.word = nn.Parameter(table), nn.Parameter(word)
+
+    def forward(self, tokens: Tensor, word: Tensor) -> Tensor:
+        position = torch.arange(tokens.shape[1]).expand(tokens.shape)
+        return self.table[position, tokens] + self.word[word][:, None]
+
+
+@dataclass(frozen=True)
+class ToyTokens:
+    """An autoregressive policy: one evaluation of the network gives the logits of all tokens of a sample."""
+
+    network: Bigrams
+
+    @property
+    def length(self) -> int:
+        return self.network.table.shape[0]
 
     def at(self, iteration: int) -> ToyTokens:
         return self
 
-    def _logits(self, states: Tensor) -> Tensor:
-        position = (states >= 0).sum(1) - 1
-        last = states.gather(1, position[:, None])[:, 0]
-        return self.table[position, last]
-
     def sample(
         self, condition: Tensor, prompt_index: Tensor, group: Tensor, id: Tensor, *, rng: Rng, record: bool
     ) -> Sampled:
-        batch = len(id)
         u = rng.child("tokens").uniform(id, (self.length,))
-        tokens = torch.full((batch, self.length + 1), -1)
-        tokens[:, 0] = 0
-        states, choices, old = [], [], []
+        tokens = torch.zeros(len(id), 1, dtype=torch.long)
         for i in range(self.length):
-            log_probs = self._logits(tokens).log_softmax(-1)
-            choice = (log_probs.exp().cumsum(-1) < u[:, i, None]).sum(-1).clamp(max=log_probs.shape[-1] - 1)
-            states.append(tokens.clone())
-            choices.append(choice)
-            old.append(log_probs.gather(1, choice[:, None])[:, 0])
-            tokens[:, i + 1] = choice
-        trajectory = Trajectory(
-            torch.stack(states, 1), torch.stack(choices, 1), torch.zeros(batch, self.length, 2),
-            torch.stack(old, 1).detach(), torch.ones(batch, self.length, dtype=torch.bool),
-            id[:, None].expand(-1, self.length),
-        )  # fmt: skip
-        return Sampled(tokens[:, 1:], torch.arange(self.length + 1.0), trajectory if record else None)
+            logits = self.network(tokens, condition[prompt_index])
+            below = logits[:, -1].softmax(-1).cumsum(-1) < u[:, i, None]
+            tokens = torch.cat([tokens, below.sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)], 1)
+        choices = tokens[:, 1:]
+        everything, node = torch.ones(choices.shape), id[:, None].expand(choices.shape)
+        path = Trajectory(Written(tokens), choices, everything, Choice(logits.detach()), everything.bool(), node)
+        return Sampled(choices, path if record else None)
 
     def distribution(self, decisions: Decisions, condition: Tensor) -> Choice:
-        return Choice(self._logits(decisions.state))
+        logits = self.network(decisions.state.tokens[:, :-1], condition[decisions.prompt_index])
+        return Choice(logits[decisions.place, decisions.column])
 
     def pack(self, rollout: Rollout, rows: Tensor, size: int) -> Iterator[Decisions]:
-        t = rollout.trajectory
-        assert t is not None
-        pairs = torch.cartesian_prod(rows, torch.arange(self.length))
-        for row, column in (chunk.unbind(1) for chunk in pairs.split(size)):
+        path = rollout.path
+        for part in rows[path.mask[rows].any(1)].split(size):
+            place, column = path.mask[part].nonzero(as_tuple=True)
+            row = part[place]
+            choice, length, old = at((path.choices, path.length, path.old), row, column)
             yield Decisions(
-                t.states[row, column], t.choices[row, column], t.times[row, column], t.old[row, column],
-                rollout.prompt_index[row], row, column,
-            )  # fmt: skip
+                select(path.states, part), rollout.prompt_index[part], place, choice, length, old, row, column
+            )
 
     def elements(self) -> int:
         return 1
@@ -175,7 +197,7 @@ def toy_rollout(policy, prompts: int = 3, group_size: int = 4, seed: int = 0, re
     with torch.no_grad():
         drawn = policy.sample(condition, index, index, torch.arange(count), rng=Rng(("toy", seed)), record=record)
     texts = [Prompt(str(i + 1)) for i in range(prompts)]
-    return Rollout(texts, index, index, condition, drawn.sample, drawn.times, drawn.trajectory, torch.arange(count), 0)
+    return Rollout(texts, index, index, condition, drawn.sample, drawn.trajectory, torch.arange(count), 0)
 
 
 def toy_studio(policy, pictures=None, micro_batch: int = 100, team: Team = ALONE) -> Studio:

@@ -77,8 +77,9 @@ def test_an_invalid_leaf_leaves_its_tree_and_the_loss() -> None:
     policy = Sampler(FlowSDE(), 4, splits=(0, 1)).policy(toy_denoiser())
     tree = toy_rollout(policy, 1, 4)
     valid = torch.tensor([False, True, False, False])
-    tree.path.states[0, 2], tree.path.choices[0, 1:] = math.nan, math.nan
-    tree.path.states[2:], tree.path.choices[2:] = math.nan, math.nan
+    x = tree.path.states.x
+    x[0, 2], tree.path.choices[0, 1:] = math.nan, math.nan
+    x[2:], tree.path.choices[2:] = math.nan, math.nan
     batch = credited(judged(tree, valid), torch.tensor([0.0, 3.0, 0.0, 0.0]))
     assert batch.rollout.path.mask.T.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
     assert batch.advantage[0, 0] == 3 and batch.advantage[1, 1:].tolist() == [3, 3]
@@ -101,10 +102,10 @@ def test_the_loss_of_a_tree_is_over_its_different_decisions() -> None:
     for group in (range(4), range(4, 8)):
         for column, branches in enumerate(([group[:2], group[2:]], *([[leaf] for leaf in group],) * 2)):
             for branch in branches:
-                row, t = branch[0], tree.path.times[branch[0], column]
-                x, choice = tree.path.states[row, column][None], tree.path.choices[row, column]
+                row, choice = branch[0], tree.path.choices[branch[0], column]
+                x, t, s = (each[row, column][None] for each in vars(tree.path.states).values())
                 index, decides = tree.prompt_index[row : row + 1], torch.tensor([True])
-                _, drawn = policy.step(x, (t[:1], t[1:]), tree.condition, index, decides)
+                _, drawn = policy.step(x, (t, s), tree.condition, index, decides)
                 density = torch.distributions.Normal(drawn.mean[0], tree.path.old.std[row, column]).log_prob(choice)
                 terms.append(advantage[list(branch)].mean() * density.mean())
     expected = torch.autograd.grad(-torch.stack(terms).mean(), parameters)
@@ -119,7 +120,7 @@ def test_a_tree_is_the_same_however_it_is_cut_into_passes() -> None:
         collect(policy, cache, prompts, 4, rng=Rng(("cut",)), step=3, record=True, micro_batch=size) for size in (8, 3)
     )
     torch.testing.assert_close(whole.sample, cut.sample)
-    torch.testing.assert_close(whole.path.states, cut.path.states)
+    torch.testing.assert_close(whole.path.states.x, cut.path.states.x)
     torch.testing.assert_close(whole.path.old.mean, cut.path.old.mean)
     assert torch.equal(whole.path.mask, cut.path.mask) and torch.equal(whole.path.node, cut.path.node)
     ours, theirs = (next(policy.pack(r, torch.arange(8), 99)) for r in (whole, cut))

@@ -6,6 +6,7 @@ import torch
 
 from limner.core.rng import Rng
 from limner.learning.critic import Critic, critic_features
+from limner.policies.plan import Noisy
 
 
 def test_it_learns_the_mean_reward_of_a_state():
@@ -38,11 +39,10 @@ def test_memory_keeps_all_of_it():
 def test_features_of_any_shape():
     condition = {"text": torch.arange(3 * 5 * 60.0).reshape(3, 5, 60), "mask": torch.ones(3, 5, dtype=torch.bool)}
     index = torch.tensor([2, 0])
-    image = critic_features(torch.ones(2, 4, 32, 32), torch.tensor([0.0, 1.0]), condition, index)
+    state = Noisy(torch.ones(2, 4, 32, 32), torch.tensor([0.0, 1.0]), torch.zeros(2)).features()
+    image = critic_features(state, condition, index)
     assert image.shape == (2, 512 + 4 + 128)
     torch.testing.assert_close(image[:, 512:516], torch.tensor([[1.0, 1, 1, 1], [1.0, -1, 1, -1]]))
     assert image[0, 516:].mean() > image[1, 516:].mean()
-    scalar = critic_features(
-        torch.tensor([0.3, 0.4]), torch.zeros(2), {"word": torch.zeros(3, dtype=torch.long)}, index
-    )
+    scalar = critic_features([torch.tensor([0.3, 0.4])], {"word": torch.zeros(3, dtype=torch.long)}, index)
     torch.testing.assert_close(scalar[:, 0], torch.tensor([0.3, 0.4]))

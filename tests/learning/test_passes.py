@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.dgpo import DGPO
@@ -17,7 +16,7 @@ from limner.core.types import Batch, Renoised, Sampled
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.learning.passes import optimizer_steps, require
 from limner.policies.denoising import Sampler
-from toys import ToyTokens, toy_denoiser, toy_rollout
+from toys import Bigrams, ToyTokens, toy_denoiser, toy_rollout
 
 CONTEXT = Context(Rng(("passes",)), 0, 5)
 
@@ -29,13 +28,13 @@ class Leap:
         return self
 
     def sample(self, condition, prompt_index, group, id, *, rng, record):
-        return Sampled(torch.zeros(len(id), 2), torch.zeros(1), None)
+        return Sampled(torch.zeros(len(id), 2), None)
 
 
 def test_a_policy_says_what_it_can_do_by_what_it_has():
     denoising, tokens, leap = (
         Sampler(FlowSDE(), 4).policy(toy_denoiser()),
-        ToyTokens(nn.Parameter(torch.zeros(5, 4, 4))),
+        ToyTokens(Bigrams()),
         Leap(),
     )
     assert all(isinstance(policy, Policy) for policy in (denoising, tokens, leap))

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from limner import registry
+from limner.core.media import Images
+from limner.core.needs import Renoising
 from limner.core.rng import Rng
 from limner.core.tree import leaves
-from limner.core.types import Images, Prompt, Renoising, Rollout
+from limner.core.types import Prompt, Rollout
 from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
@@ -77,7 +79,7 @@ def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
         drawn = policy.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=True)
         plain = Denoising(model, Sampler(DPMSolver(), 4))
         sample = plain.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=False).sample
-    rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.times, drawn.trajectory, IDS, 0)
+    rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.trajectory, IDS, 0)
     pack = next(policy.pack(rollout, IDS, 8))
     again = next(policy.renoise(rollout, IDS, Renoising(2, "grid"), Rng(("cuda",)), 8))
     decided = policy.distribution(pack, condition)
@@ -85,9 +87,12 @@ def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
     restored = policy.restore(again, condition).velocity
     shown = model.decode(sample)
     path = rollout.path
-    require(device, [*leaves(condition), drawn.sample, path.states, path.choices, *leaves(path.old), *leaves(shown)])
-    require(device, [pack.state, pack.times, pack.prompt_index, again.state, again.t, again.prompt_index])
-    require(torch.device("cpu"), [drawn.times, path.times, path.mask, path.node, pack.row, pack.column, again.row])
+    require(
+        device,
+        [*leaves(condition), drawn.sample, *leaves(path.states), path.choices, *leaves(path.old), *leaves(shown)],
+    )
+    require(device, [*leaves(pack.state), pack.length, pack.prompt_index, again.state, again.t, again.prompt_index])
+    require(torch.device("cpu"), [path.mask, path.node, pack.row, pack.column, again.row])
     assert all(x.dtype == torch.float32 for x in (drawn.sample, *leaves(path.old), ratio, restored))
     trained = [p for network in model.networks.values() for p in network.parameters() if p.requires_grad]
     ((ratio.mean() + restored.square().mean()) / 2).backward()

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from limner.core.errors import UserError
+from limner.core.needs import Renoising
 from limner.core.rng import Rng
 from limner.core.tree import select
-from limner.core.types import Prompt, Renoising
+from limner.core.types import Prompt
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
 from limner.policies.denoising import Sampler
 from limner.policies.guided import guided
@@ -20,9 +21,9 @@ from limner.training.preflight import rescore
 from toys import toy_denoiser, toy_rollout
 
 
-def steps_of(rollout):
+def steps_of(rollout, grid):
     """Return the number of the step of each recorded decision."""
-    return (rollout.trajectory.times[..., :1] == rollout.times).int().argmax(-1)
+    return (rollout.path.states.t[..., None] == grid).int().argmax(-1)
 
 
 class Counting:
@@ -61,7 +62,7 @@ def test_recorded_decisions_have_the_density_of_an_independent_formula(dynamics)
     noise = Rng(("toy", 0)).child("noise").normal(rollout.id, (5, *model.shape)).double()
     t = rollout.trajectory
     for i in range(4):
-        assert torch.equal(t.choices[:, i - 1] if i else noise[:, 0].float(), t.states[:, i])
+        assert torch.equal(t.choices[:, i - 1] if i else noise[:, 0].float(), t.states.x[:, i])
         std = t.old.std[:, i].double().view(-1, 1, 1)
         assert torch.allclose((t.choices[:, i].double() - t.old.mean[:, i].double()) / std, noise[:, i + 1], atol=1e-4)
         expected = torch.distributions.Normal(t.old.mean[:, i].double(), std).log_prob(t.choices[:, i].double())
@@ -78,9 +79,9 @@ def test_the_last_step_adds_no_noise_and_is_no_decision():
     policy = Sampler(FlowSDE(0.7), steps=5).policy(toy_denoiser(1))
     rollout = toy_rollout(policy)
     last = rollout.trajectory.choices[:, -1]
-    t = rollout.trajectory.times[:, -1, 1]
+    t = rollout.path.states.s[:, -1]
     ode = policy.estimate(last, t, rollout.condition, rollout.prompt_index).x0
-    assert rollout.trajectory.times.shape == (12, 4, 2)
+    assert rollout.path.length.shape == (12, 4)
     assert torch.allclose(rollout.sample, ode.detach(), atol=1e-6)
 
 
@@ -88,7 +89,7 @@ def test_a_window_is_shared_by_a_group_and_the_rest_is_the_ode():
     model = toy_denoiser(2)
     policy = Sampler(FlowSDE(0.7), steps=8, window=2, window_range=(0, 4)).policy(model)
     rollout = toy_rollout(policy, prompts=6)
-    step = steps_of(rollout).view(6, 4, 2)
+    step = steps_of(rollout, policy.times()).view(6, 4, 2)
     assert (step == step[:, :1]).all() and (step[..., 1] - step[..., 0] == 1).all()
     assert len(step[:, 0, 0].unique()) > 1 and step.min() >= 0 and step.max() <= 5
     ratio = rescore(policy, rollout, 7)
@@ -99,8 +100,8 @@ def test_a_window_is_shared_by_a_group_and_the_rest_is_the_ode():
     with torch.no_grad():
         x, times = noise, model.times(8)
         for i in range(8):
-            first = steps_of(rollout)[:, 0] == i
-            assert torch.allclose(rollout.trajectory.states[first, 0], x[first], atol=1e-6)
+            first = steps_of(rollout, times)[:, 0] == i
+            assert torch.allclose(rollout.path.states.x[first, 0], x[first], atol=1e-6)
             t, s = times[i].expand(24), times[i + 1].expand(24)
             estimate = ode.estimate(x, t, rollout.condition, rollout.prompt_index)
             x = EulerODE().step(x, estimate, t, s, model.schedule).mean
@@ -122,7 +123,7 @@ def test_a_sample_depends_on_its_id_alone():
 
 def test_an_ode_has_no_decisions():
     rollout = toy_rollout(Sampler(EulerODE(), steps=4).policy(toy_denoiser(1)))
-    assert rollout.trajectory.states.shape == (12, 0, 3)
+    assert rollout.path.states.x.shape == (12, 0, 3)
 
 
 def test_guidance_extrapolates_from_the_empty_prompt():
@@ -145,7 +146,7 @@ def test_a_sliding_window_is_where_its_iteration_says():
     columns = []
     for iteration in (0, 2, 3, 11, 12):
         rollout = toy_rollout(policy.at(iteration))
-        columns.append({tuple(row) for row in steps_of(rollout).tolist()})
+        columns.append({tuple(row) for row in steps_of(rollout, policy.times()).tolist()})
     assert columns == [{(1, 2)}, {(1, 2)}, {(2, 3)}, {(4, 5)}, {(1, 2)}]
     drawn = Sampler(FlowSDE(0.7), 8, window=2, window_range=(1, 4)).policy(toy_denoiser(2))
     assert drawn.at(5) == drawn
@@ -159,11 +160,11 @@ def test_a_shared_start_is_computed_once_and_changes_nothing_else(width, monkeyp
     policy = Sampler(FlowSDE(0.7), 6, **settings).policy(Counting(model, seen))
     rollout = toy_rollout(policy, prompts=3, group_size=4)
     path = rollout.trajectory
-    step = steps_of(rollout)
+    step = steps_of(rollout, policy.times())
     starts = step[::4, 0].tolist()
     assert seen == [sum(1 if step <= start else 4 for start in starts) for step in range(6)] and len(set(starts)) > 1
     for rows in torch.arange(12).split(4):
-        assert (path.states[rows, 0] == path.states[rows[0], 0]).all() and (step[rows] == step[rows[0]]).all()
+        assert (path.states.x[rows, 0] == path.states.x[rows[0], 0]).all() and (step[rows] == step[rows[0]]).all()
         assert len({tuple(x.flatten().tolist()) for x in path.choices[rows, 0]}) == 4
     plain = toy_rollout(replace(policy, model=model), prompts=3, group_size=4)
     torch.testing.assert_close(plain.sample, rollout.sample)
@@ -177,7 +178,7 @@ def test_a_shared_start_is_computed_once_and_changes_nothing_else(width, monkeyp
 
 def test_without_a_window_a_shared_start_is_one_noise_and_one_first_step():
     policy = Sampler(FlowSDE(0.7), 5, shared_start=True).policy(toy_denoiser(2))
-    states = toy_rollout(policy, prompts=2, group_size=3).trajectory.states
+    states = toy_rollout(policy, prompts=2, group_size=3).path.states.x
     assert (states[:3, 0] == states[0, 0]).all() and not (states[:3, 1] == states[0, 1]).all()
     ode = toy_rollout(Sampler(EulerODE(), 5, shared_start=True).policy(toy_denoiser(2)), prompts=2, group_size=3)
     assert (ode.sample[:3] == ode.sample[0]).all() and not torch.equal(ode.sample[0], ode.sample[3])
@@ -262,7 +263,7 @@ def test_the_solver_draws_what_its_steps_say():
     with torch.no_grad():
         drawn = policy.sample(condition, index, index, index, rng=Rng((0,)), record=False)
         x = Rng((0,)).child("noise").normal(index, (1, 3))[:, 0].double()
-        times, data, log_snr = drawn.times, [], lambda t: torch.log((1 - t) / t)
+        times, data, log_snr = policy.times(), [], lambda t: torch.log((1 - t) / t)
         for i in range(5):
             t, s = times[i], times[i + 1]
             data.append(policy.estimate(x, t.expand(4), condition, index).x0)
@@ -287,10 +288,11 @@ def test_who_watches_sees_each_step_as_it_is_recorded(settings):
     assert torch.equal(drawn.sample, unseen.sample) and [step.index for step in seen] == [0, 1, 2, 3, 4]
     path, deciding = drawn.trajectory, [step for step in seen if (step.next.std > 0).all()]
     assert len(deciding) == path.mask.shape[1] and not any((step.next.std > 0).any() for step in seen[4:])
-    for kept, name in ((path.states, "x"), (path.choices, "choice")):
+    for kept, name in ((path.states.x, "x"), (path.choices, "choice")):
         assert torch.equal(kept, torch.stack([vars(step)[name] for step in deciding], 1))
     assert torch.equal(path.old.mean, torch.stack([step.next.mean for step in deciding], 1))
-    assert torch.equal(path.times, torch.stack([torch.stack([s.t, s.s]) for s in deciding]).expand(8, -1, 2))
+    assert torch.equal(path.states.t, torch.stack([step.t for step in deciding]).expand(8, -1))
+    assert torch.equal(path.length, torch.stack([step.t - step.s for step in deciding]).expand(8, -1))
 
 
 def test_a_search_is_a_watcher_or_a_loop_over_the_same_steps():
@@ -319,7 +321,7 @@ def test_a_search_is_a_watcher_or_a_loop_over_the_same_steps():
             x = fittest(x, estimate) if i == 3 else x
     assert torch.equal(found.sample, x) and not torch.equal(x, plain)
     assert found.sample.mean() > plain.mean() + 0.05
-    assert torch.equal(found.trajectory.choices[:, 3], found.trajectory.states[:, 4])
+    assert torch.equal(found.trajectory.choices[:, 3], found.trajectory.states.x[:, 4])
 
 
 def test_samples_that_are_one_state_stay_one():

@@ -53,7 +53,7 @@ def rollout(broken: Sequence[int]) -> Rollout:
     index = torch.arange(BATCH) // 4
     sample = (torch.arange(BATCH) / 20).index_fill(0, torch.tensor(broken, dtype=torch.long), math.nan)
     prompts = [Prompt("a"), Prompt("b"), Prompt("c")]
-    return Rollout(prompts, index, index, torch.zeros(4), sample, torch.ones(1), None, torch.arange(BATCH), 5)
+    return Rollout(prompts, index, index, torch.zeros(4), sample, None, torch.arange(BATCH), 5)
 
 
 def decode(sample: Tensor) -> Images:

@@ -44,13 +44,11 @@ class Walk:
         choices = [means[0] + noise[:, 1]]
         means.append(choices[0] + shift)
         choices.append(means[1] + noise[:, 2])
-        times = torch.tensor([1.0, 0.5, 0.0])
         old = {"mean": torch.stack(means, 1), "std": torch.ones(len(id), 2)}
-        spans = torch.stack([times[:-1], times[1:]], 1).expand(len(id), -1, -1)
         states = torch.stack([noise[:, 0], choices[0]], 1)
         mask, node = torch.ones(len(id), 2, dtype=torch.bool), torch.arange(2).expand(len(id), -1)
-        path = Trajectory(states, torch.stack(choices, 1), spans, old, mask, node)
-        return Sampled(choices[1], times, path if record else None)
+        path = Trajectory(states, torch.stack(choices, 1), torch.full((len(id), 2), 0.5), old, mask, node)
+        return Sampled(choices[1], path if record else None)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Any:
         raise AssertionError("collecting only samples")
@@ -76,7 +74,7 @@ def test_the_result_does_not_depend_on_the_micro_batch(shape: tuple[int, ...], m
     whole, parts = draw(shape), draw(shape, micro_batch=micro_batch)
     assert whole.sample.shape == (15, *shape)
     pairs = list(zip(leaves(whole), leaves(parts), strict=True))
-    assert len(pairs) == 14 and all(torch.equal(a, b) for a, b in pairs)
+    assert len(pairs) == 13 and all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -115,7 +113,7 @@ def test_equal_prompts_share_a_row_and_not_a_group() -> None:
 def test_what_is_recorded_is_what_was_drawn() -> None:
     rollout = draw((2, 3))
     path = rollout.trajectory
-    assert path is not None and rollout.times.tolist() == [1.0, 0.5, 0.0]
+    assert path is not None and path.length.shape == (15, 2)
     assert torch.equal(path.choices[:, -1], rollout.sample) and torch.equal(path.choices[:, 0], path.states[:, 1])
 
 

@@ -26,7 +26,6 @@ def rollout() -> Rollout:
         prompt_index=index,
         condition=torch.zeros(3),
         sample=level,
-        times=torch.tensor([1.0, 0.0]),
         trajectory=None,
         id=torch.arange(BATCH),
         version=0,

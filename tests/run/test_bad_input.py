@@ -146,7 +146,7 @@ def test_check_says_what_it_found_and_writes_nothing(
     assert main(["check", "recipe.yaml", *flow.split()]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == "recipe miniature, seed 0".split()
-    assert "2 prompts x 4 samples = 8 samples, 24 network evaluations to learn from, in passes of 8" in lines[1]
+    assert "2 prompts x 4 samples = 8 samples, 24 decisions or noised samples to learn from, in passes of 8" in lines[1]
     assert "3 iterations, 24 samples" in lines[2]
     assert any(line.startswith("reward       redness: ") and line.endswith(" on two samples") for line in lines)
     # 1e-4 nats per element were published for 65,536 elements; a latent here has 64.

@@ -21,9 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.needs import Needs, OldPolicy, Renoising
 from limner.core.protocols import Actors, Context, ForwardProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
-from limner.core.types import Batch, Needs, OldPolicy, PassLoss, Renoised, Renoising, Scored
+from limner.core.types import Batch, PassLoss, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
 from limner.learning.penalty import reference_penalty

@@ -20,9 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Positive, settings
-from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import tracked_advantage
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
-from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.credit import relative_advantage
 from limner.learning.penalty import decision_penalty
 from limner.learning.ratio import clip_of, rescored

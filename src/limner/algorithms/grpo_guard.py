@@ -17,9 +17,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, settings
-from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.credit import relative_advantage
 from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import AdvantageScale
@@ -54,5 +55,4 @@ class GRPOGuard:
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
         loss, health = rescored(actors, batch, pack, "normalised").clipped(clip_of(self))
-        length = (pack.times[:, 0] - pack.times[:, 1]).to(loss)
-        return loss / length, health
+        return loss / pack.length.to(loss), health

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, NotNegative, Positive, Range, settings
-from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.critic import Critic, critic_features
 from limner.learning.penalty import decision_penalty
 from limner.learning.ratio import clip_of, rescored
@@ -56,13 +57,13 @@ class PPO:
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, "batch steps"]:
         """Return GAE's advantage of every decision, 0 for invalid samples; then teach the critic what was earned."""
         rollout, valid = scored.rollout, scored.valid
-        states, t = rollout.path.states[valid], rollout.path.times[valid, :, 0]
-        count, steps = t.shape
+        count, steps = rollout.path.mask[valid].shape
         advantage = torch.zeros(len(rollout), steps)
         if not count:
             return advantage
         index = rollout.prompt_index[valid].repeat_interleave(steps)
-        features = critic_features(states.flatten(0, 1), t.flatten(), rollout.condition, index)
+        states = [part[valid].flatten(0, 1) for part in rollout.path.states.features()]
+        features = critic_features(states, rollout.condition, index)
         rewards = scored.total[valid]
         critic = Critic.load(context.memory, features, rewards, self.critic_lr)
         values = critic.values(features).view(count, steps)

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, settings
-from limner.core.types import Batch, Decisions, Needs, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.credit import relative_advantage
 from limner.learning.passes import teaching
 from limner.objectives.advantage import AdvantageScale

@@ -21,9 +21,10 @@ import torch
 
 from limner.bench.plotting import pyplot
 from limner.core.errors import RunError, UserError, nearest
+from limner.core.needs import Renoising
 from limner.core.protocols import ForwardProcess
 from limner.core.rng import Rng
-from limner.core.types import Renoising, Rollout
+from limner.core.types import Rollout
 from limner.objectives.matching import velocity_mse
 from limner.recipes.override import override
 from limner.recipes.presets import preset
@@ -248,7 +249,7 @@ def drift(folder: Path) -> float:
         condition = assembly.model.encode(prompts)
         ids = index * config.group_size
         drawn = policy.sample(condition, index, index, ids, rng=Rng(("drift",)), record=False)
-        rollout = Rollout(prompts, index, index, condition, drawn.sample, drawn.times, None, ids, 0)
+        rollout = Rollout(prompts, index, index, condition, drawn.sample, None, ids, 0)
         distances = [
             velocity_mse(policy.restore(pack, condition).velocity, base.restore(pack, condition).velocity)
             for pack in policy.renoise(rollout, index, Renoising(4, "logit_normal"), Rng(("drift",)), 128)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.media import Media
+from limner.core.needs import Needs, Renoising
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
 from limner.core.types import (
@@ -22,11 +23,9 @@ from limner.core.types import (
     Condition,
     Decisions,
     LatentSpec,
-    Needs,
     PassLoss,
     Prompt,
     Renoised,
-    Renoising,
     RewardOutput,
     RewardSpec,
     Rollout,
@@ -164,11 +163,11 @@ class DecisionProcess(Policy, Protocol):
     """A policy whose samples come about by decisions that it can score again."""
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Distribution:
-        """Return the distribution of each decision under the present weights: one network evaluation a decision."""
+        """Return the distribution of each decision under the present weights, by `decisions.evaluations` of them."""
         ...
 
     def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
-        """Yield the decisions that count of the samples `rows`, `size` at a time."""
+        """Yield the decisions that count of the samples `rows`, as many as `size` evaluations score at a time."""
         ...
 
     def elements(self) -> int:

@@ -39,6 +39,11 @@ def select(tree: Tree, index: Tensor) -> Tree:
     return tree_map(lambda x: x[index.to(x.device)], tree)
 
 
+def at(tree: Tree, row: Tensor, column: Tensor) -> Tree:
+    """Return elements (row, column) of the two leading axes of every tensor."""
+    return tree_map(lambda x: x[row.to(x.device), column.to(x.device)], tree)
+
+
 def concatenate(trees: Sequence[Tree]) -> Tree:
     """Join trees of one structure along the leading axis."""
     columns = [list(leaves(tree)) for tree in trees]

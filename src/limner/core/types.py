@@ -12,13 +12,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-
-from limner.diffusion.timesteps import TrainingTimes
 
 Tree = Any
 """A tensor, or a (nested) dict, tuple, list or dataclass of tensors; see `limner.core.tree`."""
@@ -62,18 +60,28 @@ class Vocabulary:
     max_length: int = 14
 
 
+class States(Protocol):
+    """What a policy keeps of the states that decisions were made in: a tree with leading axis batch, its own affair."""
+
+    def features(self) -> Sequence[Float[Tensor, "batch steps *numbers"]]:
+        """Return what a critic sees of the state of each decision: parts of any shape."""
+        ...
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """The decisions of a rollout that an algorithm may take credit for.
 
-    `old` is what a ratio needs later, exactly as the sampler recorded it: for a Gaussian decision the mean and std.
-    `mask` marks the decisions that count. `node` is the id of the first sample that took a decision: its own, but for
-    a prefix that branches share, which is evaluated and counted once, under that first sample.
+    `states` is what the policy scores them again by. `length` is how long a decision takes on the policy's own clock:
+    t - s for a step of denoising, 1 for a token. `old` is what a ratio needs later, exactly as the sampler recorded it:
+    the mean and std of a Gaussian, the logits of tokens. `mask` marks the decisions that count. `node` is the id of the
+    first sample that took a decision: its own, but for a prefix that branches share, which is counted once, under that
+    first sample.
     """
 
-    states: Float[Tensor, "batch steps *latent"]
-    choices: Float[Tensor, "batch steps *latent"]
-    times: Float[Tensor, "batch steps 2"]
+    states: States
+    choices: Shaped[Tensor, "batch steps *choice"]
+    length: Float[Tensor, "batch steps"]
     old: Tree
     mask: Bool[Tensor, "batch steps"]
     node: Int[Tensor, "batch steps"]
@@ -86,16 +94,14 @@ class Rollout:
     Every tensor has leading axis ``batch`` except `condition`, whose leading axis is the unique prompts and which is
     read through `prompt_index`. `group` names the samples that are compared with one another (never prompt text:
     equal prompts stay separate groups). `id` identifies a sample for randomness, caches, resume and reports,
-    `version` the optimizer step of the weights that drew it. `times` is the sampler's own grid, exact, noisiest first.
-    An algorithm that needs no path gets `trajectory` None.
+    `version` the optimizer step of the weights that drew it. An algorithm that needs no path gets `trajectory` None.
     """
 
     prompts: Sequence[Prompt]
     group: Int[Tensor, " batch"]
     prompt_index: Int[Tensor, " batch"]
     condition: Condition
-    sample: Float[Tensor, "batch *latent"]
-    times: Float[Tensor, " grid"]
+    sample: Shaped[Tensor, "batch *latent"]
     trajectory: Trajectory | None
     id: Int[Tensor, " batch"]
     version: int
@@ -217,93 +223,10 @@ PassLoss: TypeAlias = tuple[Float[Tensor, " pack"], dict[str, Float[Tensor, " pa
 
 
 @dataclass(frozen=True)
-class OldPolicy:
-    """Weights that follow the trained ones: old <- d old + (1 - d) policy after iteration i, d = min(rate i, most).
-
-    With rate 0 they are the trained ones of the iteration's beginning.
-    """
-
-    rate: float = 0.0
-    most: float = 0.0
-
-    def decay(self, iteration: int) -> float:
-        """Return d."""
-        return min(self.rate * iteration, self.most)
-
-
-RatioKind: TypeAlias = Literal["log_ratio", "normalised"]
-"""`Distribution.log_ratio`, or its `normalised_log_ratio`."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The range in which a ratio counts, per element of a choice of `elements` elements, in nats.
-
-    A "normalised" one is that of a step whose std is 1; at std s it is 1 / s wider.
-    """
-
-    low: float
-    high: float
-    elements: int
-    of: RatioKind = "log_ratio"
-
-    def per_element(self, elements: int) -> tuple[float, float]:
-        """Return the range as it is for choices of `elements` elements: the same in nats.
-
-        A range per element times the number of elements is a band of the whole log-ratio, and that is what is kept.
-        The lower end stays below 1, where a ratio would be clipped at 0.
-        """
-        factor = self.elements / elements
-        return min(self.low * factor, 0.9), self.high * factor
-
-
-@dataclass(frozen=True)
-class Renoising:
-    """How finished samples are noised again: each to `num_times` times of a kind, none below `min_time`.
-
-    With `by_group` a group has one (time, noise) for all and learns as one: it stays whole in an optimizer step, and
-    the algorithm measures all of it before its loss (`OnGroups`).
-    """
-
-    num_times: int
-    times: TrainingTimes
-    min_time: float = 0.0
-    by_group: bool = False
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What an algorithm asks of the run, and how it learns; what is not asked for is not computed, stored or accepted.
-
-    It learns from recorded decisions (`path`) or from finished samples that are noised again (`renoise`): its loss is
-    one on `Decisions` or on `Renoised`.
-    """
-
-    path: bool = False
-    renoise: Renoising | None = None
-    reference: bool = False
-    old: OldPolicy | None = None
-    """The weights that drew the samples, where those are not the trained ones."""
-    clip: Clip | None = None
-    """The range in which a ratio to what the sampler recorded counts."""
-    group: bool = True
-    """Whether it compares the samples of a group, so that one alone teaches nothing."""
-    tree: bool = False
-    """Whether it compares the branches of a tree of samples."""
-    own_update: bool = False
-    """Whether it changes the weights itself, instead of giving a loss to an optimizer (`OwnUpdate`)."""
-    alone: bool = False
-    """Whether it reads other samples' decisions while it learns from one, so that one process must hold them all."""
-    passes: int = 1
-    """Evaluations of the trained weights that a decision costs in an update, about."""
-
-
-@dataclass(frozen=True)
 class Sampled:
-    """What `Policy.sample` returns: clean samples, the grid they were drawn on, and recorded decisions, if asked."""
+    """What `Policy.sample` returns: finished samples, and recorded decisions, if asked."""
 
-    sample: Float[Tensor, "batch *latent"]
-    times: Float[Tensor, " grid"]
+    sample: Shaped[Tensor, "batch *latent"]
     trajectory: Trajectory | None
 
 
@@ -323,18 +246,27 @@ class LatentSpec:
 
 @dataclass(frozen=True)
 class Decisions:
-    """A micro-batch of recorded decisions, one network evaluation each: `choice` was made in `state`.
+    """A micro-batch of recorded decisions, and of the network evaluations that score them.
 
-    `row` is the sample's place in the rollout that was packed, and `column` the decision's place in its trajectory.
+    `state` and `prompt_index` have a row for each evaluation, all else for each decision: `place` is the evaluation
+    that scores it. An autoregressive network scores all tokens of a sample in one, a denoiser takes one for each step.
+    `row` is the sample's place in the rollout that was packed, and `column` the decision's place in its trajectory;
+    `length` and `old` are as in `Trajectory`.
     """
 
-    state: Float[Tensor, "pack *latent"]
-    choice: Float[Tensor, "pack *latent"]
-    times: Float[Tensor, "pack 2"]
+    state: Tree
+    prompt_index: Int[Tensor, " evaluations"]
+    place: Int[Tensor, " pack"]
+    choice: Shaped[Tensor, "pack *choice"]
+    length: Float[Tensor, " pack"]
     old: Tree
-    prompt_index: Int[Tensor, " pack"]
     row: Int[Tensor, " pack"]
     column: Int[Tensor, " pack"]
+
+    @property
+    def evaluations(self) -> int:
+        """How many times the pack sends a sample through the network."""
+        return self.prompt_index.shape[0]
 
     def __len__(self) -> int:
         return self.row.shape[0]

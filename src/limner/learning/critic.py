@@ -1,8 +1,8 @@
-"""A learned baseline: the reward to expect of a sample that is in state x_t, for a prompt."""
+"""A learned baseline: the reward to expect of a sample that is in a state, for a prompt."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -15,21 +15,18 @@ from limner.core.rng import Rng
 from limner.core.tree import leaves, select
 from limner.core.types import Condition
 
-STATE, PROMPT, WAVES = 512, 128, 4
-"""Numbers of a state, and of each part of a condition, that the critic sees (means over neighbours); waves of time."""
+STATE, PROMPT = 512, 128
+"""Numbers of each part of a state, and of a condition, that the critic sees (means over neighbours)."""
 
 
 def critic_features(
-    state: Float[Tensor, "batch *latent"],
-    t: Float[Tensor, " batch"],
-    condition: Condition,
-    prompt_index: Int[Tensor, " batch"],
+    state: Sequence[Float[Tensor, "batch *numbers"]], condition: Condition, prompt_index: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch features"]:
-    """Return what a critic sees: the state, cos(k pi t), and the encoded prompt, of any shape, in few numbers each.
+    """Return what a critic sees: the parts of a state, and of the encoded prompt, of any shape, in few numbers each.
 
     A critic is small, and lives on the CPU.
     """
-    parts = [_pooled(state, STATE), torch.cos(math.pi * t[:, None] * torch.arange(WAVES, device=t.device))]
+    parts = [_pooled(part, STATE) for part in state]
     parts += [_pooled(leaf, PROMPT) for leaf in leaves(select(condition, prompt_index)) if leaf.is_floating_point()]
     return torch.cat([part.float().cpu() for part in parts], 1)
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.needs import Renoising
 from limner.core.protocols import (
     Actors,
     Algorithm,
@@ -28,7 +29,7 @@ from limner.core.protocols import (
     Policy,
 )
 from limner.core.rng import Rng
-from limner.core.types import Batch, LossOutput, PassLoss, Renoised, Renoising
+from limner.core.types import Batch, LossOutput, PassLoss, Renoised
 
 Packs = Callable[[], Iterator[Any]]
 """Begins to go through the packs of an optimizer step: `Decisions`, or `Renoised`."""

@@ -40,7 +40,7 @@ def decision_penalty(
 ) -> PassLoss:
     """Return kl_weight KL(distribution || that of the reference) / D of each decision, and its health; 0 asks nobody.
 
-    The KL is exact; `by_time`, it is multiplied by the length h = t - s of the step. Its gradient is taken at the
+    The KL is exact; `by_time`, it is multiplied by the decision's length, h = t - s. Its gradient is taken at the
     states that were visited: how the policy might visit others does not count, as in all published codes.
     Source: Flow-GRPO, arXiv:2505.05470, eq. 8; its code has h times it, and so a weight for that.
     """
@@ -49,5 +49,5 @@ def decision_penalty(
     with torch.no_grad():
         reference = actors.reference.distribution(pack, batch.rollout.condition)
     divergence = distribution.kl(reference)
-    length = pack.times[:, 0] - pack.times[:, 1] if by_time else 1.0
+    length = pack.length if by_time else 1.0
     return kl_weight * length * divergence / actors.policy.elements(), {"kl": divergence.detach()}

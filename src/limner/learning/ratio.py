@@ -8,8 +8,9 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.needs import Clip, RatioKind
 from limner.core.protocols import Actors, DecisionProcess, Distribution
-from limner.core.types import Batch, Clip, Decisions, PassLoss, RatioKind
+from limner.core.types import Batch, Decisions, PassLoss
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
 
 

@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError, at_least
+from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
-from limner.core.tree import select
-from limner.core.types import Condition, Decisions, Renoised, Renoising, Rollout, Sampled
+from limner.core.tree import at, select
+from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
     CPS,
     DDIM,
@@ -243,7 +244,7 @@ class Denoising:
             if path is not None:
                 plan.record(path, i, x, choice, drawn_from)
             x, before = choice, (t.expand(len(id)), estimate)
-        return Sampled(x, times, path)
+        return Sampled(x, path)
 
     def step(
         self,
@@ -278,25 +279,19 @@ class Denoising:
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
         """Return N(mean, std^2 I) of each decision under the present weights."""
-        t, s = decisions.times.unbind(1)
-        everyone = torch.ones(len(decisions), dtype=torch.bool)
-        return self.step(decisions.state, (t, s), condition, decisions.prompt_index, everyone)[1]
+        state, everyone = decisions.state, torch.ones(decisions.evaluations, dtype=torch.bool)
+        found = self.step(state.x, (state.t, state.s), condition, decisions.prompt_index, everyone)[1]
+        return select(found, decisions.place)
 
     def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
         """Yield the decisions of samples `rows` in full passes, step by step, as the sampler met them."""
-        trajectory = rollout.path
-        column, place = trajectory.mask[rows].T.nonzero(as_tuple=True)
-        for start in range(0, len(column), size):
-            row, col = rows[place[start : start + size]], column[start : start + size]
-            yield Decisions(
-                state=trajectory.states[row, col],
-                choice=trajectory.choices[row, col],
-                times=trajectory.times[row, col].to(trajectory.states),
-                old=Gaussian(trajectory.old.mean[row, col], trajectory.old.std[row, col]),
-                prompt_index=rollout.prompt_index[row].to(trajectory.states.device),
-                row=row,
-                column=col,
-            )
+        path = rollout.path
+        columns, places = path.mask[rows].T.nonzero(as_tuple=True)
+        for column, place in zip(columns.split(size), places.split(size), strict=True):
+            row = rows[place]
+            state, choice, length, old = at((path.states, path.choices, path.length, path.old), row, column)
+            index, each = rollout.prompt_index[row].to(choice.device), torch.arange(len(row))
+            yield Decisions(state, index, each, choice, length, old, row, column)
 
     def renoise(
         self, rollout: Rollout, rows: Int[Tensor, " rows"], how: Renoising, rng: Rng, size: int
@@ -307,7 +302,7 @@ class Denoising:
         sampler's own "grid" times are drawn without replacement, and without its end, where nothing is left to restore.
         """
         ids = (rollout.group if how.by_group else rollout.id)[rows]
-        t = self._training_times(rollout.times, ids, how, rng.child("times"))
+        t = self._training_times(ids, how, rng.child("times"))
         noise = rng.child("noise").normal(ids, (how.num_times, *rollout.sample.shape[1:]))
         place = torch.arange(len(rows)).repeat_interleave(how.num_times)
         column = torch.arange(how.num_times).repeat(len(rows))
@@ -331,15 +326,14 @@ class Denoising:
         """Return what the network takes renoised samples to be made of."""
         return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
 
-    def _training_times(
-        self, grid: Float[Tensor, " points"], ids: Int[Tensor, " rows"], how: Renoising, rng: Rng
-    ) -> Float[Tensor, "rows times"]:
+    def _training_times(self, ids: Int[Tensor, " rows"], how: Renoising, rng: Rng) -> Float[Tensor, "rows times"]:
         if how.times != "grid":
             mean = math.log(3) if how.times == "shifted_logit_normal" else 0.0  # time_shift adds it to the logit
             u = rng.uniform(ids, (how.num_times,))
             below = logit_normal_cdf(how.min_time, mean)
             return logit_normal((below + (1 - below) * u).clamp(1e-4, 1 - 1e-4), mean)
-        points = grid[:-1][grid[:-1] >= max(how.min_time, 0.01)]
+        points = self.times()[:-1]
+        points = points[points >= max(how.min_time, 0.01)]
         if how.num_times > len(points):
             raise UserError(
                 f"num_times {how.num_times} exceeds the sampler's {len(points)} times from min_time {how.min_time} on; "

@@ -5,8 +5,10 @@ A sample is told apart by its group and id alone, so that the plan of a part of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +17,22 @@ from torch import Tensor
 from limner.core.rng import Rng
 from limner.core.types import Trajectory
 from limner.diffusion.gaussian import Gaussian
+
+WAVES = 4
+"""Waves of time that a critic sees."""
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy:
+    """What a step of denoising is decided in: x at time t, on its way to time s."""
+
+    x: Float[Tensor, "*batch_and_latent"]
+    t: Float[Tensor, "*batch"]
+    s: Float[Tensor, "*batch"]
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Return what a critic sees: x, and cos(k pi t)."""
+        return self.x, torch.cos(math.pi * self.t[..., None] * torch.arange(WAVES, device=self.t.device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +80,22 @@ class Plan:
             yield drawn[rows, (column[:, step] + 1).clamp(min=0)]
 
     def path(self, like: Float[Tensor, "batch *latent"], times: Float[Tensor, " points"]) -> Trajectory:
-        """Return the trajectory that `record` fills in: a column a decision, tensors as `like`, times on the CPU."""
+        """Return the trajectory that `record` fills in: a column a decision, tensors as `like`."""
         batch, steps = self.decides.shape
-        spans = torch.stack([times[:-1], times[1:]], 1).expand(batch, steps, 2)
+        spans = (each.expand(batch, steps)[self.decides] for each in (times[:-1], times[1:]))
+        t, s = (each.view(batch, self._count).to(like) for each in spans)
         branches = torch.stack([self.branch(step) for step in range(steps)], 1)
-        states, choices, means = (like.new_zeros(batch, self._count, *like.shape[1:]) for _ in range(3))
+        x, choices, means = (like.new_zeros(batch, self._count, *like.shape[1:]) for _ in range(3))
         old = Gaussian(means, like.new_zeros(batch, self._count))
         node = branches[self.decides].view(batch, self._count)
-        spans = spans[self.decides].view(batch, self._count, 2)
-        return Trajectory(states, choices, spans, old, node == self.id[:, None], node)
+        return Trajectory(Noisy(x, t, s), choices, t - s, old, node == self.id[:, None], node)
 
     def record(self, path: Trajectory, step: int, x: Tensor, choice: Tensor, drawn_from: Gaussian) -> None:
         """Write what was decided at `step` to the columns of `path`, exactly as it was."""
         rows = self.decides[:, step].nonzero()[:, 0]
         place = rows, self._column[rows, step]
         for kept, now in (
-            (path.states, x),
+            (cast(Noisy, path.states).x, x),
             (path.choices, choice),
             (path.old.mean, drawn_from.mean),
             (path.old.std, drawn_from.std),

@@ -88,7 +88,6 @@ def collect(
         prompt_index=prompt_index,
         condition=condition,
         sample=torch.cat([part.sample for part in parts]),
-        times=parts[0].times,
         trajectory=concatenate([part.trajectory for part in parts]),
         id=id,
         version=step,

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.needs import Renoising
 from limner.core.protocols import ForwardProcess
 from limner.core.rng import Rng
-from limner.core.types import Renoising
 from limner.objectives.matching import velocity_mse
 from limner.training.source import Source, Studio
 

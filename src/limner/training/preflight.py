@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.needs import RatioKind
 from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
 from limner.core.team import ALONE
-from limner.core.types import Batch, Decisions, RatioKind, Rollout
+from limner.core.types import Batch, Decisions, Rollout
 from limner.data.prompts import read_prompts
 from limner.engine.memory import peak_memory_mib
 from limner.learning.passes import optimizer_steps
@@ -57,7 +58,7 @@ class Preflight:
             f"prompts      {self.prompts} in {config.prompts}"
             + (f"; {self.comments} lines left out as comments" if self.comments else ""),
             f"iteration    {config.prompts_per_step} prompts x {config.group_size} samples = {self.samples} samples, "
-            f"{self.decisions} network evaluations to learn from, in passes of {config.micro_batch}",
+            f"{self.decisions} decisions or noised samples to learn from, in passes of {config.micro_batch}",
             f"run          {config.steps} iterations, {config.steps * self.samples} samples",
             f"time         about {total:.0f} s ({phases}), evaluation not included",
             f"memory       peak {self.memory_mib:.0f} MiB so far",

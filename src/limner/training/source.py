@@ -139,5 +139,5 @@ def given(
     `sample` are latents, as `studio.encode` makes them of media; `id` names a sample in the iteration of all processes.
     """
     place = torch.arange(len(prompts))
-    rollout = Rollout(prompts, group, place, studio.cache.condition(prompts), sample, torch.zeros(1), None, id, step)
+    rollout = Rollout(prompts, group, place, studio.cache.condition(prompts), sample, None, id, step)
     return Scored(rollout, {"given": total}, total.isfinite(), total)
