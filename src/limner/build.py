@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
@@ -127,6 +128,11 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     Without `training` prompts and judges stay out: who looks at a finished run may no longer have the user's files.
     """
     team = join(resolve(config.device)) if training else Team(resolve(config.device))
+    if team.size > config.prompts_per_step:
+        raise UserError(
+            f"{team.size} processes share whole groups, but an iteration has {config.prompts_per_step}: set "
+            "prompts_per_step to a multiple of the number of processes, or start fewer"
+        )
     prompts = load_prompts(config.prompts) if training else [Prompt("")]
     reward = compose(config.reward, Path(config.reward_cache) if config.reward_cache else None) if training else NOTHING
     judged_by = config.evaluation.reward

@@ -231,7 +231,9 @@ def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
 
     config = _config(parsed, values)
-    print(run.train(config, resume=parsed.resume, quiet=parsed.quiet).folder / "report.html")
+    done = run.train(config, resume=parsed.resume, quiet=parsed.quiet)
+    if done.assembly.parts.team.leads:
+        print(done.folder / "report.html")
 
 
 def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

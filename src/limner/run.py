@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
@@ -100,7 +101,8 @@ class Run:
                 results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
                     policy, self.assembly.heldout, range(settings.seeds), (i, len(policies)), keeper(place)
                 )
-                save_evaluation(place, results[name])
+                if self.assembly.parts.team.leads:
+                    save_evaluation(place, results[name])
         return results
 
     def curve(self, state: State) -> dict[str, float]:
@@ -231,8 +233,9 @@ class Run:
             if self.progress is not None:
                 self.progress.phase("evaluate", (part[0] + share) / part[1])
 
-        judge, batch = self.assembly.judge, self.config.micro_batch
-        return evaluate(drawer(self.assembly.parts, policy), prompts, judge, seeds, batch=batch, tick=tick, keep=keep)
+        judge, batch, team = self.assembly.judge, self.config.micro_batch, self.assembly.parts.team
+        draw = drawer(self.assembly.parts, policy)
+        return evaluate(draw, prompts, judge, seeds, batch=batch, tick=tick, keep=keep, team=team)
 
     def _card(self) -> Card:
         c = self.config
@@ -291,7 +294,8 @@ def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) ->
     _require_free(folder, config, resume)
     assembly = assemble(config)
     found = preflight(config, assembly.parts)
-    progress = Progress(config.name, config.steps, quiet=quiet)
+    team = assembly.parts.team
+    progress = Progress(config.name, config.steps, quiet=quiet, stream=None if team.leads else io.StringIO())
     for notice in found.notices:
         progress.say(f"note: {notice}")
     run = Run(folder, assembly, State(), progress, found.notices)
@@ -304,15 +308,18 @@ def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) ->
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
     metrics = Metrics(folder)
     with _closing(progress, metrics):
-        write_text(folder / "config.yaml", to_yaml(config))
-        _write_manifest(run)
-        metrics.truncate(run.state.iteration)
+        if team.leads:
+            write_text(folder / "config.yaml", to_yaml(config))
+            _write_manifest(run)
+            metrics.truncate(run.state.iteration)
         progress.done = run.state.iteration
         run.measure("before")
         train_loop(config, assembly.parts, run.state, Hooks(progress, metrics, run.checkpoint, run.curve))
         run.measure("after")
-        run.report(started)
-        run.export()
+        if team.leads:
+            run.report(started)
+            run.export()
+        team.wait()
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
@@ -52,6 +53,7 @@ def join(device: torch.device) -> Team:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
     return Team(device, distributed.get_rank(), distributed.get_world_size())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Media, Shown, unit
 from limner.core.protocols import Judge
+from limner.core.team import ALONE, Team
 from limner.core.tree import select
 from limner.core.types import OVERALL, Prompt
 from limner.evaluate.diversity import diversity_per_prompt
@@ -74,17 +75,21 @@ def evaluate(
     batch: int = 64,
     tick: Callable[[float], None] | None = None,
     keep: Keep | None = None,
+    team: Team = ALONE,
 ) -> Evaluation:
     """Draw every prompt at every seed, `batch` samples at a time, and judge them as files hold them.
 
-    `tick` hears the share that is done, in (0, 1]. Whoever wants more than stills takes it with `keep`.
+    `tick` hears the share that is done, in (0, 1]. Whoever wants more than stills takes it with `keep`. A team shares
+    the samples, and every member returns the whole.
     """
     if not prompts or not seeds:
         raise UserError(f"an evaluation needs prompts and seeds: got {len(prompts)} prompts and {len(seeds)} seeds")
     cells = [(i, seed) for i in range(len(prompts)) for seed in seeds]
+    members = team if len(cells) >= team.size else ALONE
+    mine = [cells[i] for i in members.share(len(cells))]
     rewards, stills = [], []
-    for start in range(0, len(cells), batch):
-        part = cells[start : start + batch]
+    for start in range(0, len(mine), batch):
+        part = mine[start : start + batch]
         asked = [prompts[i] for i, _ in part]
         seen = shown(draw(asked, [seed for _, seed in part]))
         rewards.append(_judge(judge, seen, asked))
@@ -92,9 +97,9 @@ def evaluate(
         if keep is not None:
             keep(part, seen.media)
         if tick is not None:
-            tick(min(start + batch, len(cells)) / len(cells))
+            tick(min(start + batch, len(mine)) / len(mine))
     shape = (len(prompts), len(seeds))
-    reward, drawn = torch.cat(rewards).reshape(shape), torch.cat(stills)
+    reward, drawn = members.gather(torch.cat(rewards)).reshape(shape), members.gather(torch.cat(stills))
     return Evaluation(tuple(prompts), tuple(seeds), reward, reward.isfinite(), drawn.reshape(*shape, *drawn.shape[1:]))
 
 

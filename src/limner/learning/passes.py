@@ -51,6 +51,10 @@ class OptimizerStep:
             yield LossOutput(loss.sum() / total, sums | {"weight": torch.tensor(float(len(pack)))})
 
 
+NOTHING = OptimizerStep(0, lambda: iter(()), lambda pack: (torch.zeros(0), {}))
+"""The part of a step of a process that has no sample in it."""
+
+
 def optimizer_steps(
     algorithm: Algorithm, actors: Actors[Policy], batch: Batch, context: Context
 ) -> Iterator[OptimizerStep]:
@@ -63,7 +67,9 @@ def optimizer_steps(
     units = context.team.gather(unit).unique()
     for part in partition(units, algorithm.num_updates, context.rng.child("updates")):
         chosen = rows[torch.isin(unit, part)]
-        if how is None:
+        if not len(chosen):
+            yield NOTHING
+        elif how is None:
             deciding = cast(Actors[DecisionProcess], actors)
             yield _over_decisions(cast(OnDecisions, algorithm), deciding, batch, chosen, context)
         else:

@@ -96,6 +96,8 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:
             metrics |= hooks.evaluate(state)
+        if not parts.team.leads:
+            continue
         hooks.metrics.log(state.iteration - 1, metrics)
         hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
         if state.iteration % config.checkpoint_every == 0 or state.iteration == config.steps:
