@@ -145,6 +145,12 @@ def test_any_expression_reads_back(expression: Expression) -> None:
     assert parse(str(expression)) == expression
 
 
+def test_a_minus_is_no_part_of_a_file() -> None:
+    assert parse("-f.py:g") == -leaf("f.py:g") and parse("2 * a -my-f.py:g") == 2 * leaf("a") - leaf("my-f.py:g")
+    for odd in (leaf("-f.py:g"), 0.5 * leaf("-f.py:g")):
+        assert parse(str(odd)) == odd
+
+
 def test_every_judge_is_asked_once() -> None:
     CALLS.clear()
     found = total("0.5 * a + gate(a, b.part >= 6) - worst(a, b, p)")

@@ -10,8 +10,8 @@ from limner.core.errors import UserError, nearest
 from limner.rewards.algebra.functions import FUNCTIONS
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, Setting
 
-FILE = re.compile(r"""("[^"]*"|'[^']*')|[\w./~-]*\w\.py:[A-Za-z_]\w*""")
-"""A text in quotes, or FILE.py:FUNCTION, which is no Python; a path with a space stands in quotes."""
+FILE = re.compile(r"""("[^"]*"|'[^']*')|(?!-)[\w./~-]*\w\.py:[A-Za-z_]\w*""")
+"""A text in quotes, or FILE.py:FUNCTION, which is no Python; a path with a space or a first minus stands in quotes."""
 
 
 def parse(text: str) -> Expression:

@@ -113,7 +113,7 @@ class Leaf(Expression):
         return f"({', '.join(f'{key}={value!r}' for key, value in self.settings)})" if self.settings else ""
 
     def __str__(self) -> str:
-        return (f'"{self.name}"' if " " in self.name else self.name) + self._given()
+        return (f'"{self.name}"' if " " in self.name or self.name.startswith("-") else self.name) + self._given()
 
 
 @dataclass(frozen=True)
