@@ -40,7 +40,8 @@ class Toy:
 
     def predict(self, x, t, condition, prompt_index):
         network = self.networks["transformer"]
-        return network(x, condition["text"][prompt_index], condition["pooled"][prompt_index], t, return_dict=False)[0]
+        text, pooled = condition["text"][prompt_index], condition["pooled"][prompt_index]
+        return network(x, text, pooled, t, return_dict=False)[0].float()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
 
 from limner.core.types import Prompt
+from limner.engine.count import count_evaluations
 from limner.engine.full import full
 from limner.engine.precision import Precision
 
@@ -58,3 +60,17 @@ def test_an_actor_is_the_model_in_all_else(toy):
     assert torch.equal(actor.times(4), toy.times(4))
     assert actor.encode([Prompt("two"), Prompt("three")])["length"].tolist() == [3, 5, 0]
     assert torch.equal(actor.decode(torch.ones(2, 4, 4, 4)).pixels, torch.ones(2, 3, 4, 4))
+
+
+def test_a_role_runs_the_network_itself(toy, inputs):
+    """Its settings, its parameters, its hooks, once each; only the forward pass is the role's."""
+    network = toy.networks["transformer"]
+    counted, seen = count_evaluations(toy.networks), []
+    role = full(toy.networks, reference=False, old=False).actor(toy, "policy", Precision("bfloat16"))
+    found = role.networks["transformer"]
+    network.norm_out.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    assert role.predict(*inputs).dtype == torch.float32 and toy.predict(*inputs).dtype == torch.float32
+    assert counted() == 6 and seen == [True, False]
+    assert isinstance(found, SD3Transformer2DModel) and found.config is network.config
+    pairs = zip(found.named_parameters(), network.named_parameters(), strict=True)
+    assert all(one[0] == two[0] and one[1] is two[1] for one, two in pairs)

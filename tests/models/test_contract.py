@@ -14,6 +14,8 @@ from limner.core.tree import leaves, select
 from limner.core.types import Condition, Prompt, Vocabulary
 from limner.diffusion.prediction import from_estimate, to_estimate
 from limner.diffusion.schedule import Schedule
+from limner.engine.full import full
+from limner.engine.precision import Precision
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
 from limner.models.sd3.build import SD3Size, build
@@ -76,6 +78,14 @@ def test_predict_keeps_the_latent_shape_in_float32(adapter: Denoiser, condition:
     out = adapter.predict(x, t, condition, torch.tensor([0, 1, 3]))
     assert out.shape == x.shape and out.dtype == torch.float32
     assert bool(out.isfinite().all()) and out.std() > 1e-3
+
+
+def test_a_network_in_bfloat16_answers_in_float32(adapter: Denoiser, condition: Condition) -> None:
+    x, t = draw(adapter, 3)
+    half = full(adapter.networks, reference=False, old=False).actor(adapter, "policy", Precision("bfloat16"))
+    with torch.no_grad():
+        exact, found = (model.predict(x, t, condition, torch.tensor([0, 1, 3])) for model in (adapter, half))
+    assert found.dtype == torch.float32 and 0 < (found - exact).norm() < 0.05 * exact.norm()
 
 
 def test_predict_depends_on_the_prompt_and_on_time(adapter: Denoiser, condition: Condition) -> None:

@@ -45,6 +45,10 @@ class Generator(Protocol):
         """The trainable parts by name (LoRA and full fine-tuning act on these, and only these)."""
         ...
 
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
+        """Return this adapter over other networks of the same kind; all else is shared."""
+        ...
+
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
         """Encode each prompt once, and after them the empty prompt; a tensor tree with leading axis prompts + 1."""
         ...
@@ -105,10 +109,6 @@ class Adapter(Denoiser, Protocol):
     @property
     def left_out(self) -> Sequence[str]:
         """Parts that the library would ask for unless it is told that they are None."""
-        ...
-
-    def with_networks(self, networks: Mapping[str, nn.Module]) -> Self:
-        """Return this adapter over other networks of the same kind; all else is shared."""
         ...
 
     def export_lora(self, folder: Path) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.protocols import Adapter
-from limner.core.types import Condition
-from limner.core.wrapped import Wrapped
+from limner.core.protocols import Generator
 from limner.engine.precision import Precision
 
 Name = Literal["policy", "reference", "old"]
+G = TypeVar("G", bound=Generator)
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,14 @@ class Weights:
         """Return what is trained, under names that stay the same from run to run."""
         return dict(self.policy)
 
-    def actor(self, model: Adapter, name: Name, precision: Precision) -> Wrapped:
-        """Return `model` as it is under the weights `name`, in the run's precision."""
+    def networks(self, name: Name, precision: Precision) -> dict[str, nn.Module]:
+        """Return the networks as they run under the weights `name`, in the run's precision."""
         role = self.roles[name]
-        under = model.with_networks(role.networks)
+        return {key: _inside(role.context, precision, network) for key, network in role.networks.items()}
 
-        def predict(x: Tensor, t: Tensor, condition: Condition, prompt_index: Tensor) -> Tensor:
-            with role.context, precision.context(x.device):
-                return under.predict(x, t, condition, prompt_index).float()
-
-        return Wrapped(under, predict)
+    def actor(self, model: G, name: Name, precision: Precision) -> G:
+        """Return `model` over its networks as they are under the weights `name`, in the run's precision."""
+        return model.with_networks(self.networks(name, precision))
 
     def blend_old(self, decay: float) -> None:
         """Move the old policy, if there is one, towards the trained one: old <- decay old + (1 - decay) policy."""
@@ -78,6 +76,18 @@ class Weights:
             for part, tensors in mine.items():
                 for name, tensor in tensors.items():
                     tensor.copy_(state[part][name])
+
+
+def _inside(context: AbstractContextManager[None], precision: Precision, network: nn.Module) -> nn.Module:
+    """Return the network itself, with its parameters, blocks and hooks, but for the context of its forward pass."""
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        with context, precision.context(next(network.parameters()).device):
+            return network.forward(*inputs, **named)
+
+    inside = copy(network)
+    inside.forward = forward
+    return inside
 
 
 def _check(part: str, mine: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
