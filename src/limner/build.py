@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from limner.core.errors import UserError
-from limner.core.media import Images
+from limner.core.media import Media
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Prompt
-from limner.data.pairs import read_pairs, read_picture
+from limner.data.pairs import read_media, read_pairs, shown
 from limner.data.sampler import PromptSampler
 from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
@@ -185,19 +185,16 @@ def _studio(
     )
 
 
-def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Images, list[Prompt]]:
+def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media, list[Prompt]]:
     """Return the pictures of a folder, as large as the model draws them, or of a world, with their prompts."""
     if data not in WORLDS:
         spec, source = model.latent(), read_pairs(data)
         with torch.no_grad():
             height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
-        pictures = torch.stack([read_picture(path, height, width) for path, _ in source])
-        return Images(pictures), [prompt for _, prompt in source]
+        return read_media(source, height, width)
     world = load(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
-    drawn = [world.pair(rng, 0.0) for rng in rngs]
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
-    return Images(pictures), [Prompt(text) for _, (text,) in drawn]
+    return shown([world.pair(rng, 0.0) for rng in rngs])
 
 
 def _anchor(data: DataAnchor) -> Anchor:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-import torch
 
 from limner.core.errors import UserError, nearest
-from limner.core.media import Images, Media
+from limner.core.media import Media
 from limner.core.protocols import Comparer, Judge, Reward, Specified
 from limner.core.types import Prompt, RewardOutput, RewardSpec
+from limner.data.pairs import shown
 from limner.data.prompts import read_prompts
 from limner.judging.cache import Cached
 from limner.judging.checked import Checked
@@ -234,12 +234,10 @@ def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds:
     serve(alone, str(expression), host, port, token, replace(LIMITS, judge_seconds=judge_seconds))
 
 
-def examples(world: str, count: int) -> tuple[Images, list[Prompt]]:
+def examples(world: str, count: int) -> tuple[Media, list[Prompt]]:
     """Return pictures of a world with captions, every other one of which may be wrong."""
     source = load(WORLDS, "world", world)()
-    drawn = [source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)]
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2) / 255
-    return Images(pictures), [Prompt(text) for _, (text,) in drawn]
+    return shown([source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)])
 
 
 def judge_of(leaf: Leaf) -> Reward | Comparer:

@@ -48,6 +48,20 @@ def test_a_judge_names_no_other_judge() -> None:
     assert len(judges) > 20 and not named
 
 
+def test_upper_floors_name_no_medium() -> None:
+    """What a generator shows is its own affair: above floor 3 media are `Media`."""
+    named = {
+        (source.name, alias.name)
+        for source in package()
+        if source.floor > 3
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "limner.core.media"
+        for alias in node.names
+        if alias.name == "Images"
+    }
+    assert not named
+
+
 def test_floor_0_is_pure() -> None:
     allowed = {"torch", "jaxtyping", *sys.stdlib_module_names}
     found = (

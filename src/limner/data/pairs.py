@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.media import Images, Media
 from limner.core.types import Prompt
 from limner.data.lines import LFS_ADVICE, LFS_POINTER, parse_object, pop_text, read_lines
 
@@ -65,6 +68,18 @@ def _decode(path: Path) -> Image.Image:
     except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise UserError(f"picture {path} cannot be read: {reason or type(error).__name__}") from error
+
+
+def shown(pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]]) -> tuple[Media, list[Prompt]]:
+    """Return pictures [height, width, 3] with a caption each, as a world draws them, as media and prompts."""
+    levels = torch.from_numpy(np.stack([picture for picture, _ in pairs])).permute(0, 3, 1, 2)
+    return Images(levels), [Prompt(text) for _, (text,) in pairs]
+
+
+def read_media(pairs: Sequence[tuple[Path, Prompt]], height: int, width: int) -> tuple[Media, list[Prompt]]:
+    """Return the pictures that `read_pairs` found, in one size, and their prompts."""
+    pictures = torch.stack([read_picture(path, height, width) for path, _ in pairs])
+    return Images(pictures), [prompt for _, prompt in pairs]
 
 
 def _rgb(image: Image.Image) -> Image.Image:

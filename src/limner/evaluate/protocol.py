@@ -94,7 +94,7 @@ def evaluate(
         seen = shown(draw(asked, [seed for _, seed in part]))
         rewards.append(_judge(judge, seen, asked))
         stills.append(seen.media.stills())
-        if keep is not None:
+        if keep is not None and (members.size > 1 or team.leads):
             keep(part, seen.media)
         if tick is not None:
             tick(min(start + batch, len(mine)) / len(mine))
