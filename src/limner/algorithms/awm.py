@@ -17,19 +17,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.needs import Needs, OldPolicy, Renoising
+from limner.core.needs import Needs, OldPolicy
 from limner.core.protocols import Actors, Context, ForwardProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
 from limner.core.types import Batch, PassLoss, Renoised, Scored
+from limner.diffusion.prediction import Estimate
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
-from limner.learning.penalty import reference_penalty
+from limner.learning.penalty import with_distance
+from limner.learning.restoration import frozen, matching_error, renoising_of, restored
 from limner.objectives.advantage import AdvantageScale
-from limner.objectives.matching import MatchingWeight, matching_log_likelihood, velocity_mse
+from limner.objectives.matching import MatchingWeight, matching_log_likelihood
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
 
 
@@ -58,31 +59,24 @@ class AWM:
     @property
     def needs(self) -> Needs:
         """The weights that drew the samples, once the first update has moved away, and the reference for a penalty."""
-        return Needs(
-            renoise=Renoising(self.num_times, self.times, self.min_time),
-            old=OldPolicy() if self.num_updates > 1 else None,
-            reference=self.kl_weight > 0,
-        )
+        old = OldPolicy() if self.num_updates > 1 else None
+        return Needs(renoise=renoising_of(self), old=old, reference=self.kl_weight > 0)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage in [-1, 1], 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored).clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
+        found = relative_advantage(self, scored, context)
+        return found.clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
 
     def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
 
-        def likelihood(velocity: Tensor) -> Tensor:
-            error = velocity_mse(velocity, pack.velocity)
-            return matching_log_likelihood(error, pack.t, self.weighting, self.power)
+        def likelihood(estimate: Estimate) -> Tensor:
+            return matching_log_likelihood(matching_error(estimate, pack), pack.t, self.weighting, self.power)
 
-        condition = batch.rollout.condition
-        velocity = actors.policy.restore(pack, condition).velocity
-        with torch.no_grad():
-            old = likelihood(actors.old.restore(pack, condition).velocity if self.needs.old else velocity)
-        log_ratio = likelihood(velocity) - old
+        new = restored(actors.policy, batch, pack)
+        old = frozen(actors.old, batch, pack) if self.needs.old else new
+        log_ratio = likelihood(new) - likelihood(old).detach()
         advantage = batch.advantage[pack.row].to(log_ratio)
         clip = (min(self.clip_low, 1 - 1e-6), self.clip_high)
-        loss = clipped_surrogate(log_ratio, advantage, *clip)
-        health = surrogate_metrics(log_ratio, advantage, *clip)
-        penalty, distance = reference_penalty(self.kl_weight, velocity, actors, batch, pack)
-        return loss + penalty, health | distance
+        loss = clipped_surrogate(log_ratio, advantage, *clip), surrogate_metrics(log_ratio, advantage, *clip)
+        return with_distance(loss, self.kl_weight, new, actors, batch, pack)

@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.needs import Needs, Renoising
-from limner.core.protocols import Actors, Context, ForwardProcess
+from limner.core.needs import Needs
+from limner.core.protocols import Actors, ForwardProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
-from limner.core.types import Batch, PassLoss, Renoised, Scored
+from limner.core.types import Batch, PassLoss, Renoised
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
+from limner.learning.restoration import frozen, matching_error, renoising_of, restored
 from limner.objectives.advantage import AdvantageScale
-from limner.objectives.matching import velocity_mse
 
 
 @settings
@@ -44,26 +44,20 @@ class DGPO:
     @property
     def needs(self) -> Needs:
         """The reference, and whole groups: a pass before the loss says how well each is ordered."""
-        how = Renoising(self.num_times, self.times, self.min_time, by_group=True)
-        return Needs(renoise=how, reference=True, passes=2)
+        return Needs(renoise=renoising_of(self, by_group=True), reference=True, passes=2)
 
-    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
-        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored)
+    advantage = relative_advantage
 
     def measure(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> Float[Tensor, " pack"]:
         """Return A (m - m_ref) of each (sample, time)."""
-        change = _error(actors.policy, batch, pack) - _error(actors.reference, batch, pack)
+        new, reference = restored(actors.policy, batch, pack), frozen(actors.reference, batch, pack)
+        change = matching_error(new, pack) - matching_error(reference, pack)
         return batch.advantage[pack.row].to(change) * change
 
     def pass_loss(
         self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised, group_mean: Float[Tensor, " pack"]
     ) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-        error = _error(actors.policy, batch, pack)
+        error = matching_error(restored(actors.policy, batch, pack), pack)
         w = torch.sigmoid(self.beta * group_mean)
         return w * batch.advantage[pack.row].to(error) * error, {"error": error.detach(), "group_weight": w}
-
-
-def _error(policy: ForwardProcess, batch: Batch, pack: Renoised) -> Float[Tensor, " pack"]:
-    return velocity_mse(policy.restore(pack, batch.rollout.condition).velocity, pack.velocity)

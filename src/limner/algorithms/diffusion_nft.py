@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from limner.core.needs import Needs, OldPolicy, Renoising
-from limner.core.protocols import Actors, Context, ForwardProcess
+from limner.core.needs import Needs, OldPolicy
+from limner.core.protocols import Actors, ForwardProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
-from limner.core.types import Batch, PassLoss, Renoised, Scored
+from limner.core.types import Batch, PassLoss, Renoised
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
-from limner.learning.penalty import reference_penalty
+from limner.learning.penalty import with_distance
+from limner.learning.restoration import frozen, renoising_of, restored
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import nft_loss, nft_reward_weight, velocity_mse
 
@@ -54,35 +51,21 @@ class DiffusionNFT:
     num_updates: Count = 1
 
     @property
-    def on_policy(self) -> bool:
-        """Whether the old policy equals the trained one in every update: one pass then serves both."""
-        return self.decay == "none" and self.num_updates == 1
-
-    @property
     def needs(self) -> Needs:
-        """The old policy unless it is the trained one, and the reference if there is a penalty."""
+        """The old policy unless it is the trained one in every update, and the reference if there is a penalty."""
         follows = OldPolicy(self.decay_rate, self.decay_max) if self.decay == "linear" else OldPolicy()
-        return Needs(
-            renoise=Renoising(self.num_times, self.times, self.min_time),
-            old=None if self.on_policy else follows,
-            reference=self.kl_weight > 0,
-        )
+        on_policy = self.decay == "none" and self.num_updates == 1
+        return Needs(renoise=renoising_of(self), old=None if on_policy else follows, reference=self.kl_weight > 0)
 
-    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
-        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored)
+    advantage = relative_advantage
 
     def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-        new = actors.policy.restore(pack, batch.rollout.condition)
-        with torch.no_grad():
-            old = new if self.on_policy else actors.old.restore(pack, batch.rollout.condition)
+        new = restored(actors.policy, batch, pack)
+        old = frozen(actors.old, batch, pack) if self.needs.old else new  # one pass serves both on policy
         weight = nft_reward_weight(batch.advantage[pack.row].to(new.x0), self.advantage_max)
-        loss = nft_loss(
-            new.x0, old.x0, pack.x0, weight, beta=self.beta, advantage_max=self.advantage_max, adaptive=self.adaptive
-        )
+        loss = nft_loss(new.x0, old.x0, pack.x0, weight, self.beta, self.advantage_max, self.adaptive)
         health = {"loss": loss.detach()}
-        if not self.on_policy:
+        if self.needs.old:
             health["old_distance"] = velocity_mse(new.velocity, old.velocity).detach()
-        penalty, distance = reference_penalty(self.kl_weight, new.velocity, actors, batch, pack)
-        return loss + penalty, health | distance
+        return with_distance((loss, health), self.kl_weight, new, actors, batch, pack)

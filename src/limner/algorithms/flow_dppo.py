@@ -13,13 +13,10 @@ Source: Flow-DPPO, its published code (limit 1e-5 per element at 65,536 elements
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from limner.core.needs import Needs
-from limner.core.protocols import Actors, Context, DecisionProcess
+from limner.core.protocols import Actors, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, settings
-from limner.core.types import Batch, Decisions, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss
 from limner.learning.credit import relative_advantage
 from limner.learning.ratio import rescored
 from limner.objectives.advantage import AdvantageScale
@@ -41,14 +38,9 @@ class FlowDPPO:
     epsilon: NotNegative = 1e-4
     num_updates: Count = 2
 
-    @property
-    def needs(self) -> Needs:
-        """The path."""
-        return Needs(path=True)
+    needs = Needs(path=True)
 
-    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
-        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored)
+    advantage = relative_advantage
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""

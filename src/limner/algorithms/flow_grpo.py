@@ -22,7 +22,7 @@ from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.credit import relative_advantage
-from limner.learning.penalty import decision_penalty
+from limner.learning.penalty import with_divergence
 from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import TreeScale
 
@@ -56,17 +56,12 @@ class FlowGRPO:
     @property
     def needs(self) -> Needs:
         """The path, the reference if there is a penalty, a tree if its depths are compared; the mean std of all."""
-        return Needs(
-            path=True,
-            reference=self.kl_weight > 0,
-            clip=clip_of(self),
-            tree=self.scale == "depth",
-            alone=self.noise_weight,
-        )
+        reference, tree, alone = self.kl_weight > 0, self.scale == "depth", self.noise_weight
+        return Needs(path=True, reference=reference, clip=clip_of(self), tree=tree, alone=alone)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """Return the group-relative advantage, of each sample or, with scale "depth", of each decision."""
-        return relative_advantage(self, scored, self.trim).clamp(-self.advantage_max, self.advantage_max)
+        return relative_advantage(self, scored, context, self.trim).clamp(-self.advantage_max, self.advantage_max)
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
@@ -75,5 +70,5 @@ class FlowGRPO:
         if self.noise_weight:
             path = batch.rollout.path
             loss = loss * (pack.old.std / path.old.std[path.mask].mean())
-        penalty, distance = decision_penalty(self.kl_weight, again.distribution, actors, batch, pack, self.kl_by_time)
-        return loss + penalty, health | distance
+        moved = again.distribution, actors, batch, pack
+        return with_divergence((loss, health), self.kl_weight, *moved, by_time=self.kl_by_time)

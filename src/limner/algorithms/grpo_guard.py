@@ -50,7 +50,7 @@ class GRPOGuard:
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored).clamp(-self.advantage_max, self.advantage_max)
+        return relative_advantage(self, scored, context).clamp(-self.advantage_max, self.advantage_max)
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""

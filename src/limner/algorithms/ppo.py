@@ -23,7 +23,7 @@ from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, NotNegative, Positive, Range, settings
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.critic import Critic, critic_features
-from limner.learning.penalty import decision_penalty
+from limner.learning.penalty import with_divergence
 from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import generalised_advantage
 
@@ -59,7 +59,7 @@ class PPO:
         rollout, valid = scored.rollout, scored.valid
         count, steps = rollout.path.mask[valid].shape
         advantage = torch.zeros(len(rollout), steps)
-        if not count:
+        if not valid.any():
             return advantage
         index = rollout.prompt_index[valid].repeat_interleave(steps)
         states = [part[valid].flatten(0, 1) for part in rollout.path.states.features()]
@@ -79,6 +79,5 @@ class PPO:
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
         again = rescored(actors, batch, pack)
-        loss, health = again.clipped(clip_of(self), pessimistic=self.surrogate == "ppo")
-        penalty, distance = decision_penalty(self.kl_weight, again.distribution, actors, batch, pack)
-        return loss + penalty, health | distance
+        loss = again.clipped(clip_of(self), pessimistic=self.surrogate == "ppo")
+        return with_divergence(loss, self.kl_weight, again.distribution, actors, batch, pack)

@@ -24,14 +24,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.needs import Needs, Renoising
+from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, ForwardProcess
 from limner.core.settings import Count, NotNegative, Positive, Share, settings
 from limner.core.types import Batch, PassLoss, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
-from limner.learning.penalty import reference_penalty
+from limner.learning.penalty import with_distance
+from limner.learning.restoration import matching_error, renoising_of, restored
 from limner.objectives.advantage import best_weight, softmax_weight
-from limner.objectives.matching import velocity_mse
 
 
 @settings
@@ -49,8 +49,7 @@ class RewardWeighted:
     @property
     def needs(self) -> Needs:
         """The reference if there is a penalty, and groups to find the best of."""
-        how = Renoising(self.num_times, self.times, self.min_time)
-        return Needs(renoise=how, reference=self.kl_weight > 0, group=self.weight == "best")
+        return Needs(renoise=renoising_of(self), reference=self.kl_weight > 0, group=self.weight == "best")
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the weight of each sample, 0 for those that are not learned from."""
@@ -66,7 +65,7 @@ class RewardWeighted:
 
     def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
-        velocity = actors.policy.restore(pack, batch.rollout.condition).velocity
-        error = velocity_mse(velocity, pack.velocity)
-        penalty, distance = reference_penalty(self.kl_weight, velocity, actors, batch, pack)
-        return batch.advantage[pack.row].to(error) * error + penalty, {"error": error.detach()} | distance
+        new = restored(actors.policy, batch, pack)
+        error = matching_error(new, pack)
+        weighted = batch.advantage[pack.row].to(error) * error
+        return with_distance((weighted, {"error": error.detach()}), self.kl_weight, new, actors, batch, pack)

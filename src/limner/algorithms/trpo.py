@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -22,7 +21,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, settings
-from limner.core.types import Batch, Decisions, PassLoss, Scored
+from limner.core.types import Batch, Decisions, PassLoss
 from limner.learning.credit import relative_advantage
 from limner.learning.passes import teaching
 from limner.objectives.advantage import AdvantageScale
@@ -44,19 +43,15 @@ class TRPO:
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4
 
-    @property
-    def num_updates(self) -> int:
-        """One: the whole rollout decides on the step."""
-        return 1
+    num_updates = 1
+    """The whole rollout decides on the step."""
 
     @property
     def needs(self) -> Needs:
         """The path. It takes a gradient, products with G, and the surrogate before and at two lengths of the step."""
         return Needs(path=True, own_update=True, alone=True, passes=self.solver_steps + 5)
 
-    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
-        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored)
+    advantage = relative_advantage
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return -A rho of each decision, and how far it is from the old one."""
@@ -107,11 +102,9 @@ class TRPO:
         return shared | {"improvement": 0.0, "step_kl": 0.0, "step_share": 0.0}
 
 
-def _gradient(value: Tensor, parameters: Sequence[nn.Parameter], differentiable: bool = False) -> Tensor:
-    """Return the gradient as one vector, 0 where `value` does not depend on a parameter."""
-    found = torch.autograd.grad(
-        value, parameters, create_graph=differentiable, allow_unused=True, materialize_grads=True
-    )
+def _gradient(value: Tensor, parameters: Sequence[nn.Parameter], twice: bool = False) -> Tensor:
+    """Return the gradient as one vector, 0 where `value` does not depend on a parameter; `twice`: differentiable."""
+    found = torch.autograd.grad(value, parameters, create_graph=twice, allow_unused=True, materialize_grads=True)
     return torch.cat([part.reshape(-1) for part in found])
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.protocols import Context
 from limner.core.types import Batch, Scored
 from limner.objectives.advantage import TreeScale, branch_mean, depth_advantage, group_advantage
 from limner.objectives.aggregation import Aggregation, aggregate
@@ -29,10 +30,11 @@ class GroupRelative(Protocol):
 
 
 def relative_advantage(
-    algorithm: GroupRelative, scored: Scored, trim: float = 0.0
+    algorithm: GroupRelative, scored: Scored, context: Context, trim: float = 0.0
 ) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
     """Return the group-relative advantage of the total reward, 0 for invalid samples and constant groups.
 
+    It is the method `advantage` of an algorithm that makes no more of it.
     With scale "depth" it is that of each decision among those of its depth, 0 where it leads to no valid sample; see
     `depth_advantage`.
     """

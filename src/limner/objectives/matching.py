@@ -36,7 +36,6 @@ def nft_loss(
     x0_hat_old: Float[Tensor, "batch *latent"],
     x0: Float[Tensor, "batch *latent"],
     reward_weight: Float[Tensor, " batch"],
-    *,
     beta: float,
     advantage_max: float = 5.0,
     adaptive: bool = True,

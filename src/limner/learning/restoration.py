@@ -1,0 +1,50 @@
+"""Finished samples that are noised again, and what networks make of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.needs import Renoising
+from limner.core.protocols import ForwardProcess
+from limner.core.types import Batch, Renoised
+from limner.diffusion.prediction import Estimate
+from limner.diffusion.timesteps import TrainingTimes
+from limner.objectives.matching import velocity_mse
+
+
+class Matching(Protocol):
+    """An algorithm that restores samples at times of its choice."""
+
+    @property
+    def num_times(self) -> int: ...
+
+    @property
+    def times(self) -> TrainingTimes: ...
+
+    @property
+    def min_time(self) -> float: ...
+
+
+def renoising_of(algorithm: Matching, by_group: bool = False) -> Renoising:
+    """Return how an algorithm has samples noised again."""
+    return Renoising(algorithm.num_times, algorithm.times, algorithm.min_time, by_group)
+
+
+def restored(policy: ForwardProcess, batch: Batch, pack: Renoised) -> Estimate:
+    """Return what weights that learn make of a pack: one pass of the network."""
+    return policy.restore(pack, batch.rollout.condition)
+
+
+def frozen(policy: ForwardProcess, batch: Batch, pack: Renoised) -> Estimate:
+    """Return what weights that do not learn, old ones or the reference, make of a pack: without gradient."""
+    with torch.no_grad():
+        return restored(policy, batch, pack)
+
+
+def matching_error(estimate: Estimate, pack: Renoised) -> Float[Tensor, " pack"]:
+    """Return |velocity - (noise - x0)|^2 / D: how far from a perfect restoration an estimate is."""
+    return velocity_mse(estimate.velocity, pack.velocity)
