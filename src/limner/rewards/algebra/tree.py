@@ -10,6 +10,7 @@ The same is written in Python with `leaf("scenes")`, and in a recipe's `reward`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
@@ -21,6 +22,8 @@ from torch import Tensor
 from limner.core.errors import UserError
 
 Setting: TypeAlias = float | int | bool | str
+PLAIN = re.compile(r"(?!-)[\w./~-]*\w(:\w+)?")
+"""A name of a judge, or FILE.py:FUNCTION, that needs no quotes."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Leaf(Expression):
         return f"({', '.join(f'{key}={value!r}' for key, value in self.settings)})" if self.settings else ""
 
     def __str__(self) -> str:
-        return (f'"{self.name}"' if " " in self.name or self.name.startswith("-") else self.name) + self._given()
+        return (self.name if PLAIN.fullmatch(self.name) else f'"{self.name}"') + self._given()
 
 
 @dataclass(frozen=True)
