@@ -55,7 +55,7 @@ BAD = {
     "--evaluation.reward jpg_size": "unknown reward 'jpg_size'; did you mean 'jpeg_size'?",
     "--reward jpg_size": "unknown reward 'jpg_size'; did you mean 'jpeg_size'?",
     "--reward jpeg_size:2": "reward 'jpeg_size:2': this is no expression such as 0.7 * scenes + 0.3 * jpeg_size; ",
-    "--reward '1e999 * jpeg_size'": "reward: weights and constants must be finite numbers, got inf",
+    "--reward '1e999 * jpeg_size'": "reward '1e999 * jpeg_size': numbers must be finite",
     "--reward jpeg_size(quality=3)": "reward jpeg_size(quality=3): jpeg_size has no settings",
     "--reward nowhere.py:f": "reward 'nowhere.py:f': no such file",
     "--reward {rewards}:rednes": "reward '{rewards}:rednes': no function 'rednes' in rewards.py; did you mean 'red",

@@ -60,7 +60,7 @@ def _tree(plain: str, shown: str) -> ast.expr:
             each.value for each in level if isinstance(each, ast.Constant) and isinstance(each.value, int | float)
         ]
         if not all(abs(number) <= sys.float_info.max for number in numbers):
-            raise UserError(f"reward {shown!r}: holds a number beyond {sys.float_info.max:.0e}")
+            raise UserError(f"reward {shown!r}: numbers must be finite, at most {sys.float_info.max:.2g}")
         level = [child for node in level for child in ast.iter_child_nodes(node)]
     if level:
         raise _too_deep(shown)
