@@ -22,7 +22,8 @@ from limner.bench.oracle_report import read
 from limner.bench.oracles import ENTRIES, efficiency
 from limner.bench.scenes import read_rows
 from limner.recipes.presets import PRESETS
-from limner.registry import ALGORITHMS, load
+from limner.registry.find import find
+from limner.registry.names import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -60,7 +61,7 @@ def page() -> str:
 
 def section(name: str) -> list[str]:
     """Return what is said of one algorithm."""
-    kind = load(ALGORITHMS, "algorithm", name)
+    kind = find(ALGORITHMS, "algorithm", name)
     module = inspect.getmodule(kind)
     assert module is not None
     formula, advice = documented(module)

@@ -34,7 +34,7 @@ from limner.evaluate.protocol import evaluate
 from limner.evaluate.statistics import mean_interval
 from limner.policies.denoising import Denoising, Sampler
 from limner.recipes.override import override
-from limner.registry import recipe
+from limner.recipes.source import recipe
 from limner.report.file import write_text
 from limner.run import drawer
 from limner.worlds.scenes.grammar import Scene, prompts, sample_scene, to_prompt

@@ -26,7 +26,7 @@ from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout
 from limner.engine.memory import peak_memory_mib
 from limner.recipes.override import override
-from limner.registry import recipe
+from limner.recipes.source import recipe
 from limner.rollout.collect import collect
 from limner.rollout.score import render
 from limner.training.config import RunConfig

@@ -28,7 +28,7 @@ from limner.diffusion.dynamics import EulerODE
 from limner.evaluate.statistics import mean_interval
 from limner.policies.denoising import Sampler
 from limner.recipes.override import override
-from limner.registry import recipe
+from limner.recipes.source import recipe
 from limner.report.file import write_text
 from limner.worlds.words.grammar import Split, prompts, sample_word, to_prompt
 from limner.worlds.words.render import render

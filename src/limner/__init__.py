@@ -14,46 +14,34 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from limner.registry.names import ALGORITHMS, DYNAMICS, SAMPLERS
+
 _HOMES = {
-    "Prompt": "limner.core.types",
-    "Images": "limner.core.media",
-    "RewardOutput": "limner.core.types",
-    "UserError": "limner.core.errors",
-    "RunError": "limner.core.errors",
-    "JudgeFailure": "limner.core.errors",
-    "DGPO": "limner.algorithms.dgpo",
-    "DDPO": "limner.algorithms.ddpo",
-    "PPO": "limner.algorithms.ppo",
-    "TRPO": "limner.algorithms.trpo",
-    "FlowDPPO": "limner.algorithms.flow_dppo",
-    "FlowGRPO": "limner.algorithms.flow_grpo",
-    "GRPOGuard": "limner.algorithms.grpo_guard",
-    "AWM": "limner.algorithms.awm",
-    "DiffusionNFT": "limner.algorithms.diffusion_nft",
-    "RewardWeighted": "limner.algorithms.reward_weighted",
-    "DPMSolver": "limner.diffusion.dynamics",
-    "EulerODE": "limner.diffusion.dynamics",
-    "FlowSDE": "limner.diffusion.dynamics",
-    "DanceSDE": "limner.diffusion.dynamics",
-    "CPS": "limner.diffusion.dynamics",
-    "DDIM": "limner.diffusion.dynamics",
-    "RunConfig": "limner.training.config",
-    "Model": "limner.training.config",
-    "Lora": "limner.training.config",
-    "Full": "limner.training.config",
-    "Sampler": "limner.policies.denoising",
-    "DataAnchor": "limner.training.config",
-    "NamedSampler": "limner.training.config",
-    "Optimizer": "limner.training.config",
-    "Precision": "limner.training.config",
-    "Evaluation": "limner.training.config",
-    "recipe": "limner.registry",
-    "preset": "limner.recipes.presets",
-    "override": "limner.recipes.override",
-    "Run": "limner.run",
-    "check": "limner.run",
-    "train": "limner.run",
-    "open_run": "limner.run",
+    "Prompt": "limner.core.types:Prompt",
+    "Images": "limner.core.media:Images",
+    "RewardOutput": "limner.core.types:RewardOutput",
+    "UserError": "limner.core.errors:UserError",
+    "RunError": "limner.core.errors:RunError",
+    "JudgeFailure": "limner.core.errors:JudgeFailure",
+    **ALGORITHMS,
+    **DYNAMICS,
+    **SAMPLERS,
+    "RunConfig": "limner.training.config:RunConfig",
+    "Model": "limner.training.config:Model",
+    "Lora": "limner.training.config:Lora",
+    "Full": "limner.training.config:Full",
+    "DataAnchor": "limner.training.config:DataAnchor",
+    "NamedSampler": "limner.training.config:NamedSampler",
+    "Optimizer": "limner.training.config:Optimizer",
+    "Precision": "limner.training.config:Precision",
+    "Evaluation": "limner.training.config:Evaluation",
+    "recipe": "limner.recipes.source:recipe",
+    "preset": "limner.recipes.presets:preset",
+    "override": "limner.recipes.override:override",
+    "Run": "limner.run:Run",
+    "check": "limner.run:check",
+    "train": "limner.run:train",
+    "open_run": "limner.run:open_run",
 }
 
 __all__ = sorted(_HOMES)
@@ -62,7 +50,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'limner' has no attribute {name!r}")
-    return vars(importlib.import_module(_HOMES[name]))[name]
+    module, _, attribute = _HOMES[name].partition(":")
+    return vars(importlib.import_module(module))[attribute]
 
 
 def __dir__() -> list[str]:

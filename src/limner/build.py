@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Prompt
 from limner.data.pairs import read_media, read_pairs, shown
+from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
@@ -30,9 +31,11 @@ from limner.engine.lora import lora
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
+from limner.judges import compose
 from limner.learning.passes import require
 from limner.recipes.override import override
-from limner.registry import BASES, FRESH, MODELS, WORLDS, compose, load, load_prompts
+from limner.registry.find import find
+from limner.registry.names import BASES, FRESH, MODELS, PROMPTS, WORLDS
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
@@ -47,8 +50,8 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
 
     No folder means runs/pretrain-WORLD-MODEL.
     """
-    load(WORLDS, "world", world)
-    load(MODELS, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
+    find(WORLDS, "world", world)
+    find(MODELS, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
     from limner.training.pretrain import Pretraining, require_same
 
     config = override(Pretraining(), values)
@@ -71,8 +74,8 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
         torch.set_num_threads(1)
         place = f"file://{(folder / 'rendezvous').resolve()}"
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
-    source = load(WORLDS, "world", world)()
-    fresh = load(FRESH, "model", config.model).build(source.vocabulary, config.latent_channels, config.seed)
+    source = find(WORLDS, "world", world)()
+    fresh = find(FRESH, "model", config.model).build(source.vocabulary, config.latent_channels, config.seed)
     pretrain(fresh, source, config, folder, Team(rank=rank, size=config.workers))
 
 
@@ -90,14 +93,26 @@ def _leave_with_parent() -> None:
 
 def model_source(model: Model) -> str | Path:
     """Return the folder of a built-in base, or the folder or hub id that the configuration names."""
-    return load(BASES, "base", model.path) if model.path in BASES else model.path
+    return find(BASES, "base", model.path) if model.path in BASES else model.path
 
 
 def load_model(model: Model, precision: Precision, device: torch.device) -> Adapter:
     """Return the adapter of the model's kind around its folder."""
-    adapter = load(MODELS, "model kind", model.kind)
+    adapter = find(MODELS, "model kind", model.kind)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
     return adapter.load(model_source(model), model.max_sequence_length, dtype=dtype, device=device)
+
+
+def load_prompts(source: str) -> list[Prompt]:
+    """Return the prompts of a world's split (`scenes:train`) or of a file."""
+    world, separator, split = source.partition(":")
+    if separator and world in PROMPTS:
+        if split not in ("train", "heldout"):
+            raise UserError(f"prompts {source!r}: unknown split{nearest(split, ['train', 'heldout'])}")
+        return find(PROMPTS, "prompts", world)(split)
+    if not source:
+        raise UserError("no prompts: give --prompts FILE (.txt or .jsonl) or a world's split such as scenes:train")
+    return read_prompts(source).prompts
 
 
 NOTHING = Composition(Leaf("nothing"), {})
@@ -192,7 +207,7 @@ def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media,
         with torch.no_grad():
             height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
         return read_media(source, height, width)
-    world = load(WORLDS, "world", data)()
+    world = find(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
     return shown([world.pair(rng, 0.0) for rng in rngs])
 

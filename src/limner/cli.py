@@ -140,11 +140,15 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     sample.add_argument("--guidance", type=float, help="guidance scale (the run's)")
     sample.add_argument("--out", type=Path, metavar="FILE", help="such as a .png file (RUN/samples/PROMPT-SEED.png)")
 
+    _add_trust(sample)
+
     report = command("report", _report, "write a run's report.html again from its records")
     report.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    _add_trust(report)
     export = command("export", _export, "write a run's result for diffusers to load")
     export.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     export.add_argument("--out", type=Path, metavar="DIR", help="a folder (RUN/export)")
+    _add_trust(export)
     pretrain = command(
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
     )
@@ -194,6 +198,12 @@ def _add_recipe(parser: Parser) -> None:
     parser.add_argument("--out", metavar="DIR", help="the run folder (runs/NAME-SEED)")
 
 
+def _add_trust(parser: Parser) -> None:
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run code outside limner that RUN's config.yaml names"
+    )
+
+
 def _count(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]*", text):
         raise argparse.ArgumentTypeError(f"needs a whole number from 1, got {text!r}")
@@ -208,9 +218,9 @@ def _png(text: str) -> Path:
 
 def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
-    from limner import registry
     from limner.recipes.override import override
     from limner.recipes.presets import preset
+    from limner.recipes.source import recipe
 
     if parsed.reward and len(parsed.reward) > 1:
         raise UserError(f"--reward is one expression: write --reward '{' + '.join(parsed.reward)}'")
@@ -224,7 +234,7 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
         values = {**preset(parsed.preset), **values}
     if parsed.reward:
         values = {"evaluation.reward": "", **values}
-    return override(registry.recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
+    return override(recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
 
 
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -248,7 +258,7 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.gallery import save_grid
     from limner.run import open_run
 
-    run = open_run(parsed.run)
+    run = open_run(parsed.run, parsed.trust_code)
     if parsed.out and parsed.out.suffix != run.suffix:
         raise UserError(f"--out needs a name that ends in {run.suffix}, got {str(parsed.out)!r}")
     media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
@@ -269,13 +279,13 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 def _report(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.run import open_run
 
-    print(open_run(parsed.run).report())
+    print(open_run(parsed.run, parsed.trust_code).report())
 
 
 def _export(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.run import open_run
 
-    print(open_run(parsed.run).export(parsed.out))
+    print(open_run(parsed.run, parsed.trust_code).export(parsed.out))
 
 
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -296,14 +306,14 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import registry
+    from limner import judges
     from limner.report.gallery import save_grid
     from limner.report.reward_card import extremes, lit, reward_card
 
-    composition, specs = registry.described(parsed.name)
+    composition, specs = judges.described(parsed.name)
     for spec in specs:
         print(reward_card(spec))
-    media, prompts = registry.examples(parsed.world, parsed.count)
+    media, prompts = judges.examples(parsed.world, parsed.count)
     output = composition(media, prompts)
     shown = extremes(output.score, 8)
     if not len(shown):
@@ -325,15 +335,15 @@ def _slug(text: str) -> str:
 
 
 def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import registry
+    from limner import judges
 
-    registry.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env, parsed.judge_seconds)
+    judges.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env, parsed.judge_seconds)
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import registry
+    from limner.registry.catalogue import catalogue
 
-    for kind, entries in registry.catalogue().items():
+    for kind, entries in catalogue().items():
         print(kind)
         width = max(map(len, entries), default=0)
         for name, line in entries.items():

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +33,9 @@ from limner.evaluate.store import keeper
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
 from limner.evaluate.tables import diversity_row, tables
-from limner.recipes.yaml import from_yaml, to_yaml
-from limner.registry import BASES, recipe
+from limner.recipes.source import recipe
+from limner.recipes.yaml import from_yaml, is_of, to_yaml
+from limner.registry.names import BASES
 from limner.report.card import Card, write_card
 from limner.report.curve import charts, meanings
 from limner.report.data import Report, Spent
@@ -344,18 +345,20 @@ def _no_room(error: OSError | SafetensorError) -> bool:
     return error.errno in full if isinstance(error, OSError) else any(f"os error {code}" in str(error) for code in full)
 
 
-def open_run(folder: str | Path) -> Run:
+def open_run(folder: str | Path, trust: bool = False) -> Run:
     """Return a run from its folder, at its last checkpoint. Raises UserError if there is none.
 
-    Its rewards and prompts need not be there any more.
+    Its rewards and prompts need not be there any more. Where its configuration names code that is not limner's, as a
+    run by your own algorithm does, it is imported only if you `trust` it; else UntrustedCode is raised.
     """
     folder = Path(folder).expanduser()
-    if not (folder / "config.yaml").is_file():
+    written = folder / "config.yaml"
+    if not written.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml")
-    config = from_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml"))
+    config = from_yaml(written.read_text(encoding="utf-8"), str(written), None if trust else ())
     run = Run(folder, assemble(config, training=False), State())
     if not run.restore():
-        raise UserError(f"{folder} has no checkpoint yet; go on with: limner train {folder / 'config.yaml'} --resume")
+        raise UserError(f"{folder} has no checkpoint yet; go on with: limner train {written} --resume")
     return run
 
 
@@ -369,8 +372,7 @@ def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"{folder} holds a run already: continue it with --resume, or choose another folder with --out")
-    earlier = from_yaml(written.read_text(encoding="utf-8"), str(written))
-    if replace(earlier, out="") != replace(config, out=""):
+    if not is_of(config, written.read_text(encoding="utf-8"), str(written)):
         raise UserError(
             f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume"
         )

@@ -25,6 +25,8 @@ from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.learning.health import HEALTH
 from limner.learning.passes import optimizer_steps, partition
 from limner.policies.denoising import Sampler
+from limner.registry import names
+from limner.registry.find import find
 from praise import praise, quality, step_along
 from toys import losses, toy_denoiser, toy_rollout
 
@@ -47,6 +49,10 @@ ALGORITHMS = [
     TRPO(),
     DGPO(num_times=2),
 ]
+
+
+def test_every_registered_algorithm_has_a_case():
+    assert {find(names.ALGORITHMS, "algorithm", name) for name in names.ALGORITHMS} == {type(a) for a in ALGORITHMS}
 
 
 def context(micro_batch: int = 100, step: int = 0) -> Context:

@@ -16,7 +16,7 @@ import grimp
 import pytest
 
 from architecture.source import PACKAGE, ROOT, Source, agree, package
-from limner.registry import REWARDS
+from limner.registry.names import REWARDS
 
 PROVIDED = {"yaml": "pyyaml", "PIL": "pillow"}
 """Module -> distribution, where the names differ."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import limner.registry
+import limner
 import limner.run
 from limner.cli import main, take_keys
 from limner.core.errors import RunError
@@ -64,7 +64,7 @@ def test_keys_are_told_from_flags(arguments: list[str], rest: list[str], values:
 
 
 def test_train_changes_what_it_is_told(trained: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    base = limner.registry.recipe("scenes")
+    base = limner.recipe("scenes")
     command = "train --steps 3 scenes --sampler.guidance=2.5 --seed 7 --prompts p.txt --out here --quiet --resume"
     assert main([*command.split(), "--reward", "0.5 * jpeg_size + f.py:g"]) == 0
     assert main(["train", "scenes"]) == 0
@@ -167,7 +167,7 @@ class FakeRun:
 def test_sample_writes_what_was_drawn(
     empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(limner.run, "open_run", lambda folder: FakeRun())
+    monkeypatch.setattr(limner.run, "open_run", lambda folder, trust: FakeRun())
     command = ["sample", "run", "Two red stars!", "--seed", "5", "--guidance", "1.5"]
     assert main(command) == 0 and main([*command, "--count", "2", "--out", "x/two.png"]) == 0
     one, two = capsys.readouterr().out.split()
@@ -188,6 +188,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "rewards",
         "algorithms",
         "dynamics",
+        "samplers",
         "presets",
         "bases",
     ]

@@ -7,8 +7,9 @@ import pytest
 from limner.cli import main
 from limner.recipes.override import override
 from limner.recipes.presets import PRESETS, preset
+from limner.recipes.source import recipe
 from limner.recipes.yaml import from_yaml, to_yaml
-from limner.registry import RECIPES, recipe
+from limner.registry.names import RECIPES
 
 
 @pytest.mark.parametrize("base", RECIPES)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from limner import registry
+from limner import judges
 from limner.cli import main
 
 
@@ -67,8 +67,8 @@ def test_a_judge_that_cannot_be_reached_shows_nothing(capsys: pytest.CaptureFixt
 def test_a_judge_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One with weights would else hold them twice."""
     built: list[str] = []
-    build = registry.judge_of
-    monkeypatch.setattr(registry, "judge_of", lambda leaf: built.append(leaf.name) or build(leaf))
+    build = judges.judge_of
+    monkeypatch.setattr(judges, "judge_of", lambda leaf: built.append(leaf.name) or build(leaf))
     monkeypatch.setattr("limner.serve.host.serve", lambda *_: None)
     assert main(["reward", "show", "sharpness", "--count", "2", "--out", str(tmp_path / "card.png")]) == 0
     assert main(["serve-reward", "contrast"]) == 0

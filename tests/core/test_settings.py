@@ -11,7 +11,8 @@ import pytest
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.core.errors import UserError
 from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
-from limner.registry import ALGORITHMS, load
+from limner.registry.find import find
+from limner.registry.names import ALGORITHMS
 
 
 @settings
@@ -60,7 +61,7 @@ def test_the_ends_of_a_range_and_what_has_none():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_number_of_an_algorithm_has_its_range(name):
-    kind = load(ALGORITHMS, "algorithm", name)
+    kind = find(ALGORITHMS, "algorithm", name)
     hints = get_type_hints(kind, include_extras=True)
     assert [f.name for f in fields(kind) if get_args(hints[f.name])[:1] in ((int,), (float,))]
     assert not [field.name for field in fields(kind) if hints[field.name] in (int, float)]

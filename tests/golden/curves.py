@@ -10,7 +10,7 @@ from typing import Any
 
 from limner.build import assemble
 from limner.recipes.override import override
-from limner.registry import recipe
+from limner.recipes.source import recipe
 from limner.training.config import RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State

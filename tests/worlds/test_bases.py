@@ -12,11 +12,13 @@ import yaml
 from diffusers import StableDiffusion3Pipeline
 from safetensors import safe_open
 
+from limner.build import load_prompts
 from limner.core.media import Images
 from limner.core.types import Vocabulary
 from limner.diffusion.dynamics import EulerODE
 from limner.models.sd3 import SD3
-from limner.registry import BASES, WORLDS, load, load_prompts
+from limner.registry.find import find
+from limner.registry.names import BASES, WORLDS
 from limner.rewards.ocr import OCR
 from limner.worlds.scenes.grammar import sample_scene, to_prompt
 from limner.worlds.scenes.render import render
@@ -36,7 +38,7 @@ class Base:
 
     @property
     def folder(self) -> Path:
-        folder: Path = load(BASES, "base", self.name)
+        folder: Path = find(BASES, "base", self.name)
         return folder
 
     def plain(self) -> StableDiffusion3Pipeline:
@@ -80,7 +82,7 @@ def test_it_is_small_and_stored_as_the_libraries_expect(base: Base, plain: Stabl
 
 def test_its_tokenizer_knows_every_word(base: Base, plain: StableDiffusion3Pipeline) -> None:
     tokenizer = plain.tokenizer
-    known: Vocabulary = load(WORLDS, "world", base.name).vocabulary
+    known: Vocabulary = find(WORLDS, "world", base.name).vocabulary
     assert 12 <= tokenizer.model_max_length <= 24 and tokenizer.eos_token_id != 2
     for text, length in base.lengths.items():
         assert len(tokenizer(text)["input_ids"]) == length

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from limner.bench.plotting import pyplot
+from limner.build import load_prompts
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.needs import Renoising
 from limner.core.protocols import ForwardProcess
@@ -28,8 +29,8 @@ from limner.core.types import Rollout
 from limner.objectives.matching import velocity_mse
 from limner.recipes.override import override
 from limner.recipes.presets import preset
+from limner.recipes.source import recipe
 from limner.recipes.yaml import to_yaml
-from limner.registry import load_prompts, recipe
 from limner.report.file import write_text
 from limner.report.metrics import read
 from limner.run import open_run

@@ -17,6 +17,10 @@ class UserError(LimnerError):
     """
 
 
+class UntrustedCode(UserError):
+    """A folder that the user only looks at names code that is not limner's, and nobody said that it may run."""
+
+
 class RunError(LimnerError):
     """A run had to stop (a reward that always fails, losses that are not finite); its last checkpoint stands."""
 

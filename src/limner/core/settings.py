@@ -4,7 +4,7 @@
     class Optimizer:
         lr: Annotated[float, Range(above=0, below=1)] = 3e-4
 
-Whoever makes one, from text or in Python, meets the range.
+Whoever makes one, from text or in Python, meets the range. Objects that a class of the user's own may make are `Named`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ class Range:
         """Return what a number of the range is: "at least 1", "above 0 and below 1"."""
         words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
         return " and ".join(f"{word} {bound:g}" for word, bound in words.items() if bound is not None)
+
+
+@dataclass(frozen=True)
+class Named:
+    """Marks such a field, `algorithm: Annotated[Algorithm, Named("algorithms")]`, and says which registry knows names.
+
+    Names are those of the registry, `my_file.py:MyAlgorithm`, and `package.module:MyAlgorithm`.
+    """
+
+    registry: str
 
 
 Count: TypeAlias = Annotated[int, Range(least=1)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,13 +19,10 @@ from limner.core.errors import UserError, at_least
 from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
+from limner.core.settings import Named
 from limner.core.tree import at, select
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
-    CPS,
-    DDIM,
-    DanceSDE,
-    DPMSolver,
     Dynamics,
     EulerODE,
     FlowSDE,
@@ -68,7 +65,7 @@ class Sampler:
     BranchGRPO, arXiv:2509.06040 (trees; its code scales the noise of a split and scores it unscaled, this does not).
     """
 
-    dynamics: FlowSDE | DanceSDE | CPS | DDIM | EulerODE | DPMSolver = field(default_factory=FlowSDE)
+    dynamics: Annotated[Dynamics, Named("dynamics")] = field(default_factory=FlowSDE)
     steps: int = 10
     grid: Grid = "own"
     """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""

@@ -1,7 +1,9 @@
 """Change a frozen configuration by dotted keys, as a command line does: `sampler.steps` = "8".
 
-Generic over nested dataclasses: the type hint of a field says how its text is read. Where a field may hold one of
-several dataclasses, a class name chooses (`sampler.dynamics` = "CPS"), and dotted keys refer to the fields of that one.
+Generic over nested dataclasses: the type hint of a field says how its text is read. Where a field may hold objects of
+several classes, a class name chooses (`sampler.dynamics` = "CPS"), and dotted keys refer to the fields of that one: a
+union of dataclasses, or a hint marked `Named`, whose registry knows the names, and where a class of the user's own may
+stand too (`algorithm` = "my_file.py:MyAlgorithm").
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ import dataclasses
 import difflib
 import math
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from limner.core.errors import UserError, nearest
+from limner.core.errors import UntrustedCode, UserError, nearest
+from limner.core.settings import Named
+from limner.registry.find import find, require_seam
+from limner.registry.names import REGISTRIES, SEAMS
 
 Config = TypeVar("Config")
 
@@ -24,15 +29,19 @@ TYPE = "type"
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a configuration a value stands, as the user wrote it: `--sampler.clip-high` or `sampler.clip_high`."""
+    """Where in a configuration a value stands, as the user wrote it: `--sampler.clip-high` or `sampler.clip_high`.
+
+    `trusted` are the names of code outside limner that may be run for it; None: any, for the user wrote it.
+    """
 
     prefix: str = ""
     dash: str = "_"
     keys: tuple[str, ...] = ()
+    trusted: Collection[str] | None = None
 
     def child(self, *keys: str) -> Place:
         """Return the place of a key below this one."""
-        return Place(self.prefix, self.dash, (*self.keys, *keys))
+        return dataclasses.replace(self, keys=(*self.keys, *keys))
 
     def __str__(self) -> str:
         return self.prefix + ".".join(self.keys).replace("_", self.dash)
@@ -62,7 +71,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
 def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: Any = None) -> Config:
     """Return a `kind` with the values of `tree`, and otherwise those of `current`, or the defaults if that is None."""
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     changes: dict[str, Any] = {}
     for name, value in tree.items():
@@ -83,6 +92,8 @@ def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
     classes = tuple(member for member in members if dataclasses.is_dataclass(member))
     if classes:
         return _read_class(classes, value, place, current)
+    if (named := named_of(hint)) is not None:
+        return _read_named(named.registry, value, place, current)
     if isinstance(value, Mapping) and value:
         key = next((name for name in value if name != TYPE), TYPE)
         raise UserError(f"unknown key {place.child(*_first_path(key, value[key]))}: {place} holds a single value")
@@ -95,17 +106,37 @@ def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
         raise UserError(f"{place} needs {_described(kind)}, got {_shown(value)}") from None
 
 
+def hints_of(kind: type) -> dict[str, Any]:
+    """Return the type hints of a configuration's fields, with their marks."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def named_of(hint: Any) -> Named | None:
+    """Return the mark of a field whose class is chosen by name from a registry, or None."""
+    marks = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, Named)), None)
+
+
+def has_choice(hint: Any) -> bool:
+    """Tell whether a field may hold objects of several classes, so that a name chooses."""
+    return named_of(hint) is not None or len(members_of(hint)) > 1
+
+
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """Return the types a union allows, or the one type that `hint` is."""
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    """Return the types a union allows, or the one type that `hint` is, without marks."""
+    if get_origin(hint) is Annotated:
+        return members_of(hint.__origin__)
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(member for part in get_args(hint) for member in members_of(part))
+    return (hint,)
 
 
 def keys_of(kind: type, current: Any = None) -> Iterator[tuple[str, ...]]:
     """Yield every key of a configuration, as paths, below the classes that `current` (or its defaults) has chosen."""
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     for field in dataclasses.fields(kind):
         value = _present(field, current)
-        if not dataclasses.is_dataclass(value) or len(members_of(hints[field.name])) > 1:
+        if not dataclasses.is_dataclass(value) or has_choice(hints[field.name]):
             yield (field.name,)
         if dataclasses.is_dataclass(value):
             yield from ((field.name, *key) for key in keys_of(type(value), value))
@@ -135,6 +166,30 @@ def _read_class(classes: tuple[type, ...], value: Any, place: Place, current: An
     if name not in names:
         raise UserError(f"{place} cannot be {name!r}{nearest(name, names)}")
     return build(names[name], tree, place, current if type(current) is names[name] else None)
+
+
+def _read_named(registry: str, value: Any, place: Place, current: Any) -> Any:
+    """Return an object of a class that is chosen by name, or of that which stands there now."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return value
+    tree = dict(value) if isinstance(value, Mapping) else {TYPE: value}
+    kind = named_class(registry, str(tree.pop(TYPE)), place) if TYPE in tree else type(current)
+    return build(kind, tree, place, current if type(current) is kind else None)
+
+
+def named_class(registry: str, name: str, place: Place) -> type:
+    """Return the class that `name` means to a registry, if its code may run and it fits."""
+    known = REGISTRIES[registry]
+    if name in known:
+        return find(known, str(place), name)
+    if ":" not in name:
+        raise UserError(f"{place} cannot be {name!r}{nearest(name, known)}; your own is named FILE.py:NAME")
+    if place.trusted is not None and name not in place.trusted:
+        raise UntrustedCode(
+            f"{place} names code outside limner, {name!r}, and nothing of a folder that is only opened is run; if you "
+            "trust it, say so: --trust-code, or open_run(folder, trust=True)"
+        )
+    return require_seam(find(known, str(place), name), SEAMS[registry], f"{place} {name!r}")
 
 
 def _read_bool(kind: Any, value: Any, place: Place) -> bool:

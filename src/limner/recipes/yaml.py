@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_type_hints
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import yaml
 
-from limner.core.errors import UserError
-from limner.recipes.override import TYPE, Place, build, members_of
+from limner.core.errors import UntrustedCode, UserError
+from limner.recipes.override import TYPE, Place, build, has_choice, hints_of, named_of
+from limner.registry.find import name_of
+from limner.registry.names import REGISTRIES
 from limner.training.config import RunConfig
 
 
@@ -17,10 +20,12 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(_plain(config), sort_keys=False)
 
 
-def from_yaml(text: str, source: str = "config.yaml") -> RunConfig:
+def from_yaml(text: str, source: str = "config.yaml", trusted: Collection[str] | None = None) -> RunConfig:
     """Return the configuration that `to_yaml` wrote; missing keys have their defaults.
 
-    Raises UserError, which begins with `source`, if the text is not YAML, a key is unknown, or a value does not fit.
+    It may name classes of the user's own, whose code then runs: `trusted` are those that may; None: all, for the user
+    says so. Raises UntrustedCode for another one, and UserError, which begins with `source`, if the text is not YAML, a
+    key is unknown, or a value does not fit.
     """
     try:
         tree = yaml.safe_load(text)
@@ -31,9 +36,39 @@ def from_yaml(text: str, source: str = "config.yaml") -> RunConfig:
     if not isinstance(tree, dict):
         raise UserError(f"{source} is not a run's configuration: it holds no keys")
     try:
-        return build(RunConfig, tree, Place())
+        return build(RunConfig, tree, Place(trusted=trusted))
+    except UntrustedCode as error:
+        raise UntrustedCode(f"{source}: {error}") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def is_of(config: RunConfig, text: str, source: str) -> bool:
+    """Tell whether `text` is that of `config` but for its run folder; of what it names, it runs what `config` does."""
+    try:
+        written = from_yaml(text, source, code_of(config))
+    except UntrustedCode:
+        return False
+    return to_yaml(dataclasses.replace(written, out="")) == to_yaml(dataclasses.replace(config, out=""))
+
+
+def code_of(config: RunConfig) -> frozenset[str]:
+    """Return the names of all classes outside limner that a configuration holds objects of."""
+    return frozenset(_foreign(config))
+
+
+def _foreign(value: Any) -> Iterator[str]:
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _foreign(part)
+    if not dataclasses.is_dataclass(value):
+        return
+    hints = hints_of(type(value))
+    for field in dataclasses.fields(value):
+        part, named = vars(value)[field.name], named_of(hints[field.name])
+        if named is not None and (name := _name(part, hints[field.name])) not in REGISTRIES[named.registry]:
+            yield name
+        yield from _foreign(part)
 
 
 def _plain(value: Any) -> Any:
@@ -42,11 +77,17 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if not dataclasses.is_dataclass(value):
         return value
-    hints = get_type_hints(type(value))
+    hints = hints_of(type(value))
     tree = {}
     for field in dataclasses.fields(value):
-        part = vars(value)[field.name]
+        part, hint = vars(value)[field.name], hints[field.name]
         plain = _plain(part)
-        choice = dataclasses.is_dataclass(part) and len(members_of(hints[field.name])) > 1
-        tree[field.name] = {TYPE: type(part).__name__, **plain} if choice else plain
+        choice = dataclasses.is_dataclass(part) and has_choice(hint)
+        tree[field.name] = {TYPE: _name(part, hint), **plain} if choice else plain
     return tree
+
+
+def _name(part: Any, hint: Any) -> str:
+    """Return what a configuration calls the class of `part`."""
+    named = named_of(hint)
+    return type(part).__name__ if named is None else name_of(REGISTRIES[named.registry], type(part))

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from limner.algorithms.awm import AWM
-from limner.algorithms.ddpo import DDPO
-from limner.algorithms.dgpo import DGPO
-from limner.algorithms.diffusion_nft import DiffusionNFT
-from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
-from limner.algorithms.grpo_guard import GRPOGuard
-from limner.algorithms.ppo import PPO
-from limner.algorithms.reward_weighted import RewardWeighted
-from limner.algorithms.trpo import TRPO
 from limner.core.errors import UserError, at_least
+from limner.core.protocols import Algorithm, Sampling
+from limner.core.settings import Named
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
 from limner.training.source import Drawn, Pictures
@@ -113,7 +106,7 @@ class NamedSampler:
     """
 
     name: str
-    sampler: Sampler = field(default_factory=Sampler)
+    sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
     when: Literal["before", "after", "both"] = "both"
 
     def __post_init__(self) -> None:
@@ -148,7 +141,7 @@ class Evaluation:
             if names.count(name) > 1:
                 raise UserError(f"evaluation.samplers needs a name for each that is none of {names[:3]}, got {name!r}")
 
-    def measured(self, own: Sampler) -> tuple[NamedSampler, ...]:
+    def measured(self, own: Sampling) -> tuple[NamedSampler, ...]:
         """Return what a result is measured by: first the run's `own` sampler, then the plain ODE, then the others."""
         ode = [NamedSampler(ODE, own.plain(self.ode_steps, guidance=1.0))] if self.ode_steps else []
         if ode and self.guidance != 1:
@@ -173,10 +166,8 @@ class RunConfig:
     """Where judged samples come from: the policy draws them, or they are given."""
     aggregation: Aggregation = "sum"
     """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
-    algorithm: FlowGRPO | GRPOGuard | FlowDPPO | DDPO | PPO | TRPO | DiffusionNFT | DGPO | AWM | RewardWeighted = field(
-        default_factory=FlowGRPO
-    )
-    sampler: Sampler = field(default_factory=Sampler)
+    algorithm: Annotated[Algorithm, Named("algorithms")] = field(default_factory=FlowGRPO)
+    sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
     optimizer: Optimizer = field(default_factory=Optimizer)
     anchor: DataAnchor = field(default_factory=DataAnchor)
     precision: Precision = field(default_factory=Precision)

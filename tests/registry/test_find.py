@@ -1,3 +1,8 @@
+"""A name of the user's own is found, loaded once, and found by again; what is wrong is one line."""
+
+from __future__ import annotations
+
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +13,9 @@ import torch
 from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.types import Prompt
-from limner.rewards.function import load_reward
+from limner.judges import own_reward
+from limner.registry.find import find, name_of, require_seam
+from limner.registry.names import ALGORITHMS, DYNAMICS, SEAMS
 
 SOURCE = '''"""A user's file."""
 from dataclasses import dataclass
@@ -49,43 +56,43 @@ PROMPTS = [Prompt("a"), Prompt("b")]
 
 
 def test_loads_functions_and_instances_with_their_folder_importable(folder: Path) -> None:
-    brightness = load_reward(f"{folder}/mine.py:brightness")
+    brightness = own_reward(f"{folder}/mine.py:brightness")
     assert brightness(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
-    assert load_reward(f"{folder}/mine.py:double")(MEDIA, PROMPTS).tolist() == [0.5, 1.0]
+    assert own_reward(f"{folder}/mine.py:double")(MEDIA, PROMPTS).tolist() == [0.5, 1.0]
     assert brightness.__annotations__["prompts"] is list
 
 
 def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    assert load_reward("mine.py:brightness")(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
+    assert own_reward("mine.py:brightness")(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
 
 
 def test_a_file_is_imported_once_until_it_changes(folder: Path) -> None:
-    assert load_reward(f"{folder}/mine.py:register") is load_reward(f"{folder}/mine.py:register")
-    before = load_reward(f"{folder}/mine.py:register")
+    assert own_reward(f"{folder}/mine.py:register") is own_reward(f"{folder}/mine.py:register")
+    before = own_reward(f"{folder}/mine.py:register")
     (folder / "mine.py").write_text(SOURCE + "\n# changed\n")
-    assert load_reward(f"{folder}/mine.py:register") is not before
+    assert own_reward(f"{folder}/mine.py:register") is not before
 
 
 def test_two_files_of_one_name_do_not_meet(folder: Path) -> None:
     other = folder / "other"
     other.mkdir()
     (other / "mine.py").write_text("def brightness(media, prompts): return [7, 7]\n")
-    assert load_reward(f"{other}/mine.py:brightness")(MEDIA, PROMPTS) == [7, 7]
-    assert load_reward(f"{folder}/mine.py:brightness")(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
+    assert own_reward(f"{other}/mine.py:brightness")(MEDIA, PROMPTS) == [7, 7]
+    assert own_reward(f"{folder}/mine.py:brightness")(MEDIA, PROMPTS).tolist() == [0.25, 0.5]
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("mine.py", "expected FILE.py:FUNCTION, for example my_file.py:my_reward"),
-        ("mine.py:", "expected FILE.py:FUNCTION"),
-        (":brightness", "expected FILE.py:FUNCTION"),
+        ("mine.py:", "expected FILE.py:NAME or package.module:NAME"),
+        (":brightness", "expected FILE.py:NAME or package.module:NAME"),
+        ("not_there.at_all:f", "cannot import not_there.at_all (No module named 'not_there')"),
         ("{}/mine.txt:f", "is not a Python file (its name must end in .py)"),
         ("{}/nowhere.py:f", "no such file"),
         ("{}/dir.py:f", "no such file"),
-        ("{}/mine.py:brigthness", "no function 'brigthness' in mine.py; did you mean 'brightness'?"),
-        ("{}/empty.py:f", "no function 'f' in empty.py; the file defines no function"),
+        ("{}/mine.py:brigthness", "mine.py has no 'brigthness'; did you mean 'brightness'?"),
+        ("{}/empty.py:f", "empty.py has no 'f'; it defines nothing"),
         ("{}/mine.py:WEIGHT", "WEIGHT is no function (media, prompts) -> scores: int"),
         ("{}/mine.py:Judge", "Judge is a class; write `my_reward = Judge(...)` there and name my_reward"),
         ("{}/mine.py:one", "one(media) does not accept (media, prompts): too many positional arguments"),
@@ -107,7 +114,7 @@ def test_errors_are_one_line_for_a_person(folder: Path, spec: str, message: str)
     (folder / "binary.py").write_bytes(b"\x89PNG\r\n\0\xff")
     spec = spec.format(folder)
     with pytest.raises(UserError) as caught:
-        load_reward(spec)
+        own_reward(spec)
     text = str(caught.value)
     assert text.startswith(f"reward {spec!r}: ") and message in text and "\n" not in text
 
@@ -115,7 +122,63 @@ def test_errors_are_one_line_for_a_person(folder: Path, spec: str, message: str)
 def test_a_file_that_failed_is_tried_again(folder: Path) -> None:
     (folder / "raises.py").write_text("import missing_for_now\ndef f(media, prompts): return [1, 2]\n")
     with pytest.raises(UserError):
-        load_reward(f"{folder}/raises.py:f")
+        own_reward(f"{folder}/raises.py:f")
     (folder / "missing_for_now.py").write_text("")
-    assert load_reward(f"{folder}/raises.py:f")(MEDIA, PROMPTS) == [1, 2]
+    assert own_reward(f"{folder}/raises.py:f")(MEDIA, PROMPTS) == [1, 2]
     sys.modules.pop("missing_for_now")
+
+
+OWN = """
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Mine:
+    noise: float = 0.5
+    stochastic = True
+    def step(self, x, estimate, t, s, schedule): ...
+    def deterministic(self): ...
+@dataclass(frozen=True)
+class Part:
+    stochastic = True
+@dataclass
+class Loose:
+    pass
+class Plain:
+    pass
+def function(): ...
+"""
+
+
+def test_a_class_is_found_by_its_name_again(folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    mine = find(DYNAMICS, "dynamics", f"{folder}/own.py:Mine")
+    name = name_of(DYNAMICS, mine)
+    assert name == f"{(folder / 'own.py').resolve()}:Mine" and find(DYNAMICS, "dynamics", name) is mine
+    assert name_of(ALGORITHMS, find(ALGORITHMS, "algorithm", "DDPO")) == "DDPO"
+    assert name_of(ALGORITHMS, Images) == "limner.core.media:Images"
+    assert find(ALGORITHMS, "algorithm", "limner.core.media:Images") is Images
+
+
+def test_a_class_that_nobody_finds_again_has_no_name() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Hidden:
+        pass
+
+    with pytest.raises(UserError, match="Hidden is defined in a session or a function"):
+        name_of(ALGORITHMS, Hidden)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Part", "it lacks step, deterministic; it must have stochastic, step, deterministic"),
+        ("Loose", "it is a dataclass that can be changed: write @dataclass(frozen=True)"),
+        ("Plain", "it is no dataclass: write @dataclass(frozen=True) above a class of that name"),
+        ("function", "it is no dataclass: write @dataclass(frozen=True) above a class of that name"),
+    ],
+)
+def test_what_does_not_fit_its_seam_is_refused(folder: Path, name: str, message: str) -> None:
+    (folder / "own.py").write_text(OWN)
+    found = find(DYNAMICS, "dynamics", f"{folder}/own.py:{name}")
+    with pytest.raises(UserError) as caught:
+        require_seam(found, SEAMS["dynamics"], "it")
+    assert str(caught.value) == message

@@ -1,0 +1,119 @@
+"""Puts judges together from the text that names them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from limner.core.errors import UserError, nearest
+from limner.core.media import Media
+from limner.core.protocols import Comparer, Judge, Reward, Specified
+from limner.core.types import Prompt, RewardOutput, RewardSpec
+from limner.data.pairs import shown
+from limner.judging.cache import Cached
+from limner.judging.checked import Checked
+from limner.judging.spec import spec_of
+from limner.judging.wire import LIMITS, identity
+from limner.registry.find import find
+from limner.registry.names import REWARDS, WORLDS
+from limner.rewards.algebra.compose import Compare, Composition
+from limner.rewards.algebra.parse import parse
+from limner.rewards.algebra.tree import Expression, Leaf, leaves
+from limner.rewards.function import usable
+
+
+def compose(text: str, cache: Path | None = None) -> Composition:
+    """Return the reward that an expression means, with its judges.
+
+    In the folder `cache`, answers of judges that describe themselves as deterministic are kept and not asked for again.
+    """
+    return _composed(*_judged(text), cache)
+
+
+def described(text: str) -> tuple[Composition, list[RewardSpec]]:
+    """Return the reward that an expression means, and what each of its judges says about itself."""
+    expression, found = _judged(text)
+    return _composed(expression, found, None), [spec_of(leaf.column, judge) for leaf, judge in found.items()]
+
+
+def _judged(text: str) -> tuple[Expression, Mapping[Leaf, Reward | Comparer]]:
+    """Return an expression, and the judges it names."""
+    if not text:
+        raise UserError("no reward: name one, for example --reward jpeg_size")
+    expression = parse(text)
+    return expression, {leaf: judge_of(leaf) for leaf in leaves(expression)}
+
+
+def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], cache: Path | None) -> Composition:
+    judges = {leaf: _judge(leaf, each, cache) for leaf, each in found.items() if not isinstance(each, Comparer)}
+    comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}
+    return Composition(expression, judges, comparers)
+
+
+def _judge(leaf: Leaf, reward: Reward, cache: Path | None) -> Judge:
+    judge = Checked(leaf.column, reward)
+    kept = isinstance(reward, Specified) and reward.spec.deterministic
+    return Cached(leaf.column, judge, cache, identity(leaf.column, reward)) if cache and kept else judge
+
+
+def _comparison(leaf: Leaf, comparer: Comparer) -> Compare:
+    """Return what a comparer says in the form that `checked` gives."""
+
+    def compare(a: Media, b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        return Checked(leaf.column, lambda media, asked: comparer.compare(media, b, asked))(a, prompts)
+
+    return compare
+
+
+def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds: int) -> None:
+    """Host the reward that an expression means over HTTP, until interrupted; a request has `judge_seconds`."""
+    try:
+        from limner.serve.host import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"serve-reward needs {error.name}: pip install 'limner[serve]'") from error
+    expression, found = _judged(text)
+    token = os.environ.get(token_env, "") if token_env else ""
+    if token_env and not token:
+        raise UserError(f"--token-env {token_env}: that environment variable holds no token; set it")
+    reward = _composed(expression, found, None)
+    reward.require_absolute("host a reward that scores each picture by itself")
+    alone = found[expression] if isinstance(expression, Leaf) else reward
+    serve(alone, str(expression), host, port, token, replace(LIMITS, judge_seconds=judge_seconds))
+
+
+def examples(world: str, count: int) -> tuple[Media, list[Prompt]]:
+    """Return pictures of a world with captions, every other one of which may be wrong."""
+    source = find(WORLDS, "world", world)()
+    return shown([source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)])
+
+
+def judge_of(leaf: Leaf) -> Reward | Comparer:
+    """Return the reward a leaf names: a built-in one with its settings, or the function FILE.py:FUNCTION."""
+    if leaf.name not in REWARDS:
+        if ":" in leaf.name:
+            return own_reward(leaf.name)
+        raise UserError(
+            f"unknown reward {leaf.name!r}{nearest(leaf.name, REWARDS)}; your own is named FILE.py:FUNCTION"
+        )
+    found, settings = find(REWARDS, "reward", leaf.name), dict(leaf.settings)
+    if not isinstance(found, type):
+        if settings:
+            raise UserError(f"reward {leaf}: {leaf.name} has no settings")
+        return found
+    known = [field.name for field in fields(found)]
+    for key in settings:
+        if key not in known:
+            raise UserError(f"reward {leaf}: {leaf.name} has no setting {key!r}{nearest(key, known)}")
+    try:
+        return found(**settings)
+    except TypeError as error:
+        raise UserError(f"reward {leaf}: {error}") from error
+
+
+def own_reward(name: str) -> Reward:
+    """Return the user's own reward that `FILE.py:FUNCTION`, or `package.module:FUNCTION`, names."""
+    return usable(find(REWARDS, "reward", name), name)

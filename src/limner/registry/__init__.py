@@ -1,0 +1,1 @@
+"""What there is, by name, and what a name of the user's own means."""

@@ -1,0 +1,65 @@
+"""Import a user's own file: once, and again when it has changed; its own folder is importable."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from limner.core.errors import UserError
+
+_PREFIX = "limner_file_"
+
+
+def import_file(file: Path, what: str) -> Mapping[str, Any]:
+    """Return what a file defines, by name; what is named in one file shares its weights and state.
+
+    Raises UserError, one line that begins with `what`: no such file, or one that does not import.
+    """
+    path = file.expanduser().resolve()
+    if path.suffix != ".py":
+        raise UserError(f"{what}: {file} is not a Python file (its name must end in .py)")
+    if not path.is_file():
+        raise UserError(f"{what}: no such file {path}")
+    return vars(_module(path, what))
+
+
+def is_of_file(module: str) -> bool:
+    """Tell whether a module's name is one that `import_file` gives."""
+    return module.startswith(_PREFIX)
+
+
+def _module(path: Path, what: str) -> ModuleType:
+    """Return the module of a file, under a name made of its path and content."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{what}: cannot read {path}: {error.strerror}") from error
+    digest = hashlib.blake2b(str(path).encode() + b"\0" + source, digest_size=8).hexdigest()
+    name = f"{_PREFIX}{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(f"{what}: {path.name} does not import: {_where(error, path)}") from error
+    return module
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """Return kind, line in the user's file and message of an error, on one line."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__} at line {error.lineno}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    place = f" at line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"

@@ -1,0 +1,102 @@
+"""What limner has, by name: the one list of concrete things. `MODULE:NAME` is imported when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RECIPES = {
+    "scenes": "limner.recipes.scenes:recipe",
+    "scenes_grpo": "limner.recipes.scenes_grpo:recipe",
+    "words": "limner.recipes.words:recipe",
+    "emoji": "limner.recipes.emoji:recipe",
+}
+MODELS = {"sd3": "limner.models.sd3.adapter:SD3", "sd": "limner.models.sd.adapter:SD"}
+FRESH = {
+    "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
+    "sd": "limner.models.sd.pretraining:SDPretraining",
+}
+BASES = {
+    "scenes": "limner.worlds.scenes.reward:BASE",
+    "scenes_sd": "limner.worlds.scenes.reward:BASE_SD",
+    "words": "limner.worlds.words.world:BASE",
+    "emoji": "limner.worlds.emoji.world:BASE",
+}
+WORLDS = {
+    "scenes": "limner.worlds.scenes.reward:Scenes",
+    "words": "limner.worlds.words.world:Words",
+    "emoji": "limner.worlds.emoji.world:Emojis",
+}
+PROMPTS = {
+    "emoji": "limner.worlds.emoji.grammar:prompts",
+    "scenes": "limner.worlds.scenes.grammar:prompts",
+    "words": "limner.worlds.words.grammar:prompts",
+    "oracle": "limner.worlds.oracle.world:prompts",
+}
+REWARDS = {
+    "scenes": "limner.worlds.scenes.reward:scenes",
+    "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
+    "emoji": "limner.worlds.emoji.judges:EmojiJudge",
+    "emoji_second": "limner.worlds.emoji.judges:EmojiSecond",
+    "o1": "limner.worlds.oracle.reward:o1",
+    "o2": "limner.worlds.oracle.reward:o2",
+    "o3": "limner.worlds.oracle.reward:o3",
+    "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",
+    "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
+    "sharpness": "limner.rewards.sharpness:sharpness",
+    "contrast": "limner.rewards.contrast:contrast",
+    "colourfulness": "limner.rewards.colourfulness:colourfulness",
+    "symmetry": "limner.rewards.symmetry:Symmetry",
+    "layout": "limner.rewards.layout:layout",
+    "brisque": "limner.rewards.brisque.reward:Brisque",
+    "clip_score": "limner.rewards.vision.clip_score:ClipScore",
+    "pickscore": "limner.rewards.vision.pickscore:PickScore",
+    "laion_aesthetic": "limner.rewards.vision.laion_aesthetic:LaionAesthetic",
+    "hpsv2": "limner.rewards.vision.hpsv2:HPSv2",
+    "image_reward": "limner.rewards.vision.image_reward:ImageReward",
+    "dino_similarity": "limner.rewards.vision.dino_similarity:DinoSimilarity",
+    "vqa_score": "limner.rewards.vision.vqa_score:VqaScore",
+    "ocr": "limner.rewards.ocr:OCR",
+    "remote": "limner.rewards.remote:Remote",
+    "vlm_yes_no": "limner.rewards.vlm.yes_no:VLMYesNo",
+    "vlm_rubric": "limner.rewards.vlm.rubric:VLMRubric",
+    "vlm_checklist": "limner.rewards.vlm.checklist:VLMChecklist",
+    "vlm_pairwise": "limner.rewards.vlm.pairwise:VLMPairwise",
+    "geneval_hf": "limner.rewards.vision.geneval_hf:GenEvalHF",
+}
+ALGORITHMS = {
+    "DDPO": "limner.algorithms.ddpo:DDPO",
+    "PPO": "limner.algorithms.ppo:PPO",
+    "TRPO": "limner.algorithms.trpo:TRPO",
+    "FlowGRPO": "limner.algorithms.flow_grpo:FlowGRPO",
+    "GRPOGuard": "limner.algorithms.grpo_guard:GRPOGuard",
+    "FlowDPPO": "limner.algorithms.flow_dppo:FlowDPPO",
+    "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
+    "DGPO": "limner.algorithms.dgpo:DGPO",
+    "AWM": "limner.algorithms.awm:AWM",
+    "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
+}
+DYNAMICS = {
+    "FlowSDE": "limner.diffusion.dynamics:FlowSDE",
+    "DanceSDE": "limner.diffusion.dynamics:DanceSDE",
+    "CPS": "limner.diffusion.dynamics:CPS",
+    "DDIM": "limner.diffusion.dynamics:DDIM",
+    "EulerODE": "limner.diffusion.dynamics:EulerODE",
+    "DPMSolver": "limner.diffusion.dynamics:DPMSolver",
+}
+SAMPLERS = {"Sampler": "limner.policies.denoising:Sampler"}
+REGISTRIES: Mapping[str, Mapping[str, str]] = {
+    "recipes": RECIPES,
+    "models": MODELS,
+    "rewards": REWARDS,
+    "algorithms": ALGORITHMS,
+    "dynamics": DYNAMICS,
+    "samplers": SAMPLERS,
+}
+"""What a user chooses from by name."""
+
+SEAMS: Mapping[str, tuple[str, ...]] = {
+    "algorithms": ("needs", "num_updates", "advantage", "pass_loss"),
+    "dynamics": ("stochastic", "step", "deterministic"),
+    "samplers": ("policy", "require", "plain", "described", "call"),
+}
+"""What a class must have to stand in a configuration as one of these: `core/protocols.py`, `diffusion/dynamics.py`."""
