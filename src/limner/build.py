@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from limner.data.sampler import PromptSampler
 from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
+from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.optim import Stepper
@@ -183,6 +184,7 @@ def _studio(
         media, texts = _pairs(data, num_pairs, model, config.seed)
         return model.encode_media(media), texts
 
+    encoders = model.encoders if isinstance(model, Encoding) else ()
     return Studio(
         policy=policy,
         record=config.algorithm.needs.path,
@@ -191,7 +193,7 @@ def _studio(
         group_size=config.group_size,
         micro_batch=config.micro_batch,
         overlap=config.overlap,
-        cache=EncodeCache(model.encode),
+        cache=EncodeCache(model.encode, encoding=partial(visiting, encoders, team.device)),
         encode=model.encode_media,
         decode=model.decode,
         pictures=pictures,

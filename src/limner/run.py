@@ -265,9 +265,8 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
     """Return a function that draws sample i for prompt i at seed i; its noise depends on text and seed alone."""
 
     def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
-        unique = list({p.text: p for p in prompts}.values())
-        place = {p.text: i for i, p in enumerate(unique)}
-        index = torch.tensor([place[p.text] for p in prompts])
+        unique = list(dict.fromkeys(p.asked for p in prompts))
+        index = torch.tensor([unique.index(p.asked) for p in prompts])
         ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
         condition = parts.studio.cache.condition(unique)
         with torch.no_grad():

@@ -15,6 +15,7 @@ from limner.core.rng import Rng
 from limner.core.tree import leaves
 from limner.core.types import Prompt, Rollout
 from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
+from limner.engine.encoders import Encoding, visiting
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
 from limner.policies.denoising import Denoising, Sampler
@@ -125,3 +126,29 @@ def test_noise_that_stays_on_the_cpu_is_refused(name: str) -> None:
         noise, t = torch.zeros(2, *model.latent().shape), torch.full((2,), 0.5).to(cuda)
         with pytest.raises(RuntimeError, match="same device"):
             model.predict(noise, t, model.encode(PROMPTS), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd15", "sdxl"])
+def test_encoders_work_where_they_are(name: str) -> None:
+    """They leave the device when they have encoded, come back for more, and work on the CPU too."""
+    expected = list(leaves(MODELS[name](torch.device("cpu")).encode(PROMPTS)))
+    with pretended_cuda() as cuda:
+        model = MODELS[name](cuda)
+        assert isinstance(model, Encoding)
+        for _ in range(2):
+            with visiting(model.encoders, cuda):
+                require(cuda, [next(encoder.parameters()) for encoder in model.encoders])
+                there = list(leaves(model.encode(PROMPTS)))
+            require(torch.device("cpu"), [p for encoder in model.encoders for p in encoder.parameters()])
+            assert model.latent().device == cuda
+        away = list(leaves(model.encode(PROMPTS)))
+        require(cuda, [*there, *away])
+        for one, two, three in zip(expected, there, away, strict=True):
+            assert torch.equal(one, two.cpu()) and torch.equal(one, three.cpu())
+
+
+def test_encoders_stay_where_memory_is_shared() -> None:
+    encoder = torch.nn.Linear(2, 2).double()
+    with visiting([encoder], torch.device("cpu")):
+        weight = encoder.weight
+    assert encoder.weight is weight

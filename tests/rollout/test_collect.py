@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,7 +133,8 @@ def test_nothing_drawn_carries_a_gradient() -> None:
     assert not any(leaf.requires_grad for leaf in leaves(rollout))
 
 
-def test_a_text_is_encoded_once_and_by_itself() -> None:
+def test_what_is_asked_is_encoded_once_and_by_itself() -> None:
+    """Prompts that differ in what judges know are one for a generator."""
     encoder = Encoder()
     cache = EncodeCache(encoder)
     first = cache.condition(PROMPTS)
@@ -140,6 +142,22 @@ def test_a_text_is_encoded_once_and_by_itself() -> None:
     assert all(torch.equal(x, y) for x, y in zip(leaves(first), leaves(cache.condition(PROMPTS)), strict=True))
     assert cache.condition([Prompt("ccc"), Prompt("dddd")])["pooled"].tolist() == [3.0, 4.0, 0.0]
     assert encoder.seen == ["a", "bb", "ccc", "dddd"]
+
+
+def test_prompts_are_encoded_in_a_context_that_is_entered_only_for_them() -> None:
+    visits: list[list[str]] = []
+    encoder = Encoder()
+
+    @contextmanager
+    def encoding() -> Iterator[None]:
+        start = len(encoder.seen)
+        yield
+        visits.append(encoder.seen[start:])
+
+    cache = EncodeCache(encoder, encoding=encoding)
+    for prompts in (PROMPTS, PROMPTS[1:], [Prompt("bb"), Prompt("e")]):
+        cache.condition(prompts)
+    assert visits == [["a", "bb", "ccc"], ["e"]]
 
 
 def test_a_full_cache_forgets_the_oldest_and_answers_the_same() -> None:

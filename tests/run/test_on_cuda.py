@@ -18,6 +18,7 @@ from limner.algorithms.ddpo import DDPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.diffusion.dynamics import DDIM, EulerODE, FlowSDE
+from limner.engine.encoders import Encoding
 from limner.models.quiet import no_bars
 from limner.models.sd import SD
 from limner.policies.denoising import Sampler
@@ -89,6 +90,8 @@ def test_a_whole_run_there_is_the_run_on_the_cpu(
         assert {p.device.type for p in found.assembly.parts.weights.parameters().values()} == {"cuda"}
         assert all(p.dtype == torch.float32 for p in found.assembly.parts.weights.parameters().values())
         pictures = found.sample("a red star", 2).pixels
+        model = found.assembly.model
+        assert isinstance(model, Encoding) and {encoder.device.type for encoder in model.encoders} == {"cpu"}
         assert pictures.device.type == "cpu"
         found.export(tmp_path / "exported")
     torch.testing.assert_close(pictures, expected.sample("a red star", 2).pixels, atol=2 / 255, rtol=0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -33,7 +33,12 @@ class Prompt:
     """What is asked for: a text, and what a verifiable reward needs to know about it (`meta`, JSON-serialisable)."""
 
     text: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def asked(self) -> Prompt:
+        """All that a generator is told, and encodes: everything but `meta`, which is for judges."""
+        return replace(self, meta={})
 
     @property
     def category(self) -> str | None:

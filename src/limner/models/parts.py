@@ -21,6 +21,7 @@ from limner.core.types import Prompt
 from limner.models.folder import is_local
 from limner.models.quiet import no_bars
 
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 ENCODE_BATCH = 64
 DECODE_PIXELS = 2**22
 """Pixels decoded at once on an accelerator: four pictures of 1024 x 1024, some 10 GiB."""
@@ -58,8 +59,17 @@ def freeze(pipeline: DiffusionPipeline, trained: nn.Module) -> None:
             part.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
 
+def text_encoders(pipeline: DiffusionPipeline) -> list[nn.Module]:
+    """Return what a pipeline encodes texts by."""
+    parts = pipeline.components
+    return [parts[name] for name in TEXT_ENCODERS if isinstance(parts.get(name), nn.Module)]
+
+
 def encode_once(
-    prompts: Sequence[Prompt], encode: Callable[[list[str]], tuple[Tensor, ...]], dtype: torch.dtype
+    prompts: Sequence[Prompt],
+    encode: Callable[[list[str]], tuple[Tensor, ...]],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> list[Tensor]:
     """Return what `encode` makes of each prompt and, last, of the empty one, a few texts at a time, equal ones once."""
     texts = [*(prompt.text for prompt in prompts), ""]
@@ -67,7 +77,7 @@ def encode_once(
     parts = [encode(unique[start : start + ENCODE_BATCH]) for start in range(0, len(unique), ENCODE_BATCH)]
     place = {text: i for i, text in enumerate(unique)}
     rows = torch.tensor([place[text] for text in texts])
-    return [torch.cat(columns)[rows].to(dtype) for columns in zip(*parts, strict=True)]
+    return [torch.cat(columns)[rows].to(device, dtype) for columns in zip(*parts, strict=True)]
 
 
 def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], pixels: int) -> Images:

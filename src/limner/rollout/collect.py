@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from limner.core.protocols import Policy
@@ -16,34 +16,39 @@ from limner.core.types import Condition, Prompt, Rollout, Sampled, Tree
 
 
 class EncodeCache:
-    """Encoded prompts by text: a text is encoded once, as long as `max_bytes` hold it (the oldest leave first).
+    """Encoded prompts by what is asked: each is encoded once, as long as `max_bytes` hold it (the oldest leave first).
 
-    Each text is encoded by itself: a row then depends on nothing but its text, neither on its neighbours in a batch nor
-    on what was encoded before, so that a resumed run sees the same bits.
+    Each is encoded by itself: a row then depends on nothing but its prompt, neither on its neighbours in a batch nor on
+    what was encoded before, so that a resumed run sees the same bits. `encoding` is the context in which that is done.
     """
 
-    def __init__(self, encode: Callable[[Sequence[Prompt]], Condition], max_bytes: int = 2**30) -> None:
-        self._encode = encode
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        encode: Callable[[Sequence[Prompt]], Condition],
+        max_bytes: int = 2**30,
+        encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._encode, self._max_bytes, self._encoding = encode, max_bytes, encoding
         self._bytes = 0
-        self._rows: dict[str, Tree] = {}
+        self._rows: dict[Prompt, Tree] = {}
         self._empty: Tree = None
 
     def condition(self, prompts: Sequence[Prompt]) -> Condition:
         """Return the row of each prompt, in order, and after them the row of the empty prompt."""
-        rows = [self._row(prompt) for prompt in prompts]
+        asked = [prompt.asked for prompt in prompts]
+        new = [prompt for prompt in dict.fromkeys(asked) if prompt not in self._rows]
+        if new:
+            with self._encoding(), torch.no_grad():
+                for prompt in new:
+                    self._keep(prompt, self._encode([prompt]))
+        rows = [self._rows[prompt] for prompt in asked]
         while self._bytes > self._max_bytes:
             self._bytes -= _bytes(self._rows.pop(next(iter(self._rows))))
         return concatenate([*rows, self._empty])
 
-    def _row(self, prompt: Prompt) -> Tree:
-        if prompt.text not in self._rows:
-            with torch.no_grad():
-                pair = self._encode([prompt])
-            self._rows[prompt.text] = select(pair, torch.tensor([0]))
-            self._empty = select(pair, torch.tensor([1]))
-            self._bytes += _bytes(self._rows[prompt.text])
-        return self._rows[prompt.text]
+    def _keep(self, prompt: Prompt, pair: Condition) -> None:
+        self._rows[prompt], self._empty = (select(pair, torch.tensor([row])) for row in (0, 1))
+        self._bytes += _bytes(self._rows[prompt])
 
 
 def _bytes(tree: Tree) -> int:
@@ -71,9 +76,9 @@ def collect(
     Equal prompts (text and meta) share a row of `condition`, and stay separate groups. `step` is also the version.
     """
     num, mine = len(prompts), team.share(len(prompts))
-    unique, place = _unique([prompts[i] for i in mine])
+    unique = list(dict.fromkeys(prompts[i] for i in mine))
     condition = cache.condition(unique)
-    prompt_index = place.repeat_interleave(group_size)
+    prompt_index = torch.tensor([unique.index(prompts[i]) for i in mine]).repeat_interleave(group_size)
     group = (step * num + torch.tensor(mine)).repeat_interleave(group_size)
     id = group * group_size + torch.arange(group_size).repeat(len(mine))
     parts: list[Sampled] = []
@@ -92,18 +97,3 @@ def collect(
         id=id,
         version=step,
     )
-
-
-def _unique(prompts: Sequence[Prompt]) -> tuple[list[Prompt], Int[Tensor, " prompts"]]:
-    """Return the different prompts in order of appearance, and the place of each prompt among them."""
-    unique: list[Prompt] = []
-    by_text: dict[str, list[int]] = {}
-    place = []
-    for prompt in prompts:
-        same = [i for i in by_text.setdefault(prompt.text, []) if unique[i] == prompt]
-        if not same:
-            same = [len(unique)]
-            by_text[prompt.text] += same
-            unique.append(prompt)
-        place.append(same[0])
-    return unique, torch.tensor(place)

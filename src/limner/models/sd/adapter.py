@@ -27,7 +27,7 @@ from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
 from limner.models.folder import Index
-from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
 from limner.models.quiet import say_once
 from limner.models.sd.build import Kind, tiny_pipeline
 
@@ -129,6 +129,11 @@ class SD:
         """Nothing: diffusers loads each of these pipelines from its folder alone."""
         return ()
 
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """What texts are encoded by; they may be elsewhere than the rest."""
+        return text_encoders(self.pipeline)
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))
@@ -140,19 +145,19 @@ class SD:
         XL's empty prompt is zeros where the pipeline says so (`force_zeros_for_empty_prompt`), as diffusers' is when no
         negative prompt is given. "size" are XL's six numbers: original size, crop, and target size in pixels.
         """
-        pipeline = self.pipeline
+        pipeline, where, device = self.pipeline, self.latent().device, self.encoders[0].device
         if not isinstance(pipeline, StableDiffusionXLPipeline):
-            device = pipeline.text_encoder.device
-            (context,) = encode_once(
-                prompts, lambda texts: pipeline.encode_prompt(texts, device, 1, False)[:1], self.dtype
-            )
-            return {"context": context}
+
+            def texts_only(texts: list[str]) -> tuple[Tensor]:
+                return pipeline.encode_prompt(texts, device, 1, False)[:1]
+
+            return {"context": encode_once(prompts, texts_only, self.dtype, where)[0]}
 
         def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
-            context, _, pooled, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
+            context, _, pooled, _ = pipeline.encode_prompt(texts, device=device, do_classifier_free_guidance=False)
             return context, pooled
 
-        context, pooled = encode_once(prompts, embed, self.dtype)
+        context, pooled = encode_once(prompts, embed, self.dtype, where)
         if pipeline.config.force_zeros_for_empty_prompt:
             context[-1], pooled[-1] = 0, 0
         pixels = self.latent_size * pipeline.vae_scale_factor

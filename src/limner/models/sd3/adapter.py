@@ -22,7 +22,7 @@ from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.folder import Index, absent
-from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
 from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
 
@@ -140,6 +140,11 @@ class SD3:
         """T5 and its tokenizer, where the pipeline has none."""
         return tuple(name for name in OPTIONAL if self.pipeline.components[name] is None)
 
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """What texts are encoded by; they may be elsewhere than the rest."""
+        return text_encoders(self.pipeline)
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD3:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))
@@ -153,11 +158,16 @@ class SD3:
 
         def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
             context, _, pooled, _ = self.pipeline.encode_prompt(
-                texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+                texts,
+                None,
+                None,
+                device=self.encoders[0].device,
+                do_classifier_free_guidance=False,
+                max_sequence_length=self.max_sequence_length,
             )
             return context, pooled
 
-        context, pooled = encode_once(prompts, embed, self.dtype)
+        context, pooled = encode_once(prompts, embed, self.dtype, self.latent().device)
         return {"context": context, "pooled": pooled}
 
     def predict(
