@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-# Not diffusion.gaussian, whose recorded decisions have a second axis, the steps.
-FLOOR_0 = ["dynamics", "prediction", "schedule", "shape", "timesteps"]
-SHAPES_CHECKED = [*(f"limner.diffusion.{name}" for name in FLOOR_0), "limner.objectives", "limner.core.rng"]
-install_import_hook([*SHAPES_CHECKED, "limner.learning.passes"], "beartype.beartype")
+install_import_hook(
+    [f"limner.{room}" for room in ("diffusion", "objectives", "core", "learning", "policies", "algorithms")],
+    "shapes.checked",
+)

@@ -7,9 +7,10 @@ the ODE over the trained weights follows by the change of variables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -58,22 +59,18 @@ class Entry:
 
 KL = 0.3
 """The weight of penalties."""
-PATIENT: Any = ((400, 2000), "cosine")
-"""How long a penalised method takes to where it stops: iterations, and the schedule of the learning rate."""
+penalised = partial(Entry, steps=(400, 2000), schedule="cosine", kl_weight=KL)
+"""An entry with a penalty, and as long as it takes to where it stops."""
 ENTRIES = {
     "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
-    "Flow-GRPO, KL 0.3": Entry(
-        FlowGRPO(num_updates=1, scale="none", kl_weight=KL), FlowSDE(), *PATIENT, (2e-2, 3e-2), kl_weight=KL
-    ),
+    "Flow-GRPO, KL 0.3": penalised(FlowGRPO(num_updates=1, scale="none", kl_weight=KL), FlowSDE(), lr=(2e-2, 3e-2)),
     "BranchGRPO": Entry(
         FlowGRPO(num_updates=1, scale="depth", ddof=1, epsilon=1e-8), FlowSDE(), splits=(0, 1, 2, 3, 4)
     ),
     "REINFORCE": Entry(DDPO(surrogate="score"), FlowSDE()),
     "DDPO": Entry(DDPO(num_updates=2), FlowSDE()),
     "PPO": Entry(PPO(), FlowSDE()),
-    "DPOK": Entry(
-        PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=KL), FlowSDE(), *PATIENT, (4e-2, 3e-2), kl_weight=KL
-    ),
+    "DPOK": penalised(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=KL), FlowSDE(), lr=(4e-2, 3e-2)),
     "TRPO": Entry(TRPO(), FlowSDE()),
     "GRPO-Guard": Entry(GRPOGuard(num_updates=1), FlowSDE()),
     "Flow-DPPO": Entry(FlowDPPO(num_updates=1), FlowSDE()),
@@ -144,11 +141,11 @@ def curve(entry: Entry, world: str, prediction: str = "velocity", seed: int = 0,
 class _Silent:
     """Neither a progress line nor a log."""
 
-    def phase(self, name: str) -> None: ...
+    def phase(self, name: str, part: float | None = None) -> None: ...
 
-    def step(self, done: int, mean: float, std: float) -> None: ...
+    def step(self, done: int, mean: float, spread: float) -> None: ...
 
-    def log(self, step: int, metrics: dict[str, float]) -> None: ...
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
 
 def _point(assembly: Assembly, world: str, entry: Entry, state: State) -> Point:

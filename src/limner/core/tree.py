@@ -29,9 +29,14 @@ def tree_map(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
 
 def leaves(tree: Tree) -> Iterator[Tensor]:
     """Yield the tensors of a tree in a fixed order."""
-    found: list[Tensor] = []
-    tree_map(found.append, tree)
-    yield from found
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        yield from (leaf for value in tree.values() for leaf in leaves(value))
+    elif isinstance(tree, (tuple, list)):
+        yield from (leaf for value in tree for leaf in leaves(value))
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        yield from (leaf for field in dataclasses.fields(tree) for leaf in leaves(vars(tree)[field.name]))
 
 
 def select(tree: Tree, index: Tensor) -> Tree:

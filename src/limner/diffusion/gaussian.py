@@ -15,12 +15,14 @@ from limner.diffusion.shape import latent_sum, over_latent, widen
 class Gaussian:
     """N(mean, std^2 I), one per sample; std = 0 is a deterministic decision, which has a sample but no density.
 
+    What a sampler recorded has a second axis, the steps, in both; it is scored row by row (`Decisions`).
+
     Densities, ratios and divergences are in nats, summed over the latent, and computed in float32 (float64 for float64
     inputs). They raise ValueError if any std is not positive.
     """
 
     mean: Float[Tensor, "batch *latent"]
-    std: Float[Tensor, " batch"]
+    std: Float[Tensor, "batch *steps"]
 
     def sample(self, noise: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *latent"]:
         """Return mean + std noise for standard normal `noise`."""

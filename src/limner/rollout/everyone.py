@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NoReturn
 
 import torch
 
 from limner.core.team import Team
 from limner.core.types import Rollout, Scored, Term, Trajectory
+
+
+class Elsewhere:
+    """States that stay with their processes."""
+
+    def features(self) -> NoReturn:
+        """Raise: an algorithm that reads the states of all samples says so (`Needs.alone`)."""
+        raise ValueError("the states of a team's samples are not gathered: say `alone` in the algorithm's needs")
 
 
 def everyones(scored: Scored, team: Team) -> tuple[Scored, slice]:
@@ -53,6 +62,5 @@ def _ledger(rollout: Rollout, team: Team) -> Rollout:
 
 def _shared(path: Trajectory, team: Team) -> Trajectory:
     """Return which decisions count and which are shared, without the decisions."""
-    mask = team.gather(path.mask)
-    nothing = mask.new_empty(*mask.shape, 0, dtype=torch.float32)
-    return replace(path, states=nothing, choices=nothing, old=None, mask=mask, node=team.gather(path.node))
+    mask, node, length = (team.gather(column) for column in (path.mask, path.node, path.length))
+    return Trajectory(Elsewhere(), mask.new_empty(*mask.shape, 0), length, None, mask, node)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 
@@ -29,8 +29,6 @@ from limner.engine.weights import Weights
 from limner.learning.credit import compared, credited
 from limner.learning.passes import optimizer_steps
 from limner.objectives.advantage import informative
-from limner.report.metrics import Metrics
-from limner.report.progress import Progress
 from limner.rollout.everyone import everyones
 from limner.rollout.score import FailureBudget
 from limner.training.anchor import Anchor
@@ -57,12 +55,32 @@ class Parts:
     """The number of network evaluations of this process so far: one sample through the network once."""
 
 
+class Watcher(Protocol):
+    """Who is told what happens, as it happens: a progress line."""
+
+    def phase(self, name: str, part: float | None = None) -> None:
+        """Hear what is being done, and which share of it is done."""
+        ...
+
+    def step(self, done: int, mean: float, spread: float) -> None:
+        """Hear that so many iterations are done, and the mean and spread of the last one's rewards."""
+        ...
+
+
+class Log(Protocol):
+    """What keeps the numbers of every iteration."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep the numbers of iteration `step`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What happens around the iterations: what a person sees, what is measured, what is kept."""
 
-    progress: Progress
-    metrics: Metrics
+    progress: Watcher
+    metrics: Log
     checkpoint: Callable[[State], None]
     evaluate: Callable[[State], dict[str, float]]
     """Measure the present weights on held-out prompts; called every `config.evaluation.every` iterations."""
