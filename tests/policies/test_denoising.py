@@ -340,7 +340,7 @@ def test_samples_that_are_one_state_stay_one():
 def test_one_step_is_enough_for_an_ode_and_too_few_for_noise():
     drawn = toy_rollout(Sampler(EulerODE(), 1).policy(toy_denoiser(1)))
     assert drawn.sample.shape == (12, 3)
-    with pytest.raises(UserError, match="sampler.steps must be at least 2, got 1"):
+    with pytest.raises(UserError, match="sampler.steps must be at least 2 where steps are stochastic"):
         Sampler(FlowSDE(), 1)
 
 

@@ -31,7 +31,7 @@ FILES = {
 BAD = {
     "--group-size 1": "group_size is 1, but DiffusionNFT compares",
     "--prompts-per-step 0": "prompts_per_step must be at least 1, got 0",
-    "--sampler.steps 0": "sampler.steps must be at least 1, got 0",
+    "--sampler.steps 0": "Sampler: steps must be at least 1, got 0",
     "--sampler.splits 1,1 --group_size 4": "sampler.splits (1, 1) must rise, from 0 on, to 2 at most",
     "--sampler.splits 0,1 --group_size 4": "sampler.splits divides a group at stochastic steps",
     "--sampler.splits 0,1 --sampler.dynamics FlowSDE --group_size 8": "sampler.splits (0, 1) divides a group into 4",

@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from limner.core.errors import UserError, at_least
+from limner.core.errors import UserError
 from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
-from limner.core.settings import Named
+from limner.core.settings import Count, Named, Natural, settings
 from limner.core.tree import at, select
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
@@ -44,7 +44,7 @@ from limner.policies.guided import guided
 from limner.policies.plan import Plan
 
 
-@dataclass(frozen=True)
+@settings
 class Sampler:
     """How a denoiser's samples are drawn: by `dynamics`, in `steps` steps.
 
@@ -66,24 +66,22 @@ class Sampler:
     """
 
     dynamics: Annotated[Dynamics, Named("dynamics")] = field(default_factory=FlowSDE)
-    steps: int = 10
+    steps: Count = 10
     grid: Grid = "own"
     """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""
-    window: int = 0
+    window: Natural = 0
     window_range: tuple[int, int] = (0, 0)
     window_schedule: WindowSchedule = "random"
-    window_stride: int = 1
-    window_every: int = 25
+    window_stride: Count = 1
+    window_every: Count = 25
     shared_start: bool = False
     splits: tuple[int, ...] = ()
     guidance: float = 1.0
     """The scale of classifier-free guidance; 1: none."""
 
     def __post_init__(self) -> None:
-        at_least("sampler.steps", self.steps, 2 if self.dynamics.stochastic else 1)
-        at_least("sampler.window", self.window, 0)
-        at_least("sampler.window_stride", self.window_stride, 1)
-        at_least("sampler.window_every", self.window_every, 1)
+        if self.dynamics.stochastic and self.steps < 2:
+            raise UserError("sampler.steps must be at least 2 where steps are stochastic: the last one never is, got 1")
         low, high = self.window_range
         if self.window and not 0 <= low <= high <= self.steps - 1 - self.window:
             raise UserError(
