@@ -14,6 +14,7 @@ from limner.environments.denoising import DenoisingEnv
 from limner.policies.denoising import Sampler
 from limner.worlds.oracle.model import Oracle, Points
 from limner.worlds.oracle.reward import o1
+from pretended_cuda import pretended_cuda
 from toys import toy_denoiser
 
 
@@ -47,6 +48,19 @@ def test_the_samplers_noise_as_actions_draws_the_samplers_sample():
     torch.testing.assert_close(torch.from_numpy(observation[:2]), drawn[0].detach())
     expected = float(o1(Points(drawn), [Prompt("")])[0]) - 0.1 * float(np.square(noise[1:]).sum()) / 2
     assert total == pytest.approx(expected, rel=1e-5)
+
+
+def test_on_an_accelerator_it_is_the_same():
+    def episode(device):
+        model = Oracle.load("o1", None, dtype=torch.float32, device=device)
+        env = DenoisingEnv(Sampler(FlowSDE(), 3).policy(model), o1, Prompt("a point"))
+        first, _ = env.reset(seed=1)
+        steps = [env.step(np.array([0.5, -0.5], np.float32)) for _ in range(2)]
+        return [*first, *(x for observation, reward, *_ in steps for x in (*observation, reward)), env.render().mean()]
+
+    expected = episode(torch.device("cpu"))
+    with pretended_cuda() as cuda:
+        assert episode(cuda) == pytest.approx(expected, rel=1e-6)
 
 
 def test_any_latent_and_any_prompt():

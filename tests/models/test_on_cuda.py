@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner import registry
 from limner.core.media import Images
 from limner.core.needs import Renoising
 from limner.core.rng import Rng
@@ -16,13 +15,17 @@ from limner.core.tree import leaves
 from limner.core.types import Prompt, Rollout
 from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.engine.encoders import Encoding, visiting
+from limner.engine.full import full
+from limner.engine.precision import Precision
 from limner.models.sd import SD
 from limner.models.sd3 import SD3
 from limner.policies.denoising import Denoising, Sampler
+from limner.registry import names
 from limner.worlds.oracle.model import Oracle
 from pretended_cuda import CUDA, pretended_cuda
 from toys import ToyDenoiser, toy_denoiser
 
+EXACT = Precision()
 PROMPTS = [Prompt("1"), Prompt("2")]
 INDEX, IDS = torch.tensor([0, 0, 1, 1]), torch.arange(4)
 
@@ -56,7 +59,7 @@ MODELS = {
 """The makers of models by name, which begins with the kind."""
 
 
-@pytest.mark.parametrize("kind", registry.MODELS)
+@pytest.mark.parametrize("kind", names.MODELS)
 def test_every_kind_has_a_case(kind: str) -> None:
     assert any(name.startswith(kind) for name in MODELS)
 
@@ -70,9 +73,20 @@ def test_a_policy_works_there_as_on_the_cpu(name: str) -> None:
         torch.testing.assert_close(found[place], value, atol=1e-5, rtol=1e-4, msg=lambda m, p=place: f"{p}: {m}")
 
 
-def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
+@pytest.mark.parametrize("name", MODELS)
+def test_networks_in_bfloat16_leave_the_rest_in_float32(name: str) -> None:
+    with pretended_cuda() as cuda:
+        exact, half = numbers(name, cuda), numbers(name, cuda, Precision("bfloat16"))
+    assert {value.dtype for value in half.values()} == {torch.float32}
+    if name.startswith("sd"):  # the others multiply no matrices, or only zeros
+        assert not torch.equal(half["decided"], exact["decided"])
+    assert (half["decided"] - exact["decided"]).norm() < 0.1 * exact["decided"].norm()
+
+
+def numbers(name: str, device: torch.device, precision: Precision = EXACT) -> dict[str, Tensor]:
     """Return what is drawn, recorded, scored, restored and learned by a model on `device`, brought to the CPU."""
-    model = MODELS[name](device)
+    base = MODELS[name](device)
+    model = full(base.networks, reference=False, old=False).actor(base, "policy", precision)
     dynamics = FlowSDE() if model.prediction == "velocity" else DDIM()
     policy = Denoising(model, Sampler(dynamics, 4, window=2, window_range=(0, 1), guidance=2.0))
     condition = model.encode(PROMPTS)
@@ -94,8 +108,9 @@ def numbers(name: str, device: torch.device) -> dict[str, Tensor]:
     )
     require(device, [*leaves(pack.state), pack.length, pack.prompt_index, again.state, again.t, again.prompt_index])
     require(torch.device("cpu"), [path.mask, path.node, pack.row, pack.column, again.row])
-    assert all(x.dtype == torch.float32 for x in (drawn.sample, *leaves(path.old), ratio, restored))
-    trained = [p for network in model.networks.values() for p in network.parameters() if p.requires_grad]
+    numbers = [drawn.sample, path.choices, *leaves(path.old), *leaves(pack.state), again.state, again.t, ratio]
+    assert {x.dtype for x in (*numbers, restored)} == {torch.float32}
+    trained = [p for network in model.networks.values() for p in network.parameters()]
     ((ratio.mean() + restored.square().mean()) / 2).backward()
     gradients = [p.grad for p in trained if p.grad is not None]
     require(device, gradients)
