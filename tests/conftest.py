@@ -1,4 +1,4 @@
-"""Every test runs offline, and with the shapes that floor 0 and randomness state in their types checked as they run."""
+"""Every test runs offline, on the same examples each time, and with the shapes that types state checked at every call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 install_import_hook(
     [f"limner.{room}" for room in ("diffusion", "objectives", "core", "learning", "policies", "algorithms")],
     "shapes.checked",

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -317,6 +318,9 @@ def test_only_true_is_true(ok: Any) -> None:
 def test_a_refusal_is_short_and_printable() -> None:
     assert decode_error(encode_error("busy", "come again")) == "come again"
     assert decode_error(b"<html>\n\x1b[31m" + b"x" * 1000) == ("<html>  [31m" + "x" * 288)
+    deep = sys.getrecursionlimit() - 60
+    for nested in (b"[" * deep + b"]" * deep, b"[" * 100_000):
+        assert len(decode_error(b'{"error": {"message": ' + nested + b"}}")) == 300
     assert decode_error(b'{"error": 3}') == '{"error": 3}' and len(decode_error(encode_error("a", "b" * 1000))) == 300
 
 

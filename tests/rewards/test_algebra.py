@@ -139,7 +139,7 @@ def grown(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.recursive(atoms, grown, max_leaves=4))
 def test_any_expression_reads_back(expression: Expression) -> None:
     assert parse(str(expression)) == expression

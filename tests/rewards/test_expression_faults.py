@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 import pytest
 from hypothesis import given, settings
@@ -89,6 +90,13 @@ def test_a_fault_is_one_line_at_once(text: str) -> None:
     assert time.monotonic() - start < 2
 
 
+def test_python_says_nothing_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    for text in ("1if", "0x1for x", "'\\d.py:f'"):
+        with warnings.catch_warnings(action="error"), pytest.raises(UserError):
+            parse(text)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_long_but_not_too_long_is_read() -> None:
     sum_ = parse("+".join(f"0.5 * a{i}" for i in range(MAX_DEPTH - 3)))
     assert len(sum_.parts) == MAX_DEPTH - 3 and parse(str(sum_)) == sum_
@@ -164,7 +172,7 @@ def combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 LIKE = st.recursive(st.sampled_from(["scenes", "a.b", "f.py:g"]) | NUMBERS, combined, max_leaves=12)
 
 
-@settings(derandomize=True, max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(LIKE | st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=20))
 def test_any_text_is_an_expression_or_one_line(text: str) -> None:
     try:

@@ -61,7 +61,7 @@ def test_a_score_that_is_not_finite_is_no_score() -> None:
     assert items[2]["error"]["code"] == "not_judged"
 
 
-def raising(error: Exception) -> Any:
+def raising(error: BaseException) -> Any:
     def reward(media: Media, prompts: Sequence[Prompt]) -> Tensor:
         raise error
 
@@ -73,6 +73,7 @@ def raising(error: Exception) -> Any:
     [
         (raising(JudgeFailure("the model is away")), 503, "judge_failed", "the model is away"),
         (raising(UserError("'c' is no scene")), 422, "refused", "'c' is no scene"),
+        (raising(SystemExit(3)), 422, "raised", "the reward raised SystemExit"),
         (raising(RunError("the judge behind it is away")), 503, "judge_failed", "the judge behind it is away"),
         (lambda media, prompts: torch.zeros(2), 422, "refused", "reward 'mine': expected one number a sample"),
         (lambda media, prompts: RewardOutput(torch.zeros(3), None), 422, "raised", "the reward raised AttributeError"),

@@ -59,7 +59,7 @@ METAS = changed() | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3) | s
 
 
 @pytest.mark.parametrize("name", JUDGES)
-@settings(derandomize=True, max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS, METAS), min_size=1, max_size=2), SIDES, st.booleans())
 def test_a_judge_answers_or_refuses(name: str, asked: list[tuple[str, dict[str, Any]]], side: Any, noise: bool) -> None:
     pixels = torch.rand(len(asked), 3, *side, generator=torch.Generator().manual_seed(0)) if noise else torch.ones(1)

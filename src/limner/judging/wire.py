@@ -232,8 +232,6 @@ def _require_modest(meta: Mapping[str, Any], where: str, limits: Limits) -> None
 
     Source of the range of whole numbers: RFC 8259, section 6.
     """
-    if len(json.dumps(meta)) > limits.meta_chars:
-        raise Refused(422, "meta_too_long", f"{where}: a meta of more than {limits.meta_chars} characters")
     level: list[Any] = [meta]
     for _ in range(limits.meta_depth + 1):
         numbers = [each for each in level if type(each) in (int, float)]
@@ -241,9 +239,10 @@ def _require_modest(meta: Mapping[str, Any], where: str, limits: Limits) -> None
             raise Refused(422, "meta_number", f"{where}: meta holds a number that is not finite, or beyond 2^53")
         lists = [each if isinstance(each, list) else each.values() for each in level if isinstance(each, (list, dict))]
         level = [value for each in lists for value in each]
-        if not level:
-            return
-    raise Refused(422, "meta_too_deep", f"{where}: a meta of more than {limits.meta_depth} levels")
+    if level:
+        raise Refused(422, "meta_too_deep", f"{where}: a meta of more than {limits.meta_depth} levels")
+    if len(json.dumps(meta)) > limits.meta_chars:
+        raise Refused(422, "meta_too_long", f"{where}: a meta of more than {limits.meta_chars} characters")
 
 
 # Answers
@@ -289,7 +288,7 @@ def encode_error(code: str, message: str) -> bytes:
 def decode_error(body: bytes) -> str:
     """Return what a refusal says, in printable characters and cut; it is a stranger's text."""
     try:
-        message = parsed(body)["error"]["message"]
-    except (Refused, KeyError, TypeError, IndexError):
+        message = str(parsed(body)["error"]["message"])
+    except (Refused, KeyError, TypeError, IndexError, RecursionError):
         message = body[:MAX_MESSAGE].decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else " " for c in str(message)[:MAX_MESSAGE])
+    return "".join(c if c.isprintable() else " " for c in message[:MAX_MESSAGE])

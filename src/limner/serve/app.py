@@ -209,7 +209,9 @@ class Desk:
         )
 
     def _overdue(self) -> Refused:
-        return Refused(503, "overdue", f"the judge is at one request for over {self.limits.judge_seconds:g} s")
+        return Refused(
+            503, "overdue", f"the judge is at a request for over {self.limits.judge_seconds:g} s (--judge-seconds)"
+        )
 
     def _judge(self, request: wire.Request, waited: float) -> bytes:
         """Return the answer to a request that waited so many seconds; runs in the worker."""
@@ -223,7 +225,7 @@ class Desk:
             raise Refused(503, "judge_failed", str(failure)) from failure
         except UserError as error:
             raise Refused(422, "refused", str(error)) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.exception("reward %r raised", self.name)
             said = f"the reward raised {type(error).__name__} on this request; its host's log says where"
             raise Refused(422, "raised", said) from error

@@ -187,7 +187,7 @@ CONTENTS = st.text(st.sampled_from('`json{}[]":,\\ \n0e9-\x00'), max_size=40) | 
 RUBRIC = Rubric({"winner": "a", "token": "b"}, 1, 5, optional=True)
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(PAYLOADS | CONTENTS.map(lambda content: text(content).body))
 def test_whatever_a_service_says_is_read_or_unreadable(payload: dict[str, Any]) -> None:
     readers: list[Callable[[Any], Any]] = [yes_no, read_winner, lambda reply: read_numbers(RUBRIC, json_object(reply))]

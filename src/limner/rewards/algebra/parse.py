@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import warnings
 
 from limner.core.errors import UserError
 from limner.rewards.algebra.reader import Reader
@@ -45,7 +46,8 @@ def parse(text: str) -> Expression:
 def _tree(plain: str, shown: str) -> ast.expr:
     """Return the syntax of an expression, not so deep that whatever follows it downwards could run out of stack."""
     try:
-        tree = ast.parse(plain, mode="eval").body
+        with warnings.catch_warnings(action="ignore"):  # what Python thinks of odd numbers is no line of ours
+            tree = ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError):
         weighted = re.fullmatch(r"(.+):([-+.\de]+)", shown.strip())
         hint = f"; a weight is written {weighted[2]} * {weighted[1]}" if weighted else ""
