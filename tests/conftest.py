@@ -1,4 +1,4 @@
-"""Every test runs offline, on the same examples each time, and with the shapes that types state checked at every call."""
+"""Every test runs offline, on the same examples each time, with the shapes in types checked at every call."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ PIXELS = torch.rand(3, 3, 6, 4, generator=torch.Generator().manual_seed(1))
 PROMPTS = [Prompt("a"), Prompt("b", {"n": 2}), Prompt("c")]
 BODY = encode_request(Images(PIXELS), PROMPTS, 60)
 TYPE = {"content_type": CONTENT_TYPE}
+ONES = torch.ones(3)
 
 
 @declare(RewardSpec("light", "mean brightness", low=0.0, version="7", components={"n": "how many"}))
@@ -76,7 +77,7 @@ def raising(error: BaseException) -> Any:
         (raising(SystemExit(3)), 422, "raised", "the reward raised SystemExit"),
         (raising(RunError("the judge behind it is away")), 503, "judge_failed", "the judge behind it is away"),
         (lambda media, prompts: torch.zeros(2), 422, "refused", "reward 'mine': expected one number a sample"),
-        (lambda media, prompts: RewardOutput(torch.zeros(3), None), 422, "raised", "the reward raised AttributeError"),
+        (lambda *_: RewardOutput(ONES, ONES > 0, explanation=[b"x"] * 3), 422, "raised", "the reward raised TypeError"),
     ],
 )
 def test_what_a_reward_raises_has_its_status(reward: Any, status: int, code: str, says: str) -> None:
