@@ -151,8 +151,9 @@ def flooding(start: bytes, more: bytes) -> Answering:
 
 
 DYING = {
-    "negative chunk": sending(chunks("-1", "0")),
-    "negative chunk after one": sending(chunks("1", "-1", "0")),
+    "negative chunk": sending(chunks("-5", "0")),
+    "negative chunk after one": sending(chunks("1", "-5", "0")),
+    "a chunk of all there is, without end": flooding(chunks("-1"), b" " * 2**16),
     "chunk with underscores": sending(chunks("1_0")),
     "chunk that is no number": sending(chunks("0x1")),
     "chunk beyond all bounds": sending(chunks("f" * 30)),
