@@ -16,11 +16,12 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from limner.bench.oracle_report import read
 from limner.bench.oracles import ENTRIES, efficiency
 from limner.bench.scenes import read_rows
+from limner.core.settings import Range
 from limner.recipes.presets import PRESETS
 from limner.registry.find import find
 from limner.registry.names import ALGORITHMS
@@ -85,9 +86,17 @@ def documented(module: ModuleType) -> tuple[str, str]:
 
 
 def settings(kind: type[Any]) -> list[str]:
-    """Return the settings with their defaults, as a table."""
-    rows = [f"| `{field.name}` | `{field.default!r}` |" for field in dataclasses.fields(kind)]
-    return ["| setting | default |", "|---|---|", *rows]
+    """Return the settings with their defaults and ranges, as a table."""
+    hints = get_type_hints(kind, include_extras=True)
+    rows = [f"| `{f.name}` | `{f.default!r}` | {allowed(hints[f.name])} |" for f in dataclasses.fields(kind)]
+    return ["| setting | default | allowed |", "|---|---|---|", *rows]
+
+
+def allowed(hint: Any) -> str:
+    """Return the range of a number, or the choices there are."""
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(hint))
+    return ", ".join(str(each) for each in get_args(hint) if isinstance(each, Range))
 
 
 def oracles(name: str) -> list[str]:

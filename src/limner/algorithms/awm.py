@@ -8,6 +8,10 @@ A finished sample is noised again; how well the network restores it stands for h
 Old and new weights are compared at the same (noise, t), so that at the first update rho is 1 exactly, and the gradient
 that of A l: the policy gradient of the ELBO.
 
+When to use it: the sampler is the plain ODE, or any other, and no path can be kept. It gained most at noisy times alone
+(`min_time` .5). It costs one forward and backward a (sample, time), and a forward more with a penalty or several
+updates.
+
 Source: Advantage Weighted Matching, arXiv:2509.25050, and its published code. Deviations: each sample draws its own
 times, where the code draws one stratified set for a batch, shifted by 3 (`times` "shifted_logit_normal"); its second
 penalty, towards an average of the weights, is left out.

@@ -8,6 +8,9 @@ For each decision of each sample, with r the log-ratio per latent element and A 
 Mean and std are those of the prompt's last `buffer_size` rewards, these included, once there are `min_count` of them,
 and before that those of the iteration. So a prompt needs no group: one sample at a time will do.
 
+When to use it: prompts come back often and a group of each cannot be afforded: the baseline is the prompt's own past.
+With groups of one prompt FlowGRPO's baseline is fresher.
+
 Source: DDPO, arXiv:2305.13301, section 4.3 and appendix D.2, and its published code. Deviation: rewards that are all
 equal have advantage 0 exactly.
 """

@@ -5,6 +5,12 @@ A sample with optimality r in [0, 1] pulls an implicit good policy towards it an
     v+- = v_old +- beta (v - v_old),   L = (A_max / beta) (r l(v+) + (1 - r) l(v-)) + kl_weight |v - v_reference|^2
 
 Samples are drawn from the old policy, which follows the trained one at a distance.
+
+When to use it: first, for a reward that scores finished samples: it asks nothing of the sampler, stores no path, and
+needs no clip range. On policy (`decay` "none") and at noisy times alone (`min_time` .5), as the scenes recipe has it,
+it gained most of all there at equal network evaluations; with the published settings and learning rate next to nothing
+in that budget.
+
 Source: DiffusionNFT, arXiv:2509.16117, section 3 and its published code (adaptive weights, decay schedules).
 """
 

@@ -8,6 +8,9 @@ and the old weights,
 A denoising step's Gaussian is known in full, so the divergence is exact and does not depend on the noise drawn, while a
 ratio of one sample is a noisy sign of it.
 
+When to use it: FlowGRPO's clip range would be decided by rounding or never be reached: the limit is on an exact KL, in
+nats.
+
 Source: Flow-DPPO, its published code (limit 1e-5 per element at 65,536 elements).
 """
 

@@ -7,6 +7,10 @@ For each decision (x_t -> x_s) of each sample, with r the log-ratio per latent e
 With `noise_weight` the loss of a decision is multiplied by its std over the mean std of all, which cancels the 1 / std
 in the gradient of the log-probability (TempFlow-GRPO, arXiv:2508.04324; its constant c is that mean's inverse).
 
+When to use it: a published recipe is to be followed, or the penalty must be the exact KL of the decisions. It needs a
+stochastic sampler whose steps are recorded, and costs one forward and backward a decision: a window of a few early
+steps (`sampler.window`) is cheaper, and it is there that samples of one prompt come to differ.
+
 Source: Flow-GRPO, arXiv:2505.05470, eq. 5 to 8; the per-element log-ratio is its published code's, and DDPO's
 (arXiv:2305.13301). The KL is the exact one of the step; with `kl_by_time` it is multiplied by h = t - s, which is what
 the code's |difference of means|^2 / (2 S^2) amounts to.

@@ -8,6 +8,9 @@ latent's size and h the step's length:
 Flow-GRPO's ratio has mean -KL and a spread that falls with the step's std, so its clip hardly acts on bad samples, nor
 on late steps; this one has mean 0 and one scale.
 
+When to use it: FlowGRPO's ratio drifts below 1 or pictures decay after many iterations: here bad samples are clipped as
+good ones are, at every step alike.
+
 Source: GRPO-Guard, arXiv:2510.22319, and the per-sample form of its reimplementations (the authors' script reduces the
 correction over the whole batch to one number).
 """

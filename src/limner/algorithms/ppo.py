@@ -5,6 +5,9 @@ reward at the end and nothing before; with decay = 1 that is reward - V. Then, w
 
     rho = exp(r),   L = max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)) + kl_weight KL(policy || reference) / D
 
+When to use it: the reward can be foreseen from half-drawn samples, so that a critic tells the steps apart; with few
+samples an iteration that does not pay. One process only.
+
 Source: PPO, arXiv:1707.06347; GAE, arXiv:1506.02438. DPOK, arXiv:2305.16381, is the preset `dpok`: surrogate "clip"
 (-A clip(rho), no gradient outside the band), decay 1, and the penalty. Deviation from DPOK's code: the KL is the exact
 one of the step, where the code takes the squared difference of the noise predictions.

@@ -12,6 +12,10 @@ samples away. The first is nearly the same for all where temperature times the s
 is that of all of one's own samples, and their noise has the last word. A constant group has no best, and is left out by
 "best".
 
+When to use it: a fit to one's own good samples is enough, or as the baseline that others must beat; with pictures as
+source (`--source Pictures`, weight "reward") it is plain fine-tuning. Rewards must differ by more than their noise once
+multiplied by `temperature`.
+
 Sources: RWR in DDPO, arXiv:2305.13301, section 4.1 and its published code (temperature multiplies; 0.2); Flow-GRPO,
 arXiv:2505.05470, whose code can weigh by the reward itself; RAFT, arXiv:2304.06767.
 """

@@ -6,6 +6,9 @@ over the recorded denoising steps, in nats. With g the gradient of E[A rho], F t
 old weights, and G = F + damping I, the step is sqrt(2 kl_limit / x' G x) x, x = G^-1 g by conjugate gradients, halved
 until the surrogate has improved and the measured KL obeys its limit. It needs second derivatives: for small networks.
 
+When to use it: the step itself must obey a KL, and the network is small: each takes `solver_steps` second derivatives.
+For teaching and for checking others, not for large models. One process only.
+
 Source: TRPO, arXiv:1502.05477, section 6 and appendix C. The baseline is the group's mean, not a critic.
 """
 
