@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from limner.registry.names import ALGORITHMS, DYNAMICS, SAMPLERS
+from limner.registry.names import ALGORITHMS, DYNAMICS, SAMPLERS, SOURCES
 
 _HOMES = {
     "Prompt": "limner.core.types:Prompt",
@@ -26,6 +26,9 @@ _HOMES = {
     **ALGORITHMS,
     **DYNAMICS,
     **SAMPLERS,
+    **SOURCES,
+    "Needs": "limner.core.needs:Needs",
+    "given": "limner.training.source:given",
     "RunConfig": "limner.training.config:RunConfig",
     "Model": "limner.training.config:Model",
     "Lora": "limner.training.config:Lora",

@@ -242,7 +242,7 @@ def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
     config = _config(parsed, values)
     done = run.train(config, resume=parsed.resume, quiet=parsed.quiet)
-    if done.assembly.parts.team.leads:
+    if done.leads:
         print(done.folder / "report.html")
 
 

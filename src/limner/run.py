@@ -68,6 +68,11 @@ class Run:
         """The configuration of the run."""
         return self.assembly.config
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the folder: of several that share a run, one does."""
+        return self.assembly.parts.team.leads
+
     def sample(
         self, prompt: str, count: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
     ) -> Media:
@@ -102,7 +107,7 @@ class Run:
                 results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
                     policy, self.assembly.heldout, range(settings.seeds), (i, len(policies)), keeper(place)
                 )
-                if self.assembly.parts.team.leads:
+                if self.leads:
                     save_evaluation(place, results[name])
         return results
 

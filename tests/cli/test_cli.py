@@ -30,6 +30,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @dataclass(frozen=True)
 class Trained:
     folder: Path
+    leads: bool = True
 
 
 @pytest.fixture
@@ -189,6 +190,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "algorithms",
         "dynamics",
         "samplers",
+        "sources",
         "presets",
         "bases",
     ]

@@ -60,7 +60,7 @@ BAD = {
     "--reward nowhere.py:f": "reward 'nowhere.py:f': no such file",
     "--reward {rewards}:rednes": "reward '{rewards}:rednes': rewards.py has no 'rednes'; did you mean 'red",
     "--reward broken.py:f": "reward 'broken.py:f': broken.py does not import: ModuleNotFoundError at line 1",
-    "--reward {rewards}:pairs": "reward 'pairs': expected one number a sample, shape (2,), got float32 of shape (2, 2)",
+    "--reward {rewards}:pairs": "reward 'pairs': expected one number a sample, shape (8,), got float32 of shape (8, 2)",
     "--model.path nowhere": "model: nowhere is not a folder (it does not exist)",
     "--model.path file": "model: file is not a folder (it is a file)",
     "--model.path model": "model: model is not a pipeline folder (it has no model_index.json, it holds notes.txt)",
@@ -146,8 +146,9 @@ def test_check_says_what_it_found_and_writes_nothing(
     assert main(["check", "recipe.yaml", *flow.split()]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == "recipe miniature, seed 0".split()
-    assert "2 prompts x 4 samples = 8 samples, 24 decisions or noised samples to learn from, in passes of 8" in lines[1]
-    assert "3 iterations, 24 samples" in lines[2]
+    assert lines[1].startswith("prompts      ")
+    assert "2 prompts x 4 samples = 8 samples, 24 decisions or noised samples to learn from, in passes of 8" in lines[2]
+    assert "3 iterations, 24 samples" in lines[3]
     assert any(line.startswith("reward       redness: ") and line.endswith(" on two samples") for line in lines)
     # 1e-4 nats per element were published for 65,536 elements; a latent here has 64.
     assert lines[-1].endswith("clip range 1.0e-01 and 1.0e-01 nats per latent element")

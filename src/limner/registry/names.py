@@ -84,6 +84,7 @@ DYNAMICS = {
     "DPMSolver": "limner.diffusion.dynamics:DPMSolver",
 }
 SAMPLERS = {"Sampler": "limner.policies.denoising:Sampler"}
+SOURCES = {"Drawn": "limner.training.source:Drawn", "Pictures": "limner.training.source:Pictures"}
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "recipes": RECIPES,
     "models": MODELS,
@@ -91,6 +92,7 @@ REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "algorithms": ALGORITHMS,
     "dynamics": DYNAMICS,
     "samplers": SAMPLERS,
+    "sources": SOURCES,
 }
 """What a user chooses from by name."""
 
@@ -98,5 +100,6 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "algorithms": ("needs", "num_updates", "advantage", "pass_loss"),
     "dynamics": ("stochastic", "step", "deterministic"),
     "samplers": ("policy", "require", "plain", "described", "call"),
+    "sources": ("draws", "scored"),
 }
 """What a class must have to stand in a configuration as one of these: `core/protocols.py`, `diffusion/dynamics.py`."""

@@ -12,7 +12,7 @@ from limner.core.protocols import Algorithm, Sampling
 from limner.core.settings import Named
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
-from limner.training.source import Drawn, Pictures
+from limner.training.source import Drawn, Source
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class RunConfig:
     """Folder that keeps what deterministic judges said, by content; empty: they are asked anew."""
     overlap: bool = False
     """Whether judges are asked while the next samples are drawn: pays if they are slow and work elsewhere."""
-    source: Drawn | Pictures = field(default_factory=Drawn)
+    source: Annotated[Source, Named("sources")] = field(default_factory=Drawn)
     """Where judged samples come from: the policy draws them, or they are given."""
     aggregation: Aggregation = "sum"
     """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
