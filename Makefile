@@ -11,7 +11,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-FLOORS := $(wildcard $(addprefix src/limner/,diffusion objectives core judging learning algorithms policies models rewards data engine report worlds))
 
 .PHONY: setup demo test lint types wheel clean
 
@@ -37,7 +36,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 types: $(READY)
-	$(BIN)/mypy $(FLOORS)
+	$(BIN)/mypy src/limner
 
 wheel: $(READY)
 	rm -rf build

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds:
         raise UserError(f"--token-env {token_env}: that environment variable holds no token; set it")
     reward = _composed(expression, found, None)
     reward.require_absolute("host a reward that scores each picture by itself")
-    alone = found[expression] if isinstance(expression, Leaf) else reward
+    alone = cast(Reward, found[expression]) if isinstance(expression, Leaf) else reward  # no comparer is absolute
     serve(alone, str(expression), host, port, token, replace(LIMITS, judge_seconds=judge_seconds))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from toy_clip import Clips, clips
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media
@@ -28,7 +29,6 @@ from limner.judging.wire import (
     encode_request,
     identity,
 )
-from toy_clip import Clips, clips
 
 PIXELS = torch.rand(3, 3, 5, 4, generator=torch.Generator().manual_seed(0))
 PROMPTS = [Prompt("a", {"n": 1, "parts": [1.5, None, "x"]}), Prompt("é \ud800 \x00"), Prompt("")]

@@ -27,6 +27,7 @@ from limner.core.protocols import ForwardProcess
 from limner.core.rng import Rng
 from limner.core.types import Rollout
 from limner.objectives.matching import velocity_mse
+from limner.policies.denoising import Sampler
 from limner.recipes.override import override
 from limner.recipes.presets import preset
 from limner.recipes.source import recipe
@@ -164,7 +165,7 @@ def evaluations(config: RunConfig) -> int:
 
     If all samples teach; where a group begins as one sample, on average over its windows.
     """
-    sampler, needs = config.sampler, config.algorithm.needs
+    sampler, needs = _sampler(config), config.algorithm.needs
     drawn = [_states(config, step) for step in range(sampler.steps)]
     learned = needs.renoise.num_times if needs.renoise is not None else sampler.window or sampler.steps - 1
     decisions = sum(drawn[1:]) if sampler.splits and needs.path else config.group_size * learned
@@ -172,9 +173,14 @@ def evaluations(config: RunConfig) -> int:
     return round(config.prompts_per_step * (sum(drawn) + decisions * passes))
 
 
+def _sampler(config: RunConfig) -> Sampler:
+    assert isinstance(config.sampler, Sampler)  # every entry is of a denoiser
+    return config.sampler
+
+
 def _states(config: RunConfig, step: int) -> float:
     """Return how many different states a group is in before `step`, on average over its windows."""
-    sampler = config.sampler
+    sampler = _sampler(config)
     if sampler.splits:
         return 2 ** sum(split < step for split in sampler.splits)
     low, high = sampler.window_range if sampler.window else (0, 0)

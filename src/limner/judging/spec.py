@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from limner.core.media import Media
-from limner.core.protocols import Reward, Specified
+from limner.core.protocols import Comparer, Reward, Specified
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 
 MAP_SIDE = 32
@@ -33,7 +33,7 @@ def declare(spec: RewardSpec) -> Callable[[Reward], Declared]:
     return lambda function: Declared(spec, function)
 
 
-def spec_of(name: str, reward: Reward) -> RewardSpec:
+def spec_of(name: str, reward: Reward | Comparer) -> RewardSpec:
     """Return what a reward says about itself; of one that says nothing, that it is called `name`."""
     return reward.spec if isinstance(reward, Specified) else RewardSpec(name, "a function of yours", version="")
 

@@ -14,7 +14,7 @@ import math
 import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from limner.core.errors import UntrustedCode, UserError, nearest
 from limner.core.settings import Named
@@ -72,7 +72,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: Any = None) -> Config:
     """Return a `kind` with the values of `tree`, and otherwise those of `current`, or the defaults if that is None."""
     hints = hints_of(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
     changes: dict[str, Any] = {}
     for name, value in tree.items():
         if name not in fields:
@@ -89,7 +89,7 @@ def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: An
 def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
     """Return `value`, text or plain data, as the type `hint`; `current` is what stands there now."""
     members = members_of(hint)
-    classes = tuple(member for member in members if dataclasses.is_dataclass(member))
+    classes = tuple(each for each in members if isinstance(each, type) and dataclasses.is_dataclass(each))
     if classes:
         return _read_class(classes, value, place, current)
     if (named := named_of(hint)) is not None:

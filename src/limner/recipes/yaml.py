@@ -30,8 +30,9 @@ def from_yaml(text: str, source: str = "config.yaml", trusted: Collection[str] |
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-        where = f", line {mark.line + 1}: {error.problem}" if mark else f": {error}"
+        where = f": {error}"
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            where = f", line {error.problem_mark.line + 1}: {error.problem}"
         raise UserError(f"{source} is not YAML{where}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{source} is not a run's configuration: it holds no keys")

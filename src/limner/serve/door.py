@@ -82,7 +82,8 @@ class Connection:
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+        self._inner.eof_received()
+        return None
 
     def pause_writing(self) -> None:
         self._give(self._door.head_seconds)
