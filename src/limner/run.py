@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,39 +16,30 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from limner.build import Assembly, assemble, model_source
+from limner.build import Assembly, assemble
 from limner.core.errors import RunError, UserError
 from limner.core.media import Media
-from limner.core.protocols import DecisionProcess, Policy
+from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.core.tree import tree_map
 from limner.core.types import Prompt
 from limner.engine import checkpoint
-from limner.engine.memory import peak_memory_mib
-from limner.evaluate.protocol import OVERALL, Draw, Evaluation, Keep, compare, evaluate
-from limner.evaluate.selection import galleries
+from limner.evaluate.protocol import Draw, Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
-from limner.evaluate.tables import diversity_row, tables
 from limner.recipes.source import recipe
 from limner.recipes.yaml import from_yaml, is_of, to_yaml
-from limner.registry.names import BASES
-from limner.report.card import Card, write_card
-from limner.report.curve import charts, meanings
-from limner.report.data import Report, Spent
+from limner.report.card import write_card
 from limner.report.file import write_text
-from limner.report.html import write_report
-from limner.report.manifest import hash_weights, manifest, write_manifest
-from limner.report.metrics import Metrics, read
+from limner.report.metrics import Metrics
 from limner.report.progress import Progress
-from limner.training.config import OWN, Lora, RunConfig
+from limner.results import Moment, card, write_provenance, write_results
+from limner.training.config import Lora, RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, preflight
 from limner.training.state import State
-
-Moment = Literal["before", "after"]
 
 
 @dataclass
@@ -152,72 +141,12 @@ class Run:
                 self.assembly.model.export_lora(target)
             else:
                 self.assembly.model.export_full(target)
-        write_card(target, self._card())
+        write_card(target, card(self))
         return target
 
     def report(self, started: float | None = None) -> Path:
         """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
-        names = [each.name for each in self.config.evaluation.measured(self.config.sampler)]
-        before, after = self._stored("before", names), self._stored("after", names)
-        first, last = before.get(OWN), after.get(OWN)
-        lines = read(self.folder)
-        main, categories = tables(before, after)
-        if started is not None or not (self.folder / "summary.json").exists():
-            total = sum(self.state.seconds.values()) if started is None else time.monotonic() - started
-            self._write_summary(first, last, total)
-        summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-        clip, policy = self.config.algorithm.needs.clip, self.assembly.parts.actors.policy
-        band = clip.per_element(policy.elements()) if clip and isinstance(policy, DecisionProcess) else ()
-        report = Report(
-            title=f"{self.config.name}, seed {self.config.seed}",
-            summary=f"{type(self.config.algorithm).__name__}, {self.state.iteration} iterations of "
-            f"{self.config.prompts_per_step} prompts × {self.config.group_size} samples.",
-            rows=main,
-            categories=categories,
-            diversity=diversity_row(first, last),
-            galleries=galleries(first, last) if first is not None and last is not None else (),
-            charts=charts(lines, band, rate=first is not None and first.kind == "rate"),
-            spent=Spent(
-                _phases(summary["seconds"]), {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]
-            ),
-            config=to_yaml(self.config),
-            manifest=json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")),
-            meanings=meanings(lines),
-            notices=summary["notices"],
-        )
-        write_report(self.folder / "report.html", report)
-        return self.folder / "report.html"
-
-    def _write_summary(self, before: Evaluation | None, after: Evaluation | None, total: float) -> None:
-        unjudged = [f"{self.state.invalid} samples could not be judged."] if self.state.invalid else []
-        summary: dict[str, Any] = {
-            "recipe": self.config.name,
-            "seed": self.config.seed,
-            "iterations": self.state.iteration,
-            "seconds": {**self.state.seconds, "total": total},
-            "processor_seconds": self.state.processor_seconds,
-            "network_evaluations": self.state.evaluations,
-            "peak_memory_mib": peak_memory_mib(self.assembly.parts.team.device),
-            "invalid": self.state.invalid,
-            "notices": [*self.notices, *unjudged],
-        }
-        if before is not None and after is not None and OVERALL in compare(before, after):
-            summary["heldout"] = {
-                "before": before.summary()[OVERALL].to_dict(),
-                "after": after.summary()[OVERALL].to_dict(),
-                "change": compare(before, after)[OVERALL].to_dict(),
-            }
-            if self.config.evaluation.seeds > 1:
-                summary["diversity"] = {
-                    "before": before.diversity().value,
-                    "after": after.diversity().value,
-                }
-        write_text(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-
-    def _stored(self, moment: Moment, names: Sequence[str]) -> dict[str, Evaluation]:
-        """Return what was measured at this moment by the samplers of these names, if it was."""
-        found = {name: load_evaluation(self.folder / "samples" / f"{moment}-{name}") for name in names}
-        return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
+        return write_results(self, started)
 
     def _trained_policy(self) -> Policy:
         return self.assembly.parts.actors.policy
@@ -242,28 +171,6 @@ class Run:
         judge, batch, team = self.assembly.judge, self.config.micro_batch, self.assembly.parts.team
         draw = drawer(self.assembly.parts, policy)
         return evaluate(draw, prompts, judge, seeds, batch=batch, tick=tick, keep=keep, team=team)
-
-    def _card(self) -> Card:
-        c = self.config
-        lora = c.model.train if isinstance(c.model.train, Lora) else None
-        length = c.model.max_sequence_length
-        texts = {} if length is None else {"max_sequence_length": length}
-        return Card(
-            name=self.folder.name,
-            base=c.model.path,
-            licence="apache-2.0" if c.model.path in BASES else "that of the base",
-            pipeline=self.assembly.model.pipeline_name,
-            sampler=c.sampler.described(),
-            reward=c.reward + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
-            algorithm=str(c.algorithm),
-            rank=None if lora is None else lora.rank,
-            alpha=None if lora is None else float(lora.alpha),
-            load=dict.fromkeys(self.assembly.model.left_out),
-            call={**c.sampler.call(), **texts},
-            rows=tables(self._stored("before", [OWN]), self._stored("after", [OWN]))[0],
-            example=self.assembly.parts.studio.prompts[0].text,
-            bundled=BASES.get(c.model.path, ""),
-        )
 
 
 def drawer(parts: Parts, policy: Policy) -> Draw:
@@ -315,7 +222,7 @@ def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) ->
     with _closing(progress, metrics):
         if team.leads:
             write_text(folder / "config.yaml", to_yaml(config))
-            _write_manifest(run)
+            write_provenance(run)
             metrics.truncate(run.state.iteration)
         progress.done = run.state.iteration
         run.measure("before")
@@ -380,23 +287,3 @@ def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
         raise UserError(
             f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume"
         )
-
-
-def _write_manifest(run: Run) -> None:
-    config = run.config
-    source = Path(model_source(config.model)).expanduser()
-    content = manifest(
-        config=to_yaml(config),
-        seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
-        weights=hash_weights(source) if source.exists() else {},
-        device=str(run.assembly.parts.team.device),
-        command=sys.argv,
-    )
-    write_manifest(run.folder, content)
-
-
-def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the seconds of each phase, and of all that is none of them."""
-    phases = {name: value for name, value in seconds.items() if name != "total"}
-    rest = seconds.get("total", 0.0) - sum(phases.values())
-    return phases | ({"evaluation and set-up": rest} if rest > 0 else {})

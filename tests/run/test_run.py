@@ -110,10 +110,10 @@ def test_the_summary_holds_what_was_promised(done: Done) -> None:
 
 
 def test_what_is_evaluated_is_what_is_sampled(done: Done) -> None:
-    """The picture of prompt 0 at seed 1, and that training changed it."""
+    """The picture of prompt 0 at seed 1, and that training changed it; two shapes of a batch differ by rounding."""
     drawn = (done.run.sample(PROMPT, count=2).pixels[1] * 255).round().byte()
     after, before = (pixels(done.run.folder / "samples" / f"{when}-sampler/000-1.png") for when in ("after", "before"))
-    assert torch.equal(drawn, after) and not torch.equal(before, after)
+    assert (drawn.int() - after.int()).abs().max() <= 1 < (before.int() - after.int()).abs().max()
 
 
 def pixels(path: Path) -> Tensor:

@@ -72,7 +72,7 @@ def test_a_generator_of_tokens(miniature: Miniature, tmp_path: Path) -> None:
     arguments += f" --reward {tmp_path / 'light.py'}:light --evaluation.prompts {miniature.prompts}"
     out = train(miniature, tmp_path, arguments.split())
     rewards = [line["reward/mean"] for line in read(out)]
-    assert rewards[0] == pytest.approx(0.5, abs=0.1) and rewards[-1] > 0.9
+    assert 0.4 < rewards[0] < 0.6 and rewards[-1] > 0.9
     run = open_run(out, trust=True)
     assert run.sample("a blue circle", count=3).frames().mean() > 0.9
     assert "token by token" in (out / "export" / "README.md").read_text()

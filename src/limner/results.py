@@ -1,0 +1,160 @@
+"""What a run folder says of its run: summary.json, report.html, manifest.json, and the card of what it exports.
+
+All of it is made from what stands in the folder, so it can be made again from there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+from limner.build import Assembly, model_source
+from limner.core.protocols import DecisionProcess
+from limner.engine.memory import peak_memory_mib
+from limner.evaluate.protocol import OVERALL, Evaluation, compare
+from limner.evaluate.selection import galleries
+from limner.evaluate.store import load
+from limner.evaluate.tables import diversity_row, tables
+from limner.recipes.yaml import to_yaml
+from limner.registry.names import BASES
+from limner.report.card import Card
+from limner.report.curve import charts, meanings
+from limner.report.data import Report, Spent
+from limner.report.file import write_text
+from limner.report.html import write_report
+from limner.report.manifest import hash_weights, manifest, write_manifest
+from limner.report.metrics import read
+from limner.training.config import OWN, Lora, RunConfig
+from limner.training.state import State
+
+Moment: TypeAlias = Literal["before", "after"]
+
+
+class Finished(Protocol):
+    """A run, as far as its results are concerned."""
+
+    folder: Path
+    assembly: Assembly
+    state: State
+    notices: tuple[str, ...]
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the run."""
+        ...
+
+
+def write_results(run: Finished, started: float | None = None) -> Path:
+    """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
+    names = [each.name for each in run.config.evaluation.measured(run.config.sampler)]
+    before, after = stored(run.folder, "before", names), stored(run.folder, "after", names)
+    first, last = before.get(OWN), after.get(OWN)
+    lines = read(run.folder)
+    main, categories = tables(before, after)
+    if started is not None or not (run.folder / "summary.json").exists():
+        total = sum(run.state.seconds.values()) if started is None else time.monotonic() - started
+        _write_summary(run, first, last, total)
+    summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+    clip, policy = run.config.algorithm.needs.clip, run.assembly.parts.actors.policy
+    band = clip.per_element(policy.elements()) if clip and isinstance(policy, DecisionProcess) else ()
+    report = Report(
+        title=f"{run.config.name}, seed {run.config.seed}",
+        summary=f"{type(run.config.algorithm).__name__}, {run.state.iteration} iterations of "
+        f"{run.config.prompts_per_step} prompts × {run.config.group_size} samples.",
+        rows=main,
+        categories=categories,
+        diversity=diversity_row(first, last),
+        galleries=galleries(first, last) if first is not None and last is not None else (),
+        charts=charts(lines, band, rate=first is not None and first.kind == "rate"),
+        spent=Spent(
+            _phases(summary["seconds"]), {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]
+        ),
+        config=to_yaml(run.config),
+        manifest=json.loads((run.folder / "manifest.json").read_text(encoding="utf-8")),
+        meanings=meanings(lines),
+        notices=summary["notices"],
+    )
+    write_report(run.folder / "report.html", report)
+    return run.folder / "report.html"
+
+
+def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation | None, total: float) -> None:
+    unjudged = [f"{run.state.invalid} samples could not be judged."] if run.state.invalid else []
+    summary: dict[str, Any] = {
+        "recipe": run.config.name,
+        "seed": run.config.seed,
+        "iterations": run.state.iteration,
+        "seconds": {**run.state.seconds, "total": total},
+        "processor_seconds": run.state.processor_seconds,
+        "network_evaluations": run.state.evaluations,
+        "peak_memory_mib": peak_memory_mib(run.assembly.parts.team.device),
+        "invalid": run.state.invalid,
+        "notices": [*run.notices, *unjudged],
+    }
+    if before is not None and after is not None and OVERALL in compare(before, after):
+        summary["heldout"] = {
+            "before": before.summary()[OVERALL].to_dict(),
+            "after": after.summary()[OVERALL].to_dict(),
+            "change": compare(before, after)[OVERALL].to_dict(),
+        }
+        if run.config.evaluation.seeds > 1:
+            summary["diversity"] = {
+                "before": before.diversity().value,
+                "after": after.diversity().value,
+            }
+    write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def stored(folder: Path, moment: Moment, names: Sequence[str]) -> dict[str, Evaluation]:
+    """Return what was measured at this moment by the samplers of these names, if it was."""
+    found = {name: load(folder / "samples" / f"{moment}-{name}") for name in names}
+    return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
+
+
+def card(run: Finished) -> Card:
+    """Return the model card of what a run exports."""
+    c = run.config
+    lora = c.model.train if isinstance(c.model.train, Lora) else None
+    length = c.model.max_sequence_length
+    texts = {} if length is None else {"max_sequence_length": length}
+    return Card(
+        name=run.folder.name,
+        base=c.model.path,
+        licence="apache-2.0" if c.model.path in BASES else "that of the base",
+        pipeline=run.assembly.model.pipeline_name,
+        sampler=c.sampler.described(),
+        reward=c.reward + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
+        algorithm=str(c.algorithm),
+        rank=None if lora is None else lora.rank,
+        alpha=None if lora is None else float(lora.alpha),
+        load=dict.fromkeys(run.assembly.model.left_out),
+        call={**c.sampler.call(), **texts},
+        rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],
+        example=run.assembly.parts.studio.prompts[0].text,
+        bundled=BASES.get(c.model.path, ""),
+    )
+
+
+def write_provenance(run: Finished) -> None:
+    """Write manifest.json: versions, hashes, seeds, hardware."""
+    config = run.config
+    source = Path(model_source(config.model)).expanduser()
+    content = manifest(
+        config=to_yaml(config),
+        seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
+        weights=hash_weights(source) if source.exists() else {},
+        device=str(run.assembly.parts.team.device),
+        command=sys.argv,
+    )
+    write_manifest(run.folder, content)
+
+
+def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of each phase, and of all that is none of them."""
+    phases = {name: value for name, value in seconds.items() if name != "total"}
+    rest = seconds.get("total", 0.0) - sum(phases.values())
+    return phases | ({"evaluation and set-up": rest} if rest > 0 else {})
