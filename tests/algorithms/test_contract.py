@@ -22,6 +22,7 @@ from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Scored
 from limner.diffusion.dynamics import EulerODE, FlowSDE
+from limner.learning.credit import credited
 from limner.learning.health import HEALTH
 from limner.learning.passes import optimizer_steps, partition
 from limner.policies.denoising import Sampler
@@ -109,6 +110,19 @@ def test_what_it_logs_has_a_meaning(algorithm):
 def test_zero_advantage_gives_no_step(algorithm):
     actors, rollout, parameters = setting(algorithm)
     assert list(optimizer_steps(algorithm, actors, Batch(rollout, torch.zeros(12)), context())) == []
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_rewards_far_from_zero_teach_the_same(algorithm):
+    """Near 1.7e9 float32 would tell no two of these apart; what weighs losses is float32 all the same."""
+    _, rollout, _ = setting(algorithm)
+    total = torch.randint(0, 5, (12,), generator=torch.Generator().manual_seed(0)).double()
+    near, far = (
+        credited(scored, algorithm.advantage(scored, context())).advantage
+        for scored in (Scored(rollout, {}, torch.ones(12, dtype=torch.bool), x) for x in (total, total + 1.7e9))
+    )
+    assert near.abs().max() > 0.1 and near.dtype == torch.float32
+    torch.testing.assert_close(far, near, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)

@@ -16,6 +16,14 @@ PROMPTS = [Prompt("a"), Prompt("b"), Prompt("c")]
 YES = torch.ones(3, dtype=torch.bool)
 
 
+def careless(**fields: Any) -> RewardOutput:
+    """Return what a reward might make of a RewardOutput: outside of tests nothing checks its shapes but the judge."""
+    output = RewardOutput(torch.zeros(3), YES)
+    for name, value in fields.items():
+        object.__setattr__(output, name, value)
+    return output
+
+
 def judged(answer: Any) -> RewardOutput:
     return Checked("mine", lambda media, prompts: answer)(MEDIA, PROMPTS)
 
@@ -39,7 +47,14 @@ def judged(answer: Any) -> RewardOutput:
 def test_numbers_in_any_container_become_one_form(answer: Any) -> None:
     output = judged(answer)
     assert output.score.tolist() == [1.0, 0.0, 2.0] and output.valid.tolist() == [True] * 3
-    assert output.score.dtype == torch.float32 and not output.score.requires_grad and dict(output.components) == {}
+    assert output.score.dtype == torch.float64 and not output.score.requires_grad and dict(output.components) == {}
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda x: torch.tensor(x, dtype=torch.float64)])
+def test_no_digit_of_a_score_is_lost(kind: Any) -> None:
+    exact = [1.7e9 + 1, 1e300, 0.1]
+    assert judged(kind(exact)).score.tolist() == exact
+    assert judged(careless(score=kind(exact), components={"part": kind(exact)})).components["part"].tolist() == exact
 
 
 def test_truth_values_are_zero_and_one() -> None:
@@ -69,15 +84,15 @@ def test_a_refused_sample_has_no_score_and_parts_are_kept() -> None:
         (torch.zeros(3, dtype=torch.complex64), "complex64 of shape (3,)"),
         (np.zeros((1, 3)), "float64 of shape (1, 3)"),
         (np.array(["a", "b", "c"]), "<U1 array of shape (3,)"),
-        ([0.0, 1.0], "float32 of shape (2,)"),
-        ([], "float32 of shape (0,)"),
+        ([0.0, 1.0], "float64 of shape (2,)"),
+        ([], "float64 of shape (0,)"),
         ([1.0, None, 2.0], "list of length 3 holding NoneType, float"),
         ([[1.0], [1.0, 2.0], [1.0]], "list of length 3 holding list"),
         (([1.0, 2.0, 3.0], {}), "tuple of length 2 holding dict, list"),
         (None, "None (does the function return?)"),
         (0.5, "float"),
         ({"a": 1}, "dict"),
-        (RewardOutput(torch.zeros(2), YES), "float32 of shape (2,)"),
+        (careless(score=torch.zeros(2)), "float32 of shape (2,)"),
     ],
 )
 def test_a_wrong_shape_is_named_with_what_was_expected(answer: Any, got: str) -> None:
@@ -88,7 +103,7 @@ def test_a_wrong_shape_is_named_with_what_was_expected(answer: Any, got: str) ->
 
 def test_wrong_validity_and_parts_are_named() -> None:
     with pytest.raises(UserError, match=r"reward 'mine': expected `valid` to be bool of shape \(3,\), got float32 of"):
-        judged(RewardOutput(torch.zeros(3), torch.ones(3)))
+        judged(careless(valid=torch.ones(3)))
     with pytest.raises(UserError, match=r"reward 'mine/count': expected one number a sample, shape \(3,\), got"):
         judged(RewardOutput(torch.zeros(3), YES, {"count": torch.zeros(4)}))
 
@@ -119,9 +134,8 @@ def test_programming_errors_still_raise() -> None:
 def test_what_else_a_judge_says_is_kept() -> None:
     sigma, maps = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64), {"where": torch.rand(3, 2, 2)}
     output = judged(RewardOutput(torch.ones(3), YES, {}, sigma, ["a", None, "c"], maps))
-    assert output.uncertainty is not None and output.uncertainty.dtype == torch.float32
-    torch.testing.assert_close(output.uncertainty, sigma.float())
-    assert output.explanation == ("a", None, "c") and torch.equal(output.maps["where"], maps["where"])
+    assert output.uncertainty is not None and torch.equal(output.uncertainty, sigma)
+    assert output.explanation == ("a", None, "c") and torch.equal(output.maps["where"], maps["where"].double())
 
 
 @pytest.mark.parametrize(

@@ -227,12 +227,13 @@ def test_an_answer_travels_whole_and_only_finite_numbers_do() -> None:
     }
 
 
-def test_every_float32_survives() -> None:
-    bits = torch.randint(-(2**31), 2**31, (5000,), generator=torch.Generator().manual_seed(0)).int()
-    score = bits.view(torch.float32)
+def test_every_number_survives() -> None:
+    bits = torch.randint(-(2**63), 2**63 - 1, (5000,), generator=torch.Generator().manual_seed(0))
+    bits[:9] = torch.arange(0x7FF0_0000_0000_0000 - 4, 0x7FF0_0000_0000_0000 + 5)  # the largest, infinity, NaN
+    score = bits.view(torch.float64)
     output = from_rows(json.loads(json.dumps(to_rows(RewardOutput(score, torch.ones(5000, dtype=torch.bool))))))
     assert torch.equal(output.valid, score.isfinite()) and output.score.isnan().equal(~score.isfinite())
-    assert torch.equal(output.score[output.valid].view(torch.int32), bits[output.valid])
+    assert torch.equal(output.score[output.valid].view(torch.int64), bits[output.valid])
 
 
 def test_parts_that_some_samples_lack_are_not_a_number_there() -> None:
@@ -304,8 +305,8 @@ def test_an_answer_that_is_not_about_these_samples_is_not_believed(body: bytes) 
         decode_answer(body, 3)
 
 
-@pytest.mark.parametrize("score", [b"1e999", b"1e39", b"-1e999", b"null", b"1" + b"0" * 400])
-def test_a_score_beyond_float32_is_not_judged(score: bytes) -> None:
+@pytest.mark.parametrize("score", [b"1e999", b"1e309", b"-1e999", b"null", b"1" + b"0" * 400])
+def test_a_score_beyond_float64_is_not_judged(score: bytes) -> None:
     output = from_rows(decode_answer(one(score=123).replace(b"123", score), 3).rows)
     assert output.valid.tolist() == [False, True, True] and output.score[0].isnan()
 

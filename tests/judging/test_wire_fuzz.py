@@ -123,11 +123,11 @@ def test_rows_are_a_judges_answer_or_refused(rows: Any) -> None:
 
 
 def require_sound(output: Any, rows: Sequence[Any]) -> None:
-    """A score is valid if its row says so, holds a number, and the number is finite in float32; else it is NaN."""
+    """A score is valid if its row says so, holds a number, and the number is finite in float64; else it is NaN."""
     numbers = [row.get("score") for row in rows]
-    finite = [type(n) in (int, float) and abs(n) < 3.5e38 for n in numbers]
+    finite = [type(n) in (int, float) and abs(n) < 1.8e308 for n in numbers]
     expected = [row.get("ok") is True and fine for row, fine in zip(rows, finite, strict=True)]
     assert output.valid.tolist() == expected and (output.score.isfinite() == output.valid).all()
     columns = [*output.components.values(), *output.maps.values()]
-    assert all(column.dtype == torch.float32 and len(column) == len(rows) for column in columns)
+    assert all(column.dtype == torch.float64 and len(column) == len(rows) for column in columns)
     assert not any(column.isinf().any() for column in columns)

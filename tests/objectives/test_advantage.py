@@ -49,6 +49,40 @@ def test_advantage_is_its_definition(scale, ddof, epsilon):
         torch.testing.assert_close(group_advantage(*case, scale, ddof, epsilon), reference(*case, scale, ddof, epsilon))
 
 
+HARD = {
+    "offset": torch.tensor([1.7e9 + i % 5 for i in range(8)], dtype=torch.float64),
+    "offset in float32": torch.tensor([1.7e9 + 128 * (i % 5) for i in range(8)]),
+    "huge": torch.tensor([1e30, 2e30, 5e30, 0, -1e30, 3e30, 1e30, 1e30]),
+    "nearly constant": torch.tensor([0.35] * 7 + [0.35 + 3e-8]),
+    "tiny": torch.tensor([1e-30, 2e-30, 0, 0, 0, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-8])
+@pytest.mark.parametrize("rewards", HARD.values(), ids=HARD)
+def test_statistics_are_float64(rewards, epsilon, scale):
+    """As Python's exact fractions have them; two equal groups, so that the batch has the group's deviation."""
+    mean, std = statistics.fmean(rewards.tolist()), statistics.pstdev(rewards.tolist())
+    expected = [(r - mean) / (1 if scale == "none" else std + epsilon) for r in rewards.tolist()]
+    found = group_advantage(
+        rewards.repeat(2), torch.arange(16) // 8, torch.ones(16, dtype=torch.bool), scale, 0, epsilon
+    )
+    assert found.dtype == rewards.dtype
+    assert found.tolist() == pytest.approx(2 * expected, rel=1e-6, abs=1e-12 * max(map(abs, expected)))
+
+
+@pytest.mark.parametrize("value", [0.35, 0.1, 1.7e9 + 0.1, 1e30, -1e-30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_group_is_exactly_zero(value, dtype):
+    rewards = torch.full((7,), value, dtype=dtype)
+    for scale in ("group", "batch", "none"):
+        found = group_advantage(
+            rewards, torch.zeros(7, dtype=torch.long), torch.ones(7, dtype=torch.bool), scale, 1, 1e-8
+        )
+        assert found.tolist() == [0.0] * 7
+
+
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 @pytest.mark.parametrize("trim", [0.2, 0.5])
 def test_trimmed_statistics_are_their_definition(scale, trim):

@@ -231,6 +231,22 @@ def test_who_compares_stands_in_a_win_rate_and_who_scores_does_not() -> None:
         Composition(parse("win_rate(a)"), {leaf("a"): judge("a")})
 
 
+def test_a_gate_opens_at_a_number_that_float32_knows_no_better() -> None:
+    """0.7 in float32 is below 0.7; a judge that says it has reached the threshold. The next lower number has not."""
+    said = torch.tensor([0.7, 0.7, 0.7, 0.7])
+    said[1:] = said[1:].nextafter(torch.zeros(3))
+    columns = {"a": torch.ones(4, dtype=torch.float64), "p": said.double()}
+    assert total("gate(a, p >= 0.7)", columns=columns).total.tolist() == [1, 0, 0, 0]
+
+
+def test_what_is_compared_within_a_group_is_compared_exactly() -> None:
+    columns = {"a": torch.tensor([1.7e9, 1.7e9 + 1, 1e30, 1.1e30], dtype=torch.float64)}
+    assert total("rank(a)", columns=columns).total.tolist() == [0, 1, 0, 1]
+    half = 1 / math.sqrt(2)
+    assert total("group(a)", columns=columns).total.tolist() == pytest.approx([-half, half, -half, half], rel=1e-3)
+    assert total("a - 1.7e9", columns=columns).total.tolist()[:2] == [0, 1]
+
+
 def test_a_schedule_moves_and_stays() -> None:
     text = "scheduled(a, first=1, last=3, steps=4)"
     weights = [float(total(text, step).total[0]) for step in (0, 1, 4, 9)]

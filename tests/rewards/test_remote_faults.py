@@ -116,7 +116,7 @@ def test_answers_that_do_not_fit_together_are_no_reward() -> None:
             Remote(url=url, micro_batch=2, in_flight=1)(MEDIA, PROMPTS)
 
 
-def test_a_number_beyond_float32_leaves_the_others_be() -> None:
+def test_a_number_beyond_float64_leaves_the_others_be() -> None:
     huge = http(200, reply(0.0, 1.0, 2.0, 3.0).replace(b"2.0", b"1e999"))
     with scripted(sending(huge)) as (url, _):
         output = Remote(url=url)(MEDIA, PROMPTS)

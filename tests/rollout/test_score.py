@@ -9,6 +9,7 @@ from torch import Tensor
 from limner.core.errors import RunError
 from limner.core.media import Images, Media, Shown
 from limner.core.types import Prompt, RewardOutput, Rollout, Scored
+from limner.judging.checked import Checked
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import leaf
 from limner.rollout.score import FailureBudget, judge, render
@@ -56,7 +57,7 @@ def alone(reward: Judge) -> Composition:
 @pytest.mark.parametrize("micro_batch", [1, 4, 100])
 def test_samples_are_judged_with_their_prompts_in_any_micro_batch(micro_batch: int) -> None:
     scored, seen = score(rollout(), brightness, micro_batch)
-    light = torch.tensor([0, 26, 51, 77, 102, 128]) / 255
+    light = torch.tensor([0, 26, 51, 77, 102, 128]).double() / 255
     assert torch.allclose(scored.rewards["r/light"], light, atol=1e-6)
     assert scored.rewards["r/bonus"].tolist() == [0.0, 0.0, 0.0, 10.0, 10.0, 10.0]
     assert scored.valid.tolist() == [True, True, True, False, True, True]
@@ -64,6 +65,17 @@ def test_samples_are_judged_with_their_prompts_in_any_micro_batch(micro_batch: i
     total = (light + scored.rewards["r/bonus"])[scored.valid]
     assert torch.allclose(scored.total[scored.valid], total, atol=1e-6)
     assert torch.equal(seen.media.frames(), decode(rollout().sample).rounded().frames()) and seen.finite.all()
+
+
+def test_no_digit_of_a_score_is_lost_on_the_way_to_the_total() -> None:
+    """Numbers near 1.7e9 that differ by 1, as a list of Python's own numbers."""
+
+    def large(media: Media, prompts: Sequence[Prompt]) -> list[float]:
+        return [1.7e9 + round(255 * x) for x in media.frames().mean((1, 2, 3, 4)).tolist()]
+
+    scored, _ = score(rollout(), Checked("r", large), 4)
+    assert [x - 1.7e9 for x in scored.total.tolist()] == [0, 26, 51, 77, 102, 128]
+    assert scored.total.dtype == torch.float64 == scored.rewards["r"].dtype
 
 
 def test_pictures_are_eight_bit_whatever_the_decoder_returns() -> None:

@@ -61,7 +61,7 @@ class PPO:
         """Return GAE's advantage of every decision, 0 for invalid samples; then teach the critic what was earned."""
         rollout, valid = scored.rollout, scored.valid
         count, steps = rollout.path.mask[valid].shape
-        advantage = torch.zeros(len(rollout), steps)
+        advantage = scored.total.new_zeros(len(rollout), steps)
         if not valid.any():
             return advantage
         index = rollout.prompt_index[valid].repeat_interleave(steps)

@@ -347,7 +347,7 @@ class Judge(Specified, Protocol):
     """A reward whose answers have one form (`limner.judging.checked`)."""
 
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-        """Judge what a file would hold: float32 on the CPU, without gradients, NaN where not `valid`."""
+        """Judge what a file would hold: float64 on the CPU, without gradients, NaN where not `valid`."""
         ...
 
     def differentiable(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:

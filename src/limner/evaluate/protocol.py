@@ -149,9 +149,9 @@ def _parts(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
 
 def _judge(judge: Judge, seen: Shown, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return rewards, NaN where there is none: of samples that are not finite, and of those that were not judged."""
-    reward = torch.full((len(prompts),), torch.nan)
+    reward = torch.full((len(prompts),), torch.nan, dtype=torch.float64)
     rows = seen.finite.nonzero()[:, 0]
     if len(rows):
         output = judge(select(seen.media, rows), [prompts[i] for i in rows.tolist()])
-        reward[rows] = output.score.masked_fill(~output.valid, torch.nan)
+        reward[rows] = output.score.double().masked_fill(~output.valid, torch.nan)
     return reward

@@ -58,7 +58,8 @@ def load(folder: Path) -> Evaluation | None:
         return None
     data = json.loads((folder / FILE).read_text(encoding="utf-8"))
     seeds, rows = data["seeds"], data["rewards"]
-    values = torch.tensor([[torch.nan if v is None else v for v in row["reward"]] for row in rows])
+    rewards = [[torch.nan if value is None else value for value in row["reward"]] for row in rows]
+    values = torch.tensor(rewards, dtype=torch.float64)
     stills = torch.stack([_read(folder, i, seeds) for i in range(len(rows))])
     prompts = tuple(Prompt(row["prompt"], row["meta"]) for row in rows)
     whole = {path.stem: path for path in folder.iterdir() if path.suffix not in (STILL, ".json", ".part")}

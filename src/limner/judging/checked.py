@@ -42,8 +42,8 @@ class Checked:
         return spec_of(self.name, self.reward)
 
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-        """Judge what a file would hold: float32 on the CPU, without gradients."""
-        return self._ask(media.rounded(), prompts, lambda x: x.detach().to("cpu", torch.float32))
+        """Judge what a file would hold: float64 on the CPU, without gradients."""
+        return self._ask(media.rounded(), prompts, lambda x: x.detach().cpu().double())
 
     def differentiable(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         """Judge what is given, not rounded: in its precision, on its device and with gradients."""
@@ -56,13 +56,14 @@ class Checked:
             answer = self.reward(media, prompts)
         except JudgeFailure as failure:
             logger.warning("reward %r did not judge %d samples: %s", self.name, len(media), failure)
-            return RewardOutput(torch.full((len(media),), torch.nan), torch.zeros(len(media), dtype=torch.bool))
+            nothing = torch.full((len(media),), torch.nan, dtype=torch.float64)
+            return RewardOutput(nothing, nothing.isfinite())
         return _formed(self.name, answer, len(media), place)
 
 
 def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
     if not isinstance(answer, RewardOutput):
-        answer = RewardOutput(_column(name, answer, batch), torch.ones(batch, dtype=torch.bool))
+        answer = RewardOutput(place(_column(name, answer, batch)), torch.ones(batch, dtype=torch.bool))
     score = place(_column(name, answer.score, batch))
     valid = answer.valid.detach().to(score.device)
     if valid.dtype != torch.bool or valid.shape != (batch,):
@@ -83,7 +84,7 @@ def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:
     if not isinstance(scores, (Tensor, np.ndarray, list, tuple)):
         raise UserError(f"{expected} {_describe(scores)}")
     try:
-        column = torch.as_tensor(scores)
+        column = torch.as_tensor(scores, dtype=torch.float64 if isinstance(scores, (list, tuple)) else None)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{expected} {_describe(scores)}") from error
     if column.shape != (batch,) or column.is_complex():

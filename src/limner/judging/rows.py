@@ -28,7 +28,7 @@ def to_rows(output: RewardOutput) -> list[dict[str, Any]]:
         output.uncertainty if output.uncertainty is None else _column(output.uncertainty),
     )
     parts = {name: _column(values) for name, values in output.components.items()}
-    maps = {name: values.detach().float().cpu().tolist() for name, values in output.maps.items()}
+    maps = {name: values.detach().cpu().double().tolist() for name, values in output.maps.items()}
     rows: list[dict[str, Any]] = []
     for i, ok in enumerate(valid):
         row: dict[str, Any] = {"ok": ok} | ({"score": score[i]} if ok else {})
@@ -43,11 +43,11 @@ def to_rows(output: RewardOutput) -> list[dict[str, Any]]:
 
 
 def from_rows(rows: Sequence[Row]) -> RewardOutput:
-    """Return the judge's answer that `to_rows` wrote, float32; what one sample lacks and another has is NaN or None.
+    """Return the judge's answer that `to_rows` wrote, float64; what one sample lacks and another has is NaN or None.
 
     Raises Refused for anything that is not of that form.
     """
-    score = torch.tensor([number(row.get("score")) for row in rows], dtype=torch.float64).float()
+    score = torch.tensor([number(row.get("score")) for row in rows], dtype=torch.float64)
     valid = torch.tensor([row.get("ok") is True for row in rows], dtype=torch.bool) & score.isfinite()
     sigma, explanation = [row.get("uncertainty") for row in rows], [row.get("explanation") for row in rows]
     if not all(text is None or (isinstance(text, str) and len(text) <= MAX_TEXT) for text in explanation):
@@ -78,14 +78,14 @@ def _maps(values: list[Any]) -> Float[Tensor, "batch rows columns"]:
     shapes = {tuple(found.shape) for found in maps if found is not None}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
         malformed("maps that are not of one shape [rows, columns]")
-    blank = torch.full(next(iter(shapes)), torch.nan)
+    blank = torch.full(next(iter(shapes)), torch.nan, dtype=torch.float64)
     return torch.stack([blank if found is None else found for found in maps])
 
 
 def _tensor(value: Any) -> Tensor:
-    """Return numbers, or equal lists of them, as float32; what is not finite is NaN."""
+    """Return numbers, or equal lists of them, as float64; what is not finite is NaN."""
     try:
-        found = torch.tensor(_numbers(value), dtype=torch.float64).float()
+        found = torch.tensor(_numbers(value), dtype=torch.float64)
     except (TypeError, ValueError, RecursionError) as error:
         raise Refused(400, "malformed", "lists that are not rectangular") from error
     return found.masked_fill(~found.isfinite(), torch.nan)
@@ -96,7 +96,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _column(values: Tensor) -> list[float | None]:
-    return [_finite(value) for value in values.detach().float().cpu().tolist()]
+    return [_finite(value) for value in values.detach().cpu().double().tolist()]
 
 
 def _finite(value: float) -> float | None:

@@ -58,13 +58,14 @@ def compared(scored: Scored, kind: Aggregation) -> Scored:
 def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:
     """Return what an algorithm learns from: in a tree, a shared decision has the mean advantage of its valid samples.
 
-    A decision that leads to no valid sample is masked.
+    A decision that leads to no valid sample is masked. Up to here rewards and their statistics are float64; what weighs
+    losses is float32.
     """
     rollout, path = scored.rollout, scored.rollout.trajectory
     if path is None or bool(path.mask.all()):
-        return Batch(rollout, advantage)
+        return Batch(rollout, advantage.float())
     weight = scored.valid.to(advantage)
     each, alive = (x if x.ndim == 2 else x[:, None].expand(path.node.shape) for x in (advantage, weight))
     mask = path.mask & (branch_mean(alive, path.node, torch.ones_like(weight)) > 0)
     rollout = replace(rollout, trajectory=replace(path, mask=mask))
-    return Batch(rollout, branch_mean(each, path.node, weight))
+    return Batch(rollout, branch_mean(each, path.node, weight).float())

@@ -77,16 +77,16 @@ class Critic:
         )
 
     def values(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
-        """Return V of every state, without gradient."""
+        """Return V of every state, as precise as the first rewards were, without gradient."""
         with torch.no_grad():
-            return self.scales["mean"] + self.scales["std"] * self._standard_value(features)
+            return self.scales["mean"] + self.scales["std"] * self._standard_value(features).to(self.scales["mean"])
 
     def fit(
         self, features: Float[Tensor, "batch features"], targets: Float[Tensor, " batch"], steps: int, rng: Rng
     ) -> None:
         """Take `steps` steps of least squares towards `targets`, each on 256 states drawn at random."""
         generator = rng.generator()
-        wanted = (targets - self.scales["mean"]) / self.scales["std"]
+        wanted = ((targets - self.scales["mean"]) / self.scales["std"]).float()
         for _ in range(steps):
             rows = torch.randint(len(features), (min(256, len(features)),), generator=generator)
             loss = (self._standard_value(features[rows]) - wanted[rows]).square().mean()

@@ -39,6 +39,8 @@ def group_advantage(
     `trim` leaves the lowest floor(trim n) of a group's n valid rewards out of its statistics, not out of the result
     (an option of MixGRPO's code).
 
+    Statistics are float64: in float32 the mean of rewards near 1.7e9 is wrong by 100, and 1e30 has no square.
+
     ddof is no detail: at group size 4 it changes the advantage by a factor of sqrt(3) / 2, that is by 13 %.
 
     Source: Flow-GRPO, arXiv:2505.05470; DanceGRPO, arXiv:2505.07818; Dr.GRPO, arXiv:2503.20783, section 3; the table is
@@ -46,23 +48,24 @@ def group_advantage(
     """
     index = _dense(group)
     counted = _without_lowest(rewards, index, valid, trim) if trim else valid
-    count = _group_sum(counted.to(rewards.dtype), index)
-    mean = _group_sum(torch.where(counted, rewards, 0), index) / count.clamp(min=1)
-    centred = torch.where(valid, rewards - mean[index], 0)
+    exact = rewards.double()
+    count = _group_sum(counted.double(), index)
+    mean = _group_sum(torch.where(counted, exact, 0), index) / count.clamp(min=1)
+    centred = torch.where(valid, exact - mean[index], 0)
     match scale:
         case "group":
             variance = _group_sum(centred**2 * counted, index) / (count - ddof).clamp(min=1)
             divisor = variance.sqrt()[index] + epsilon
         case "batch":
             total = count.sum()
-            overall = torch.where(counted, rewards, 0).sum() / total.clamp(min=1)
-            variance = torch.where(counted, rewards - overall, 0).square().sum() / (total - ddof).clamp(min=1)
+            overall = torch.where(counted, exact, 0).sum() / total.clamp(min=1)
+            variance = torch.where(counted, exact - overall, 0).square().sum() / (total - ddof).clamp(min=1)
             divisor = variance.sqrt() + epsilon
         case "none":
             divisor = torch.ones_like(mean[index])
         case _:
             assert_never(scale)
-    return torch.where(informative(rewards, group, valid), centred / divisor, 0)
+    return torch.where(informative(rewards, group, valid), centred / divisor, 0).to(rewards.dtype)
 
 
 def branch_mean(
@@ -168,8 +171,8 @@ def softmax_weight(
 
     Source: DDPO, arXiv:2305.13301, section 4.1 (RWR), whose published code multiplies by the temperature.
     """
-    weight = torch.where(valid, temperature * rewards, -torch.inf).softmax(0).nan_to_num(0.0)
-    return weight * valid.sum()
+    weight = torch.where(valid, temperature * rewards.double(), -torch.inf).softmax(0).nan_to_num(0.0)
+    return (weight * valid.sum()).to(rewards.dtype)
 
 
 def _dense(group: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:

@@ -65,11 +65,11 @@ def lexicographic_rate(
     is not transitive, so three samples may beat one another in a ring: the share of wins is defined all the same.
     """
     others = (group[:, None] == group[None, :]) & valid[None, :] & ~torch.eye(len(group), dtype=torch.bool)
-    result = torch.zeros(len(group), len(group))
+    result = torch.zeros(len(group), len(group), dtype=scores[0].dtype)
     for place, column in enumerate(scores):
         ahead = column[:, None] - column[None, :]
         margin = tolerance if place < len(scores) - 1 else 0.0
         result = torch.where((result == 0) & (ahead.abs() > margin), ahead.sign(), result)
     wins = (others * (0.5 + 0.5 * result)).sum(1)
     count = others.sum(1)
-    return torch.where(count > 0, wins / count.clamp(min=1), 0.5).to(scores[0].dtype) * valid
+    return torch.where(count > 0, wins / count.clamp(min=1), 0.5) * valid

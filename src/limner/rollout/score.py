@@ -43,28 +43,28 @@ def judge(
     """Ask the judges of `reward` about every sample, `micro_batch` at a time, and compose the total of all together.
 
     A sample is valid if what it shows is finite (others are not shown to the judges) and every judge could judge it. An
-    invalid one has total NaN, never zero, and a column is NaN where it was not judged. `memory` is what the reward
-    remembers of earlier iterations. The total is composed of the columns of the whole team.
+    invalid one has total NaN, never zero, and a column is NaN where it was not judged; all are float64. `memory` is
+    what the reward remembers of earlier iterations. The total is composed of the columns of the whole team.
     """
     batch = len(rollout)
     prompts = rollout.prompt_of()
     columns: dict[str, Tensor] = {}
+    nothing = torch.full((batch,), torch.nan, dtype=torch.float64)
     media, finite = seen.media, seen.finite.nonzero()[:, 0]
     for rows in finite.split(micro_batch) if len(finite) else ():
         with torch.no_grad():
             found = reward.columns(select(media, rows), [prompts[i] for i in rows.tolist()])
         for name, values in found.items():
-            columns.setdefault(name, torch.full((batch,), torch.nan))[rows] = values.float().cpu()
+            columns.setdefault(name, nothing.clone())[rows] = values.cpu().double()
     if len(finite):
         with torch.no_grad():
             asked = [prompts[i] for i in finite.tolist()]
             found = reward.comparisons(select(media, finite), asked, rollout.group[finite])
-        columns |= {name: torch.full((batch,), torch.nan).index_copy(0, finite, v) for name, v in found.items()}
-    none = torch.full((batch,), torch.nan)
+        columns |= {name: nothing.index_copy(0, finite, values.double()) for name, values in found.items()}
     names = dict.fromkeys(team.gather_objects(list(columns)))
     if not names:
-        return Scored(rollout, {}, none.isfinite(), none)
-    every = {name: team.gather(columns.get(name, none)) for name in names}
+        return Scored(rollout, {}, nothing.isfinite(), nothing)
+    every = {name: team.gather(columns.get(name, nothing)) for name in names}
     composed, mine = reward.total(every, team.gather(rollout.group), rollout.version, memory), team.rows(batch)
     terms = {name: replace(term, value=term.value[mine]) for name, term in composed.terms.items()}
     own = {name: column[mine] for name, column in every.items()}

@@ -79,11 +79,11 @@ class Composition:
         first, second = ((group[:, None] == group[None, :]).triu(1)).nonzero().T
         found = {}
         for leaf, compare in self.comparers.items():
-            won, met = torch.zeros(len(media)), torch.zeros(len(media))
+            won, met = torch.zeros(2, len(media), dtype=torch.float64)
             if len(first):
                 asked = [prompts[i] for i in first.tolist()]
                 output = compare(select(media, first), select(media, second), asked)
-                share, told = output.score.nan_to_num(), output.valid.float()
+                share, told = output.score.nan_to_num(), output.valid.double()
                 won = won.index_add(0, first, share * told).index_add(0, second, (1 - share) * told)
                 met = met.index_add(0, first, told).index_add(0, second, told)
             found[leaf.column] = torch.where(met > 0, won / met.clamp(min=1), torch.nan)

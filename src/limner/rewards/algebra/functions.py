@@ -66,7 +66,8 @@ class Gate(Function):
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         x, c = parts
         excess = c - self.condition.threshold
-        opened = torch.sigmoid(excess / self.soft) if self.soft > 0 else (excess >= 0).to(x) + 0 * c
+        reached = c.float() >= self.condition.threshold  # as float32: a judge's own 0.7 may be no nearer to 0.7
+        opened = torch.sigmoid(excess / self.soft) if self.soft > 0 else reached.to(x) + 0 * c
         return self.floor + (x - self.floor) * opened
 
 
