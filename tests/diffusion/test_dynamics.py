@@ -215,7 +215,7 @@ def test_the_first_and_the_last_step_are_finite(dynamics):
     gaussian = flow_step(dynamics, x, velocity, grid[:-1], grid[1:])
     assert gaussian.mean.isfinite().all()
     assert gaussian.std.isfinite().all()
-    if isinstance(dynamics, (EulerODE, CPS, DDIM)):
+    if isinstance(dynamics, (EulerODE, DPMSolver, CPS, DDIM)):
         assert gaussian.std[-1] == 0
         torch.testing.assert_close(gaussian.mean[-1], x[-1] - grid[-2] * velocity[-1])
 

@@ -103,7 +103,7 @@ class Multistep(Protocol):
 
 
 @dataclass(frozen=True)
-class DPMSolver(EulerODE):
+class DPMSolver:
     """Follow the probability flow by DPM-Solver++(2M): Euler's step with the data estimate extrapolated to mid-step.
 
         lambda = log(alpha / sigma),   h = lambda_s - lambda_t,   h' = lambda_t - lambda_u
@@ -113,6 +113,26 @@ class DPMSolver(EulerODE):
     noise. Source: DPM-Solver++, arXiv:2211.01095, algorithm 2, in its midpoint form, as DiffusionNFT, arXiv:2509.16117,
     samples with.
     """
+
+    @property
+    def stochastic(self) -> bool:
+        """Never."""
+        return False
+
+    def step(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        estimate: Estimate,
+        t: Float[Tensor, " batch"],
+        s: Float[Tensor, " batch"],
+        schedule: Schedule,
+    ) -> Gaussian:
+        """Return Euler's step with the estimate that `refine` made."""
+        return EulerODE().step(x, estimate, t, s, schedule)
+
+    def deterministic(self) -> Dynamics:
+        """Return itself."""
+        return self
 
     def refine(
         self,
