@@ -19,7 +19,8 @@ from torch import Tensor
 
 from limner.core.media import Images
 from limner.core.types import Prompt
-from limner.models.sd3 import SD3
+from limner.models.sd3.adapter import SD3
+from limner.models.sd3.settings import SD3Settings
 from limner.worlds.emoji.fit import drawn
 from limner.worlds.emoji.grammar import families, noisy_caption
 from limner.worlds.emoji.world import BASE
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/redrawn.safetensors"))
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
-    model = SD3.load(BASE, max_sequence_length=0)
+    model = SD3.load(BASE, SD3Settings(max_sequence_length=0))
     rows = [row for family in families("a") for row in family]
     views = [
         torch.cat([redrawn(model, rows[start : start + BATCH], rng) for start in range(0, len(rows), BATCH)])

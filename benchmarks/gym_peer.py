@@ -56,7 +56,7 @@ def main() -> None:
 
 def base() -> Denoising:
     """Return the base policy of the o1 oracle."""
-    model = Oracle.load("o1", None, dtype=torch.float32, device=torch.device("cpu"))
+    model = Oracle.load("o1")
     return Sampler(FlowSDE(), STEPS).policy(model)
 
 

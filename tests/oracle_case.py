@@ -17,7 +17,7 @@ LINEAR, QUADRATIC = (Quadratic(*(part.double() for part in WORLDS[name].reward))
 
 def policy(name="o1", dynamics=None, moved=0.1, steps=6):
     """An oracle in float64, its residual moved at random."""
-    model = Oracle.load(name, None, dtype=torch.float32, device=torch.device("cpu"))
+    model = Oracle.load(name)
     residual = deepcopy(model.networks["residual"]).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():

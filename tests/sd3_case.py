@@ -11,7 +11,7 @@ from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 
 from limner.core.types import Prompt
-from limner.models.sd3 import SD3
+from limner.models.sd3.adapter import SD3
 
 WORDS = tuple("a one two three four red green blue star stars square squares circle circles left of above".split())
 TEXTS = ["a red star", "two blue squares left of a green circle"]
@@ -24,6 +24,10 @@ class Case:
     adapter: SD3
     plain: StableDiffusion3Pipeline
     folder: Path
+
+    @property
+    def length(self) -> int | None:
+        return self.adapter.settings.max_sequence_length
 
 
 def noise(adapter: SD3, count: int, seed: int = 0) -> Tensor:
@@ -39,7 +43,10 @@ def velocity(adapter: SD3, seed: int = 0) -> Tensor:
 
 def call(case: Case, **kwargs: Any) -> Tensor:
     """Return what the unmodified pipeline draws."""
-    kwargs |= {"latents": noise(case.adapter, 2), "max_sequence_length": case.adapter.max_sequence_length}
+    kwargs |= {
+        "latents": noise(case.adapter, 2),
+        "max_sequence_length": case.length,
+    }
     return case.plain(TEXTS, guidance_scale=1.0, output_type="pt", **kwargs).images
 
 

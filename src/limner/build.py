@@ -36,7 +36,8 @@ from limner.judges import compose
 from limner.learning.passes import require
 from limner.recipes.override import override
 from limner.registry.find import find
-from limner.registry.names import BASES, FRESH, MODELS, PROMPTS, WORLDS
+from limner.registry.names import FRESH, MODELS, PROMPTS, WORLDS
+from limner.registry.served import kind_of, source_of
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
@@ -52,7 +53,7 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
     No folder means runs/pretrain-WORLD-MODEL.
     """
     find(WORLDS, "world", world)
-    find(MODELS, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
+    find(FRESH, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
     from limner.training.pretrain import Pretraining, require_same
 
     config = override(Pretraining(), values)
@@ -92,16 +93,15 @@ def _leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def model_source(model: Model) -> str | Path:
-    """Return the folder of a built-in base, or the folder or hub id that the configuration names."""
-    return find(BASES, "base", model.path) if model.path in BASES else model.path
-
-
 def load_model(model: Model, precision: Precision, device: torch.device) -> Adapter:
     """Return the adapter of the model's kind around its folder."""
-    adapter = find(MODELS, "model kind", model.kind)
+    settings = model.settings
+    if settings is None:
+        settings = find(MODELS, "model kind", model.kind or kind_of(model.path))()
+    elif model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
+        raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
-    return adapter.load(model_source(model), model.max_sequence_length, dtype=dtype, device=device)
+    return settings.load(source_of(model.path), dtype, device)
 
 
 def load_prompts(source: str) -> list[Prompt]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from limner.build import Assembly, model_source
+from limner.build import Assembly
 from limner.core.protocols import DecisionProcess
 from limner.engine.memory import peak_memory_mib
 from limner.evaluate.protocol import OVERALL, Evaluation, compare
@@ -21,6 +21,7 @@ from limner.evaluate.store import load
 from limner.evaluate.tables import diversity_row, tables
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
+from limner.registry.served import source_of
 from limner.report.card import Card
 from limner.report.curve import charts, meanings
 from limner.report.data import Report, Spent
@@ -119,8 +120,7 @@ def card(run: Finished) -> Card:
     """Return the model card of what a run exports."""
     c = run.config
     lora = c.model.train if isinstance(c.model.train, Lora) else None
-    length = c.model.max_sequence_length
-    texts = {} if length is None else {"max_sequence_length": length}
+    asked = {} if c.model.settings is None else c.model.settings.call()
     return Card(
         name=run.folder.name,
         base=c.model.path,
@@ -132,7 +132,7 @@ def card(run: Finished) -> Card:
         rank=None if lora is None else lora.rank,
         alpha=None if lora is None else float(lora.alpha),
         load=dict.fromkeys(run.assembly.model.left_out),
-        call={**c.sampler.call(), **texts},
+        call={**c.sampler.call(), **asked},
         rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],
         example=run.assembly.parts.studio.prompts[0].text,
         bundled=BASES.get(c.model.path, ""),
@@ -142,7 +142,7 @@ def card(run: Finished) -> Card:
 def write_provenance(run: Finished) -> None:
     """Write manifest.json: versions, hashes, seeds, hardware."""
     config = run.config
-    source = Path(model_source(config.model)).expanduser()
+    source = Path(source_of(config.model.path)).expanduser()
     content = manifest(
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},

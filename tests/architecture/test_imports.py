@@ -97,8 +97,16 @@ def test_light_modules_import_no_torch(module: str) -> None:
     assert not loaded(f"import {module}") & {"torch", "numpy", "diffusers", "transformers"}
 
 
-def test_building_imports_no_big_library_before_its_time() -> None:
-    assert not loaded("import limner.build") & {"diffusers", "transformers"}
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import limner.build",
+        "from limner.cli import main; main(['list'])",
+        "import limner as l; l.override(l.recipe('scenes'), {'model.path': 'scenes_sd', 'model.settings.width': '64'})",
+    ],
+)
+def test_no_big_library_is_imported_before_its_time(statement: str) -> None:
+    assert not loaded(statement) & {"diffusers", "transformers"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], []])

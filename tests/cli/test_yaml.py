@@ -25,7 +25,8 @@ CONFIG = RunConfig(name="x", prompts="p.txt", reward="0.1 * jpeg_size + f.py:g")
         {"sampler.dynamics": "CPS", "sampler.dynamics.noise-level": "0.123456789012345678"},
         {"model.train": "Full"},
         {"model.train.targets": "to_q,to_k", "optimizer.betas": "0.8,0.95", "optimizer.lr": "1e-5"},
-        {"model.max-sequence-length": "0"},
+        {"model.settings.max-sequence-length": "0"},
+        {"model.kind": "sd", "model.path": "nowhere", "model.settings.negative-prompt": "a sea"},
         {"name": "yes", "out": "null", "prompts": "ü: {}\n#", "model.path": "1e3"},
     ],
 )

@@ -19,7 +19,7 @@ from toys import toy_denoiser
 
 
 def base(steps=6):
-    model = Oracle.load("o1", None, dtype=torch.float32, device=torch.device("cpu"))
+    model = Oracle.load("o1")
     return Sampler(FlowSDE(), steps).policy(model)
 
 
@@ -52,7 +52,7 @@ def test_the_samplers_noise_as_actions_draws_the_samplers_sample():
 
 def test_on_an_accelerator_it_is_the_same():
     def episode(device):
-        model = Oracle.load("o1", None, dtype=torch.float32, device=device)
+        model = Oracle.load("o1", device)
         env = DenoisingEnv(Sampler(FlowSDE(), 3).policy(model), o1, Prompt("a point"))
         first, _ = env.reset(seed=1)
         steps = [env.step(np.array([0.5, -0.5], np.float32)) for _ in range(2)]

@@ -78,7 +78,7 @@ def oracle(name: str) -> Curve:
 def oracle_config(name: str) -> RunConfig:
     """Return the run of an entry of ORACLES, on o2."""
     config = RunConfig(name="golden", prompts="oracle:train", reward="o2", steps=10, prompts_per_step=3, group_size=8)
-    model = {"model.kind": "limner.worlds.oracle.model:Oracle", "model.path": "o2", "model.train": "Full"}
+    model = {"model.kind": "limner.worlds.oracle.model:OracleSettings", "model.path": "o2", "model.train": "Full"}
     sizes = {"micro_batch": 50, "sampler.steps": 8, "optimizer.lr": 1e-2, "device": "cpu", "seed": 1}
     return override(config, {**model, **sizes, **ORACLES[name]})
 
@@ -86,8 +86,6 @@ def oracle_config(name: str) -> RunConfig:
 def scenes(name: str) -> Curve:
     """Return what two iterations log of an entry of SCENES, on the scenes world."""
     config = override(recipe("scenes"), {**SMALL, "sampler.steps": 6, "device": "cpu"})
-    if "model.kind" in SCENES[name]:
-        config = override(config, {"model.max_sequence_length": "none"})
     return curve(override(config, SCENES[name]))
 
 

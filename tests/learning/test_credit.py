@@ -32,7 +32,7 @@ def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None
 
     config = RunConfig(
         name="watched",
-        model=Model("limner.worlds.oracle.model:Oracle", "o1", train=Full()),
+        model=Model("limner.worlds.oracle.model:OracleSettings", "o1", train=Full()),
         prompts="oracle:train",
         reward="0.25 * o1 + 0.75 * o2",
         aggregation="win_rate",

@@ -9,8 +9,9 @@ import pytest
 from diffusers import StableDiffusion3Pipeline
 
 from limner.core.types import Vocabulary
-from limner.models.sd3 import SD3
+from limner.models.sd3.adapter import SD3
 from limner.models.sd3.build import SD3Size, build
+from limner.models.sd3.settings import SD3Settings
 from sd3_case import WORDS, Case
 
 
@@ -24,7 +25,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
     pipeline.vae.half()
     pipeline.save_pretrained(folder)
     plain = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
-    return Case(SD3.load(folder, max_sequence_length=0), plain, folder)
+    return Case(SD3.load(folder, SD3Settings(max_sequence_length=0)), plain, folder)
 
 
 @pytest.fixture(scope="module")

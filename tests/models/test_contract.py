@@ -16,13 +16,15 @@ from limner.diffusion.prediction import from_estimate, to_estimate
 from limner.diffusion.schedule import Schedule
 from limner.engine.full import full
 from limner.engine.precision import Precision
-from limner.models.sd import SD
-from limner.models.sd3 import SD3
+from limner.models.sd.adapter import SD
+from limner.models.sd3.adapter import SD3
 from limner.models.sd3.build import SD3Size, build
+from limner.models.sd3.settings import SD3Settings
 
+SMALL = SD3Size(Vocabulary(("red", "star")), layers=2)
 ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd3": SD3.tiny,
-    "sd3-without-t5": lambda: SD3.wrap(build(SD3Size(Vocabulary(("red", "star")), layers=2)), max_sequence_length=0),
+    "sd3-without-t5": lambda: SD3.wrap(build(SMALL), SD3Settings(max_sequence_length=0)),
     "sd15": lambda: SD.tiny("sd15"),
     "sd21": lambda: SD.tiny("sd21"),
     "sdxl": lambda: SD.tiny("sdxl"),

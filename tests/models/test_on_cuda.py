@@ -17,8 +17,9 @@ from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
 from limner.engine.precision import Precision
-from limner.models.sd import SD
-from limner.models.sd3 import SD3
+from limner.models.sd.adapter import SD
+from limner.models.sd3.adapter import SD3
+from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Denoising, Sampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
@@ -31,7 +32,7 @@ INDEX, IDS = torch.tensor([0, 0, 1, 1]), torch.arange(4)
 
 
 def sd3(device: torch.device) -> SD3:
-    return SD3.wrap(SD3.tiny().pipeline.to(device), max_sequence_length=16)
+    return SD3.wrap(SD3.tiny().pipeline.to(device), SD3Settings(max_sequence_length=16))
 
 
 def sd(kind: str) -> Callable[[torch.device], SD]:
@@ -39,7 +40,7 @@ def sd(kind: str) -> Callable[[torch.device], SD]:
 
 
 def oracle(path: str) -> Callable[[torch.device], Oracle]:
-    return lambda device: Oracle.load(path, None, dtype=torch.float32, device=device)
+    return lambda device: Oracle.load(path, device)
 
 
 def toy(device: torch.device) -> ToyDenoiser:

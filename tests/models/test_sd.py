@@ -15,8 +15,9 @@ from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM
-from limner.models.sd import SD
-from limner.models.sd3 import SD3
+from limner.models.sd.adapter import SD
+from limner.models.sd.settings import SDSettings
+from limner.models.sd3.adapter import SD3
 from limner.policies.denoising import Sampler
 
 TEXTS = ["a red star", "star red red"]
@@ -129,10 +130,8 @@ def test_the_chain_and_the_prediction_are_the_pipelines(folder: Path, adapter: S
 
 
 def test_what_cannot_work_is_refused(folder: Path, adapter: SD, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="max_sequence_length is SD3's"):
-        SD.load(folder, max_sequence_length=16)
     with pytest.raises(UserError, match="resolution is 24 pixels; give a multiple of 16"):
-        SD.wrap(adapter.pipeline, resolution=24)
+        SD.wrap(adapter.pipeline, SDSettings(resolution=24))
     with pytest.raises(UserError, match="is a StableDiffusion.*Pipeline, and the sd3 adapter serves"):
         SD3.load(folder)
     SD3.tiny(tmp_path)
@@ -145,7 +144,7 @@ def test_what_cannot_work_is_refused(folder: Path, adapter: SD, tmp_path: Path) 
 
 
 def test_another_resolution(folder: Path) -> None:
-    wide = SD.load(folder, resolution=64)
+    wide = SD.load(folder, SDSettings(resolution=64))
     assert wide.latent().shape == (4, 8, 8) and prediction(wide).shape == (3, 4, 8, 8)
 
 

@@ -16,7 +16,8 @@ from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models import quiet
 from limner.models.clip import word_tokenizer
-from limner.models.sd3 import SD3
+from limner.models.sd3.adapter import SD3
+from limner.models.sd3.settings import SD3Settings
 from sd3_case import TEXTS, WORDS, Case, call, noise, tiny_copy, velocity
 
 # --- the same pictures as diffusers
@@ -46,12 +47,12 @@ def test_times_follow_dynamic_shifting(tmp_path: Path) -> None:
     pipeline = SD3.tiny().pipeline
     pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, use_dynamic_shifting=True)
     for resolution in (32, 64):
-        adapter = SD3.wrap(pipeline, max_sequence_length=16, resolution=resolution)
+        adapter = SD3.wrap(pipeline, SD3Settings(max_sequence_length=16, resolution=resolution))
         times = adapter.times(6)
         pipeline.set_progress_bar_config(disable=True)
         pipeline(TEXTS[0], latents=noise(adapter, 1), height=resolution, width=resolution, num_inference_steps=6)
         assert torch.equal(times, pipeline.scheduler.sigmas)
-    assert not torch.equal(adapter.times(6), SD3.wrap(pipeline, resolution=32).times(6))
+    assert not torch.equal(adapter.times(6), SD3.wrap(pipeline, SD3Settings(resolution=32)).times(6))
 
 
 def test_the_network_is_given_1000_t(small: Case) -> None:
@@ -94,7 +95,11 @@ def test_rows_are_the_pipelines_own_encoding(case: Case) -> None:
     condition = case.adapter.encode([Prompt(text) for text in TEXTS])
     for row, text in enumerate([*TEXTS, ""]):
         context, _, pooled, _ = case.plain.encode_prompt(
-            text, None, None, do_classifier_free_guidance=False, max_sequence_length=case.adapter.max_sequence_length
+            text,
+            None,
+            None,
+            do_classifier_free_guidance=False,
+            max_sequence_length=case.length,
         )
         torch.testing.assert_close(condition["context"][row], context[0], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(condition["pooled"][row], pooled[0], atol=1e-5, rtol=1e-5)
@@ -157,7 +162,7 @@ def test_mixed_precision_folder_loads_in_float32(small: Case) -> None:
 
 
 def test_in_bfloat16_the_velocity_is_near_and_float32(small: Case) -> None:
-    adapter = SD3.load(small.folder, max_sequence_length=0, dtype=torch.bfloat16)
+    adapter = SD3.load(small.folder, SD3Settings(max_sequence_length=0), dtype=torch.bfloat16)
     assert adapter.networks["transformer"].dtype == torch.bfloat16 and adapter.pipeline.vae.dtype == torch.float32
     low, full = velocity(adapter), velocity(small.adapter)
     assert low.dtype == torch.float32 and not torch.equal(low, full)
@@ -182,14 +187,14 @@ def test_default_lora_targets_are_the_joint_attention(tiny: Case) -> None:
 
 
 def test_resolution_sets_the_latent(tiny: Case) -> None:
-    adapter = SD3.load(tiny.folder, max_sequence_length=16, resolution=64)
+    adapter = SD3.load(tiny.folder, SD3Settings(max_sequence_length=16, resolution=64))
     assert (tiny.adapter.latent().shape, adapter.latent().shape) == ((16, 4, 4), (16, 8, 8))
     assert velocity(adapter).shape == (3, 16, 8, 8)
     with torch.no_grad():
         assert adapter.decode(noise(adapter, 1)).pixels.shape == (1, 3, 64, 64)
     for resolution in (0, 40):
         with pytest.raises(UserError, match=r"resolution is \d+ pixels; give a multiple of 16"):
-            SD3.wrap(tiny.adapter.pipeline, resolution=resolution)
+            SD3.wrap(tiny.adapter.pipeline, SD3Settings(resolution=resolution))
 
 
 def test_decoding_in_pieces_changes_nothing(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:

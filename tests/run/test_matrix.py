@@ -19,7 +19,8 @@ from limner.core.protocols import Algorithm, Context
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
-from limner.models.sd import SD
+from limner.models.sd.adapter import SD
+from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
 from limner.registry.find import find
 from limner.registry.names import ALGORITHMS
@@ -32,7 +33,7 @@ from praise import praise, quality, step_along
 from run.miniature import Miniature
 from toys import Silent, losses
 
-ORACLE = "limner.worlds.oracle.model:Oracle"
+ORACLE = "limner.worlds.oracle.model:OracleSettings"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Generator:
 def generators(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generator]:
     folder, lora = tmp_path_factory.mktemp("matrix"), Lora(rank=2, alpha=4)
     prompts, redness = str(miniature.prompts), miniature.reward("redness")
-    sd3 = Model("sd3", str(miniature.model), 0, lora)
+    sd3 = Model("sd3", str(miniature.model), SD3Settings(max_sequence_length=0), lora)
     found = {
         "sd3": Generator(sd3, prompts, redness, FlowSDE()),
         "sd3-full": Generator(replace(sd3, train=Full()), prompts, redness, FlowSDE()),

@@ -12,6 +12,7 @@ from limner.algorithms.ddpo import DDPO
 from limner.algorithms.ppo import PPO
 from limner.algorithms.trpo import TRPO
 from limner.diffusion.dynamics import FlowSDE
+from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
 from limner.training import loop
 from limner.training.config import Full, Model
@@ -27,7 +28,7 @@ def test_interrupted_it_remembers(
             tmp_path / name,
             algorithm=algorithm,
             sampler=Sampler(FlowSDE(), steps=4),
-            model=Model(path=str(miniature.model), max_sequence_length=0, train=Full()),
+            model=Model(path=str(miniature.model), settings=SD3Settings(max_sequence_length=0), train=Full()),
         )
         limner.train(config, resume=resume, quiet=True)
         return last_checkpoint(tmp_path / name)

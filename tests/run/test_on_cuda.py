@@ -20,7 +20,8 @@ from limner.algorithms.flow_grpo import FlowGRPO
 from limner.diffusion.dynamics import DDIM, EulerODE, FlowSDE
 from limner.engine.encoders import Encoding
 from limner.models.quiet import no_bars
-from limner.models.sd import SD
+from limner.models.sd.adapter import SD
+from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
 from limner.report.metrics import read
 from limner.run import Run, open_run, train
@@ -54,7 +55,7 @@ def anchored(miniature: Miniature, folder: Path) -> Changes:
 def full(miniature: Miniature, folder: Path) -> Changes:
     """All weights with a copy for reference, a window, guidance, and a judge that fails now and then."""
     sampler = Sampler(FlowSDE(), 4, window=1, window_range=(0, 2), guidance=1.5)
-    model = Model("sd3", str(miniature.model), 0, Full())
+    model = Model("sd3", str(miniature.model), SD3Settings(max_sequence_length=0), Full())
     return {"algorithm": FlowGRPO(kl_weight=0.01), "sampler": sampler, "model": model, "judge": "sometimes"}
 
 

@@ -152,6 +152,8 @@ HARMFUL: dict[str, dict[str, Any]] = {
     "algorithm, short": {"algorithm": "CODE:Thing"},
     "sampler": {"sampler": {"type": "CODE:Thing"}},
     "sampler of an evaluation": {"evaluation": {"samplers": [{"name": "x", "sampler": {"type": "CODE:Thing"}}]}},
+    "model.kind": {"model": {"kind": "CODE:Thing"}},
+    "model.kind, with settings": {"model": {"kind": "CODE:Thing", "settings": None}},
     "sampler.dynamics": {"sampler": {"dynamics": {"type": "CODE:Thing"}}},
 }
 HARMLESS: dict[str, dict[str, Any]] = {

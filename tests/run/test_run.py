@@ -21,7 +21,7 @@ import limner
 from limner.algorithms.ddpo import DDPO
 from limner.diffusion.dynamics import DDIM
 from limner.models.quiet import no_bars
-from limner.models.sd import SD
+from limner.models.sd.adapter import SD
 from limner.policies.denoising import Sampler
 from limner.recipes.yaml import from_yaml
 from limner.report.metrics import read

@@ -75,10 +75,6 @@ class ToyClips:
     pipeline_name: ClassVar[str] = "ToyClips"
     left_out: ClassVar[Sequence[str]] = ()
 
-    @classmethod
-    def load(cls, path: str, max_sequence_length: int | None, *, dtype: torch.dtype, device: torch.device) -> ToyClips:
-        return cls(Affine(torch.Size(SHAPE).numel()).to(device))
-
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         return {"network": self.network}
@@ -106,3 +102,19 @@ class ToyClips:
 
     def export_full(self, folder: Path) -> None:
         torch.save(self.network.state_dict(), folder / "network.pt")
+
+
+@dataclass(frozen=True)
+class ToyClipSettings:
+    """What can be chosen: how much of a clip's noise its first weights keep."""
+
+    scale: float = 1.0
+    serves: ClassVar[Sequence[str]] = ()
+
+    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> ToyClips:
+        network = Affine(torch.Size(SHAPE).numel()).to(device)
+        network.scale.data.mul_(self.scale)
+        return ToyClips(network)
+
+    def call(self) -> Mapping[str, Any]:
+        return {}

@@ -17,8 +17,8 @@ from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.data.pairs import read_pairs, read_picture
 from limner.diffusion.dynamics import EulerODE
-from limner.models.sd import SD
-from limner.models.sd3 import SD3
+from limner.models.sd.adapter import SD
+from limner.models.sd3.adapter import SD3
 from limner.policies.denoising import Sampler
 from limner.report.metrics import read
 from limner.training.anchor import Anchor

@@ -18,7 +18,7 @@ from limner import build
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM
-from limner.models.sd import SD
+from limner.models.sd.adapter import SD
 from limner.models.sd.pretraining import SDPretraining
 from limner.models.sd3.build import SD3Size
 from limner.models.sd3.build import build as build_pipeline

@@ -16,7 +16,8 @@ from limner.build import load_prompts
 from limner.core.media import Images
 from limner.core.types import Vocabulary
 from limner.diffusion.dynamics import EulerODE
-from limner.models.sd3 import SD3
+from limner.models.sd3.adapter import SD3
+from limner.models.sd3.settings import SD3Settings
 from limner.registry.find import find
 from limner.registry.names import BASES, WORLDS
 from limner.rewards.ocr import OCR
@@ -104,7 +105,7 @@ def test_our_sampler_draws_the_pictures_of_the_plain_pipeline(base: Base, plain:
     theirs = plain(
         texts, latents=noise, num_inference_steps=20, guidance_scale=1.0, max_sequence_length=0, output_type="pt"
     ).images
-    ours = walk(SD3.load(base.folder, max_sequence_length=0), EulerODE(), 20, texts, noise)
+    ours = walk(SD3.load(base.folder, SD3Settings(max_sequence_length=0)), EulerODE(), 20, texts, noise)
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
 
 
@@ -122,7 +123,7 @@ def test_the_checker_accepts_what_the_autoencoder_of_scenes_restores() -> None:
 def test_the_engine_reads_what_the_autoencoder_of_words_restores() -> None:
     """97 % are asked over many (benchmarks/words.py); of 200, four standard deviations less."""
     pytest.importorskip("rapidocr", reason="the extra `ocr` is not installed")
-    model, rng = SD3.load(ALL[1].folder, max_sequence_length=0), np.random.default_rng(0)
+    model, rng = SD3.load(ALL[1].folder, SD3Settings(max_sequence_length=0)), np.random.default_rng(0)
     asked = [to_word_prompt(word) for word in words("heldout")[:100] + words("train")[:100]]
     pictures = np.stack([render_word(str(prompt.meta["text"]), rng) for prompt in asked])
     with torch.no_grad():

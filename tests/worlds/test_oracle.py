@@ -15,7 +15,7 @@ from limner.worlds.oracle.world import WORLDS
 
 
 def oracle(name):
-    return Oracle.load(name, None, dtype=torch.float32, device=torch.device("cpu"))
+    return Oracle.load(name)
 
 
 @pytest.mark.parametrize("name", ["o1", "o3", "o1-noise", "o3-noise"])

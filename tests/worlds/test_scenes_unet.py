@@ -8,7 +8,7 @@ import yaml
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from limner.diffusion.dynamics import DDIM
-from limner.models.sd import SD
+from limner.models.sd.adapter import SD
 from limner.worlds.scenes.grammar import VOCABULARY
 from limner.worlds.scenes.reward import BASE, BASE_SD
 from walk import walk

@@ -38,7 +38,7 @@ from limner.training.state import State
 from limner.worlds.oracle.model import Oracle
 from limner.worlds.oracle.world import WORLDS
 
-ORACLE = "limner.worlds.oracle.model:Oracle"
+ORACLE = "limner.worlds.oracle.model:OracleSettings"
 POINTS = 1024
 """Samples that o3's measures are means over."""
 
@@ -215,7 +215,7 @@ def _mixture(world: str, policy: Denoising, base: Denoising, kl_weight: float) -
 @cache
 def _objectives(world: str, sampler: Sampler, kl_weight: float) -> tuple[float, float]:
     """Return what the base has of a penalised objective, and the most that can be had; once for all seeds."""
-    model = Oracle.load(world, None, dtype=torch.float32, device=torch.device("cpu"))
+    model = Oracle.load(world)
     model.networks["residual"].double()
     base, reward = sampler.policy(model), _of_modes(world)
     return grid.objective(base, base, reward, kl_weight), grid.best_objective(base, reward, kl_weight)

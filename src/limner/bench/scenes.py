@@ -45,7 +45,6 @@ DEPTH = {"algorithm.scale": "depth", "algorithm.ddof": 1, "algorithm.epsilon": 1
 UNET = {
     "model.kind": "sd",
     "model.path": "scenes_sd",
-    "model.max_sequence_length": "none",
     "sampler.dynamics": "DDIM",
     "sampler.dynamics.eta": 1.0,
     "sampler.steps": 10,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -50,7 +51,10 @@ class Generator(Protocol):
         ...
 
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Encode each prompt once, and after them the empty prompt; a tensor tree with leading axis prompts + 1."""
+        """Encode each prompt once, and after them the negative prompt; a tensor tree with leading axis prompts + 1.
+
+        The negative prompt is empty unless the model's settings have one.
+        """
         ...
 
     def decode(self, sample: Float[Tensor, "batch *latent"]) -> Media:
@@ -117,6 +121,23 @@ class Adapter(Denoiser, Protocol):
 
     def export_full(self, folder: Path) -> None:
         """Write the trained networks whole."""
+        ...
+
+
+class ModelSettings(Protocol):
+    """What can be chosen about a kind of model, and how it is loaded; imports its library only then."""
+
+    @property
+    def serves(self) -> Sequence[str]:
+        """Names of the pipeline classes that it loads folders of, as `model_index.json` has them."""
+        ...
+
+    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Adapter:
+        """Return the adapter of a folder or hub id. Raises UserError, before the network, for what it cannot be."""
+        ...
+
+    def call(self) -> Mapping[str, Any]:
+        """Return the arguments that ask the library's own pipeline for the same."""
         ...
 
 

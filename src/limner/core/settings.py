@@ -44,12 +44,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Named:
-    """Marks such a field, `algorithm: Annotated[Algorithm, Named("algorithms")]`, and says which registry knows names.
+    """Marks such a field, `algorithm: Annotated[Algorithm, Named("algorithms")]`: which registry knows its names.
 
-    Names are those of the registry, `my_file.py:MyAlgorithm`, and `package.module:MyAlgorithm`.
+    Names are those of the registry, `my_file.py:MyAlgorithm`, and `package.module:MyAlgorithm`. The key `type` holds
+    one, or, with `kind`, the field of that name beside this one; where it is empty, the index of the folder that the
+    field `folder` names tells.
     """
 
     registry: str
+    kind: str = ""
+    folder: str = ""
 
 
 Count: TypeAlias = Annotated[int, Range(least=1)]

@@ -5,68 +5,72 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from limner.core.errors import UserError
 
+INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-@dataclass(frozen=True)
-class Index:
-    """What an adapter serves: its name, and the pipeline classes whose folders it loads."""
+def read_index(source: str | Path) -> Mapping[str, Any]:
+    """Return the index of a pipeline folder, or of a hub id. Raises UserError if there is none.
 
-    adapter: str
-    classes: tuple[str, ...]
+    A path never touches the network.
+    """
+    if not is_local(source):
+        return _of_hub(str(source))
+    source = Path(source).expanduser()
+    if not source.is_dir():
+        got = "it is a file" if source.exists() else "it does not exist"
+        raise UserError(
+            f"model: {source} is not a folder ({got}); give a folder that a diffusers "
+            "pipeline's save_pretrained wrote, or a hub id org/name"
+        )
+    index = source / INDEX
+    if not index.is_file():
+        held = ", ".join(sorted(entry.name for entry in source.iterdir())[:5]) or "nothing"
+        raise UserError(
+            f"model: {source} is not a pipeline folder (it has no {INDEX}, it holds {held}); give the folder that a "
+            "diffusers pipeline's save_pretrained wrote"
+        )
+    return _parsed(index, str(source))
 
-    def read(self, source: str | Path, of_hub: Callable[[str], Any]) -> Mapping[str, Any]:
-        """Return the index of a pipeline folder, or of a hub id by `of_hub`.
 
-        Raises UserError if there is none, or one of another class; a path never touches the network.
-        """
-        if is_local(source):
-            return self._of_folder(Path(source).expanduser())
-        try:
-            config = of_hub(str(source))
-        except OSError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"model: {source} is no folder here and cannot be had from the hub ({reason}); "
-                "give a pipeline folder, or log in and check the id"
-            ) from error
-        return self._checked(config, str(source))
+def served_index(source: str | Path, adapter: str, classes: Sequence[str]) -> Mapping[str, Any]:
+    """Return the index of a folder or hub id that `adapter` serves. Raises UserError if it is of another class."""
+    index = read_index(source)
+    if index["_class_name"] not in classes:
+        raise UserError(
+            f"model: {source} is a {index['_class_name']}, and the {adapter} adapter serves a {' or '.join(classes)}; "
+            "give one of those"
+        )
+    return index
 
-    def _of_folder(self, source: Path) -> Mapping[str, Any]:
-        wanted = " or ".join(self.classes)
-        if not source.is_dir():
-            got = "it is a file" if source.exists() else "it does not exist"
-            raise UserError(
-                f"model: {source} is not a folder ({got}); give a diffusers {wanted} folder or a hub id org/name"
-            )
-        index = source / "model_index.json"
-        if not index.is_file():
-            held = ", ".join(sorted(entry.name for entry in source.iterdir())[:5]) or "nothing"
-            raise UserError(
-                f"model: {source} is not a pipeline folder (it has no model_index.json, it holds {held}); "
-                f"give the folder that {wanted}.save_pretrained wrote"
-            )
-        try:
-            config = json.loads(index.read_text())
-        except ValueError as error:
-            raise UserError(f"model: {index} is not JSON ({error}); save or download the pipeline again") from error
-        return self._checked(config, str(source))
 
-    def _checked(self, config: object, source: str) -> Mapping[str, Any]:
-        if not isinstance(config, dict) or config.get("_class_name") not in self.classes:
-            got = config.get("_class_name") if isinstance(config, dict) else type(config).__name__
-            wanted = " or ".join(self.classes)
-            raise UserError(
-                f"model: {source} is a {got}, and the {self.adapter} adapter serves a {wanted}; give one of those"
-            )
-        return config
+def _of_hub(name: str) -> Mapping[str, Any]:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return _parsed(Path(hf_hub_download(name, INDEX)), name)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model: {name} is no folder here and cannot be had from the hub ({reason}); "
+            "give a pipeline folder, or log in and check the id"
+        ) from error
+
+
+def _parsed(file: Path, source: str) -> Mapping[str, Any]:
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"model: {file} is not JSON ({error}); save or download the pipeline again") from error
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise UserError(f"model: {source} names no pipeline class in its {INDEX}; save or download the pipeline again")
+    return index
 
 
 def is_local(source: str | Path) -> bool:

@@ -70,9 +70,13 @@ def encode_once(
     encode: Callable[[list[str]], tuple[Tensor, ...]],
     dtype: torch.dtype,
     device: torch.device,
+    negative_prompt: str,
 ) -> list[Tensor]:
-    """Return what `encode` makes of each prompt and, last, of the empty one, a few texts at a time, equal ones once."""
-    texts = [*(prompt.text for prompt in prompts), ""]
+    """Return what `encode` makes of each prompt and, last, of the negative one.
+
+    A few texts are encoded at a time, equal ones once.
+    """
+    texts = [*(prompt.text for prompt in prompts), negative_prompt]
     unique = list(dict.fromkeys(texts))
     parts = [encode(unique[start : start + ENCODE_BATCH]) for start in range(0, len(unique), ENCODE_BATCH)]
     place = {text: i for i, text in enumerate(unique)}
@@ -80,12 +84,15 @@ def encode_once(
     return [torch.cat(columns)[rows].to(device, dtype) for columns in zip(*parts, strict=True)]
 
 
-def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], pixels: int) -> Images:
-    """Return the pictures, `pixels` wide, that the autoencoder decodes, differentiable in `sample`, a few at a time."""
+def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell: int) -> Images:
+    """Return the pictures, `cell` pixels for each of a latent's, that the autoencoder decodes, a few at a time.
+
+    It is differentiable in `sample`.
+    """
     shift = vae.config.shift_factor or 0.0
     latents = sample.to(vae.dtype) / vae.config.scaling_factor + shift
     pixels_at_once = DECODE_PIXELS_CPU if sample.device.type == "cpu" else DECODE_PIXELS
-    parts = latents.split(max(1, pixels_at_once // pixels**2))
+    parts = latents.split(max(1, pixels_at_once // (cell**2 * sample[0, 0].numel())))
     decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
     return Images((decoded.float() / 2 + 0.5).clamp(0, 1))
 

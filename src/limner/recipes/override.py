@@ -20,11 +20,14 @@ from limner.core.errors import UntrustedCode, UserError, nearest
 from limner.core.settings import Named
 from limner.registry.find import find, require_seam
 from limner.registry.names import REGISTRIES, SEAMS
+from limner.registry.served import kind_of
 
 Config = TypeVar("Config")
 
 TYPE = "type"
 """The key that names the class where there is a choice of several."""
+MOVED = {("model", "max_sequence_length"): ("model", "settings", "max_sequence_length")}
+"""Keys of earlier versions, and what they are called now."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,12 @@ def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: An
     for name, value in tree.items():
         if name not in fields:
             raise _unknown_key(place.child(*_first_path(name, value)), place, kind, current)
-        changes[name] = read(hints[name], value, place.child(name), _present(fields[name], current))
+        if not kind_beside(hints[name]):
+            changes[name] = read(hints[name], value, place.child(name), _present(fields[name], current))
+    for name, named in ((name, named_of(hint)) for name, hint in hints.items() if kind_beside(hint)):
+        if named is not None and tree.keys() & {name, named.kind, named.folder}:
+            near = {key: _present(fields[key], current) for key in (name, named.kind, named.folder)} | changes
+            changes[name] = _read_beside(named, tree.get(name, {}), place.child(name), near)
     if current is not None:
         return dataclasses.replace(current, **changes)
     for name, field in fields.items():
@@ -117,9 +125,15 @@ def named_of(hint: Any) -> Named | None:
     return next((mark for mark in marks if isinstance(mark, Named)), None)
 
 
+def kind_beside(hint: Any) -> bool:
+    """Tell whether another field names the class of this one."""
+    named = named_of(hint)
+    return named is not None and bool(named.kind)
+
+
 def has_choice(hint: Any) -> bool:
-    """Tell whether a field may hold objects of several classes, so that a name chooses."""
-    return named_of(hint) is not None or len(members_of(hint)) > 1
+    """Tell whether a field may hold objects of several classes, so that the key `type` chooses."""
+    return not kind_beside(hint) and (named_of(hint) is not None or len(members_of(hint)) > 1)
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
@@ -175,6 +189,27 @@ def _read_named(registry: str, value: Any, place: Place, current: Any) -> Any:
     tree = dict(value) if isinstance(value, Mapping) else {TYPE: value}
     kind = named_class(registry, str(tree.pop(TYPE)), place) if TYPE in tree else type(current)
     return build(kind, tree, place, current if type(current) is kind else None)
+
+
+def _read_beside(named: Named, value: Any, place: Place, near: Mapping[str, Any]) -> Any:
+    """Return an object of the class that a field beside it names; None where nothing of it is set.
+
+    `near` are the fields beside it, and what stands in it now, which stays as long as its class does.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return value
+    reset = value in (None, "none", "None", "null")
+    if not reset and not isinstance(value, Mapping):
+        raise UserError(f"{place} holds no value itself; set keys below it, or none of them by {place} none")
+    given = {} if reset else value
+    current = None if reset else near[place.keys[-1]]
+    kind = near[named.kind]
+    if not kind and not given and current is None:
+        return None
+    name = dataclasses.replace(place, keys=(*place.keys[:-1], named.kind))
+    chosen = named_class(named.registry, kind or kind_of(near[named.folder]), name)
+    kept = current if type(current) is chosen else None
+    return build(chosen, given, place, kept) if given or kept is not None else None
 
 
 def named_class(registry: str, name: str, place: Place) -> type:
@@ -272,6 +307,8 @@ def _first_path(name: Any, value: Any) -> tuple[str, ...]:
 
 def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserError:
     """Return the error that names the nearest known key; a right last part alone (`--lr`) finds its full name."""
+    if key.keys in MOVED:
+        return UserError(f"{key} is now {dataclasses.replace(key, keys=MOVED[key.keys])}")
     known = {str(place.child(*path)): path[-1] for path in keys_of(kind, current)}
     same = [full for full, last in known.items() if last == key.keys[-1]]
     close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.diffusion.dynamics import DPMSolver
+from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
 from limner.training.config import Evaluation, Lora, Model, Optimizer, RunConfig
 
@@ -12,7 +13,7 @@ def recipe() -> RunConfig:
     """Teach the bundled base to draw what its prompts say (main job, five minutes on two cores)."""
     return RunConfig(
         name="scenes",
-        model=Model(kind="sd3", path="scenes", max_sequence_length=0, train=Lora(rank=32, alpha=64)),
+        model=Model(path="scenes", settings=SD3Settings(max_sequence_length=0), train=Lora(rank=32, alpha=64)),
         prompts="scenes:train",
         reward="0.5 * scenes + 0.5 * scenes_fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),

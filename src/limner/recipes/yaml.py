@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from limner.core.errors import UntrustedCode, UserError
-from limner.recipes.override import TYPE, Place, build, has_choice, hints_of, named_of
-from limner.registry.find import name_of
+from limner.core.settings import Named
+from limner.recipes.override import MOVED, TYPE, Place, build, has_choice, hints_of, named_of
+from limner.registry.find import find, name_of
 from limner.registry.names import REGISTRIES
 from limner.training.config import RunConfig
 
@@ -37,11 +38,22 @@ def from_yaml(text: str, source: str = "config.yaml", trusted: Collection[str] |
     if not isinstance(tree, dict):
         raise UserError(f"{source} is not a run's configuration: it holds no keys")
     try:
-        return build(RunConfig, tree, Place(trusted=trusted))
+        return build(RunConfig, _moved(tree), Place(trusted=trusted))
     except UntrustedCode as error:
         raise UntrustedCode(f"{source}: {error}") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def _moved(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return what an earlier version wrote under the keys of this one; a key that said nothing, null, leaves."""
+    for (section, old), (_, *between, new) in MOVED.items():
+        held = tree.get(section)
+        if isinstance(held, dict) and (value := held.pop(old, None)) is not None:
+            for key in between:
+                held = held.setdefault(key, {})
+            held[new] = value
+    return tree
 
 
 def is_of(config: RunConfig, text: str, source: str) -> bool:
@@ -64,10 +76,9 @@ def _foreign(value: Any) -> Iterator[str]:
             yield from _foreign(part)
     if not dataclasses.is_dataclass(value):
         return
-    hints = hints_of(type(value))
     for field in dataclasses.fields(value):
-        part, named = vars(value)[field.name], named_of(hints[field.name])
-        if named is not None and (name := _name(part, hints[field.name])) not in REGISTRIES[named.registry]:
+        part, named = vars(value)[field.name], named_of(hints_of(type(value))[field.name])
+        if named is not None and (name := _name(value, part, named)) not in {"", *REGISTRIES[named.registry]}:
             yield name
         yield from _foreign(part)
 
@@ -81,14 +92,20 @@ def _plain(value: Any) -> Any:
     hints = hints_of(type(value))
     tree = {}
     for field in dataclasses.fields(value):
-        part, hint = vars(value)[field.name], hints[field.name]
-        plain = _plain(part)
-        choice = dataclasses.is_dataclass(part) and has_choice(hint)
-        tree[field.name] = {TYPE: _name(part, hint), **plain} if choice else plain
+        part, named = vars(value)[field.name], named_of(hints[field.name])
+        tree[field.name] = _plain(part)
+        if has_choice(hints[field.name]) and dataclasses.is_dataclass(part):
+            name = type(part).__name__ if named is None else _name(value, part, named)
+            tree[field.name] = {TYPE: name, **tree[field.name]}
+        if named is not None and named.kind and (name := _name(value, part, named)) not in REGISTRIES[named.registry]:
+            tree[named.kind] = name
     return tree
 
 
-def _name(part: Any, hint: Any) -> str:
-    """Return what a configuration calls the class of `part`."""
-    named = named_of(hint)
-    return type(part).__name__ if named is None else name_of(REGISTRIES[named.registry], type(part))
+def _name(value: Any, part: Any, named: Named) -> str:
+    """Return what a configuration calls the class of `part`, a field of `value`; "" where nothing has been chosen."""
+    registry = REGISTRIES[named.registry]
+    if part is not None:
+        return name_of(registry, type(part))
+    kind = vars(value)[named.kind]
+    return name_of(registry, find(registry, named.kind, kind)) if kind else ""

@@ -10,7 +10,7 @@ RECIPES = {
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
 }
-MODELS = {"sd3": "limner.models.sd3.adapter:SD3", "sd": "limner.models.sd.adapter:SD"}
+MODELS = {"sd3": "limner.models.sd3.settings:SD3Settings", "sd": "limner.models.sd.settings:SDSettings"}
 FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
     "sd": "limner.models.sd.pretraining:SDPretraining",
@@ -97,6 +97,7 @@ REGISTRIES: Mapping[str, Mapping[str, str]] = {
 """What a user chooses from by name."""
 
 SEAMS: Mapping[str, tuple[str, ...]] = {
+    "models": ("serves", "load", "call"),
     "algorithms": ("needs", "num_updates", "advantage", "pass_loss"),
     "dynamics": ("stochastic", "step", "deterministic"),
     "samplers": ("policy", "require", "plain", "described", "call"),

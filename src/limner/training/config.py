@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.core.errors import UserError, at_least
-from limner.core.protocols import Algorithm, Sampling
+from limner.core.protocols import Algorithm, ModelSettings, Sampling
 from limner.core.settings import Named
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
@@ -35,12 +35,14 @@ class Full:
 
 @dataclass(frozen=True)
 class Model:
-    """Which generator: an adapter's name, and a folder in its library's own layout (or the name of a built-in base)."""
+    """Which generator, and what is chosen about it."""
 
-    kind: str = "sd3"
+    kind: str = ""
+    """The kind of model, as `limner list` names it, or `my_file.py:MySettings`; empty: the one that serves `path`."""
     path: str = "scenes"
-    max_sequence_length: int | None = None
-    """Length of the T5 part of the text; None: diffusers' default (256)."""
+    """A folder in its library's own layout, a hub id, or the name of a built-in base."""
+    settings: Annotated[ModelSettings | None, Named("models", kind="kind", folder="path")] = None
+    """What can be chosen about that kind, an SD3Settings, say; None: nothing is."""
     train: Lora | Full = field(default_factory=Lora)
 
 

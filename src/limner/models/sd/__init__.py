@@ -1,5 +1,1 @@
-"""Stable Diffusion 1.5, 2.1 and XL: adapter and a builder of small pipelines of each kind."""
-
-from limner.models.sd.adapter import SD
-
-__all__ = ["SD"]
+"""Stable Diffusion 1.5, 2.1 and XL: settings, adapter, and a builder of small pipelines of the same type."""

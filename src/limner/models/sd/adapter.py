@@ -26,14 +26,17 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
-from limner.models.folder import Index
+from limner.models.folder import served_index
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
+from limner.models.picture import sides
 from limner.models.quiet import say_once
 from limner.models.sd.build import Kind, tiny_pipeline
+from limner.models.sd.settings import SDSettings
 
 SDPipeline: TypeAlias = Any
 """StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers has no types."""
-SERVED = Index("sd", ("StableDiffusionPipeline", "StableDiffusionXLPipeline"))
+OWN = SDSettings()
+"""What the pipeline itself has chosen."""
 WITHOUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 """A checker that blackens pictures would be a hidden reward."""
 PREDICTIONS: Mapping[str, PredictionKind] = {"epsilon": "noise", "v_prediction": "v_prediction", "sample": "x0"}
@@ -52,7 +55,8 @@ class SD:
 
     pipeline: SDPipeline = field(repr=False)
     networks: Mapping[str, nn.Module] = field(repr=False)
-    latent_size: int
+    settings: SDSettings
+    latent_size: tuple[int, int]
     dtype: torch.dtype
     schedule: VariancePreserving = field(repr=False)
     prediction: PredictionKind
@@ -64,33 +68,25 @@ class SD:
     def load(
         cls,
         source: str | Path,
-        max_sequence_length: int | None = None,
+        settings: SDSettings = OWN,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        resolution: int | None = None,
     ) -> SD:
         """Load a pipeline folder, or a hub id org/name, whatever precision it is stored in.
 
-        `resolution` (pixels) None means the pipeline's own. There is no T5, so `max_sequence_length` must be None.
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
-        if max_sequence_length is not None:
-            raise UserError(
-                "model: max_sequence_length is SD3's, for T5; Stable Diffusion reads CLIP's 77 tokens: set it to none"
-            )
-        config = SERVED.read(source, StableDiffusionPipeline.load_config)
-        if config["_class_name"] == "StableDiffusionXLPipeline":
-            return cls.wrap(load_pipeline(StableDiffusionXLPipeline, source, dtype, {}).to(device), dtype, resolution)
-        return cls.wrap(load_pipeline(StableDiffusionPipeline, source, dtype, WITHOUT).to(device), dtype, resolution)
+        index = served_index(source, "sd", settings.serves)
+        if index["_class_name"] == "StableDiffusionXLPipeline":
+            return cls.wrap(load_pipeline(StableDiffusionXLPipeline, source, dtype, {}).to(device), settings, dtype)
+        return cls.wrap(load_pipeline(StableDiffusionPipeline, source, dtype, WITHOUT).to(device), settings, dtype)
 
     @classmethod
-    def wrap(cls, pipeline: SDPipeline, dtype: torch.dtype = torch.float32, resolution: int | None = None) -> SD:
+    def wrap(cls, pipeline: SDPipeline, settings: SDSettings = OWN, dtype: torch.dtype = torch.float32) -> SD:
         """Return the adapter of a pipeline in memory, and freeze all of it but the UNet."""
         cell = pipeline.vae_scale_factor
-        pixels = cell * pipeline.unet.config.sample_size if resolution is None else resolution
         multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-        if pixels <= 0 or pixels % multiple:
-            raise UserError(f"model: resolution is {pixels} pixels; give a multiple of {multiple}")
+        height, width = sides(settings.resolution, settings.width, cell * pipeline.unet.config.sample_size, multiple)
         scheduler = pipeline.scheduler
         kind = scheduler.config.get("prediction_type", "epsilon")
         if "beta_start" not in scheduler.config or kind not in PREDICTIONS:
@@ -100,7 +96,8 @@ class SD:
             )
         freeze(pipeline, pipeline.unet)
         schedule = VariancePreserving(DDIMScheduler.from_config(scheduler.config).alphas_cumprod)
-        return cls(pipeline, {"unet": pipeline.unet}, pixels // cell, dtype, schedule, PREDICTIONS[kind])
+        size = (height // cell, width // cell)
+        return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, schedule, PREDICTIONS[kind])
 
     @classmethod
     def tiny(cls, kind: Kind = "sd15", folder: Path | None = None) -> SD:
@@ -140,28 +137,29 @@ class SD:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Return {"context": [prompts + 1, 77, dim]}, the empty prompt last; for XL "pooled" and "size" as well.
+        """Return {"context": [prompts + 1, 77, dim]}, the negative prompt last; for XL "pooled" and "size" as well.
 
         XL's empty prompt is zeros where the pipeline says so (`force_zeros_for_empty_prompt`), as diffusers' is when no
         negative prompt is given. "size" are XL's six numbers: original size, crop, and target size in pixels.
         """
         pipeline, where, device = self.pipeline, self.latent().device, self.encoders[0].device
+        negative = self.settings.negative_prompt
         if not isinstance(pipeline, StableDiffusionXLPipeline):
 
             def texts_only(texts: list[str]) -> tuple[Tensor]:
                 return pipeline.encode_prompt(texts, device, 1, False)[:1]
 
-            return {"context": encode_once(prompts, texts_only, self.dtype, where)[0]}
+            return {"context": encode_once(prompts, texts_only, self.dtype, where, negative)[0]}
 
         def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
             context, _, pooled, _ = pipeline.encode_prompt(texts, device=device, do_classifier_free_guidance=False)
             return context, pooled
 
-        context, pooled = encode_once(prompts, embed, self.dtype, where)
-        if pipeline.config.force_zeros_for_empty_prompt:
+        context, pooled = encode_once(prompts, embed, self.dtype, where, negative)
+        if pipeline.config.force_zeros_for_empty_prompt and not negative:
             context[-1], pooled[-1] = 0, 0
-        pixels = self.latent_size * pipeline.vae_scale_factor
-        size = torch.tensor([pixels, pixels, 0, 0, pixels, pixels], dtype=self.dtype, device=context.device)
+        height, width = (side * pipeline.vae_scale_factor for side in self.latent_size)
+        size = torch.tensor([height, width, 0, 0, height, width], dtype=self.dtype, device=context.device)
         return {"context": context, "pooled": pooled, "size": size.expand(len(context), -1)}
 
     def predict(
@@ -201,7 +199,7 @@ class SD:
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
-        return decode(self.pipeline.vae, sample, self.latent_size * self.pipeline.vae_scale_factor)
+        return decode(self.pipeline.vae, sample, self.pipeline.vae_scale_factor)
 
     def encode_media(self, media: Media) -> Float[Tensor, "batch channels height width"]:
         """Return the latents of pictures as the autoencoder sees them, without its noise."""
@@ -210,7 +208,7 @@ class SD:
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, height, width; it lives where the UNet is."""
         unet = self.pipeline.unet
-        return LatentSpec((unet.config.in_channels, self.latent_size, self.latent_size), torch.float32, unet.device)
+        return LatentSpec((unet.config.in_channels, *self.latent_size), torch.float32, unet.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of the UNet as `pipeline.load_lora_weights(folder)` reads it, with its metadata."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,15 +22,18 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
-from limner.models.folder import Index, absent
+from limner.models.folder import absent, served_index
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
+from limner.models.picture import sides
 from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
+from limner.models.sd3.settings import SD3Settings
 
 T5_LENGTH = 256
 """diffusers' default `max_sequence_length`: text tokens that T5 adds, zeros where a pipeline has no T5."""
 
-SERVED = Index("sd3", ("StableDiffusion3Pipeline",))
+OWN = SD3Settings()
+"""What the pipeline itself has chosen."""
 OPTIONAL = ("text_encoder_3", "tokenizer_3")
 
 say_once(pipeline_stable_diffusion_3.__name__)
@@ -45,8 +49,8 @@ class SD3:
 
     pipeline: StableDiffusion3Pipeline = field(repr=False)
     networks: Mapping[str, nn.Module] = field(repr=False)
-    max_sequence_length: int
-    latent_size: int
+    settings: SD3Settings
+    latent_size: tuple[int, int]
     dtype: torch.dtype
 
     schedule: ClassVar[RectifiedFlow] = RectifiedFlow()
@@ -77,45 +81,44 @@ class SD3:
     def load(
         cls,
         source: str | Path,
-        max_sequence_length: int | None = None,
+        settings: SD3Settings = OWN,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        resolution: int | None = None,
     ) -> SD3:
         """Load a pipeline folder, or a hub id org/name, with or without T5, whatever precision it is stored in.
 
-        `max_sequence_length` None means 256, as in diffusers; `resolution` (pixels) None means the pipeline's own.
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
-        config = SERVED.read(source, StableDiffusion3Pipeline.load_config)
-        pipeline = load_pipeline(StableDiffusion3Pipeline, source, dtype, absent(config, source, OPTIONAL))
-        return cls.wrap(pipeline.to(device), max_sequence_length, dtype, resolution)
+        index = served_index(source, "sd3", settings.serves)
+        pipeline = load_pipeline(StableDiffusion3Pipeline, source, dtype, absent(index, source, OPTIONAL))
+        return cls.wrap(pipeline.to(device), settings, dtype)
 
     @classmethod
     def wrap(
         cls,
         pipeline: StableDiffusion3Pipeline,
-        max_sequence_length: int | None = None,
+        settings: SD3Settings = OWN,
         dtype: torch.dtype = torch.float32,
-        resolution: int | None = None,
     ) -> SD3:
         """Return the adapter of a pipeline in memory, and freeze all of it but the transformer."""
-        length = T5_LENGTH if max_sequence_length is None else max_sequence_length
+        length = _length(settings)
         if not 0 <= length <= 512:
             raise UserError(f"model: max_sequence_length is {length}; diffusers' SD3 takes 0 to 512 (None means 256)")
         if length == 0 and pipeline.text_encoder_3 is not None:
             raise UserError(
-                "model: max_sequence_length is 0, and the pipeline has a T5, which needs tokens: set it to none"
+                "model: max_sequence_length is 0, and the pipeline has a T5, which needs tokens: set "
+                "model.settings.max_sequence_length to none"
             )
         cell = pipeline.vae_scale_factor
-        pixels = cell * pipeline.default_sample_size if resolution is None else resolution
-        if pixels <= 0 or pixels % (cell * pipeline.patch_size):
-            raise UserError(f"model: resolution is {pixels} pixels; give a multiple of {cell * pipeline.patch_size}")
+        patch, places = cell * pipeline.patch_size, pipeline.transformer.config.pos_embed_max_size
+        height, width = sides(
+            settings.resolution, settings.width, cell * pipeline.default_sample_size, patch, places * patch
+        )
         if not isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
             got = type(pipeline.scheduler).__name__
             raise UserError(f"model: the scheduler is a {got}; SD3 is sampled with a FlowMatchEulerDiscreteScheduler")
         freeze(pipeline, pipeline.transformer)
-        return cls(pipeline, {"transformer": pipeline.transformer}, length, pixels // cell, dtype)
+        return cls(pipeline, {"transformer": pipeline.transformer}, settings, (height // cell, width // cell), dtype)
 
     @classmethod
     def tiny(cls, folder: Path | None = None) -> SD3:
@@ -123,12 +126,12 @@ class SD3:
 
         With `folder` the pipeline is saved there, as diffusers does, and loaded again.
         """
-        pipeline = tiny_pipeline()
+        pipeline, settings = tiny_pipeline(), SD3Settings(max_sequence_length=16)
         if folder is None:
-            return cls.wrap(pipeline, max_sequence_length=16)
+            return cls.wrap(pipeline, settings)
         with no_bars():
             pipeline.save_pretrained(folder)
-        return cls.load(folder, max_sequence_length=16)
+        return cls.load(folder, settings)
 
     @property
     def pipeline_name(self) -> str:
@@ -151,7 +154,7 @@ class SD3:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Return {"context": [prompts + 1, tokens, dim], "pooled": [prompts + 1, dim]}, the empty prompt last.
+        """Return {"context": [prompts + 1, tokens, dim], "pooled": [prompts + 1, dim]}, the negative prompt last.
 
         Equal texts are encoded once.
         """
@@ -163,11 +166,11 @@ class SD3:
                 None,
                 device=self.encoders[0].device,
                 do_classifier_free_guidance=False,
-                max_sequence_length=self.max_sequence_length,
+                max_sequence_length=_length(self.settings),
             )
             return context, pooled
 
-        context, pooled = encode_once(prompts, embed, self.dtype, self.latent().device)
+        context, pooled = encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
         return {"context": context, "pooled": pooled}
 
     def predict(
@@ -198,7 +201,7 @@ class SD3:
         mu = None
         if config.use_dynamic_shifting:
             mu = pipeline_stable_diffusion_3.calculate_shift(
-                (self.latent_size // self.pipeline.patch_size) ** 2,
+                math.prod(side // self.pipeline.patch_size for side in self.latent_size),
                 config.base_image_seq_len,
                 config.max_image_seq_len,
                 config.base_shift,
@@ -212,7 +215,7 @@ class SD3:
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
-        return decode(self.pipeline.vae, sample, self.latent_size * self.pipeline.vae_scale_factor)
+        return decode(self.pipeline.vae, sample, self.pipeline.vae_scale_factor)
 
     def encode_media(self, media: Media) -> Float[Tensor, "batch channels height width"]:
         """Return the latents of pictures as the autoencoder sees them, without its noise."""
@@ -221,7 +224,7 @@ class SD3:
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, height, width; it lives where the transformer is."""
         transformer = self.pipeline.transformer
-        shape = (transformer.config.in_channels, self.latent_size, self.latent_size)
+        shape = (transformer.config.in_channels, *self.latent_size)
         return LatentSpec(shape, torch.float32, transformer.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
@@ -239,3 +242,7 @@ class SD3:
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the transformer as `SD3Transformer2DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
         merged(self.networks["transformer"], adapter).save_pretrained(folder)
+
+
+def _length(settings: SD3Settings) -> int:
+    return T5_LENGTH if settings.max_sequence_length is None else settings.max_sequence_length

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -99,9 +99,7 @@ class Oracle:
     prediction: PredictionKind
 
     @classmethod
-    def load(
-        cls, path: str | Path, max_sequence_length: int | None, *, dtype: torch.dtype, device: torch.device
-    ) -> Oracle:
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Oracle:
         """Return the oracle that `path` names: a world, o1 to o3, and `-noise` after it for a noise prediction."""
         name, _, kind = str(path).partition("-")
         if name not in WORLDS or kind not in ("", "noise"):
@@ -156,6 +154,21 @@ class Oracle:
         """Return what a perfect network would predict, plus the residual."""
         perfect = self.world.base.estimate(x, self.schedule.alpha(t), self.schedule.sigma(t))
         return from_estimate(self.prediction, perfect, t, self.schedule) + self.networks["residual"](x, t)
+
+
+@dataclass(frozen=True)
+class OracleSettings:
+    """Nothing can be chosen about an oracle."""
+
+    serves: ClassVar[tuple[str, ...]] = ()
+
+    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Oracle:
+        """Return the oracle of that name, in float32 whatever `dtype` is."""
+        return Oracle.load(source, device)
+
+    def call(self) -> Mapping[str, Any]:
+        """Return nothing: no library draws an oracle."""
+        return {}
 
 
 def _waves(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:

@@ -1,0 +1,38 @@
+"""What can be chosen about a Stable Diffusion pipeline with a UNet; diffusers is imported when it is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from limner.models.picture import arguments
+
+if TYPE_CHECKING:
+    import torch
+
+    from limner.core.protocols import Adapter
+
+
+@dataclass(frozen=True)
+class SDSettings:
+    """Stable Diffusion 1.5, 2.1 and XL, a UNet that predicts noise or v."""
+
+    resolution: int | None = None
+    """Height in pixels, and width unless that is given; None: the pipeline's own."""
+    width: int | None = None
+    negative_prompt: str = ""
+    """What guidance leads away from."""
+
+    serves: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+
+    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Adapter:
+        """Return the adapter of a folder or hub id."""
+        adapter = importlib.import_module("limner.models.sd.adapter")  # by name: it knows these settings
+        return adapter.SD.load(source, self, dtype, device)
+
+    def call(self) -> Mapping[str, Any]:
+        """Return the arguments that ask a diffusers pipeline for the same."""
+        return arguments(self.resolution, self.width, self.negative_prompt)

@@ -1,0 +1,41 @@
+"""What can be chosen about a Stable Diffusion 3 pipeline; diffusers is imported when it is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from limner.models.picture import arguments
+
+if TYPE_CHECKING:
+    import torch
+
+    from limner.core.protocols import Adapter
+
+
+@dataclass(frozen=True)
+class SD3Settings:
+    """Stable Diffusion 3 and 3.5, flow matching by a transformer over text and picture."""
+
+    resolution: int | None = None
+    """Height in pixels, and width unless that is given; None: the pipeline's own."""
+    width: int | None = None
+    negative_prompt: str = ""
+    """What guidance leads away from."""
+    max_sequence_length: int | None = None
+    """Length of the T5 part of the text, zeros where there is no T5; None: diffusers' default (256)."""
+
+    serves: ClassVar[tuple[str, ...]] = ("StableDiffusion3Pipeline",)
+
+    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Adapter:
+        """Return the adapter of a folder or hub id."""
+        adapter = importlib.import_module("limner.models.sd3.adapter")  # by name: it knows these settings
+        return adapter.SD3.load(source, self, dtype, device)
+
+    def call(self) -> Mapping[str, Any]:
+        """Return the arguments that ask a diffusers pipeline for the same."""
+        length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
+        return arguments(self.resolution, self.width, self.negative_prompt) | length

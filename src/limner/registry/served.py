@@ -1,0 +1,26 @@
+"""Which kind of model a folder is of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limner.core.errors import UserError
+from limner.models.folder import read_index
+from limner.registry.find import find
+from limner.registry.names import BASES, MODELS
+
+
+def source_of(path: str) -> str | Path:
+    """Return the folder of a built-in base, or the folder or hub id that `path` is."""
+    return find(BASES, "base", path) if path in BASES else path
+
+
+def kind_of(path: str) -> str:
+    """Return the kind that serves a base, folder or hub id, as its index says. Raises UserError if none does."""
+    name = read_index(source_of(path))["_class_name"]
+    served = {kind: find(MODELS, "model kind", kind).serves for kind in MODELS}
+    for kind, classes in served.items():
+        if name in classes:
+            return kind
+    known = ", ".join(each for classes in served.values() for each in classes)
+    raise UserError(f"model: {path} is a {name}, and limner serves {known}; your own is a --model.kind FILE.py:NAME")
