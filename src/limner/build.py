@@ -154,6 +154,8 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     judged_by = config.evaluation.reward
     heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
     judge = compose(judged_by) if judged_by and training else reward
+    if heldout:
+        judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, team.device)
     counted = count_evaluations(model.networks)

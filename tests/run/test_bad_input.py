@@ -36,7 +36,7 @@ BAD = {
     "--sampler.splits 0,1 --group_size 4": "sampler.splits divides a group at stochastic steps",
     "--sampler.splits 0,1 --sampler.dynamics FlowSDE --group_size 8": "sampler.splits (0, 1) divides a group into 4",
     "--algorithm FlowGRPO --algorithm.scale depth --sampler.dynamics FlowSDE": "FlowGRPO with algorithm.scale depth",
-    "--sampler.window 5": "sampler.window_range (0, 0): a window of 5 must start between",
+    "--sampler.window 5": "sampler.window 5: of 4 steps at most 3 are stochastic",
     "--optimizer.ema 1": "optimizer.ema must lie in [0, 1), got 1.0",
     "--precision.dtype float8": "--precision.dtype cannot be 'float8'",
     "--algorithm FlowGRPO": "FlowGRPO scores stochastic steps, but the sampler's dynamics EulerODE",

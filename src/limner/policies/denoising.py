@@ -83,6 +83,11 @@ class Sampler:
         if self.dynamics.stochastic and self.steps < 2:
             raise UserError("sampler.steps must be at least 2 where steps are stochastic: the last one never is, got 1")
         low, high = self.window_range
+        if self.window > self.steps - 1:
+            raise UserError(
+                f"sampler.window {self.window}: of {self.steps} steps at most {self.steps - 1} are stochastic, since "
+                "the last one never is; lower it, or raise sampler.steps"
+            )
         if self.window and not 0 <= low <= high <= self.steps - 1 - self.window:
             raise UserError(
                 f"sampler.window_range {low, high}: a window of {self.window} must start between 0 and "
