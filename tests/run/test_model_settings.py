@@ -111,7 +111,7 @@ def test_what_an_earlier_version_wrote_is_read() -> None:
 
 
 def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = (Path(__file__).parents[1] / "toy_clip.py").read_text()
+    source = (Path(__file__).parents[1] / "third_party" / "toy_clip.py").read_text()
     (tmp_path / "mine.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     values = {"model.kind": "mine.py:ToyClipSettings", "model.settings.scale": "0.5"}

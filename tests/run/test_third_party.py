@@ -66,9 +66,9 @@ def test_a_generator_of_tokens(miniature: Miniature, tmp_path: Path) -> None:
     """It learns to write the lightest squares, by an algorithm that knows of none of it."""
     (tmp_path / "light.py").write_text(LIGHT)
     writer = THERE / "toy_writer.py"
-    arguments = f"--model.kind {writer}:Writer --model.train Full --sampler {writer}:Writing --algorithm FlowGRPO"
-    arguments += " --algorithm.clip_low 0.2 --algorithm.clip_high 0.2 --algorithm.clip_elements 1 --optimizer.lr 0.2"
-    arguments += " --steps 20 --group_size 16 --prompts_per_step 2 --checkpoint_every 20"
+    arguments = f"--model.kind {writer}:WriterSettings --model.train Full --sampler {writer}:Writing"
+    arguments += " --algorithm FlowGRPO --algorithm.clip_low 0.2 --algorithm.clip_high 0.2 --algorithm.clip_elements 1"
+    arguments += " --optimizer.lr 0.2 --steps 20 --group_size 16 --prompts_per_step 2 --checkpoint_every 20"
     arguments += f" --reward {tmp_path / 'light.py'}:light --evaluation.prompts {miniature.prompts}"
     out = train(miniature, tmp_path, arguments.split())
     rewards = [line["reward/mean"] for line in read(out)]

@@ -27,10 +27,6 @@ class Writer:
     pipeline_name: ClassVar[str] = "ToyWriter"
     left_out: ClassVar[Sequence[str]] = ()
 
-    @classmethod
-    def load(cls, path: str, *settings: Any, dtype: torch.dtype, device: torch.device) -> Writer:
-        return cls(Bigrams(4, LEVELS).to(device))
-
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         return {"network": self.network}
@@ -53,6 +49,19 @@ class Writer:
 
     def export_full(self, folder: Path) -> None:
         torch.save(self.network.state_dict(), folder / "network.pt")
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """Nothing can be chosen."""
+
+    serves: ClassVar[Sequence[str]] = ()
+
+    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Writer:
+        return Writer(Bigrams(4, LEVELS).to(device))
+
+    def call(self) -> Mapping[str, Any]:
+        return {}
 
 
 @dataclass(frozen=True)
