@@ -104,6 +104,40 @@ def test_what_is_wanted() -> None:
     assert normalised(" a-b\n\uff23\u00e9 9!") == "ABC\u00c99"
 
 
+QUOTED = {
+    "ein Schild „OFFEN“": "OFFEN",
+    "ett ”ÖPPET” skylt": "ÖPPET",
+    "une affiche « BIENVENUE »": "BIENVENUE",
+    "et skilt »ÅBEN«, et ‹Ord› og ›nok‹": "ÅBENORDNOK",
+    "看板「営業中」と『準備』と｢小｣と〝大〟": "営業中準備小大",
+    '写着"66"和“开放”的牌子': "66开放",
+    "＂WIDE＂ or ﹁直﹂": "WIDE直",
+    '「他说"你好"」': "他说你好",
+    "a sign that says 'KITE'": "KITE",
+    "'DON'T STOP' on a wall": "DONTSTOP",
+    "‘开放’的牌子, a ‘NO ENTRY’ sign": "开放NOENTRY",
+    "the dog's \"KITE\", isn't it": "KITE",
+    "\"She said 'HI'\"": "SHESAIDHI",
+    'a sign "ROUTE 66" and a sign "OPEN"': "ROUTE66OPEN",
+    'saying"KITE"now': "KITE",
+}
+INCHES = {
+    'a 5" nail and a sign "OPEN"': "OPEN",
+    'a 5" x 7" card reading "HI"': "HI",
+    "a 5” nail and “OPEN”": "OPEN",
+    '5\'10" tall, with "HI"': "HI",
+    '"ROUTE 66" and a 5" pipe': "ROUTE66",
+    'a label "a 5" pipe" there': "A5PIPE",
+    'a 12″ record, 7" and 9" plates': "",
+}
+APOSTROPHES = {text: "" for text in ("a dog's bone", "the dogs' bowl and the cats' bowl", "the '80s style of the '90s")}
+
+
+@pytest.mark.parametrize(("text", "wanted"), (QUOTED | INCHES | APOSTROPHES).items())
+def test_quotation_marks_of_all_kinds_and_what_is_none(text: str, wanted: str) -> None:
+    assert wanted_text(Prompt(text)) == wanted
+
+
 @installed
 def test_it_reads() -> None:
     pictures = Images(torch.stack([page("KITE"), page("kite"), page("KITES"), page(), page("Storm")]))

@@ -1,4 +1,7 @@
-"""Import a user's own file: once, and again when it has changed; its own folder is importable."""
+"""Import a user's own file: once, and again when it has changed; its own folder is importable.
+
+What it changes of torch for the whole process, as `torch.set_grad_enabled(False)` does, is put back.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,11 @@ def _module(path: Path, what: str) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     sys.modules[name] = module
+    from limner.engine.ambient import torch_as_it_was  # torch is loaded where code is run, and no sooner
+
     try:
-        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+        with torch_as_it_was():
+            exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"{what}: {path.name} does not import: {_where(error, path)}") from error

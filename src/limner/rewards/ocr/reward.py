@@ -39,10 +39,10 @@ class OCR:
 
         similarity = 1 - Levenshtein(read, wanted) / max(len(read), len(wanted));    exact = [read = wanted]
 
-    The wanted text is `meta["text"]`, or else all that the prompt has in double quotation marks, in order. The read
-    text is every line that is found, however unsure the engine is, in reading order. Of both only letters and digits
-    count, in upper case and in Unicode's plain forms (NFKC). `similarity` is never above `recall` or `precision`: to
-    write the word twice, or other text beside it, does not pay. Several frames are averaged.
+    The wanted text is `meta["text"]`, or else all that the prompt has in quotation marks, in order (`wanted_text`). The
+    read text is every line that is found, however unsure the engine is, in reading order. Of both only letters and
+    digits count, in upper case and in Unicode's plain forms (NFKC). `similarity` is never above `recall` or
+    `precision`: to write the word twice, or other text beside it, does not pay. Several frames are averaged.
 
     A prompt that wants no letter or digit, and a picture that is not finite, are invalid. `explanation` is what was
     read, and the map `text` says where it stands. As many pictures are read at once as torch has threads. Raises
@@ -74,7 +74,7 @@ class OCR:
             maps={
                 "text": "2 precision - 1 of each line alone, in its box: -1 nothing of it is wanted, 1 all; 0: no text"
             },
-            version=f"1+rapidocr{importlib.metadata.version('rapidocr')}",
+            version=f"2+rapidocr{importlib.metadata.version('rapidocr')}",
             source="PP-OCR models of rapidocr; score after Flow-GRPO, arXiv:2505.05470",
             weights_licence="Apache-2.0",
         )

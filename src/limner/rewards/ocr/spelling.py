@@ -7,12 +7,33 @@ import unicodedata
 
 from limner.core.types import Prompt
 
-_QUOTED = re.compile(r'["“”]([^"“”]*)["“”]')
+_MARKS, _SINGLE = '"“”„‟＂〝〞〟', "'‘’‚‛＇"
+_PAIRS = ("«»", "»«", "‹›", "›‹", "「」", "『』", "｢｣", "﹁﹂", "﹃﹄")
+_INCH = rf"(?<=\d)[{_MARKS}](?=[\s-][^{_MARKS}]*[^\W\d][{_MARKS}](?!\w))"
+"""Within quotation marks: after a digit, with another mark to come that closes what is open."""
+_QUOTED = re.compile(
+    "|".join(
+        [
+            rf"(?<!\d)[{_MARKS}](?:[^{_MARKS}]|{_INCH})*[{_MARKS}]",  # after a digit it stands for inches
+            *(f"{opening}[^{opening}{closing}]*{closing}" for opening, closing in _PAIRS),
+        ]
+    )
+)
+_QUOTED_ONCE = re.compile(
+    rf"(?<!\w)[{_SINGLE}](?=\S)(?:[^{_SINGLE}]|(?<=\w)[{_SINGLE}](?=\w))*(?<=\S)[{_SINGLE}](?!\w)|‘[^‘’]*’"
+)
+"""Between words a single mark is an apostrophe; in a script without spaces the two of a pair tell."""
 
 
 def wanted_text(prompt: Prompt) -> str:
-    """Return the letters and digits that a prompt wants written; none if it does not say."""
-    return normalised(str(prompt.meta["text"]) if "text" in prompt.meta else "".join(_QUOTED.findall(prompt.text)))
+    """Return the letters and digits that a prompt wants written, as `meta["text"]` or its quotation marks say.
+
+    Marks are those of Unicode's property Quotation_Mark, of any language and in order; single ones count only where
+    there are no others. The inch sign (a 5" nail) and the apostrophe are none.
+    """
+    if "text" in prompt.meta:
+        return normalised(str(prompt.meta["text"]))
+    return normalised("".join(_QUOTED.findall(prompt.text) or _QUOTED_ONCE.findall(prompt.text)))
 
 
 def normalised(text: str) -> str:
