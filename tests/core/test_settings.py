@@ -10,9 +10,10 @@ import pytest
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.core.errors import UserError
-from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
+from limner.core.settings import Count, Finite, Natural, NotNegative, Positive, Range, Share, settings
 from limner.registry.find import find
 from limner.registry.names import ALGORITHMS
+from limner.training.config import DataAnchor, Evaluation, Lora, Optimizer, RunConfig
 
 
 @settings
@@ -25,6 +26,8 @@ class Bowl:
     width: Positive = 1.0
     part: Share = 0.0
     rate: Annotated[float, Range(above=0, most=1)] = 1.0
+    tilt: Finite = 0.0
+    both: Annotated[tuple[float, float], Range(least=0, below=1)] = (0.0, 0.0)
     name: str = "bowl"
 
     def __post_init__(self) -> None:
@@ -37,9 +40,12 @@ class Bowl:
     [
         ({"size": 0}, "Bowl: size must be at least 1, got 0"),
         ({"rest": -1}, "Bowl: rest must be at least 0, got -1"),
-        ({"weight": -0.1}, "Bowl: weight must be at least 0, got -0.1"),
+        ({"weight": -0.1}, "Bowl: weight must be at least 0 and finite, got -0.1"),
         ({"width": 0.0}, "Bowl: width must be above 0, got 0.0"),
         ({"width": math.nan}, "Bowl: width must be above 0, got nan"),
+        ({"weight": math.inf}, "Bowl: weight must be at least 0 and finite, got inf"),
+        ({"tilt": -math.inf}, "Bowl: tilt must be finite, got -inf"),
+        ({"both": (0.5, 1.0)}, "Bowl: both must be at least 0 and below 1, got (0.5, 1.0)"),
         ({"part": 1.0}, "Bowl: part must be at least 0 and below 1, got 1.0"),
         ({"rate": 1.5}, "Bowl: rate must be above 0 and at most 1, got 1.5"),
         ({"rest": 3, "size": 3}, "rest 3 must be below size 3"),
@@ -54,14 +60,17 @@ def test_a_number_outside_its_range_is_refused(values, message):
 
 def test_the_ends_of_a_range_and_what_has_none():
     bowl = Bowl(size=5, rest=4, weight=0, width=math.inf, part=0, rate=1, name="deep")
-    assert replace(bowl, rest=0) == Bowl(5, 0, 0, math.inf, 0, 1, "deep")
+    assert replace(bowl, rest=0) == Bowl(5, 0, 0, math.inf, 0, 1, name="deep")
     with pytest.raises(FrozenInstanceError):
         bowl.size = 2
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_number_of_an_algorithm_has_its_range(name):
-    kind = find(ALGORITHMS, "algorithm", name)
+OF_A_RUN = {kind.__name__: kind for kind in (Lora, Optimizer, DataAnchor, Evaluation, RunConfig)}
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS, *OF_A_RUN])
+def test_every_number_has_its_range(name):
+    kind = OF_A_RUN.get(name) or find(ALGORITHMS, "algorithm", name)
     hints = get_type_hints(kind, include_extras=True)
     assert [f.name for f in fields(kind) if get_args(hints[f.name])[:1] in ((int,), (float,))]
     assert not [field.name for field in fields(kind) if hints[field.name] in (int, float)]

@@ -39,9 +39,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(names)})"
-
-
-def at_least(name: str, value: int, least: int) -> None:
-    """Raise UserError if a setting is too small."""
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, got {value}")

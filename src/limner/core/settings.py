@@ -9,6 +9,7 @@ Whoever makes one, from text or in Python, meets the range. Objects that a class
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform, get_args, get_type_hints
@@ -37,9 +38,11 @@ class Range:
         )
 
     def __str__(self) -> str:
-        """Return what a number of the range is: "at least 1", "above 0 and below 1"."""
+        """Return what a number of the range is: "at least 1", "above 0 and below 1", "finite"."""
         words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        return " and ".join(f"{word} {bound:g}" for word, bound in words.items() if bound is not None)
+        bounds = [(word, bound) for word, bound in words.items() if bound is not None]
+        said = ["finite" if math.isinf(bound) else f"{word} {bound:g}" for word, bound in bounds]
+        return " and ".join(dict.fromkeys(said))
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Named:
 Count: TypeAlias = Annotated[int, Range(least=1)]
 Natural: TypeAlias = Annotated[int, Range(least=0)]
 Positive: TypeAlias = Annotated[float, Range(above=0)]
-NotNegative: TypeAlias = Annotated[float, Range(least=0)]
+NotNegative: TypeAlias = Annotated[float, Range(least=0, below=math.inf)]
+Finite: TypeAlias = Annotated[float, Range(above=-math.inf, below=math.inf)]
 Share: TypeAlias = Annotated[float, Range(least=0, below=1)]
 
 
@@ -84,6 +88,7 @@ def _check(value: Any) -> None:
     hints = get_type_hints(type(value), include_extras=True)
     for field in fields(value):
         number = vars(value)[field.name]
+        several = isinstance(number, tuple)
         for allowed in get_args(hints[field.name])[1:]:
-            if isinstance(allowed, Range) and number not in allowed:
+            if isinstance(allowed, Range) and not all(x in allowed for x in (number if several else [number])):
                 raise UserError(f"{type(value).__name__}: {field.name} must be {allowed}, got {number}")

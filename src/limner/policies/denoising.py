@@ -19,7 +19,7 @@ from limner.core.errors import UserError
 from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
-from limner.core.settings import Count, Named, Natural, settings
+from limner.core.settings import Count, Finite, Named, Natural, settings
 from limner.core.tree import at, select
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
@@ -76,7 +76,7 @@ class Sampler:
     window_every: Count = 25
     shared_start: bool = False
     splits: tuple[int, ...] = ()
-    guidance: float = 1.0
+    guidance: Finite = 1.0
     """The scale of classifier-free guidance; 1: none."""
 
     def __post_init__(self) -> None:

@@ -7,25 +7,21 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
-from limner.core.errors import UserError, at_least
+from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, ModelSettings, Sampling
-from limner.core.settings import Named
+from limner.core.settings import Count, Finite, Named, Natural, NotNegative, Positive, Range, Share, settings
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
 from limner.training.source import Drawn, Source
 
 
-@dataclass(frozen=True)
+@settings
 class Lora:
     """Train low-rank updates of the linear layers whose names end in `targets` (empty: the model's default ones)."""
 
-    rank: int = 32
-    alpha: int = 64
+    rank: Count = 32
+    alpha: Count = 64
     targets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        at_least("model.train.rank", self.rank, 1)
-        at_least("model.train.alpha", self.alpha, 1)
 
 
 @dataclass(frozen=True)
@@ -46,28 +42,22 @@ class Model:
     train: Lora | Full = field(default_factory=Lora)
 
 
-@dataclass(frozen=True)
+@settings
 class Optimizer:
     """AdamW with linear warm-up, then a constant or a cosine."""
 
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    warmup: int = 0
+    lr: Annotated[float, Range(above=0, below=1)] = 3e-4
+    betas: Annotated[tuple[float, float], Range(least=0, below=1)] = (0.9, 0.999)
+    weight_decay: NotNegative = 0.0
+    warmup: Natural = 0
     schedule: Literal["constant", "cosine"] = "constant"
-    max_grad_norm: float = 1.0
-    ema: float = 0.0
+    max_grad_norm: Positive = 1.0
+    """What the norm of all gradients is cut to; inf: nothing is cut."""
+    ema: Share = 0.0
     """Decay of the average of the weights that is evaluated and exported; 0: none."""
 
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < 1:
-            raise UserError(f"optimizer.lr must lie between 0 and 1, got {self.lr}")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"optimizer.ema must lie in [0, 1), got {self.ema}")
-        at_least("optimizer.warmup", self.warmup, 0)
 
-
-@dataclass(frozen=True)
+@settings
 class DataAnchor:
     """Add the ordinary loss on data, times `weight`, to every optimizer step; weight 0: none.
 
@@ -75,17 +65,13 @@ class DataAnchor:
     """
 
     data: str = ""
-    weight: float = 0.0
-    batch: int = 64
-    num_pairs: int = 2000
+    weight: NotNegative = 0.0
+    batch: Count = 64
+    num_pairs: Count = 2000
 
     def __post_init__(self) -> None:
-        if self.weight < 0 or (self.weight > 0 and not self.data):
-            raise UserError(
-                f"anchor.weight {self.weight} must not be negative, and needs anchor.data: a folder or world"
-            )
-        at_least("anchor.batch", self.batch, 1)
-        at_least("anchor.num_pairs", self.num_pairs, 1)
+        if self.weight and not self.data:
+            raise UserError(f"anchor.weight {self.weight} needs anchor.data: a folder or world")
 
 
 @dataclass(frozen=True)
@@ -116,28 +102,25 @@ class NamedSampler:
             raise UserError(f"a sampler's name has small letters, digits and underscores, got {self.name!r}")
 
 
-@dataclass(frozen=True)
+@settings
 class Evaluation:
     """How the result is measured: prompts x seeds, never trained on, by `reward` (empty: the training reward)."""
 
     prompts: str = ""
     reward: str = ""
-    seeds: int = 4
-    every: int = 0
+    seeds: Count = 4
+    every: Natural = 0
     """Evaluate on a part of the prompts every so many iterations, for the curve; 0: only before and after."""
-    part: int = 32
+    part: Count = 32
     """Prompts of that part, spread over the categories; one seed each."""
-    ode_steps: int = 0
+    ode_steps: Natural = 0
     """Also measure with the plain ODE in this many steps; 0: do not."""
-    guidance: float = 1.0
+    guidance: Finite = 1.0
     """Also measure the base with this guidance (and the plain ODE); 1: do not."""
     samplers: tuple[NamedSampler, ...] = ()
     """Also measure with these."""
 
     def __post_init__(self) -> None:
-        at_least("evaluation.seeds", self.seeds, 1)
-        at_least("evaluation.every", self.every, 0)
-        at_least("evaluation.part", self.part, 1)
         names = [OWN, ODE, GUIDED, *(each.name for each in self.samplers)]
         for name in names:
             if names.count(name) > 1:
@@ -151,7 +134,7 @@ class Evaluation:
         return (NamedSampler(OWN, own), *ode, *self.samplers)
 
 
-@dataclass(frozen=True)
+@settings
 class RunConfig:
     """A run: a generator, prompts, something that says which results are better, and how to learn from it."""
 
@@ -174,26 +157,20 @@ class RunConfig:
     anchor: DataAnchor = field(default_factory=DataAnchor)
     precision: Precision = field(default_factory=Precision)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    steps: int = 100
+    steps: Count = 100
     """Iterations: roll out, score, update."""
-    prompts_per_step: int = 8
-    group_size: int = 16
-    micro_batch: int = 128
+    prompts_per_step: Count = 8
+    group_size: Count = 16
+    micro_batch: Count = 128
     """Network evaluations in one pass."""
-    checkpoint_every: int = 25
+    checkpoint_every: Count = 25
     ratio_floor: Literal["refuse", "warn"] = "refuse"
-    seed: int = 0
+    seed: Natural = 0
     device: str = "auto"
     out: str = ""
     """The run folder; empty: runs/NAME-SEED."""
 
     def __post_init__(self) -> None:
-        at_least("steps", self.steps, 1)
-        at_least("prompts_per_step", self.prompts_per_step, 1)
-        at_least("micro_batch", self.micro_batch, 1)
-        at_least("checkpoint_every", self.checkpoint_every, 1)
-        at_least("seed", self.seed, 0)
-        at_least("group_size", self.group_size, 1)
         needs, name = self.algorithm.needs, type(self.algorithm).__name__
         compares = name if needs.group else "" if self.aggregation == "sum" else f"aggregation {self.aggregation}"
         if self.group_size < 2 and compares:

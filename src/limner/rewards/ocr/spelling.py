@@ -15,7 +15,7 @@ _QUOTED = re.compile(
     "|".join(
         [
             rf"(?<!\d)[{_MARKS}](?:[^{_MARKS}]|{_INCH})*[{_MARKS}]",  # after a digit it stands for inches
-            *(f"{opening}[^{opening}{closing}]*{closing}" for opening, closing in _PAIRS),
+            *(f"{pair[0]}[^{pair}]*{pair[1]}" for pair in _PAIRS),
         ]
     )
 )
