@@ -1,4 +1,4 @@
-"""A reward of one's own: how red a picture is, in at most thirty lines.
+"""Rewards of one's own: how light a picture is, and how red.
 
     limner train scenes --reward examples/my_reward.py:redness --steps 10
 
@@ -9,6 +9,10 @@ A reward is a function of media and prompts, one number a sample, higher is bett
 import torch
 
 from limner import RewardOutput
+
+
+def light(media, prompts):
+    return media.frames().mean((1, 2, 3, 4))
 
 
 def redness(media, prompts):

@@ -6,6 +6,7 @@ A generator of clips stands in test_clips.py. Each is named on the command line,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def test_an_algorithm(miniature: Miniature, tmp_path: Path) -> None:
     assert main(["train", str(out / "config.yaml"), "--resume", "--quiet"]) == 0
     assert type(open_run(out, trust=True).config.algorithm).__name__ == "LeaveOneOut"
     assert main(["report", str(out)]) == 2
+
+
+@pytest.mark.parametrize("name", ["my_reward", "my_algorithm", "my_model"])
+def test_an_example_runs_as_it_says(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command in its docstring, on fewer and smaller iterations; it is thirty lines of code and a few."""
+    text = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    code = text.split('"""', 2)[2]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 45
+    command = re.search(r"^    limner (train(?:[^\n\\]|\\\n)*)", text, re.MULTILINE)
+    assert command is not None
+    arguments = command[1].replace("\\\n", " ").split()
+    small = "--steps 2 --prompts_per_step 2 --group_size 4 --sampler.steps 6 --evaluation.prompts= --quiet"
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "run"
+    assert main([*arguments, *small.split(), "--evaluation.every", "0", "--out", str(out)]) == 0
+    assert all(line["grad_norm"] > 0 for line in read(out))
 
 
 def test_leave_one_out_by_hand() -> None:
