@@ -3,7 +3,7 @@
     import limner
 
     run = limner.train("scenes")                      # or a RunConfig, or a config.yaml
-    run.sample("two red stars").pixels                # [4, 3, 64, 64] in [0, 1]
+    run.sample("two red stars").stills()              # pictures, 8 bits: [4, 3, 64, 64]
     run.export("my-lora")                             # a LoRA that diffusers loads
 
 Names are loaded when they are used, so that `import limner` is instant.
@@ -12,49 +12,98 @@ Names are loaded when they are used, so that `import limner` is instant.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from limner.registry.names import ALGORITHMS, DYNAMICS, SAMPLERS, SOURCES
+from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES
 
-_HOMES = {
-    "Prompt": "limner.core.types:Prompt",
-    "Images": "limner.core.media:Images",
-    "RewardOutput": "limner.core.types:RewardOutput",
-    "UserError": "limner.core.errors:UserError",
-    "RunError": "limner.core.errors:RunError",
-    "JudgeFailure": "limner.core.errors:JudgeFailure",
-    **ALGORITHMS,
-    **DYNAMICS,
-    **SAMPLERS,
-    **SOURCES,
-    "Needs": "limner.core.needs:Needs",
-    "given": "limner.training.source:given",
-    "RunConfig": "limner.training.config:RunConfig",
-    "Model": "limner.training.config:Model",
-    "Lora": "limner.training.config:Lora",
-    "Full": "limner.training.config:Full",
-    "DataAnchor": "limner.training.config:DataAnchor",
-    "NamedSampler": "limner.training.config:NamedSampler",
-    "Optimizer": "limner.training.config:Optimizer",
-    "Precision": "limner.training.config:Precision",
-    "Evaluation": "limner.training.config:Evaluation",
-    "recipe": "limner.recipes.source:recipe",
-    "preset": "limner.recipes.presets:preset",
-    "override": "limner.recipes.override:override",
-    "Run": "limner.run:Run",
-    "check": "limner.run:check",
-    "train": "limner.run:train",
-    "open_run": "limner.run:open_run",
-}
+_HOMES = (
+    *ALGORITHMS.values(),
+    *DYNAMICS.values(),
+    *MODELS.values(),
+    *SAMPLERS.values(),
+    *SOURCES.values(),
+    "limner.core.types:Prompt",
+    "limner.core.media:Images",
+    "limner.core.types:RewardOutput",
+    "limner.core.errors:UserError",
+    "limner.core.errors:RunError",
+    "limner.core.errors:JudgeFailure",
+    "limner.core.needs:Needs",
+    "limner.training.source:given",
+    "limner.training.config:RunConfig",
+    "limner.training.config:Model",
+    "limner.training.config:Lora",
+    "limner.training.config:Full",
+    "limner.training.config:DataAnchor",
+    "limner.training.config:NamedSampler",
+    "limner.training.config:Optimizer",
+    "limner.training.config:Precision",
+    "limner.training.config:Evaluation",
+    "limner.recipes.source:recipe",
+    "limner.recipes.presets:preset",
+    "limner.recipes.override:override",
+    "limner.run:Run",
+    "limner.run:check",
+    "limner.run:train",
+    "limner.run:open_run",
+)
+_HOME = {home.partition(":")[2]: home for home in _HOMES}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOME)
 
+if TYPE_CHECKING:  # the same names, for editors and type checkers
+    from limner.algorithms.awm import AWM as AWM
+    from limner.algorithms.ddpo import DDPO as DDPO
+    from limner.algorithms.dgpo import DGPO as DGPO
+    from limner.algorithms.diffusion_nft import DiffusionNFT as DiffusionNFT
+    from limner.algorithms.flow_dppo import FlowDPPO as FlowDPPO
+    from limner.algorithms.flow_grpo import FlowGRPO as FlowGRPO
+    from limner.algorithms.grpo_guard import GRPOGuard as GRPOGuard
+    from limner.algorithms.ppo import PPO as PPO
+    from limner.algorithms.reward_weighted import RewardWeighted as RewardWeighted
+    from limner.algorithms.trpo import TRPO as TRPO
+    from limner.core.errors import JudgeFailure as JudgeFailure
+    from limner.core.errors import RunError as RunError
+    from limner.core.errors import UserError as UserError
+    from limner.core.media import Images as Images
+    from limner.core.needs import Needs as Needs
+    from limner.core.types import Prompt as Prompt
+    from limner.core.types import RewardOutput as RewardOutput
+    from limner.diffusion.dynamics import CPS as CPS
+    from limner.diffusion.dynamics import DDIM as DDIM
+    from limner.diffusion.dynamics import DanceSDE as DanceSDE
+    from limner.diffusion.dynamics import DPMSolver as DPMSolver
+    from limner.diffusion.dynamics import EulerODE as EulerODE
+    from limner.diffusion.dynamics import FlowSDE as FlowSDE
+    from limner.models.sd.settings import SDSettings as SDSettings
+    from limner.models.sd3.settings import SD3Settings as SD3Settings
+    from limner.policies.denoising import Sampler as Sampler
+    from limner.recipes.override import override as override
+    from limner.recipes.presets import preset as preset
+    from limner.recipes.source import recipe as recipe
+    from limner.run import Run as Run
+    from limner.run import check as check
+    from limner.run import open_run as open_run
+    from limner.run import train as train
+    from limner.training.config import DataAnchor as DataAnchor
+    from limner.training.config import Evaluation as Evaluation
+    from limner.training.config import Full as Full
+    from limner.training.config import Lora as Lora
+    from limner.training.config import Model as Model
+    from limner.training.config import NamedSampler as NamedSampler
+    from limner.training.config import Optimizer as Optimizer
+    from limner.training.config import Precision as Precision
+    from limner.training.config import RunConfig as RunConfig
+    from limner.training.source import Drawn as Drawn
+    from limner.training.source import Pictures as Pictures
+    from limner.training.source import given as given
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'limner' has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
-    return vars(importlib.import_module(module))[attribute]
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'limner' has no attribute {name!r}")
+        module, _, attribute = _HOME[name].partition(":")
+        return vars(importlib.import_module(module))[attribute]
 
 
 def __dir__() -> list[str]:
