@@ -10,9 +10,10 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NUMBERS := algorithms bench core diffusion engine environments evaluate golden learning models objectives policies rollout run training worlds
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test lint types wheel clean
+.PHONY: setup demo test numbers lint types wheel clean
 
 setup: $(READY)
 
@@ -29,6 +30,9 @@ demo: $(READY)
 
 test: lint types
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+numbers: $(READY)
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) $(addprefix tests/,$(NUMBERS)) $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
