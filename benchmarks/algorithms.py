@@ -8,13 +8,11 @@ All of it stands elsewhere: formulas and advice in the docstrings of `limner.alg
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import inspect
 import statistics
 import sys
 from collections import defaultdict
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -25,23 +23,11 @@ from limner.core.settings import Range
 from limner.recipes.presets import PRESETS
 from limner.registry.find import find
 from limner.registry.names import ALGORITHMS
+from page import ROOT, main
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 ADVICE = "When to use it: "
 """How the paragraph of a docstring begins that says so."""
-
-
-def main() -> int:
-    """Write the file, or compare it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true")
-    options = parser.parse_args()
-    path, text = ROOT / "docs" / "algorithms.md", page()
-    if options.check:
-        return int(not path.exists() or path.read_text(encoding="utf-8") != text)
-    path.write_text(text, encoding="utf-8")
-    return 0
 
 
 def page() -> str:
@@ -131,4 +117,4 @@ def scenes(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("algorithms.md", __doc__ or "", page))

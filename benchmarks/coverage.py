@@ -9,14 +9,12 @@ the file is not what would be written.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from limner.bench.oracle_report import read
+from page import ROOT, main
 
-ROOT = Path(__file__).parents[1]
 MIN_SEEDS = 5
 
 
@@ -134,18 +132,6 @@ SECTIONS: dict[str, list[Family]] = {
 }  # fmt: skip
 
 
-def main() -> int:
-    """Write the file, or compare it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true")
-    options = parser.parse_args()
-    path, text = ROOT / "docs" / "coverage.md", page()
-    if options.check:
-        return int(not path.exists() or path.read_text(encoding="utf-8") != text)
-    path.write_text(text, encoding="utf-8")
-    return 0
-
-
 def page() -> str:
     """Return the whole page."""
     lines = [
@@ -189,4 +175,4 @@ def entries() -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("coverage.md", __doc__ or "", page))

@@ -107,8 +107,9 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
         state.iteration += 1
         state.failed = budget.failed
-        spent = parts.team.sum(torch.tensor([parts.evaluations() - evaluations, clock.processor_seconds])).tolist()
-        state.record(clock.seconds, spent[1], round(spent[0]), scored)
+        spent = torch.tensor([clock.processor_seconds, parts.evaluations() - evaluations], dtype=torch.float64)
+        processor_seconds, used = parts.team.sum(spent).tolist()
+        state.record(clock.seconds, processor_seconds, round(used), scored)
         metrics |= describe(scored) | {"constant": _constant_groups(shown)}
         metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
