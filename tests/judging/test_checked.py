@@ -108,6 +108,13 @@ def test_wrong_validity_and_parts_are_named() -> None:
         judged(RewardOutput(torch.zeros(3), YES, {"count": torch.zeros(4)}))
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor], ids=lambda kind: kind.__name__)
+def test_validity_is_told_by_a_tensor_an_array_or_a_list(kind: Any) -> None:
+    assert judged(careless(valid=kind([True, False, True]))).valid.tolist() == [True, False, True]
+    with pytest.raises(UserError, match=r"expected `valid` to be bool of shape \(3,\)"):
+        judged(careless(valid=kind([1, 0, 1])))
+
+
 def test_a_judge_sees_what_is_saved() -> None:
     seen = []
     Checked("mine", lambda media, prompts: seen.append(media.pixels) or torch.zeros(3))(MEDIA, PROMPTS)

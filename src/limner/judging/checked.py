@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limner.core.errors import JudgeFailure, UserError
@@ -65,10 +65,7 @@ def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
     if not isinstance(answer, RewardOutput):
         answer = RewardOutput(place(_column(name, answer, batch)), torch.ones(batch, dtype=torch.bool))
     score = place(_column(name, answer.score, batch))
-    valid = answer.valid.detach().to(score.device)
-    if valid.dtype != torch.bool or valid.shape != (batch,):
-        raise UserError(f"reward {name!r}: expected `valid` to be bool of shape ({batch},), got {_describe(valid)}")
-    valid = valid & score.isfinite()
+    valid = _flags(name, answer.valid, batch).to(score.device) & score.isfinite()
     parts = {part: place(_column(f"{name}/{part}", values, batch)) for part, values in answer.components.items()}
     if (sigma := answer.uncertainty) is not None:
         sigma = place(_column(f"{name}/uncertainty", sigma, batch))
@@ -76,6 +73,15 @@ def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
         raise UserError(f"reward {name!r}: expected {batch} explanations, one a sample, got {len(answer.explanation)}")
     maps = {part: place(_map(f"{name}/{part}", values, batch)) for part, values in answer.maps.items()}
     return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts, sigma, tuple(answer.explanation), maps)
+
+
+def _flags(name: str, valid: Any, batch: int) -> Bool[Tensor, " batch"]:
+    """Return which scores count, told by a tensor, an array or a list."""
+    listed = isinstance(valid, (list, tuple)) and all(isinstance(flag, bool) for flag in valid)
+    flags = torch.as_tensor(valid) if listed or isinstance(valid, (Tensor, np.ndarray)) else None
+    if flags is None or flags.dtype != torch.bool or flags.shape != (batch,):
+        raise UserError(f"reward {name!r}: expected `valid` to be bool of shape ({batch},), got {_describe(valid)}")
+    return flags.detach()
 
 
 def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:

@@ -47,7 +47,7 @@ class OptimizerStep:
         """Yield pack by pack the shares of the mean loss over `total` decisions, those of all processes together."""
         for pack in self.packs():
             loss, health = self.loss_of(pack)
-            sums = {name: value.sum() for name, value in health.items()}
+            sums = {name: value.detach().sum() for name, value in health.items()}
             yield LossOutput(loss.sum() / total, sums | {"weight": torch.tensor(float(len(pack)))})
 
 
