@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES
+from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES, TRAININGS
 
 _HOMES = (
     *ALGORITHMS.values(),
@@ -22,6 +22,7 @@ _HOMES = (
     *MODELS.values(),
     *SAMPLERS.values(),
     *SOURCES.values(),
+    *TRAININGS.values(),
     "limner.core.types:Prompt",
     "limner.core.media:Images",
     "limner.core.types:RewardOutput",
@@ -32,8 +33,6 @@ _HOMES = (
     "limner.training.source:given",
     "limner.training.config:RunConfig",
     "limner.training.config:Model",
-    "limner.training.config:Lora",
-    "limner.training.config:Full",
     "limner.training.config:DataAnchor",
     "limner.training.config:NamedSampler",
     "limner.training.config:Optimizer",

@@ -27,8 +27,6 @@ from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
-from limner.engine.full import full
-from limner.engine.lora import lora
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
@@ -42,7 +40,7 @@ from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
-from limner.training.config import DataAnchor, Lora, Model, RunConfig
+from limner.training.config import DataAnchor, Model, RunConfig
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Studio
 
@@ -159,7 +157,8 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, team.device)
     counted = count_evaluations(model.networks)
-    weights = _weights(config, model, precision)
+    old = config.algorithm.needs.old is not None
+    weights = config.model.train.weights(model, old=old, seed=config.seed, precision=precision)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
     actors = _actors(config, model, weights, precision, team)
@@ -221,22 +220,6 @@ def _anchor(data: DataAnchor) -> Anchor:
     if data.data not in WORLDS:
         read_pairs(data.data)
     return Anchor(Pictures(data.data, data.num_pairs), data.weight, data.batch)
-
-
-def _weights(config: RunConfig, model: Adapter, precision: Precision) -> Weights:
-    needs, train = config.algorithm.needs, config.model.train
-    if isinstance(train, Lora):
-        targets: Sequence[str] = train.targets or model.lora_targets
-        return lora(
-            model.networks,
-            rank=train.rank,
-            alpha=train.alpha,
-            targets=targets,
-            seed=config.seed,
-            old=needs.old is not None,
-            precision=precision,
-        )
-    return full(model.networks, reference=True, old=needs.old is not None)
 
 
 def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision, team: Team) -> Actors[Policy]:

@@ -29,7 +29,7 @@ from limner.report.file import write_text
 from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import read
-from limner.training.config import OWN, Lora, RunConfig
+from limner.training.config import OWN, RunConfig
 from limner.training.state import State
 
 Moment: TypeAlias = Literal["before", "after"]
@@ -119,7 +119,6 @@ def stored(folder: Path, moment: Moment, names: Sequence[str]) -> dict[str, Eval
 def card(run: Finished) -> Card:
     """Return the model card of what a run exports."""
     c = run.config
-    lora = c.model.train if isinstance(c.model.train, Lora) else None
     asked = {} if c.model.settings is None else c.model.settings.call()
     return Card(
         name=run.folder.name,
@@ -129,8 +128,8 @@ def card(run: Finished) -> Card:
         sampler=c.sampler.described(),
         reward=c.reward + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
         algorithm=str(c.algorithm),
-        rank=None if lora is None else lora.rank,
-        alpha=None if lora is None else float(lora.alpha),
+        trained=c.model.train.described(),
+        whole=c.model.train.whole,
         load=dict.fromkeys(run.assembly.model.left_out),
         call={**c.sampler.call(), **asked},
         rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],

@@ -35,7 +35,7 @@ from limner.report.file import write_text
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.results import Moment, card, write_provenance, write_results
-from limner.training.config import Lora, RunConfig
+from limner.training.config import RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, preflight
@@ -137,10 +137,7 @@ class Run:
         target = self.folder / "export" if folder is None else Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         with self.averaged():
-            if isinstance(self.config.model.train, Lora):
-                self.assembly.model.export_lora(target)
-            else:
-                self.assembly.model.export_full(target)
+            self.config.model.train.export(self.assembly.model, target)
         write_card(target, card(self))
         return target
 

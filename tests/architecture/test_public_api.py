@@ -12,7 +12,7 @@ from mypy import api
 
 import limner
 from architecture.source import PACKAGE, ROOT
-from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES
+from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES, TRAININGS
 
 
 def typed() -> dict[str, str]:
@@ -39,7 +39,7 @@ def test_every_name_is_there_and_no_other() -> None:
         limner.smaple  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("registry", [ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES])
+@pytest.mark.parametrize("registry", [ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCES, TRAININGS])
 def test_what_a_configuration_names_is_public(registry: dict[str, str]) -> None:
     assert set(registry.values()) <= set(limner._HOMES)
 

@@ -191,6 +191,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "dynamics",
         "samplers",
         "sources",
+        "trainings",
         "presets",
         "bases",
     ]

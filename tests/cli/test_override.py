@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from limner.core.errors import UserError
+from limner.core.settings import Named
 from limner.recipes.override import keys_of, override
+from limner.registry.names import REGISTRIES
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class House:
-    pet: Cat | Dog = field(default_factory=Cat)
+    pet: Annotated[Cat | Dog, Named("pets")] = field(default_factory=Cat)
     first_tag: Tag = field(default_factory=lambda: Tag("a"))
     rooms: tuple[int, float] = (1, 2.0)
     words: tuple[str, ...] = ()
@@ -46,6 +48,13 @@ class House:
 
 
 HOUSE = House()
+OWN = "; your own is named FILE.py:NAME"
+
+
+@pytest.fixture(autouse=True)
+def pets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry of their own."""
+    monkeypatch.setitem(REGISTRIES, "pets", {kind.__name__: f"{__name__}:{kind.__name__}" for kind in (Cat, Dog)})  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,10 @@ def test_types_are_those_of_the_fields() -> None:
         ({"area.x": "1"}, "unknown key --area.x: --area holds a single value"),
         ({"area": "1", "area.x": "1"}, "unknown key --area.x: --area holds a single value"),
         ({"first-tag": "1"}, "--first-tag holds no value itself; set --first-tag.text, --first-tag.weight"),
-        ({"pet": "Dgo"}, "--pet cannot be 'Dgo'; did you mean 'Dog'? (known: Cat, Dog)"),
+        (
+            {"pet": "Dgo"},
+            f"--pet cannot be 'Dgo'; did you mean 'Dog'? (known: Cat, Dog){OWN}",
+        ),
         ({"pet": "Dog"}, "--pet.size is missing, and has no default"),
         ({"pet": "Dog", "pet.size": "2", "pet.loud": "maybe"}, "--pet.loud needs true or false, got 'maybe'"),
         ({"pet": "Dog", "pet.size": "-2"}, "size must be positive, got -2.0"),

@@ -14,9 +14,9 @@ ROW = Row("Held-out | accuracy", Interval(0.47, 0.42, 0.52, 112), Interval(0.82,
 CARD = Card(
     name="scenes-lora", base="limner/scenes: base", licence="apache-2.0", pipeline="StableDiffusion3Pipeline",
     sampler={"Sampler": "flow-matching Euler", "Steps": "10"}, reward="scenes", algorithm="Flow-GRPO",
-    negative_prompt='a "bad" one', rank=32, alpha=64.0, load={"text_encoder_3": None, "tokenizer_3": None},
-    call={"num_inference_steps": 10, "guidance_scale": 1.0, "max_sequence_length": 0}, rows=[ROW],
-    example="two red stars",
+    trained="LoRA, rank 32, alpha 64", load={"text_encoder_3": None, "tokenizer_3": None},
+    call={"num_inference_steps": 10, "guidance_scale": 1.0, "max_sequence_length": 0, "negative_prompt": 'a "bad" one'},
+    rows=[ROW], example="two red stars",
 )  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def test_header_is_yaml_and_code_is_python() -> None:
         "negative_prompt": 'a "bad" one', "max_sequence_length": 0,
     }  # fmt: skip
     assert "| Steps | 10 |" in text and "load_lora_weights" in code(text) and "LoRA, rank 32, alpha 64" in text
+    assert '| Negative prompt | `a "bad" one` |' in text
+    assert "| Negative prompt | none |" in model_card(replace(CARD, call={}))
 
 
 def test_evaluation_is_a_table_with_intervals() -> None:
@@ -48,7 +50,7 @@ def test_evaluation_is_a_table_with_intervals() -> None:
 
 
 def test_full_weights_load_from_their_own_folder() -> None:
-    text = model_card(replace(CARD, rank=None, alpha=None))
+    text = model_card(replace(CARD, trained="full weights", whole=True))
     assert (
         "load_lora_weights" not in text and 'from_pretrained("PATH/TO/THIS/FOLDER"' in text and "full weights" in text
     )
@@ -57,7 +59,7 @@ def test_full_weights_load_from_their_own_folder() -> None:
 def test_the_code_of_a_bundled_base_runs() -> None:
     """As it stands, but for the folder of the result."""
     call = {"num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 0}
-    card = replace(CARD, base="scenes", bundled="limner.worlds.scenes.reward:BASE", negative_prompt="", call=call)
+    card = replace(CARD, base="scenes", bundled="limner.worlds.scenes.reward:BASE", call=call)
     lines = [line for line in code(model_card(card)).splitlines() if "load_lora_weights" not in line]
     found: dict[str, object] = {}
     exec("\n".join(lines), found)

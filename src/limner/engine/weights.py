@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.protocols import Generator
+from limner.core.protocols import Adapter, Generator
 from limner.engine.precision import Precision
 
 Name = Literal["policy", "reference", "old"]
@@ -76,6 +77,27 @@ class Weights:
             for part, tensors in mine.items():
                 for name, tensor in tensors.items():
                     tensor.copy_(state[part][name])
+
+
+class Training(Protocol):
+    """What of a model learns: settings that make its weights, and write them as its library loads them."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether networks are written whole, and no update of the base's."""
+        ...
+
+    def weights(self, model: Adapter, *, old: bool, seed: int, precision: Precision) -> Weights:
+        """Return the weights to train, and the roles over them: `old` says whether there is an old policy."""
+        ...
+
+    def export(self, model: Adapter, folder: Path) -> None:
+        """Write what `model` has learnt."""
+        ...
+
+    def described(self) -> str:
+        """Return what a summary says of it."""
+        ...
 
 
 def _inside(context: AbstractContextManager[None], precision: Precision, network: nn.Module) -> nn.Module:

@@ -1,9 +1,8 @@
 """Change a frozen configuration by dotted keys, as a command line does: `sampler.steps` = "8".
 
-Generic over nested dataclasses: the type hint of a field says how its text is read. Where a field may hold objects of
-several classes, a class name chooses (`sampler.dynamics` = "CPS"), and dotted keys refer to the fields of that one: a
-union of dataclasses, or a hint marked `Named`, whose registry knows the names, and where a class of the user's own may
-stand too (`algorithm` = "my_file.py:MyAlgorithm").
+Generic over nested dataclasses: the type hint of a field says how its text is read. Where a field is marked `Named`, a
+class name chooses (`sampler.dynamics` = "CPS"), and dotted keys refer to the fields of that class: a name that the
+registry knows, or a class of the user's own (`algorithm` = "my_file.py:MyAlgorithm").
 """
 
 from __future__ import annotations
@@ -97,11 +96,10 @@ def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: An
 def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
     """Return `value`, text or plain data, as the type `hint`; `current` is what stands there now."""
     members = members_of(hint)
-    classes = tuple(each for each in members if isinstance(each, type) and dataclasses.is_dataclass(each))
-    if classes:
-        return _read_class(classes, value, place, current)
     if (named := named_of(hint)) is not None:
         return _read_named(named.registry, value, place, current)
+    if isinstance(members[0], type) and dataclasses.is_dataclass(members[0]):
+        return _read_class(members[0], value, place, current)
     if isinstance(value, Mapping) and value:
         key = next((name for name in value if name != TYPE), TYPE)
         raise UserError(f"unknown key {place.child(*_first_path(key, value[key]))}: {place} holds a single value")
@@ -133,7 +131,7 @@ def kind_beside(hint: Any) -> bool:
 
 def has_choice(hint: Any) -> bool:
     """Tell whether a field may hold objects of several classes, so that the key `type` chooses."""
-    return not kind_beside(hint) and (named_of(hint) is not None or len(members_of(hint)) > 1)
+    return named_of(hint) is not None and not kind_beside(hint)
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
@@ -165,21 +163,14 @@ def _present(field: dataclasses.Field[Any], current: Any) -> Any:
     return None if field.default is dataclasses.MISSING else field.default
 
 
-def _read_class(classes: tuple[type, ...], value: Any, place: Place, current: Any) -> Any:
-    """Return one of `classes`, chosen by name, by what stands there now, or because there is only one."""
-    if isinstance(value, classes):
+def _read_class(kind: type, value: Any, place: Place, current: Any) -> Any:
+    """Return a `kind` with what of it is set."""
+    if isinstance(value, kind):
         return value
-    if len(classes) == 1:
-        if not isinstance(value, Mapping):
-            keys = ", ".join(str(place.child(*path)) for path in keys_of(classes[0], current))
-            raise UserError(f"{place} holds no value itself; set {keys}")
-        return build(classes[0], value, place, current)
-    tree = dict(value) if isinstance(value, Mapping) else {TYPE: value}
-    names = {kind.__name__: kind for kind in classes}
-    name = str(tree.pop(TYPE, type(current).__name__))
-    if name not in names:
-        raise UserError(f"{place} cannot be {name!r}{nearest(name, names)}")
-    return build(names[name], tree, place, current if type(current) is names[name] else None)
+    if not isinstance(value, Mapping):
+        keys = ", ".join(str(place.child(*path)) for path in keys_of(kind, current))
+        raise UserError(f"{place} holds no value itself; set {keys}")
+    return build(kind, value, place, current)
 
 
 def _read_named(registry: str, value: Any, place: Place, current: Any) -> Any:

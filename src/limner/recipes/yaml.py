@@ -10,7 +10,7 @@ import yaml
 
 from limner.core.errors import UntrustedCode, UserError
 from limner.core.settings import Named
-from limner.recipes.override import MOVED, TYPE, Place, build, has_choice, hints_of, named_of
+from limner.recipes.override import MOVED, TYPE, Place, build, hints_of, named_of
 from limner.registry.find import find, name_of
 from limner.registry.names import REGISTRIES
 from limner.training.config import RunConfig
@@ -94,10 +94,12 @@ def _plain(value: Any) -> Any:
     for field in dataclasses.fields(value):
         part, named = vars(value)[field.name], named_of(hints[field.name])
         tree[field.name] = _plain(part)
-        if has_choice(hints[field.name]) and dataclasses.is_dataclass(part):
-            name = type(part).__name__ if named is None else _name(value, part, named)
+        if named is None:
+            continue
+        name = _name(value, part, named)
+        if not named.kind:
             tree[field.name] = {TYPE: name, **tree[field.name]}
-        if named is not None and named.kind and (name := _name(value, part, named)) not in REGISTRIES[named.registry]:
+        elif name not in REGISTRIES[named.registry]:
             tree[named.kind] = name
     return tree
 

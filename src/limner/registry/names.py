@@ -85,6 +85,7 @@ DYNAMICS = {
 }
 SAMPLERS = {"Sampler": "limner.policies.denoising:Sampler"}
 SOURCES = {"Drawn": "limner.training.source:Drawn", "Pictures": "limner.training.source:Pictures"}
+TRAININGS = {"Lora": "limner.training.config:Lora", "Full": "limner.training.config:Full"}
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "recipes": RECIPES,
     "models": MODELS,
@@ -93,6 +94,7 @@ REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "dynamics": DYNAMICS,
     "samplers": SAMPLERS,
     "sources": SOURCES,
+    "trainings": TRAININGS,
 }
 """What a user chooses from by name."""
 
@@ -102,5 +104,6 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "dynamics": ("stochastic", "step", "deterministic"),
     "samplers": ("policy", "require", "plain", "described", "call"),
     "sources": ("draws", "scored"),
+    "trainings": ("whole", "weights", "export", "described"),
 }
 """What a class must have to stand in a configuration as one of these: `core/protocols.py`, `diffusion/dynamics.py`."""

@@ -18,8 +18,8 @@ class Card:
     """What the card says.
 
     `sampler` is what it was measured with, by title. `pipeline` is the diffusers class, `load` the arguments of its
-    `from_pretrained` beside the folder, `call` those of a call beside prompt and negative prompt. `rank` and
-    `alpha` are None for full weights. `bundled` says where limner itself keeps the base, as MODULE:NAME; "" means
+    `from_pretrained` beside the folder, `call` those of a call beside the prompt. `trained` is what learnt, `whole`
+    whether it is no update of the base. `bundled` says where limner itself keeps the base, as MODULE:NAME; "" means
     that diffusers knows it by `base`.
     """
 
@@ -30,9 +30,8 @@ class Card:
     sampler: Mapping[str, str]
     reward: str
     algorithm: str
-    negative_prompt: str = ""
-    rank: int | None = None
-    alpha: float | None = None
+    trained: str
+    whole: bool = False
     load: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
@@ -47,28 +46,26 @@ def write_card(folder: Path, card: Card) -> None:
 
 def model_card(card: Card) -> str:
     """Return the card as markdown with a header that model hubs read."""
-    lora = card.rank is not None
-    kind = f"LoRA, rank {card.rank}, alpha {card.alpha:g}" if lora and card.alpha is not None else "full weights"
-    negative = f"`{_code(card.negative_prompt)}`" if card.negative_prompt else "none"
+    negative = f"`{_code(card.call['negative_prompt'])}`" if "negative_prompt" in card.call else "none"
     facts = (
-        ("Base", f"`{_code(card.base)}`"), ("Licence", card.licence), ("Trained part", kind),
+        ("Base", f"`{_code(card.base)}`"), ("Licence", card.licence), ("Trained part", card.trained),
         ("Training reward", f"`{_code(card.reward)}`"), ("Algorithm", card.algorithm),
         *card.sampler.items(), ("Negative prompt", negative),
     )  # fmt: skip
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts)
     parts = [
-        _header(card, lora),
+        _header(card),
         f"# {card.name}\n",
         f"Post-trained with reinforcement learning by limner, from `{_code(card.base)}`.\n",
         f"| | |\n|---|---|\n{table}\n",
-        f"## Use\n\n```python\n{_usage(card, lora)}\n```\n",
+        f"## Use\n\n```python\n{_usage(card)}\n```\n",
         _evaluation(card.rows),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _header(card: Card, lora: bool) -> str:
-    tags = ["text-to-image", "diffusers", "reinforcement-learning", "limner", *(["lora"] if lora else [])]
+def _header(card: Card) -> str:
+    tags = ["text-to-image", "diffusers", "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
     lines = [
         f"base_model: {json.dumps(card.base)}",
         f"license: {json.dumps(card.licence)}",
@@ -79,21 +76,20 @@ def _header(card: Card, lora: bool) -> str:
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
-def _usage(card: Card, lora: bool) -> str:
+def _usage(card: Card) -> str:
     load = "".join(f", {name}={value!r}" for name, value in card.load.items())
     lines = ["from diffusers import " + card.pipeline]
     base = repr(card.base)
-    if lora and card.bundled:
+    if card.bundled and not card.whole:
         module, base = card.bundled.split(":")
         lines.append(f"from {module} import {base}")
     lines.append("")
-    if lora:
+    if card.whole:
+        lines.append(f'pipe = {card.pipeline}.from_pretrained("PATH/TO/THIS/FOLDER"{load})')
+    else:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({base}{load})")
         lines.append('pipe.load_lora_weights("PATH/TO/THIS/FOLDER")')
-    else:
-        lines.append(f'pipe = {card.pipeline}.from_pretrained("PATH/TO/THIS/FOLDER"{load})')
-    negative = {"negative_prompt": card.negative_prompt} if card.negative_prompt else {}
-    arguments = "".join(f", {name}={value!r}" for name, value in {**card.call, **negative}.items())
+    arguments = "".join(f", {name}={value!r}" for name, value in card.call.items())
     lines.append(f"image = pipe({card.example!r}{arguments}).images[0]")
     return "\n".join(lines)
 

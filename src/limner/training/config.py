@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.core.errors import UserError
-from limner.core.protocols import Algorithm, ModelSettings, Sampling
+from limner.core.protocols import Adapter, Algorithm, ModelSettings, Sampling
 from limner.core.settings import Count, Finite, Named, Natural, NotNegative, Positive, Range, Share, settings
+from limner.engine.full import full
+from limner.engine.lora import lora
+from limner.engine.precision import Precision as EnginePrecision
+from limner.engine.weights import Training, Weights
 from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
 from limner.training.source import Drawn, Source
@@ -23,10 +28,46 @@ class Lora:
     alpha: Count = 64
     targets: tuple[str, ...] = ()
 
+    whole: ClassVar[bool] = False
+
+    def weights(self, model: Adapter, *, old: bool, seed: int, precision: EnginePrecision) -> Weights:
+        """Return the updates as weights."""
+        return lora(
+            model.networks,
+            rank=self.rank,
+            alpha=self.alpha,
+            targets=self.targets or model.lora_targets,
+            seed=seed,
+            old=old,
+            precision=precision,
+        )
+
+    def export(self, model: Adapter, folder: Path) -> None:
+        """Write the updates as the library loads a LoRA."""
+        model.export_lora(folder)
+
+    def described(self) -> str:
+        """Return rank and alpha."""
+        return f"LoRA, rank {self.rank}, alpha {self.alpha}"
+
 
 @dataclass(frozen=True)
 class Full:
     """Train all weights; reference and old policy are copies."""
+
+    whole: ClassVar[bool] = True
+
+    def weights(self, model: Adapter, *, old: bool, seed: int, precision: EnginePrecision) -> Weights:
+        """Return all weights, in float32 whatever the precision is."""
+        return full(model.networks, reference=True, old=old)
+
+    def export(self, model: Adapter, folder: Path) -> None:
+        """Write the networks."""
+        model.export_full(folder)
+
+    def described(self) -> str:
+        """Return that there is nothing else to say."""
+        return "full weights"
 
 
 @dataclass(frozen=True)
@@ -39,7 +80,7 @@ class Model:
     """A folder in its library's own layout, a hub id, or the name of a built-in base."""
     settings: Annotated[ModelSettings | None, Named("models", kind="kind", folder="path")] = None
     """What can be chosen about that kind, an SD3Settings, say; None: nothing is."""
-    train: Lora | Full = field(default_factory=Lora)
+    train: Annotated[Training, Named("trainings")] = field(default_factory=Lora)
 
 
 @settings
