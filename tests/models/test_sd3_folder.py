@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -134,6 +135,38 @@ def test_a_folder_from_which_t5_was_removed_loads_without_it(tiny: Case, tmp_pat
     shutil.rmtree(folder / "tokenizer_3")
     context = SD3.load(folder, SD3Settings(max_sequence_length=16)).encode([Prompt(TEXTS[0])])["context"]
     assert bool((context[:, 16:] == 0).all()) and bool((context[:, :16] != 0).any())
+
+
+@pytest.mark.parametrize("trap", ["a component's file", "an importable module", "a pickle"])
+def test_code_in_a_pipeline_folder_is_not_run(
+    tiny: Case, tmp_path: Path, trap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's run names a stranger's folder: what would run in it is refused."""
+    folder, mark = tmp_path / "folder", tmp_path / "executed"
+    shutil.copytree(tiny.folder, folder)
+    code = f"open({str(mark)!r}, 'w').close()\nclass Thing: ...\n"
+    if trap == "a pickle":
+        next((folder / "transformer").glob("*.safetensors")).unlink()
+        torch.save({"x": Harmful(str(mark))}, folder / "transformer" / "diffusion_pytorch_model.bin")
+    else:
+        index = json.loads((folder / "model_index.json").read_text())
+        index["scheduler"] = ["trap_of_the_test", "Thing"]
+        (folder / "model_index.json").write_text(json.dumps(index))
+        place = folder / "scheduler" if trap == "a component's file" else tmp_path
+        (place / "trap_of_the_test.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+    assert "cannot be loaded" in refused(folder)
+    assert not mark.exists()
+
+
+class Harmful:
+    """An object whose unpickling opens a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
