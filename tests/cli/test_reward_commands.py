@@ -85,12 +85,16 @@ def test_a_reward_is_hosted_until_interrupted() -> None:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(command, **pipes, preexec_fn=heed_interrupts) as host:
-        assert host.stdout is not None
-        line = host.stdout.readline()
-        found = re.fullmatch(r"0\.5 \* scenes \+ jpeg_size at (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n", line)
-        assert found, line
-        with urllib.request.urlopen(f"{found[1]}/healthz", timeout=30) as reply:
-            assert reply.read() == b'{"ok":true}'
-        host.send_signal(signal.SIGINT)
-        host.communicate(timeout=30)
-        assert host.returncode == 130
+        try:
+            assert host.stdout is not None
+            line = host.stdout.readline()
+            said = r"0\.5 \* scenes \+ jpeg_size at (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n"
+            found = re.fullmatch(said, line)
+            assert found, line
+            with urllib.request.urlopen(f"{found[1]}/healthz", timeout=30) as reply:
+                assert reply.read() == b'{"ok":true}'
+            host.send_signal(signal.SIGINT)
+            host.communicate(timeout=30)
+            assert host.returncode == 130
+        finally:
+            host.kill()  # on the way out a Popen waits, and a host does not end by itself
