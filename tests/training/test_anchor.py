@@ -126,6 +126,25 @@ def test_a_run_learns_its_data(small: Miniature, pictures: Path, tmp_path: Path)
     assert sum(errors[-4:]) < 0.9 * sum(errors[:4])
 
 
+def test_pictures_alone_teach(small: Miniature, pictures: Path, tmp_path: Path) -> None:
+    """As a source they are the ordinary loss: its error falls, and no sample is drawn."""
+    config = small.config(
+        tmp_path / "run",
+        source=limner.Pictures(str(pictures)),
+        algorithm=limner.RewardWeighted(weight="reward", num_times=2),
+        optimizer=Optimizer(lr=2e-2),
+        steps=12,
+        checkpoint_every=12,
+        prompts_per_step=8,
+        group_size=1,
+    )
+    limner.train(config, quiet=True)
+    lines = read(tmp_path / "run")
+    errors = [line["error"] for line in lines]
+    assert sum(errors[-4:]) < 0.9 * sum(errors[:4]) and lines[0]["reward/given"] == 1
+    assert lines[-1]["network_evaluations"] == 12 * 8 * 2
+
+
 def test_what_cannot_be_anchored_is_refused(small: Miniature, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs anchor.data"):
         DataAnchor(weight=0.1)
