@@ -33,8 +33,8 @@ from limner.diffusion.prediction import to_estimate
 from limner.evaluate.protocol import evaluate
 from limner.evaluate.statistics import mean_interval
 from limner.policies.denoising import Denoising, Sampler
+from limner.recipes.named import recipe
 from limner.recipes.override import override
-from limner.recipes.source import recipe
 from limner.report.file import write_text
 from limner.run import drawer
 from limner.worlds.scenes.grammar import Scene, prompts, sample_scene, to_prompt

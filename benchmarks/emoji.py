@@ -23,7 +23,7 @@ from torch import Tensor
 from limner.build import assemble
 from limner.core.media import Images
 from limner.evaluate.statistics import mean_interval
-from limner.recipes.source import recipe
+from limner.recipes.named import recipe
 from limner.report.file import write_text
 from limner.run import drawer
 from limner.worlds.emoji.fit import soften

@@ -52,8 +52,8 @@ def measure(method: str, steps: int) -> dict[str, float]:
     from limner.core.rng import Rng
     from limner.core.tree import leaves
     from limner.core.types import Batch
+    from limner.recipes.named import recipe
     from limner.recipes.override import override
-    from limner.recipes.source import recipe
     from limner.rollout.collect import collect
     from limner.rollout.score import judge, render
     from limner.training.loop import update

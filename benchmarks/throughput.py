@@ -25,8 +25,8 @@ from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout
 from limner.engine.memory import peak_memory_mib
+from limner.recipes.named import recipe
 from limner.recipes.override import override
-from limner.recipes.source import recipe
 from limner.rollout.collect import collect
 from limner.rollout.score import render
 from limner.training.config import RunConfig

@@ -27,8 +27,8 @@ from limner.core.rng import Rng
 from limner.diffusion.dynamics import EulerODE
 from limner.evaluate.statistics import mean_interval
 from limner.policies.denoising import Sampler
+from limner.recipes.named import recipe
 from limner.recipes.override import override
-from limner.recipes.source import recipe
 from limner.report.file import write_text
 from limner.worlds.words.grammar import Split, prompts, sample_word, to_prompt
 from limner.worlds.words.render import render

@@ -38,7 +38,7 @@ _HOMES = (
     "limner.training.config:Optimizer",
     "limner.training.config:Precision",
     "limner.training.config:Evaluation",
-    "limner.recipes.source:recipe",
+    "limner.recipes.named:recipe",
     "limner.recipes.presets:preset",
     "limner.recipes.override:override",
     "limner.run:Run",
@@ -77,9 +77,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.sd.settings import SDSettings as SDSettings
     from limner.models.sd3.settings import SD3Settings as SD3Settings
     from limner.policies.denoising import Sampler as Sampler
+    from limner.recipes.named import recipe as recipe
     from limner.recipes.override import override as override
     from limner.recipes.presets import preset as preset
-    from limner.recipes.source import recipe as recipe
     from limner.run import Run as Run
     from limner.run import check as check
     from limner.run import open_run as open_run

@@ -20,7 +20,7 @@ from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Prompt
-from limner.data.pairs import read_media, read_pairs, shown
+from limner.data.pairs import captioned, read_media, read_pairs
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.count import count_evaluations
@@ -190,7 +190,7 @@ def _studio(
         policy=policy,
         record=config.algorithm.needs.path,
         prompts=prompts,
-        sampler=PromptSampler(max(1, len(prompts)), config.prompts_per_step, config.seed),
+        sampler=PromptSampler(len(prompts), config.prompts_per_step, config.seed),
         group_size=config.group_size,
         micro_batch=config.micro_batch,
         overlap=config.overlap,
@@ -212,7 +212,7 @@ def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media,
         return read_media(source, height, width)
     world = find(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
-    return shown([world.pair(rng, 0.0) for rng in rngs])
+    return captioned([world.pair(rng, 0.0) for rng in rngs])
 
 
 def _anchor(data: DataAnchor) -> Anchor:

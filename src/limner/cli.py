@@ -218,9 +218,9 @@ def _png(text: str) -> Path:
 
 def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
+    from limner.recipes.named import recipe
     from limner.recipes.override import override
     from limner.recipes.presets import preset
-    from limner.recipes.source import recipe
 
     if parsed.reward and len(parsed.reward) > 1:
         raise UserError(f"--reward is one expression: write --reward '{' + '.join(parsed.reward)}'")

@@ -14,7 +14,7 @@ from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.protocols import Comparer, Judge, Reward, Specified
 from limner.core.types import Prompt, RewardOutput, RewardSpec
-from limner.data.pairs import shown
+from limner.data.pairs import captioned
 from limner.judging.cache import Cached
 from limner.judging.checked import Checked
 from limner.judging.spec import spec_of
@@ -89,7 +89,7 @@ def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds:
 def examples(world: str, count: int) -> tuple[Media, list[Prompt]]:
     """Return pictures of a world with captions, every other one of which may be wrong."""
     source = find(WORLDS, "world", world)()
-    return shown([source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)])
+    return captioned([source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)])
 
 
 def judge_of(leaf: Leaf) -> Reward | Comparer:

@@ -28,7 +28,7 @@ from limner.evaluate.protocol import Draw, Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
-from limner.recipes.source import recipe
+from limner.recipes.named import recipe
 from limner.recipes.yaml import from_yaml, is_of, to_yaml
 from limner.report.card import write_card
 from limner.report.file import write_text

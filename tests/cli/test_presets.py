@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from limner.cli import main
+from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.recipes.presets import PRESETS, preset
-from limner.recipes.source import recipe
 from limner.recipes.yaml import from_yaml, to_yaml
 from limner.registry.names import RECIPES
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from limner.build import assemble
+from limner.recipes.named import recipe
 from limner.recipes.override import override
-from limner.recipes.source import recipe
 from limner.training.config import RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from limner.cli import main
+from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.recipes.presets import PRESETS
-from limner.recipes.source import recipe
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import RECIPES
 

@@ -28,7 +28,7 @@ from limner.judging.checked import Checked
 from limner.judging.rows import from_rows
 from limner.judging.wire import CONTENT_TYPE, KINDS, decode_answer, encode_request
 from limner.policies.denoising import Sampler
-from limner.recipes.source import recipe
+from limner.recipes.named import recipe
 from limner.rewards.remote import Remote
 from limner.run import Run
 from limner.serve.app import app

@@ -28,9 +28,9 @@ from limner.core.rng import Rng
 from limner.core.types import Rollout
 from limner.objectives.matching import velocity_mse
 from limner.policies.denoising import Sampler
+from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.recipes.presets import preset
-from limner.recipes.source import recipe
 from limner.recipes.yaml import to_yaml
 from limner.report.file import write_text
 from limner.report.metrics import read

@@ -70,7 +70,7 @@ def _decode(path: Path) -> Image.Image:
         raise UserError(f"picture {path} cannot be read: {reason or type(error).__name__}") from error
 
 
-def shown(pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]]) -> tuple[Media, list[Prompt]]:
+def captioned(pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]]) -> tuple[Media, list[Prompt]]:
     """Return pictures [height, width, 3] with a caption each, as a world draws them, as media and prompts."""
     levels = torch.from_numpy(np.stack([picture for picture, _ in pairs])).permute(0, 3, 1, 2)
     return Images(levels), [Prompt(text) for _, (text,) in pairs]

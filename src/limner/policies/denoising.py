@@ -316,15 +316,15 @@ class Denoising:
         """Return the number of elements D of one latent."""
         return self.model.latent().size
 
+    def restore(self, pack: Renoised, condition: Condition) -> Estimate:
+        """Return what the network takes renoised samples to be made of."""
+        return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
+
     def _dynamics(self, decides: Bool[Tensor, " batch"], device: torch.device) -> Dynamics:
         dynamics: Dynamics = self.sampler.dynamics
         if bool(decides.all()):
             return dynamics
         return Windowed(dynamics, decides.to(device)) if bool(decides.any()) else dynamics.deterministic()
-
-    def restore(self, pack: Renoised, condition: Condition) -> Estimate:
-        """Return what the network takes renoised samples to be made of."""
-        return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
 
     def _training_times(self, ids: Int[Tensor, " rows"], how: Renoising, rng: Rng) -> Float[Tensor, "rows times"]:
         if how.times != "grid":

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
-import torch
-
 from limner.core.team import Team
-from limner.core.types import Rollout, Scored, Term, Trajectory
+from limner.core.types import Rollout, Scored, Trajectory
 
 
 class Elsewhere:
@@ -23,30 +21,24 @@ def everyones(scored: Scored, team: Team) -> tuple[Scored, slice]:
     """Return the judged samples of all members, the same on each, and which of the rows are this member's.
 
     Of all samples there is what statistics are made of: prompt, group, id, rewards, and which decisions are shared.
-    What is large stays with its member: samples, states and conditions are empty, with more than one member.
+    What is large stays with its member: samples, states and conditions are empty, with more than one member. Columns
+    and terms have the same names everywhere, as `judge` sees to.
     """
     mine = team.rows(len(scored.rollout))
     if team.size == 1:
         return scored, mine
-    names = list(dict.fromkeys(team.gather_objects(list(scored.rewards))))
-    missing = torch.full((len(scored.rollout),), torch.nan)
-    terms = [(name, term.weight) for name, term in scored.terms.items()]
-    weights = dict(team.gather_objects(terms))
     every = Scored(
         rollout=_ledger(scored.rollout, team),
-        rewards={name: team.gather(scored.rewards.get(name, missing)) for name in names},
+        rewards={name: team.gather(column) for name, column in scored.rewards.items()},
         valid=team.gather(scored.valid),
         total=team.gather(scored.total),
-        terms={
-            name: Term(weight, team.gather(scored.terms[name].value if name in scored.terms else missing))
-            for name, weight in weights.items()
-        },
+        terms={name: replace(term, value=team.gather(term.value)) for name, term in scored.terms.items()},
     )
     return every, mine
 
 
 def _ledger(rollout: Rollout, team: Team) -> Rollout:
-    before = sum(team.gather(torch.tensor([len(rollout.prompts)]))[: team.rank].tolist())
+    before = team.rows(len(rollout.prompts)).start
     ids = team.gather(rollout.id)
     return replace(
         rollout,
