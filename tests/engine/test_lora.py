@@ -1,4 +1,5 @@
 import time
+from copy import deepcopy
 
 import pytest
 import torch
@@ -50,6 +51,65 @@ def test_the_update_is_alpha_over_rank_b_a():
     torch.testing.assert_close(network(x), expected)
     with weights.roles["old"].context:
         torch.testing.assert_close(network(x), x @ base.T + network[0].base_layer.bias)
+
+
+def products(network, x):
+    """Return how many products a forward pass of the network takes."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler, torch.no_grad():
+        network(x)
+    return sum(event.count for event in profiler.key_averages() if event.key == "aten::linear")
+
+
+@pytest.mark.parametrize(("rank", "apart"), [(1, True), (4, False)])
+def test_one_product_or_two_have_the_values_and_gradients_of_the_formula(rank, apart):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 12))
+    weights = lora({"net": network}, rank=rank, alpha=3, targets=["0"], seed=0, old=True, precision=EXACT)
+    a, b = weights.policy["net.0.lora_A.weight"], weights.policy["net.0.lora_B.weight"]
+    nn.init.normal_(b)
+    base, bias = (p.detach().clone() for p in (network[0].base_layer.weight, network[0].base_layer.bias))
+    x, wanted = torch.randn(2, 5, 6).requires_grad_(), torch.randn(2, 5, 12)
+    assert products(network, x.detach()) == (3 if apart else 1)
+
+    exact = [p.detach().double().requires_grad_() for p in (x, a, b)]
+    output = exact[0] @ base.double().T + 3 / rank * (exact[0] @ exact[1].T) @ exact[2].T + bias.double()
+    expected = torch.autograd.grad((output - wanted).square().sum(), exact)
+    found = network(x)
+    torch.testing.assert_close(found.double(), output, rtol=1e-6, atol=1e-6)
+    gradients = torch.autograd.grad((found - wanted).square().sum(), [x, a, b])
+    torch.testing.assert_close([g.double() for g in gradients], list(expected), rtol=1e-5, atol=1e-5)
+    assert torch.equal(network[0].base_layer.weight, base)
+    with weights.roles["reference"].context:
+        assert torch.equal(network(x), nn.functional.linear(x, base, bias))
+
+
+def test_a_pass_is_of_the_weights_as_they_are():
+    network = nn.Sequential(nn.Linear(6, 6))
+    weights = lora({"net": network}, rank=4, alpha=4, targets=["0"], seed=0, old=True, precision=EXACT)
+    x, other = torch.randn(2, 6), deepcopy(network)
+    before = network(x)
+    with torch.no_grad():
+        weights.policy["net.0.lora_B.weight"].add_(1.0)
+    assert not torch.equal(network(x), before)
+    assert torch.equal(other(x), before)  # a copy runs on its own
+    with weights.roles["old"].context:
+        assert torch.equal(network(x), before)
+    weights.blend_old(0.0)
+    with weights.roles["old"].context:
+        assert not torch.equal(network(x), before)
+
+
+def test_where_a_sum_would_round_an_update_off_it_stays_beside():
+    network = nn.Sequential(nn.Linear(6, 6, bias=False))
+    precision = Precision("bfloat16")
+    weights = lora({"net": network}, rank=6, alpha=6, targets=["0"], seed=0, old=False, precision=precision)
+    with torch.no_grad():
+        network[0].base_layer.weight.fill_(1.0)
+        weights.policy["net.0.lora_A.weight"].copy_(torch.eye(6))
+        weights.policy["net.0.lora_B.weight"].copy_(torch.eye(6) * 2**-10)
+    x = torch.tensor([[1.0, -1.0, 0.0, 0.0, 0.0, 0.0]])
+    with precision.context(torch.device("cpu")):
+        assert network(x)[0, :2].tolist() == [2**-10, -(2**-10)]
 
 
 def test_old_follows_by_the_formula(toy, inputs, targets, train):

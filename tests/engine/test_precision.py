@@ -32,9 +32,10 @@ def test_float32_switches_an_outer_autocast_off(toy, inputs, targets):
         assert torch.equal(weights.actor(toy, "policy", Precision()).predict(*inputs), exact)
 
 
+@pytest.mark.parametrize("rank", [2, 4])  # in two products, and in one
 @pytest.mark.parametrize("name", ["policy", "reference", "old"])
-def test_recomputed_activations_are_those_of_the_role_that_ran(toy, inputs, targets, train, name):
-    weights = lora(toy.networks, rank=2, alpha=4, targets=targets, seed=0, old=True, precision=Precision())
+def test_recomputed_activations_are_those_of_the_role_that_ran(toy, inputs, targets, train, name, rank):
+    weights = lora(toy.networks, rank=rank, alpha=4, targets=targets, seed=0, old=True, precision=Precision())
     train(weights, weights.actor(toy, "policy", Precision()))
     weights.blend_old(0.5)
     x, *rest = inputs

@@ -15,7 +15,7 @@ def recipe() -> RunConfig:
         name="scenes",
         model=Model(path="scenes", settings=SD3Settings(max_sequence_length=0), train=Lora(rank=32, alpha=64)),
         prompts="scenes:train",
-        reward="0.5 * scenes + 0.5 * scenes_fraction",
+        reward="0.5 * scenes + 0.5 * scenes.fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),
         sampler=Sampler(dynamics=DPMSolver(), steps=10, grid="linear"),
         optimizer=Optimizer(lr=3e-3, warmup=2, schedule="cosine", ema=0.8),
