@@ -40,6 +40,8 @@ from limner.training.config import RunConfig
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
 TREE = {"sampler.splits": (0, 1, 2, 3), "group_size": 16, "prompts_per_step": 9}
+RATE = {"optimizer.lr": 3e-3}
+"""The learning rate of all entries that name none."""
 LATE = {"algorithm.num_times": 3, "algorithm.min_time": 0.5, "sampler.dynamics": "DPMSolver"}  # as the recipe does
 DEPTH = {"algorithm.scale": "depth", "algorithm.ddof": 1, "algorithm.epsilon": 1e-8}
 UNET = {
@@ -143,7 +145,7 @@ def bench(folder: Path, seeds: int | None, budget: int, names: Sequence[str] = (
 
 def configuration(name: str, seed: int, budget: int) -> RunConfig:
     """Return the run of an entry: the scenes recipe with its keys, as long as the budget lasts."""
-    config = override(recipe("scenes"), ENTRIES[name])
+    config = override(recipe("scenes"), {**RATE, **ENTRIES[name]})
     steps = max(1, budget // evaluations(config))
     values = {
         "seed": seed,

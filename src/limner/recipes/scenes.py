@@ -18,7 +18,7 @@ def recipe() -> RunConfig:
         reward="0.5 * scenes + 0.5 * scenes.fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),
         sampler=Sampler(dynamics=DPMSolver(), steps=10, grid="linear"),
-        optimizer=Optimizer(lr=3e-3, warmup=2, schedule="cosine", ema=0.8),
+        optimizer=Optimizer(lr=1.5e-3, warmup=2, schedule="cosine", ema=0.8),
         evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12, ode_steps=20, guidance=4.0),
         steps=72,
         prompts_per_step=12,

@@ -17,6 +17,7 @@ def recipe() -> RunConfig:
         model=replace(base.model, path="words"),
         prompts="words:train",
         reward="ocr",
+        optimizer=replace(base.optimizer, lr=3e-3),
         evaluation=replace(base.evaluation, prompts="words:heldout", reward="ocr(metric='exact')"),
         steps=36,
     )

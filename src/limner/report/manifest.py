@@ -91,6 +91,7 @@ def _hardware(device: torch.device) -> dict[str, Any]:
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     return {
         "cpu": _cpu(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": {"machine": os.cpu_count(), "usable": usable, "torch_threads": torch.get_num_threads()},
         "device": {"kind": device.type, "name": name},
         "system": f"{platform.system()} {platform.machine()}",
