@@ -21,6 +21,7 @@ from limner.core.errors import RunError, UserError
 from limner.core.media import Media
 from limner.core.protocols import Policy
 from limner.core.rng import Rng
+from limner.core.team import ALONE
 from limner.core.tree import tree_map
 from limner.core.types import Prompt
 from limner.engine import checkpoint
@@ -35,10 +36,10 @@ from limner.report.file import write_text
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.results import Moment, card, write_provenance, write_results
-from limner.training.config import RunConfig
+from limner.training.config import OWN, NamedSampler, RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
-from limner.training.preflight import Preflight, preflight
+from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.state import State
 
 
@@ -81,6 +82,25 @@ class Run:
         with torch.no_grad():
             return model.decode(torch.zeros(1, *latent.shape, device=latent.device)).suffix
 
+    def rehearsals(self) -> list[Rehearsal]:
+        """Return what the dry run is to try of the evaluation: each sampler by which a result is measured."""
+        settings, prompts = self.config.evaluation, self.assembly.heldout
+        each = settings.seeds * len(prompts)
+        curves = self.config.steps // settings.every if settings.every else 0
+
+        def rehearsal(named: NamedSampler) -> Rehearsal:
+            policy = self.assembly.policy("policy", named.sampler)
+
+            def evaluate_some(some: Sequence[Prompt]) -> tuple[int, int]:
+                found = self._evaluate(policy, some, range(1), (0, 1), alone=True)
+                return int(found.valid.sum()), found.stills.nbytes
+
+            kept = each * (2 if named.when == "both" else 1)
+            curve = curves * len(self._part()) if named.name == OWN else 0
+            return Rehearsal(evaluate_some, kept + curve, kept)
+
+        return [rehearsal(named) for named in settings.measured(self.config.sampler)]
+
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
         """Evaluate on the held-out prompts, by each sampler that is to be measured at this moment."""
         settings = self.config.evaluation
@@ -102,10 +122,10 @@ class Run:
 
     def curve(self, state: State) -> dict[str, float]:
         """Return held-out reward by category on a part of the prompts, one seed each."""
-        prompts = self.assembly.heldout
-        stride = max(1, len(prompts) // self.config.evaluation.part)
+        if not self.assembly.heldout:
+            return {}
         with self.averaged():
-            result = self._evaluate(self._trained_policy(), prompts[::stride], range(1), (0, 1))
+            result = self._evaluate(self._trained_policy(), self._part(), range(1), (0, 1))
         return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
 
     def checkpoint(self, state: State) -> None:
@@ -145,6 +165,11 @@ class Run:
         """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
         return write_results(self, started)
 
+    def _part(self) -> Sequence[Prompt]:
+        """Return the held-out prompts of the curve."""
+        prompts = self.assembly.heldout
+        return prompts[:: max(1, len(prompts) // self.config.evaluation.part)]
+
     def _trained_policy(self) -> Policy:
         return self.assembly.parts.actors.policy
 
@@ -160,12 +185,14 @@ class Run:
         seeds: Sequence[int],
         part: tuple[int, int],
         keep: Keep | None = None,
+        alone: bool = False,
     ) -> Evaluation:
         def tick(share: float) -> None:
             if self.progress is not None:
                 self.progress.phase("evaluate", (part[0] + share) / part[1])
 
-        judge, batch, team = self.assembly.judge, self.config.micro_batch, self.assembly.parts.team
+        judge, batch = self.assembly.judge, self.config.micro_batch
+        team = ALONE if alone else self.assembly.parts.team
         draw = drawer(self.assembly.parts, policy)
         return evaluate(draw, prompts, judge, seeds, batch=batch, tick=tick, keep=keep, team=team)
 
@@ -188,7 +215,7 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
 def check(config: RunConfig) -> Preflight:
     """Do the dry run: nothing is written, no weight moves."""
     assembly = assemble(config)
-    return preflight(config, assembly.parts)
+    return preflight(config, assembly.parts, assembly.heldout, Run(Path(), assembly, State()).rehearsals())
 
 
 def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) -> Run:
@@ -202,12 +229,13 @@ def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) ->
     folder = Path(config.out or f"runs/{config.name}-{config.seed}").expanduser()
     _require_free(folder, config, resume)
     assembly = assemble(config)
-    found = preflight(config, assembly.parts)
+    run = Run(folder, assembly, State())
+    found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
     team = assembly.parts.team
     progress = Progress(config.name, config.steps, quiet=quiet, stream=None if team.leads else io.StringIO())
     for notice in found.notices:
         progress.say(f"note: {notice}")
-    run = Run(folder, assembly, State(), progress, found.notices)
+    run.progress, run.notices = progress, found.notices
     if resume and run.restore():
         progress.say(f"resuming at iteration {run.state.iteration}")
         started -= sum(run.state.seconds.values())

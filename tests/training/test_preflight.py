@@ -131,7 +131,7 @@ def test_it_counts_the_work(miniature: Miniature) -> None:
     assert found.clip == pytest.approx((0.1024, 0.1024)) and found.floor is not None and found.floor < 1e-6
     assert list(found.rewards) == ["redness"] and len(found.rewards["redness"]) == 2
     assert found.seconds.keys() == {"rollout", "reward", "update"} and min(found.seconds.values()) > 0
-    assert found.memory_mib > 50 and found.notices == ()
+    assert found.memory.peak > 50 and found.notices == ()
 
 
 def test_a_group_larger_than_a_pass(miniature: Miniature) -> None:

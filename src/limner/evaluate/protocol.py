@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.media import Media, Shown, unit
+from limner.core.media import Media, Shown
 from limner.core.protocols import Judge
 from limner.core.team import ALONE, Team
 from limner.core.tree import select
@@ -63,7 +63,7 @@ class Evaluation:
 
     def diversity(self) -> Interval:
         """Return the within-prompt diversity of all stills, judged or not, with its interval."""
-        return mean_interval(diversity_per_prompt(unit(self.stills))[:, None])
+        return mean_interval(diversity_per_prompt(self.stills)[:, None])
 
 
 def evaluate(
@@ -116,7 +116,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Interval]:
 
 def compare_diversity(before: Evaluation, after: Evaluation) -> Row:
     """Return diversity before and after, and its paired difference, as a row of the report."""
-    one, two = (diversity_per_prompt(unit(run.stills))[:, None] for run in (before, after))
+    one, two = (diversity_per_prompt(run.stills)[:, None] for run in (before, after))
     note = "Mean RMS distance between 8 × 8 thumbnails of one prompt’s pictures, 0 (all equal) to 1."
     change = paired_interval(one, two)
     return Row("Diversity within a prompt", before.diversity(), after.diversity(), change, "number", note)

@@ -1,13 +1,15 @@
 """The dry run: one small real iteration without an optimizer step, before the first expensive minute.
 
-It finds what would go wrong later: a reward that cannot be called, a ratio that is not 1 before any update, a clip
-range below the noise of the arithmetic, a run that will not fit into memory or patience.
+It finds what would go wrong later: weights that are no numbers, a reward that cannot be called, for a prompt of any
+kind, trained on or held out; a ratio that is not 1 before any update, a clip range below the noise of the arithmetic, a
+run that will not fit into memory or patience.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,12 +22,17 @@ from limner.core.needs import RatioKind
 from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
 from limner.core.team import ALONE
-from limner.core.types import Batch, Decisions, Rollout
+from limner.core.tree import leaves, select
+from limner.core.types import Batch, Decisions, Prompt, Rollout
 from limner.data.prompts import read_prompts
+from limner.data.sampler import PromptSampler
 from limner.engine.memory import peak_memory_mib
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
+from limner.rollout.score import render
 from limner.training.config import RunConfig
+from limner.training.footprint import Footprint, footprint
+from limner.training.kinds import Tally, kinds, tally
 from limner.training.loop import Clock, Parts
 
 FLOORS = 3
@@ -34,16 +41,17 @@ FLOORS = 3
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the dry run found; seconds are estimates for all iterations, evaluation not included."""
+    """What the dry run found; seconds are estimates for the whole run."""
 
-    prompts: int
+    prompts: Tally
+    heldout: Tally
     comments: int
     """Lines of the prompt file that were left out."""
     samples: int
     decisions: int
     passes: int
     seconds: dict[str, float]
-    memory_mib: float
+    memory: Footprint
     rewards: dict[str, list[float]]
     floor: float | None
     clip: tuple[float, float] | None
@@ -55,13 +63,16 @@ class Preflight:
         phases = ", ".join(f"{name} {value:.0f}" for name, value in self.seconds.items())
         lines = [
             f"recipe       {config.name}, seed {config.seed}",
-            f"prompts      {self.prompts} in {config.prompts}"
+            f"prompts      {self.prompts}, in {config.prompts}"
             + (f"; {self.comments} lines left out as comments" if self.comments else ""),
+            f"held out     {self.heldout}, in {config.evaluation.prompts}; {config.evaluation.seeds} seeds each"
+            if self.heldout.total
+            else "held out     none: nothing is evaluated (name prompts with --evaluation.prompts)",
             f"iteration    {config.prompts_per_step} prompts x {config.group_size} samples = {self.samples} samples, "
             f"{self.decisions} decisions or noised samples to learn from, in passes of {config.micro_batch}",
             f"run          {config.steps} iterations, {config.steps * self.samples} samples",
-            f"time         about {total:.0f} s ({phases}), evaluation not included",
-            f"memory       peak {self.memory_mib:.0f} MiB so far",
+            f"time         about {total:.0f} s ({phases})",
+            f"memory       {self.memory}",
             *(f"reward       {name}: {', '.join(f'{v:.3f}' for v in values)} on two samples"
               for name, values in self.rewards.items()),
         ]  # fmt: skip
@@ -73,34 +84,134 @@ class Preflight:
         return "\n".join([*lines, *(f"note         {notice}" for notice in self.notices)])
 
 
-def preflight(config: RunConfig, parts: Parts) -> Preflight:
-    """Draw, judge and learn from one pass of samples, and leave every weight as it was.
+@dataclass(frozen=True)
+class Rehearsal:
+    """A part of the evaluation that the dry run tries: held-out prompts by one sampler.
+
+    `evaluate` draws and judges a sample of each of the prompts that it is given, as the run will, and returns how many
+    were judged, and the bytes of all stills. In the run `samples` are drawn so, and `kept` stills are kept.
+    """
+
+    evaluate: Callable[[Sequence[Prompt]], tuple[int, int]]
+    samples: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a full pass of samples was: their number, the network evaluations for them, seconds by phase."""
+
+    samples: int
+    evaluations: int
+    seconds: Mapping[str, float]
+
+    def sample(self, evaluations: float) -> float:
+        """Return the seconds for a sample that takes so many evaluations, and is judged; inf if none was drawn."""
+        if not self.evaluations:
+            return math.inf
+        return evaluations * self.seconds["rollout"] / self.evaluations + self.seconds["reward"] / self.samples
+
+
+def preflight(
+    config: RunConfig, parts: Parts, heldout: Sequence[Prompt] = (), rehearsals: Sequence[Rehearsal] = ()
+) -> Preflight:
+    """Draw, judge and learn from one pass of samples, evaluate some, and leave every weight as it was.
 
     Raises UserError where the run could not work as configured.
     """
+    _require_numbers(parts)
     num_prompts = max(1, min(config.prompts_per_step, config.micro_batch // config.group_size))
     rng, clock = Rng((config.seed, "preflight")), Clock(lambda phase: None, parts.team)
-    alone = replace(parts.studio, team=ALONE)  # each process looks at the same samples
+    every = kinds(parts.studio.prompts)
+    chosen = [*every, *parts.studio.prompts][:num_prompts]
+    sampler = PromptSampler(len(chosen), num_prompts, config.seed)
+    alone = replace(parts.studio, team=ALONE, prompts=chosen, sampler=sampler)  # each process looks at the same samples
+    before = parts.evaluations()
     scored = parts.source.scored(alone, 0, num_prompts, rng, clock)
+    pace = Pace(len(scored.rollout), parts.evaluations() - before, dict(clock.seconds))
+    if not scored.rewards:
+        raise UserError("no sample is finite: look at the model's autoencoder and text encoders, or use float32")
+    _judge_others(config, parts, scored.rollout, every[num_prompts:])
     start = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
     decisions, passes = _learn(config, parts, scored.rollout, rng)
     learned = time.perf_counter()
     floor, clip = _ratio(config, parts, scored.rollout, notices)
     scale = config.prompts_per_step / num_prompts * config.steps
+    seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
+    stills = 0
+    if heldout:
+        some = kinds(heldout)[: config.micro_batch]
+        seconds["evaluation"], stills = _rehearse(rehearsals, some, parts.evaluations, pace, notices)
     return Preflight(
-        prompts=len(parts.studio.prompts),
+        prompts=tally(parts.studio.prompts),
+        heldout=tally(heldout),
         comments=read_prompts(config.prompts).comments if config.prompts.endswith(".txt") else 0,
         samples=config.prompts_per_step * config.group_size,
         decisions=round(decisions * config.prompts_per_step / num_prompts),
         passes=passes,
-        seconds={name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()},
-        memory_mib=peak_memory_mib(parts.team.device),
+        seconds=seconds,
+        memory=_memory(config, parts, scored.rollout, config.prompts_per_step / num_prompts - 1, stills),
         rewards={name: column[:2].tolist() for name, column in scored.rewards.items()},
         floor=floor,
         clip=clip,
         notices=tuple(notices),
     )
+
+
+def _require_numbers(parts: Parts) -> None:
+    """Refuse a network with a weight that is not finite: it draws nothing, or only sometimes."""
+    for name, network in parts.weights.roles["policy"].networks.items():
+        for key, weight in network.state_dict().items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise UserError(f"model: weight {key} of its {name} is not finite; save or download the model again")
+
+
+def _judge_others(config: RunConfig, parts: Parts, rollout: Rollout, prompts: Sequence[Prompt]) -> None:
+    """Ask the judges about prompts of which no sample was drawn, at most a pass of them, each with two pictures.
+
+    The pictures are of other prompts: what a judge says of them is of no interest, but that it can.
+    """
+    count = min(2 * len(prompts), config.micro_batch) if parts.source.draws else 0
+    if count == 0:
+        return
+    rows = torch.arange(count)
+    shown = render(rollout.sample[: min(count, len(rollout))], parts.studio.decode, config.micro_batch)
+    media, asked = select(shown.media, rows % len(shown.finite)), [prompts[i // 2] for i in rows.tolist()]
+    with torch.no_grad():
+        parts.studio.reward.columns(media, asked)
+        parts.studio.reward.comparisons(media, asked, rows // 2)
+
+
+def _rehearse(
+    rehearsals: Sequence[Rehearsal],
+    prompts: Sequence[Prompt],
+    evaluations: Callable[[], int],
+    pace: Pace,
+    notices: list[str],
+) -> tuple[float, int]:
+    """Evaluate the prompts by each sampler; return the seconds of all evaluations, and the bytes of their stills."""
+    seconds, stills, judged = 0.0, 0.0, 0
+    for rehearsal in rehearsals:
+        start, before = time.perf_counter(), evaluations()
+        valid, size = rehearsal.evaluate(prompts)
+        measured, share = (time.perf_counter() - start) / len(prompts), (evaluations() - before) / len(prompts)
+        seconds += min(measured, pace.sample(share)) * rehearsal.samples
+        stills += size / len(prompts) * rehearsal.kept
+        judged += valid
+    if not judged:
+        notices.append("the evaluation's reward judged none of the held-out samples")
+    return seconds, round(stills)
+
+
+def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, stills: int) -> Footprint:
+    """Return the predicted peak; what samples show is measured on one of them."""
+    shown = leaves(render(rollout.sample[:1], parts.studio.decode, 1).media)
+    pictures = [leaf.expand(len(rollout), *leaf.shape[1:]) for leaf in shown]
+    kept = [*leaves(rollout.sample), *leaves(rollout.trajectory), *pictures]
+    trained = parts.weights.parameters().values()
+    device = parts.team.device
+    return footprint(device, peak_memory_mib(device), trained, kept, missing, stills)
 
 
 def _learn(config: RunConfig, parts: Parts, rollout: Rollout, rng: Rng) -> tuple[int, int]:

@@ -1,0 +1,61 @@
+"""How much memory a run will take, told from its dry run.
+
+    peak = P + 2 T + max((1 - k / N) R, S)
+
+P is the peak of the dry run, which makes one full pass of everything: rollout, judges, backward, evaluation. T are the
+trained weights in float32: Adam keeps two numbers for each, which the dry run does not yet have. R is what an iteration
+keeps of its N samples (latents, recorded decisions, what they show), of which the dry run had k. S are the stills of
+all evaluations, before and after, by every sampler, which the report reads together. On a cuda device only what lives
+there counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MOMENTS = 2
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory at the peak of a run, in MiB, by what it is for."""
+
+    dry_run: float
+    """What the dry run took, with the model and all that is imported."""
+    optimizer: float
+    samples: float
+    """What an iteration keeps of samples that the dry run did not draw, or, if more, the stills of the evaluations."""
+
+    @property
+    def peak(self) -> float:
+        """All of it."""
+        return self.dry_run + self.optimizer + self.samples
+
+    def __str__(self) -> str:
+        return (
+            f"peak about {self.peak:,.0f} MiB ({self.dry_run:,.0f} in this dry run, {self.optimizer:,.0f} for the "
+            f"optimizer, {self.samples:,.0f} for all samples)"
+        )
+
+
+def footprint(
+    device: torch.device,
+    peak_mib: float,
+    trained: Iterable[Tensor],
+    kept: Iterable[Tensor],
+    missing: float,
+    stills: int,
+) -> Footprint:
+    """Predict the peak from that of the dry run.
+
+    `kept` is what the dry run kept of its samples, `missing` how many times as many the others are, and `stills` the
+    bytes of all of the evaluation's.
+    """
+    samples = missing * sum(tensor.nbytes for tensor in kept if tensor.device.type == device.type)
+    shown = 0 if device.type == "cuda" else stills
+    moments = MOMENTS * sum(tensor.numel() * 4 for tensor in trained)
+    return Footprint(peak_mib, moments / 2**20, max(samples, shown) / 2**20)
