@@ -39,7 +39,7 @@ _HOMES = (
     "limner.training.config:Precision",
     "limner.training.config:Evaluation",
     "limner.recipes.named:recipe",
-    "limner.recipes.presets:preset",
+    "limner.recipes.presets:with_preset",
     "limner.recipes.override:override",
     "limner.run:Run",
     "limner.run:check",
@@ -79,7 +79,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.policies.denoising import Sampler as Sampler
     from limner.recipes.named import recipe as recipe
     from limner.recipes.override import override as override
-    from limner.recipes.presets import preset as preset
+    from limner.recipes.presets import with_preset as with_preset
     from limner.run import Run as Run
     from limner.run import check as check
     from limner.run import open_run as open_run

@@ -151,7 +151,12 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     reward = compose(config.reward, Path(config.reward_cache) if config.reward_cache else None) if training else NOTHING
     judged_by = config.evaluation.reward
     heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
-    judge = compose(judged_by) if judged_by and training else reward
+    judge = compose(judged_by) if judged_by and training else reward.plain
+    if config.group_size < 2 and reward.grouped:
+        raise UserError(
+            f"group_size is {config.group_size}, but the reward {config.reward} compares the samples of a group with "
+            "one another: give it 2 or more, or name the judges alone"
+        )
     if heldout:
         judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)

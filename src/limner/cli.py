@@ -220,7 +220,7 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
     from limner.recipes.named import recipe
     from limner.recipes.override import override
-    from limner.recipes.presets import preset
+    from limner.recipes.presets import with_preset
 
     if parsed.reward and len(parsed.reward) > 1:
         raise UserError(f"--reward is one expression: write --reward '{' + '.join(parsed.reward)}'")
@@ -230,11 +230,11 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
         "out": parsed.out,
         "reward": parsed.reward and parsed.reward[0],
     }
-    if parsed.preset:
-        values = {**preset(parsed.preset), **values}
     if parsed.reward:
         values = {"evaluation.reward": "", **values}
-    return override(recipe(parsed.recipe), {**values, **{k: v for k, v in given.items() if v is not None}})
+    values = {**values, **{k: v for k, v in given.items() if v is not None}}
+    config = recipe(parsed.recipe)
+    return with_preset(config, parsed.preset, values) if parsed.preset else override(config, values)
 
 
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

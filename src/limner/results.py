@@ -126,7 +126,7 @@ def card(run: Finished) -> Card:
         licence="apache-2.0" if c.model.path in BASES else "that of the base",
         pipeline=run.assembly.model.pipeline_name,
         sampler=c.sampler.described(),
-        reward=c.reward + ("" if c.aggregation == "sum" else f", compared by {c.aggregation}"),
+        reward=c.reward,
         algorithm=str(c.algorithm),
         trained=c.model.train.described(),
         whole=c.model.train.whole,

@@ -56,6 +56,13 @@ def test_round_trip_of_any_value(name: str, lr: float, targets: list[str], weigh
     assert from_yaml(to_yaml(config)) == config
 
 
+def test_how_rewards_are_compared_is_said_by_the_reward() -> None:
+    """What an earlier version wrote of a sum is read, and of another way one line says what to write."""
+    assert from_yaml(f"{to_yaml(CONFIG)}aggregation: sum\n") == CONFIG
+    with pytest.raises(UserError, match=r"^old.yaml: aggregation is said by the reward now: .* 'group\(a\)"):
+        from_yaml(f"{to_yaml(CONFIG)}aggregation: win_rate\n", "old.yaml")
+
+
 def test_a_choice_of_classes_is_named() -> None:
     tree = yaml.safe_load(to_yaml(CONFIG))
     assert tree["algorithm"]["type"] == "FlowGRPO"

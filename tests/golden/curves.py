@@ -65,7 +65,10 @@ SCENES: dict[str, Mapping[str, Any]] = {
     "DiffusionNFT, full, old": {
         "algorithm.decay": "linear", "algorithm.kl_weight": 1e-4, "model.train": "Full", "optimizer.lr": 1e-4
     },
-    "guided": {"algorithm": "AWM", "sampler.guidance": 2.0, "algorithm.kl_weight": 0.1, "aggregation": "win_rate"},
+    "guided": {
+        "algorithm": "AWM", "sampler.guidance": 2.0, "algorithm.kl_weight": 0.1,
+        "reward": "0.5 * rank(scenes) + 0.5 * rank(scenes_fraction)",
+    },
     "UNet": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET},
 }  # fmt: skip
 

@@ -12,8 +12,7 @@ import pytest
 
 from limner.cli import main
 from limner.recipes.named import recipe
-from limner.recipes.override import override
-from limner.recipes.presets import PRESETS
+from limner.recipes.presets import PRESETS, with_preset
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import RECIPES
 
@@ -44,6 +43,7 @@ train scenes --evaluation.reward rank(scenes)
 train scenes --anchor.weight 1
 train scenes --device gpu
 train scenes --preset nothing
+train scenes --aggregation win_rate
 sample nowhere red
 report nowhere
 export nowhere
@@ -73,7 +73,7 @@ def test_recipes(name: str) -> None:
 def test_presets(name: str) -> None:
     """What a preset changes in the scenes recipe, line by line."""
     before = to_yaml(recipe("scenes")).splitlines()
-    after = to_yaml(override(recipe("scenes"), PRESETS[name].keys)).splitlines()
+    after = to_yaml(with_preset(recipe("scenes"), name)).splitlines()
     compare(f"preset_{name}.txt", "\n".join(line for line in after if line not in before) + "\n")
 
 

@@ -13,7 +13,7 @@ from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Prompt, Rollout, Scored
 from limner.diffusion.dynamics import FlowSDE
-from limner.learning.credit import compared, credited
+from limner.learning.credit import credited
 from limner.policies.denoising import Sampler
 from limner.rollout.collect import EncodeCache, collect
 from limner.training.config import Full, Model, RunConfig
@@ -22,7 +22,7 @@ from limner.training.state import State
 from toys import Silent, losses, toy_denoiser, toy_rollout
 
 
-def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None:
+def test_a_run_compares_by_ranks_and_reports_what_was_judged() -> None:
     shown = []
 
     class Watching(FlowGRPO):
@@ -34,8 +34,7 @@ def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None
         name="watched",
         model=Model("limner.worlds.oracle.model:OracleSettings", "o1", train=Full()),
         prompts="oracle:train",
-        reward="0.25 * o1 + 0.75 * o2",
-        aggregation="win_rate",
+        reward="0.25 * rank(o1) + 0.75 * rank(o2)",
         algorithm=Watching(),
         sampler=Sampler(FlowSDE(), 4),
         steps=1,
@@ -49,13 +48,6 @@ def test_a_run_compares_by_its_aggregation_and_reports_what_was_judged() -> None
     assert all(min(abs(total - share) for share in shares) < 1e-6 for total in scored.total.tolist())
     raw = 0.25 * scored.rewards["o1"] + 0.75 * scored.rewards["o2"]
     torch.testing.assert_close(silent.metrics["reward/mean"], raw.mean().item())
-
-
-def test_a_sum_changes_nothing() -> None:
-    scored = Scored(
-        toy_rollout(Sampler(FlowSDE(), 3).policy(toy_denoiser())), {}, torch.ones(12).bool(), torch.rand(12)
-    )
-    assert compared(scored, "sum") is scored
 
 
 def judged(rollout: Rollout, valid: Tensor | None = None) -> Scored:

@@ -140,8 +140,8 @@ def test_what_compares_no_group_learns_from_one_sample(generators: dict[str, Gen
     before = weights(assembly)
     train(settings, assembly.parts, State(), Hooks(kept, kept, lambda state: None, lambda state: {}))
     assert not torch.equal(weights(assembly), before)
-    with pytest.raises(UserError, match="group_size is 1, but aggregation win_rate compares the samples of a group"):
-        replace(settings, aggregation="win_rate")
+    with pytest.raises(UserError, match="group_size is 1, but the reward rank.* compares the samples of a group"):
+        assemble(replace(settings, reward=f"rank({settings.reward})"))
 
 
 @pytest.mark.parametrize("algorithm", [FlowGRPO(), RewardWeighted(weight="best")], ids=str)

@@ -48,7 +48,7 @@ class DGPO:
     @property
     def needs(self) -> Needs:
         """The reference, and whole groups: a pass before the loss says how well each is ordered."""
-        return Needs(renoise=renoising_of(self, by_group=True), reference=True, passes=2)
+        return Needs(renoise=renoising_of(self, by_group=True), reference=True)
 
     advantage = relative_advantage
 

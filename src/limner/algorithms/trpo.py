@@ -49,10 +49,7 @@ class TRPO:
     num_updates = 1
     """The whole rollout decides on the step."""
 
-    @property
-    def needs(self) -> Needs:
-        """The path. It takes a gradient, products with G, and the surrogate before and at two lengths of the step."""
-        return Needs(path=True, own_update=True, alone=True, passes=self.solver_steps + 5)
+    needs = Needs(path=True, own_update=True, alone=True)
 
     advantage = relative_advantage
 

@@ -14,28 +14,32 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from limner.bench.plotting import pyplot
-from limner.build import load_prompts
+from limner.build import assemble, load_prompts
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.needs import Renoising
-from limner.core.protocols import ForwardProcess
+from limner.core.protocols import Context, ForwardProcess
 from limner.core.rng import Rng
 from limner.core.types import Rollout
+from limner.learning.credit import credited
 from limner.objectives.matching import velocity_mse
 from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
 from limner.recipes.override import override
-from limner.recipes.presets import preset
+from limner.recipes.presets import PRESETS
 from limner.recipes.yaml import to_yaml
 from limner.report.file import write_text
 from limner.report.metrics import read
 from limner.run import open_run
-from limner.training.config import RunConfig
+from limner.training.config import Evaluation, Full, Model, RunConfig
+from limner.training.loop import update
 
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
@@ -53,26 +57,27 @@ UNET = {
     "sampler.grid": "own",
 }
 NOISY = {"algorithm.num_times": 3, "algorithm.min_time": 0.35}  # more noise than picture, as at .5 on the flow's line
+WITHIN = "0.5 * {0}(scenes) + 0.5 * {0}(scenes_fraction)"
 ENTRIES: dict[str, Mapping[str, Any]] = {
     "recipe": {},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
-    "Flow-GRPO, published": preset("flow_grpo"),
-    "Flow-GRPO, published, lr 1e-3": {**preset("flow_grpo"), "optimizer.lr": 1e-3},
-    "Flow-GRPO, published, lr 3e-3": {**preset("flow_grpo"), "optimizer.lr": 3e-3},
-    "Flow-GRPO-Fast": preset("flow_grpo_fast"),
-    "Flow-CPS": preset("flow_cps"),
-    "DanceGRPO": preset("dance_grpo"),
-    "MixGRPO": preset("mix_grpo"),
-    "Dr.GRPO": {**preset("dr_grpo"), **FLOW, **WINDOW},
-    "GDPO": {**preset("gdpo"), **FLOW, **WINDOW},
-    "Pref-GRPO": {**preset("pref_grpo"), **FLOW, **WINDOW},
+    "Flow-GRPO, published": PRESETS["flow_grpo"].keys,
+    "Flow-GRPO, published, lr 1e-3": {**PRESETS["flow_grpo"].keys, "optimizer.lr": 1e-3},
+    "Flow-GRPO, published, lr 3e-3": {**PRESETS["flow_grpo"].keys, "optimizer.lr": 3e-3},
+    "Flow-GRPO-Fast": PRESETS["flow_grpo_fast"].keys,
+    "Flow-CPS": PRESETS["flow_cps"].keys,
+    "DanceGRPO": PRESETS["dance_grpo"].keys,
+    "MixGRPO": PRESETS["mix_grpo"].keys,
+    "Dr.GRPO": {**PRESETS["dr_grpo"].keys, **FLOW, **WINDOW},
+    "GDPO": {**PRESETS["gdpo"].keys, "reward": WITHIN.format("group"), **FLOW, **WINDOW},
+    "Pref-GRPO": {**PRESETS["pref_grpo"].keys, "reward": WITHIN.format("rank"), **FLOW, **WINDOW},
     "BranchGRPO": {"algorithm": "FlowGRPO", **DEPTH, **FLOW, **TREE},
-    "TempFlow-GRPO": preset("temp_flow_grpo"),
+    "TempFlow-GRPO": PRESETS["temp_flow_grpo"].keys,
     "GRPO-Guard": {"algorithm": "GRPOGuard", **FLOW, **WINDOW},
     "Flow-DPPO": {"algorithm": "FlowDPPO", **FLOW, **WINDOW},
-    "REINFORCE": {**preset("reinforce"), **FLOW, **WINDOW},
+    "REINFORCE": {**PRESETS["reinforce"].keys, **FLOW, **WINDOW},
     "DDPO": {"algorithm": "DDPO", "algorithm.num_updates": 2, **FLOW, **WINDOW},
-    "DPOK": {**preset("dpok"), **FLOW},
+    "DPOK": {**PRESETS["dpok"].keys, **FLOW},
     "PPO": {"algorithm": "PPO", **FLOW},
     "TRPO": {"algorithm": "TRPO", **FLOW, **WINDOW},
     "DiffusionNFT, published": {
@@ -91,21 +96,21 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     },
     "AWM, all times": {"algorithm": "AWM"},
     "AWM": {"algorithm": "AWM", **LATE},
-    "ELBO": {**preset("elbo"), **LATE},
+    "ELBO": {**PRESETS["elbo"].keys, **LATE},
     "DGPO": {"algorithm": "DGPO", **LATE},
-    "RWR": {**preset("rwr"), **LATE},
-    "RWR, temperature 5": {**preset("rwr"), **LATE, "algorithm.temperature": 5.0},
-    "RWR, lr 3e-4": {**preset("rwr"), **LATE, "optimizer.lr": 3e-4},
-    "RAFT": {**preset("raft"), **LATE},
+    "RWR": {**PRESETS["rwr"].keys, **LATE},
+    "RWR, temperature 5": {**PRESETS["rwr"].keys, **LATE, "algorithm.temperature": 5.0},
+    "RWR, lr 3e-4": {**PRESETS["rwr"].keys, **LATE, "optimizer.lr": 3e-4},
+    "RAFT": {**PRESETS["raft"].keys, **LATE},
     "UNet: DDPO": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET, **WINDOW},
     "UNet: DDPO, all steps": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET},
-    "UNet: REINFORCE": {**preset("reinforce"), **UNET, **WINDOW},
-    "UNet: DPOK": {**preset("dpok"), **UNET},
+    "UNet: REINFORCE": {**PRESETS["reinforce"].keys, **UNET, **WINDOW},
+    "UNet: DPOK": {**PRESETS["dpok"].keys, **UNET},
     "UNet: PPO": {"algorithm": "PPO", **UNET},
     "UNet: Flow-GRPO": {"algorithm": "FlowGRPO", **UNET, **WINDOW},
     "UNet: recipe": {**UNET, **NOISY},
     "UNet: AWM": {"algorithm": "AWM", **UNET, **NOISY},
-    "UNet: RWR": {**preset("rwr"), **UNET, **NOISY},
+    "UNet: RWR": {**PRESETS["rwr"].keys, **UNET, **NOISY},
 }
 CLOSER = (
     "recipe", "AWM", "ELBO", "Flow-GRPO-Fast", "DGPO", "GRPO-Guard", "Flow-GRPO", "Flow-DPPO", "UNet: recipe",
@@ -162,32 +167,32 @@ def place(name: str, seed: int, budget: int) -> Path:
 
 
 def evaluations(config: RunConfig) -> int:
-    """Return the network evaluations of one iteration: rollout, update, and what the update compares with.
+    """Return the network evaluations of one iteration, if all samples teach: those that the counter of a run has seen.
 
-    If all samples teach; where a group begins as one sample, on average over its windows.
+    Counted is one group, on average over the windows that may be drawn for it.
     """
-    sampler, needs = _sampler(config), config.algorithm.needs
-    drawn = [_states(config, step) for step in range(sampler.steps)]
-    learned = needs.renoise.num_times if needs.renoise is not None else sampler.window or sampler.steps - 1
-    decisions = sum(drawn[1:]) if sampler.splits and needs.path else config.group_size * learned
-    passes = needs.passes + (needs.old is not None) + needs.reference
-    return round(config.prompts_per_step * (sum(drawn) + decisions * passes))
+    sampler = config.sampler
+    assert isinstance(sampler, Sampler)  # every entry is of a denoiser
+    low, high = sampler.window_range if sampler.window and sampler.window_schedule == "random" else (0, 0)
+    starts = [(start, start) for start in range(low, high + 1)] if high > low else [sampler.window_range]
+    counts = [counted(replace(config, sampler=replace(sampler, window_range=each))) for each in starts]
+    return round(config.prompts_per_step * statistics.mean(counts))
 
 
-def _sampler(config: RunConfig) -> Sampler:
-    assert isinstance(config.sampler, Sampler)  # every entry is of a denoiser
-    return config.sampler
+def counted(config: RunConfig) -> int:
+    """Carry out an iteration of one group, half of it good; return how often its network was asked.
 
-
-def _states(config: RunConfig, step: int) -> float:
-    """Return how many different states a group is in before `step`, on average over its windows."""
-    sampler = _sampler(config)
-    if sampler.splits:
-        return 2 ** sum(split < step for split in sampler.splits)
-    low, high = sampler.window_range if sampler.window else (0, 0)
-    high = high if sampler.window_schedule == "random" else low  # others have not moved yet when the budget is spent
-    shared = sum(start >= step for start in range(low, high + 1)) / (high + 1 - low) if sampler.shared_start else 0.0
-    return shared + config.group_size * (1 - shared)
+    The network is an oracle's, which costs nothing: how often a network is asked does not depend on what it answers.
+    """
+    model = Model("limner.worlds.oracle.model:OracleSettings", "o2", train=Full())
+    small = replace(config, model=model, prompts="oracle:train", reward="o2", evaluation=Evaluation(), device="cpu")
+    parts = assemble(replace(small, prompts_per_step=1)).parts
+    rng = Rng((config.seed, "counted"))
+    scored = parts.source.scored(parts.studio, 0, 1, rng, lambda phase: nullcontext())
+    advantage = torch.ones(config.group_size)
+    advantage[::2] = -1
+    update(parts, credited(scored, advantage), Context(rng.child("update"), 0, config.micro_batch))
+    return parts.evaluations()
 
 
 def run(name: str, seed: int, budget: int) -> Path:

@@ -86,5 +86,3 @@ class Needs:
     """Whether it changes the weights itself, instead of giving a loss to an optimizer (`OwnUpdate`)."""
     alone: bool = False
     """Whether it reads other samples' decisions while it learns from one, so that one process must hold them all."""
-    passes: int = 1
-    """Evaluations of the trained weights that a decision costs in an update, about."""

@@ -181,7 +181,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Composed:
-    """A total, NaN where not `valid`, and its terms by their text; a constant may be all that they lack."""
+    """A total, NaN where not `valid`, and the terms, by their text, of what is reported of it."""
 
     total: Float[Tensor, " batch"]
     valid: Bool[Tensor, " batch"]
@@ -190,13 +190,23 @@ class Composed:
 
 @dataclass(frozen=True)
 class Scored:
-    """A judged rollout: raw reward columns by name, which samples were judged by all, and the total to maximise."""
+    """A judged rollout: raw reward columns by name, which samples were judged by all, and the total to maximise.
+
+    `terms` add up to what is `reported`; without any it is the total.
+    """
 
     rollout: Rollout
     rewards: Mapping[str, Float[Tensor, " batch"]]
     valid: Bool[Tensor, " batch"]
     total: Float[Tensor, " batch"]
     terms: Mapping[str, Term] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> Float[Tensor, " batch"]:
+        """The total before its terms were compared within groups, whose mean is the same whoever won."""
+        if not self.terms:
+            return self.total
+        return torch.stack([term.weight * term.value for term in self.terms.values()]).sum(0)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from torch import Tensor
 from limner.core.protocols import Context
 from limner.core.types import Batch, Scored
 from limner.objectives.advantage import TreeScale, branch_mean, depth_advantage, group_advantage
-from limner.objectives.aggregation import Aggregation, aggregate
 
 
 @runtime_checkable
@@ -45,14 +44,6 @@ def relative_advantage(
     return group_advantage(
         scored.total, rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon, trim
     )
-
-
-def compared(scored: Scored, kind: Aggregation) -> Scored:
-    """Return what an algorithm is shown: a total by which to compare a group's samples; see `aggregate`."""
-    if kind == "sum":
-        return scored
-    terms = [(term.weight, term.value) for term in scored.terms.values()]
-    return replace(scored, total=aggregate(terms, scored.rollout.group, scored.valid, kind))
 
 
 def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:

@@ -27,6 +27,11 @@ TYPE = "type"
 """The key that names the class where there is a choice of several."""
 MOVED = {("model", "max_sequence_length"): ("model", "settings", "max_sequence_length")}
 """Keys of earlier versions, and what they are called now."""
+GONE = {
+    ("aggregation",): "is said by the reward now: for normalize_then_sum write 'group(a) + 2 * group(b)', for win_rate "
+    "'rank(a) + 2 * rank(b)' in place of 'a + 2 * b', or take --preset gdpo or pref_grpo; sum needs nothing",
+}
+"""Keys of earlier versions that are said otherwise now."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +305,8 @@ def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserErro
     """Return the error that names the nearest known key; a right last part alone (`--lr`) finds its full name."""
     if key.keys in MOVED:
         return UserError(f"{key} is now {dataclasses.replace(key, keys=MOVED[key.keys])}")
+    if key.keys in GONE:
+        return UserError(f"{key} {GONE[key.keys]}")
     known = {str(place.child(*path)): path[-1] for path in keys_of(kind, current)}
     same = [full for full, last in known.items() if last == key.keys[-1]]
     close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0)

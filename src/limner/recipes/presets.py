@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from limner.core.errors import UserError, nearest
+from limner.recipes.override import override
+from limner.rewards.algebra.functions import Function, Group, Rank
+from limner.rewards.algebra.parse import parse
+from limner.rewards.algebra.within import within_groups
+from limner.training.config import RunConfig
 
 FLUX_720 = 16 * 90 * 90
 """Elements of FLUX's latent at 720 x 720 pixels, for which DanceGRPO's code and its heirs' give their clip ranges."""
@@ -18,6 +23,8 @@ class Preset:
 
     about: str
     keys: Mapping[str, Any]
+    within: type[Function] | None = None
+    """By what each term of the run's reward is compared within its group; None: the reward stays what it is."""
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -139,13 +146,14 @@ PRESETS: Mapping[str, Preset] = {
             "algorithm": "FlowGRPO",
             "algorithm.scale": "batch",
             "algorithm.ddof": 1,
-            "aggregation": "normalize_then_sum",
             "sampler.dynamics": "FlowSDE",
         },
+        within=Group,
     ),
     "pref_grpo": Preset(
         "Pref-GRPO, arXiv:2508.20751: a sample's reward is the share of its group that it beats",
-        {"algorithm": "FlowGRPO", "aggregation": "win_rate", "sampler.dynamics": "FlowSDE"},
+        {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE"},
+        within=Rank,
     ),
     "reinforce": Preset(
         "DDPO-SF, arXiv:2305.13301: the score function estimator, which is REINFORCE",
@@ -194,8 +202,17 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def preset(name: str) -> Mapping[str, Any]:
-    """Return the keys that a published method sets, for `override`. Raises UserError for an unknown name."""
+def preset(name: str) -> Preset:
+    """Return a published method. Raises UserError for an unknown name."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
-    return PRESETS[name].keys
+    return PRESETS[name]
+
+
+def with_preset(config: RunConfig, name: str, values: Mapping[str, Any] | None = None) -> RunConfig:
+    """Return a run by a published method: `config` with its keys and then `values`, and its way to compare rewards."""
+    method = preset(name)
+    changed = override(config, {**method.keys, **(values or {})})
+    if method.within is None or not changed.reward:
+        return changed
+    return replace(changed, reward=str(within_groups(parse(changed.reward), method.within)))

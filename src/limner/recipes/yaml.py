@@ -46,7 +46,9 @@ def from_yaml(text: str, source: str = "config.yaml", trusted: Collection[str] |
 
 
 def _moved(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return what an earlier version wrote under the keys of this one; a key that said nothing, null, leaves."""
+    """Return what an earlier version wrote under the keys of this one; a key that said nothing leaves."""
+    if tree.get("aggregation") == "sum":
+        del tree["aggregation"]
     for (section, old), (_, *between, new) in MOVED.items():
         held = tree.get(section)
         if isinstance(held, dict) and (value := held.pop(old, None)) is not None:

@@ -15,7 +15,6 @@ from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.precision import Precision as EnginePrecision
 from limner.engine.weights import Training, Weights
-from limner.objectives.aggregation import Aggregation
 from limner.policies.denoising import Sampler
 from limner.training.source import Drawn, Source
 
@@ -190,8 +189,6 @@ class RunConfig:
     """Whether judges are asked while the next samples are drawn: pays if they are slow and work elsewhere."""
     source: Annotated[Source, Named("sources")] = field(default_factory=Drawn)
     """Where judged samples come from: the policy draws them, or they are given."""
-    aggregation: Aggregation = "sum"
-    """How several rewards are compared within a group: their weighted sum, z-scores first (GDPO), or shares of wins."""
     algorithm: Annotated[Algorithm, Named("algorithms")] = field(default_factory=FlowGRPO)
     sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -213,10 +210,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         needs, name = self.algorithm.needs, type(self.algorithm).__name__
-        compares = name if needs.group else "" if self.aggregation == "sum" else f"aggregation {self.aggregation}"
-        if self.group_size < 2 and compares:
+        if self.group_size < 2 and needs.group:
             raise UserError(
-                f"group_size is {self.group_size}, but {compares} compares the samples of a group with one another: "
+                f"group_size is {self.group_size}, but {name} compares the samples of a group with one another: "
                 "give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
             )
         self.sampler.require(self.algorithm, self.group_size)

@@ -26,7 +26,7 @@ from limner.core.types import Batch, Scored
 from limner.engine.ema import Ema
 from limner.engine.optim import Stepper
 from limner.engine.weights import Weights
-from limner.learning.credit import compared, credited
+from limner.learning.credit import credited
 from limner.learning.passes import optimizer_steps
 from limner.objectives.advantage import informative
 from limner.rollout.everyone import everyones
@@ -101,8 +101,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory, parts.team)
-            shown = compared(scored, config.aggregation)
-            advantage = parts.algorithm.advantage(shown, context)
+            advantage = parts.algorithm.advantage(scored, context)
             metrics = update(parts, credited(own, advantage[mine]), context)
 
         state.iteration += 1
@@ -110,7 +109,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         spent = torch.tensor([clock.processor_seconds, parts.evaluations() - evaluations], dtype=torch.float64)
         processor_seconds, used = parts.team.sum(spent).tolist()
         state.record(clock.seconds, processor_seconds, round(used), scored)
-        metrics |= describe(scored) | {"constant": _constant_groups(shown)}
+        metrics |= describe(scored) | {"constant": _constant_groups(scored)}
         metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:
@@ -172,9 +171,10 @@ def _summed(sums: Mapping[str, float], team: Team) -> dict[str, float]:
 def describe(scored: Scored) -> dict[str, float]:
     """Return the rewards of an iteration, by category of prompt too, and what was left out.
 
-    Columns are as the judges gave them, terms as they entered the total, and contributions what each gave to it.
+    Columns are as the judges gave them, terms as they are reported, and contributions what each gives to the sum.
     """
-    total = scored.total[scored.valid]
+    reported = scored.reported
+    total = reported[scored.valid]
     mean = total.mean()
     metrics = {
         "reward/mean": mean.item(),
@@ -190,7 +190,7 @@ def describe(scored: Scored) -> dict[str, float]:
     for i, prompt in enumerate(scored.rollout.prompt_of()):
         if prompt.category is not None and scored.valid[i]:
             rows[prompt.category].append(i)
-    return metrics | {f"train/{name}": scored.total[i].mean().item() for name, i in sorted(rows.items())}
+    return metrics | {f"train/{name}": reported[i].mean().item() for name, i in sorted(rows.items())}
 
 
 def _constant_groups(scored: Scored) -> float:

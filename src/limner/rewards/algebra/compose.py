@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -17,7 +17,8 @@ from limner.core.tree import select
 from limner.core.types import Composed, Prompt, RewardOutput, RewardSpec, Term
 from limner.judging.spec import joint_spec
 from limner.rewards.algebra.functions import WinRate
-from limner.rewards.algebra.tree import Expression, Leaf, Scope, Sum, leaves, walk
+from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, walk
+from limner.rewards.algebra.within import plain, terms_of
 
 Compare: TypeAlias = Callable[[Media, Media, Sequence[Prompt]], RewardOutput]
 """Says how likely the first of two samples is better, in the same form."""
@@ -53,6 +54,16 @@ class Composition:
     def absolute(self) -> bool:
         """Whether the total of a sample depends on it alone, so that before and after can be compared."""
         return all(node.absolute for node in walk(self.expression))
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the total compares a sample with the others of its group."""
+        return any(node.grouped for node in walk(self.expression))
+
+    @property
+    def plain(self) -> Composition:
+        """What says how good a sample is by itself, where terms compare samples by their value; see `plain`."""
+        return replace(self, expression=plain(self.expression))
 
     def require_absolute(self, remedy: str) -> None:
         """Raise UserError, which ends with the remedy, if the total of a sample depends on more than the sample."""
@@ -96,7 +107,10 @@ class Composition:
         step: int = 0,
         memory: dict[str, Any] | None = None,
     ) -> Composed:
-        """Return the total, and the terms that add up to it; `memory` is changed by what it remembers."""
+        """Return the total, and the terms of what is reported of it; `memory` is changed by what it remembers.
+
+        Reported is the same sum before its terms are compared within groups, a constant of it as a term too.
+        """
         judged = [columns[leaf.column].isfinite() for leaf in leaves(self.expression)]
         valid = torch.stack(judged).all(0)
         kept = {name: column.masked_fill(~valid, torch.nan) for name, column in columns.items()}
@@ -109,8 +123,10 @@ class Composition:
             return known[node]
 
         total = value(self.expression)
-        whole = self.expression if isinstance(self.expression, Sum) else Sum(((1.0, self.expression),))
-        terms = {str(part): Term(weight, value(part)) for weight, part in whole.terms}
+        reported = terms_of(plain(self.expression))
+        terms = {str(part): Term(weight, value(part)) for weight, part in reported.terms}
+        if reported.constant:
+            terms["1"] = Term(reported.constant, torch.ones_like(total))
         return Composed(total.masked_fill(~valid, torch.nan), valid & total.isfinite(), terms)
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.objectives.advantage import group_advantage
-from limner.objectives.aggregation import lexicographic_rate, win_rate
+from limner.objectives.comparison import lexicographic_rate, win_rate
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Scope
 
 Column = Float[Tensor, " batch"]
@@ -144,6 +144,7 @@ class Lexicographic(Function):
     name = "lexicographic"
     count = (2, 99)
     absolute = False
+    grouped = True
 
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         valid = torch.stack(list(parts)).isfinite().all(0)
@@ -157,6 +158,7 @@ class Rank(Function):
 
     name = "rank"
     absolute = False
+    grouped = True
 
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         valid = parts[0].isfinite()
@@ -172,6 +174,7 @@ class WinRate(Function):
 
     name = "win_rate"
     absolute = False
+    grouped = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,15 +187,29 @@ class WinRate(Function):
 
 @dataclass(frozen=True)
 class Group(Function):
-    """(x - mean) / (std + 1e-4) within the group, sample standard deviation; 0 where all are alike (GDPO)."""
+    """(x - mean) / (std + epsilon) within the group, sample standard deviation; 0 where all are alike.
+
+    The lowest floor(trim n) of a group's n samples are left out of its mean and std; see `group_advantage`.
+    Source: GDPO, arXiv:2601.05242, whose advantage is the sum of such terms, normalised over the batch (`scale`
+    "batch", `ddof` 1 of an algorithm).
+    """
+
+    epsilon: float = 1e-4
+    trim: float = 0.0
 
     name = "group"
     absolute = False
+    grouped = True
     signed = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.epsilon < torch.inf and 0 <= self.trim < 1):
+            raise UserError(f"reward {self}: epsilon must be at least 0, and trim a share from 0 to below 1")
 
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         valid = parts[0].isfinite()
-        z = group_advantage(parts[0], scope.group, valid, "group", 1, 1e-4)
+        z = group_advantage(parts[0], scope.group, valid, "group", 1, self.epsilon, self.trim)
         return z.masked_fill(~valid, torch.nan)
 
 

@@ -44,6 +44,8 @@ class Expression:
 
     absolute: ClassVar[bool] = True
     """Whether its value depends on the sample alone: not on its group, the iteration, or what was seen before."""
+    grouped: ClassVar[bool] = False
+    """Whether it compares a sample with the others of its group."""
     signed: ClassVar[bool] = False
     """Whether it is centred, and so negative for about half of all samples."""
 

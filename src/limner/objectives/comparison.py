@@ -1,46 +1,12 @@
-"""Several rewards to one total for comparing the samples of a group, where a plain sum would let scales decide."""
+"""How many of the samples of its group one beats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-from limner.objectives.advantage import group_advantage
-
-Aggregation: TypeAlias = Literal["sum", "normalize_then_sum", "win_rate"]
-
-
-def aggregate(
-    terms: Sequence[tuple[float, Float[Tensor, " batch"]]],
-    group: Int[Tensor, " batch"],
-    valid: Bool[Tensor, " batch"],
-    kind: Aggregation,
-) -> Float[Tensor, " batch"]:
-    """Return sum_k weight_k f(value_k); NaN for invalid samples.
-
-    f is the value itself ("sum"); its z-score within the group, by the sample standard deviation + 1e-4
-    ("normalize_then_sum"); or the share of the group's other samples that a sample beats, a tie counting one half
-    ("win_rate").
-    Source: GDPO, arXiv:2601.05242 (with `scale` "batch" and ddof 1 the rest of its advantage; the name is TRL's);
-    Pref-GRPO, arXiv:2508.20751, whose wins come from a pairwise judge: here from comparing scores.
-    """
-    total = torch.zeros(len(group))
-    for weight, value in terms:
-        match kind:
-            case "sum":
-                part = value
-            case "normalize_then_sum":
-                part = group_advantage(value, group, valid, "group", 1, 1e-4)
-            case "win_rate":
-                part = win_rate(value, group, valid)
-            case _:
-                assert_never(kind)
-        total = total + weight * part
-    return total.masked_fill(~valid, torch.nan)
 
 
 def win_rate(
