@@ -21,9 +21,10 @@ from limner.judging.spec import spec_of
 from limner.judging.wire import LIMITS, identity
 from limner.registry.find import find
 from limner.registry.names import REWARDS, WORLDS
-from limner.rewards.algebra.compose import Compare, Composition
+from limner.rewards.algebra.compose import Composition
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Expression, Leaf, leaves
+from limner.rewards.algebra.within import Compare
 from limner.rewards.function import usable
 
 

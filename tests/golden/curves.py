@@ -67,7 +67,7 @@ SCENES: dict[str, Mapping[str, Any]] = {
     },
     "guided": {
         "algorithm": "AWM", "sampler.guidance": 2.0, "algorithm.kl_weight": 0.1,
-        "reward": "0.5 * rank(scenes) + 0.5 * rank(scenes_fraction)",
+        "reward": "0.5 * rank(scenes) + 0.5 * rank(scenes.fraction)",
     },
     "UNet": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET},
 }  # fmt: skip

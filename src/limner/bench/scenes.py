@@ -57,7 +57,7 @@ UNET = {
     "sampler.grid": "own",
 }
 NOISY = {"algorithm.num_times": 3, "algorithm.min_time": 0.35}  # more noise than picture, as at .5 on the flow's line
-WITHIN = "0.5 * {0}(scenes) + 0.5 * {0}(scenes_fraction)"
+WITHIN = "0.5 * {0}(scenes) + 0.5 * {0}(scenes.fraction)"
 ENTRIES: dict[str, Mapping[str, Any]] = {
     "recipe": {},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,15 +13,11 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.protocols import Judge
-from limner.core.tree import select
 from limner.core.types import Composed, Prompt, RewardOutput, RewardSpec, Term
 from limner.judging.spec import joint_spec
 from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, walk
-from limner.rewards.algebra.within import plain, terms_of
-
-Compare: TypeAlias = Callable[[Media, Media, Sequence[Prompt]], RewardOutput]
-"""Says how likely the first of two samples is better, in the same form."""
+from limner.rewards.algebra.within import Compare, plain, terms_of, wins
 
 
 @dataclass(frozen=True)
@@ -87,18 +83,7 @@ class Composition:
 
         A pair that could not be compared counts for neither. Of a comparer that failed altogether nothing is judged.
         """
-        first, second = ((group[:, None] == group[None, :]).triu(1)).nonzero().T
-        found = {}
-        for leaf, compare in self.comparers.items():
-            won, met = torch.zeros(2, len(media), dtype=torch.float64)
-            if len(first):
-                asked = [prompts[i] for i in first.tolist()]
-                output = compare(select(media, first), select(media, second), asked)
-                share, told = output.score.nan_to_num(), output.valid.double()
-                won = won.index_add(0, first, share * told).index_add(0, second, (1 - share) * told)
-                met = met.index_add(0, first, told).index_add(0, second, told)
-            found[leaf.column] = torch.where(met > 0, won / met.clamp(min=1), torch.nan)
-        return found
+        return {leaf.column: wins(compare, media, prompts, group) for leaf, compare in self.comparers.items()}
 
     def total(
         self,

@@ -1,9 +1,36 @@
-"""Terms of a reward that are compared within the group, each for itself: put in, and taken out again."""
+"""Comparison within the group: of every pair by a comparer, and of the terms of a reward, each for itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limner.core.media import Media
+from limner.core.tree import select
+from limner.core.types import Prompt, RewardOutput
 from limner.rewards.algebra.functions import Function, Group, Rank
 from limner.rewards.algebra.tree import Expression, Sum
+
+Compare: TypeAlias = Callable[[Media, Media, Sequence[Prompt]], RewardOutput]
+"""Says how likely the first of two samples is better, in the same form."""
+
+
+def wins(
+    compare: Compare, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Compare every pair of each group; return the share of its pairs that a sample wins, NaN if it has none."""
+    first, second = ((group[:, None] == group[None, :]).triu(1)).nonzero().T
+    won, met = torch.zeros(2, len(media), dtype=torch.float64)
+    if len(first):
+        output = compare(select(media, first), select(media, second), [prompts[i] for i in first.tolist()])
+        share, told = output.score.nan_to_num(), output.valid.double()
+        won = won.index_add(0, first, share * told).index_add(0, second, (1 - share) * told)
+        met = met.index_add(0, first, told).index_add(0, second, told)
+    return torch.where(met > 0, won / met.clamp(min=1), torch.nan)
 
 
 def terms_of(expression: Expression) -> Sum:
