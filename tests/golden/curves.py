@@ -88,7 +88,7 @@ def oracle_config(name: str) -> RunConfig:
 
 def scenes(name: str) -> Curve:
     """Return what two iterations log of an entry of SCENES, on the scenes world."""
-    config = override(recipe("scenes"), {**SMALL, "optimizer.lr": 3e-3, "sampler.steps": 6, "device": "cpu"})
+    config = override(recipe("scenes"), {**SMALL, "sampler.steps": 6, "device": "cpu"})
     return curve(override(config, SCENES[name]))
 
 

@@ -7,9 +7,10 @@ A sample with optimality r in [0, 1] pulls an implicit good policy towards it an
 Samples are drawn from the old policy, which follows the trained one at a distance.
 
 When to use it: first, for a reward that scores finished samples: it asks nothing of the sampler, stores no path, and
-needs no clip range. On policy (`decay` "none") and at noisy times alone (`min_time` .5), as the scenes recipe has it,
-it gained most of all there at equal network evaluations; with the published settings and learning rate next to nothing
-in that budget.
+needs no clip range. On policy (`decay` "none") and at noisy times alone (`min_time` .5) it gained most of all on scenes
+at equal network evaluations; in runs twice as long at so high a learning rate an old policy that follows (`decay_rate`
+.02), as the scenes recipe has it, keeps what was learned. With the published settings and learning rate it gained next
+to nothing in that budget.
 
 Source: DiffusionNFT, arXiv:2509.16117, section 3 and its published code (adaptive weights, decay schedules).
 """

@@ -44,8 +44,6 @@ from limner.training.loop import update
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
 TREE = {"sampler.splits": (0, 1, 2, 3), "group_size": 16, "prompts_per_step": 9}
-RATE = {"optimizer.lr": 3e-3}
-"""The learning rate of all entries that name none."""
 LATE = {"algorithm.num_times": 3, "algorithm.min_time": 0.5, "sampler.dynamics": "DPMSolver"}  # as the recipe does
 DEPTH = {"algorithm.scale": "depth", "algorithm.ddof": 1, "algorithm.epsilon": 1e-8}
 UNET = {
@@ -59,7 +57,7 @@ UNET = {
 NOISY = {"algorithm.num_times": 3, "algorithm.min_time": 0.35}  # more noise than picture, as at .5 on the flow's line
 WITHIN = "0.5 * {0}(scenes) + 0.5 * {0}(scenes.fraction)"
 ENTRIES: dict[str, Mapping[str, Any]] = {
-    "recipe": {},
+    "DiffusionNFT, on policy": {"algorithm.decay": "none"},
     "Flow-GRPO": {"algorithm": "FlowGRPO", **FLOW, **WINDOW},
     "Flow-GRPO, published": PRESETS["flow_grpo"].keys,
     "Flow-GRPO, published, lr 1e-3": {**PRESETS["flow_grpo"].keys, "optimizer.lr": 1e-3},
@@ -108,14 +106,14 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "UNet: DPOK": {**PRESETS["dpok"].keys, **UNET},
     "UNet: PPO": {"algorithm": "PPO", **UNET},
     "UNet: Flow-GRPO": {"algorithm": "FlowGRPO", **UNET, **WINDOW},
-    "UNet: recipe": {**UNET, **NOISY},
+    "UNet: DiffusionNFT, on policy": {**UNET, **NOISY, "algorithm.decay": "none"},
     "UNet: AWM": {"algorithm": "AWM", **UNET, **NOISY},
     "UNet: RWR": {**PRESETS["rwr"].keys, **UNET, **NOISY},
 }
 CLOSER = (
-    "recipe", "AWM", "ELBO", "Flow-GRPO-Fast", "DGPO", "GRPO-Guard", "Flow-GRPO", "Flow-DPPO", "UNet: recipe",
-    "UNet: AWM", "AWM, published times", "DDPO", "DanceGRPO", "DiffusionNFT, published", "Flow-GRPO, published",
-    "Flow-GRPO, published, lr 1e-3", "Flow-GRPO, published, lr 3e-3",
+    "DiffusionNFT, on policy", "AWM", "ELBO", "Flow-GRPO-Fast", "DGPO", "GRPO-Guard", "Flow-GRPO", "Flow-DPPO",
+    "UNet: DiffusionNFT, on policy", "UNet: AWM", "AWM, published times", "DDPO", "DanceGRPO",
+    "DiffusionNFT, published", "Flow-GRPO, published", "Flow-GRPO, published, lr 1e-3", "Flow-GRPO, published, lr 3e-3",
 )  # fmt: skip
 """Entries of three seeds: those that came out best with one, and the best-known methods. The others have one."""
 COLUMNS = (
@@ -150,7 +148,7 @@ def bench(folder: Path, seeds: int | None, budget: int, names: Sequence[str] = (
 
 def configuration(name: str, seed: int, budget: int) -> RunConfig:
     """Return the run of an entry: the scenes recipe with its keys, as long as the budget lasts."""
-    config = override(recipe("scenes"), {**RATE, **ENTRIES[name]})
+    config = override(recipe("scenes"), ENTRIES[name])
     steps = max(1, budget // evaluations(config))
     values = {
         "seed": seed,

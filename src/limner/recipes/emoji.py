@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.recipes.scenes import recipe as scenes
 from limner.training.config import RunConfig
 
@@ -17,6 +18,7 @@ def recipe() -> RunConfig:
         model=replace(base.model, path="emoji"),
         prompts="emoji:train",
         reward="emoji",
+        algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),
         optimizer=replace(base.optimizer, lr=1e-3),
         evaluation=replace(base.evaluation, prompts="emoji:heldout", reward="emoji_second"),
     )

@@ -13,11 +13,9 @@ from limner.training.config import RunConfig
 
 def recipe() -> RunConfig:
     """Teach the bundled base to draw what its prompts say, by Flow-GRPO."""
-    base = scenes()
     return replace(
-        base,
+        scenes(),
         name="scenes_grpo",
         algorithm=FlowGRPO(num_updates=2),
-        optimizer=replace(base.optimizer, lr=3e-3),
         sampler=Sampler(dynamics=FlowSDE(noise_level=0.7), steps=10, window=3, window_range=(0, 4)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.recipes.scenes import recipe as scenes
 from limner.training.config import RunConfig
 
@@ -17,7 +18,7 @@ def recipe() -> RunConfig:
         model=replace(base.model, path="words"),
         prompts="words:train",
         reward="ocr",
-        optimizer=replace(base.optimizer, lr=3e-3),
+        algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="none"),
         evaluation=replace(base.evaluation, prompts="words:heldout", reward="ocr(metric='exact')"),
         steps=36,
     )
