@@ -19,7 +19,7 @@ from limner.core.media import Media
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Prompt
+from limner.core.types import Pipeline, Prompt
 from limner.data.pairs import captioned, read_media, read_pairs
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
@@ -32,6 +32,8 @@ from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.judges import compose
 from limner.learning.passes import require
+from limner.objects import NOTHING as NO_OBJECTS
+from limner.objects import Objects, Prompts, is_object, prompts_of
 from limner.recipes.override import override
 from limner.registry.find import find
 from limner.registry.names import FRESH, MODELS, PROMPTS, WORLDS
@@ -91,19 +93,24 @@ def _leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def load_model(model: Model, precision: Precision, device: torch.device) -> Adapter:
-    """Return the adapter of the model's kind around its folder."""
+def load_model(
+    model: Model, precision: Precision, device: torch.device, given: Pipeline | str | Path | None = None
+) -> Adapter:
+    """Return the adapter of the model's kind around its folder, or around a copy of the `given` pipeline."""
     settings = model.settings
     if settings is None:
         settings = find(MODELS, "model kind", model.kind or kind_of(model.path))()
     elif model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
-    return settings.load(source_of(model.path), dtype, device)
+    source = given if given is not None and is_object(model.path) else source_of(model.path)
+    return settings.load(source, dtype, device)
 
 
-def load_prompts(source: str) -> list[Prompt]:
-    """Return the prompts of a world's split (`scenes:train`) or of a file."""
+def load_prompts(source: str, given: Prompts | str | None = None) -> list[Prompt]:
+    """Return the prompts of a world's split (`scenes:train`), of a file, or those `given` that `source` stands for."""
+    if given is not None and is_object(source):
+        return prompts_of(given)
     world, separator, split = source.partition(":")
     if separator and world in PROMPTS:
         if split not in ("train", "heldout"):
@@ -136,9 +143,10 @@ class Assembly:
         return (sampler or self.config.sampler).policy(self.parts.weights.actor(self.model, role, precision))
 
 
-def assemble(config: RunConfig, training: bool = True) -> Assembly:
+def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJECTS) -> Assembly:
     """Load and connect everything that a run needs; nothing is written, and nothing expensive is run.
 
+    Where the configuration has the name of an object, it is the one of `objects`.
     Without `training` prompts and judges stay out: who looks at a finished run may no longer have the user's files.
     """
     team = join(resolve(config.device)) if training else Team(resolve(config.device))
@@ -147,11 +155,13 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
             f"{team.size} processes share whole groups, but an iteration has {config.prompts_per_step}: set "
             "prompts_per_step to a multiple of the number of processes, or start fewer"
         )
-    prompts = load_prompts(config.prompts) if training else [Prompt("")]
-    reward = compose(config.reward, Path(config.reward_cache) if config.reward_cache else None) if training else NOTHING
-    judged_by = config.evaluation.reward
-    heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts and training else []
-    judge = compose(judged_by) if judged_by and training else reward.plain
+    objects.require(config, training)
+    prompts = load_prompts(config.prompts, objects.prompts) if training else [Prompt("")]
+    cached = Path(config.reward_cache) if config.reward_cache else None
+    reward = compose(config.reward, cached, objects.reward) if training else NOTHING
+    judged_by, asked = config.evaluation.reward, config.evaluation.prompts
+    heldout = load_prompts(asked, objects.heldout) if asked and training else []
+    judge = compose(judged_by, None, objects.heldout_reward) if judged_by and training else reward.plain
     if config.group_size < 2 and reward.grouped:
         raise UserError(
             f"group_size is {config.group_size}, but the reward {config.reward} compares the samples of a group with "
@@ -160,7 +170,7 @@ def assemble(config: RunConfig, training: bool = True) -> Assembly:
     if heldout:
         judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)
-    model = load_model(config.model, precision, team.device)
+    model = load_model(config.model, precision, team.device, objects.model)
     counted = count_evaluations(model.networks)
     old = config.algorithm.needs.old is not None
     weights = config.model.train.weights(model, old=old, seed=config.seed, precision=precision)

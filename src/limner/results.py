@@ -23,9 +23,10 @@ from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
 from limner.report.card import Card
-from limner.report.curve import charts, meanings
+from limner.report.curve import charts, headline, meanings
 from limner.report.data import Report, Spent
 from limner.report.file import write_text
+from limner.report.glance import glance
 from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import read
@@ -33,6 +34,10 @@ from limner.training.config import OWN, RunConfig
 from limner.training.state import State
 
 Moment: TypeAlias = Literal["before", "after"]
+
+
+PAIRS = 4
+"""Pairs of pictures on the card of a run."""
 
 
 class Finished(Protocol):
@@ -81,6 +86,19 @@ def write_results(run: Finished, started: float | None = None) -> Path:
     )
     write_report(run.folder / "report.html", report)
     return run.folder / "report.html"
+
+
+def shown(run: Finished) -> str:
+    """Return the card that a notebook shows of a run, finished or not."""
+    first, last = (stored(run.folder, moment, [OWN]) for moment in ("before", "after"))
+    rows, _ = tables(first, last)
+    by_chance = galleries(first[OWN], last[OWN])[-1].pairs[:PAIRS] if rows else ()
+    chart = headline(read(run.folder), rate=OWN in first and first[OWN].kind == "rate")
+    page = run.folder / "report.html"
+    said = f"{run.state.iteration} of {run.config.steps} iterations by {type(run.config.algorithm).__name__}"
+    said += f"; report: {page}" if page.exists() else ""
+    title = f"{run.config.name}, seed {run.config.seed}"
+    return glance(title, said, rows[0] if rows else None, chart, by_chance)
 
 
 def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation | None, total: float) -> None:

@@ -19,23 +19,25 @@ from torch import Tensor
 from limner.build import Assembly, assemble
 from limner.core.errors import RunError, UserError
 from limner.core.media import Media
-from limner.core.protocols import Policy
+from limner.core.protocols import Policy, Reward
 from limner.core.rng import Rng
 from limner.core.team import ALONE
 from limner.core.tree import tree_map
-from limner.core.types import Prompt
+from limner.core.types import Pipeline, Prompt
 from limner.engine import checkpoint
 from limner.evaluate.protocol import Draw, Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
+from limner.objects import Objects, Prompts
 from limner.recipes.named import recipe
 from limner.recipes.yaml import from_yaml, is_of, to_yaml
 from limner.report.card import write_card
 from limner.report.file import write_text
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
-from limner.results import Moment, card, write_provenance, write_results
+from limner.report.sheet import Samples
+from limner.results import Moment, card, shown, write_provenance, write_results
 from limner.training.config import OWN, NamedSampler, RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
@@ -43,9 +45,12 @@ from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.state import State
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
-    """A run folder, the model in it, how far it has come, and what the dry run had to say."""
+    """A run folder, the model in it, how far it has come, and what the dry run had to say.
+
+    A notebook shows it as a card: what was gained, a curve, some pictures.
+    """
 
     folder: Path
     assembly: Assembly
@@ -65,15 +70,16 @@ class Run:
 
     def sample(
         self, prompt: str, count: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
-    ) -> Media:
+    ) -> Samples:
         """Draw `count` samples of a prompt from the trained weights, by the run's own sampler, as files hold them.
 
-        `steps` or `guidance` ask for the plain ODE instead.
+        `steps` or `guidance` ask for the plain ODE instead. A notebook shows them; `.pil()` are pictures of Pillow.
         """
         own = steps is None and guidance is None
         policy = self.assembly.policy("policy", None if own else self.config.sampler.plain(steps, guidance))
         with self.averaged():
-            return drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count)).rounded()
+            drawn = drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count))
+        return Samples(drawn.rounded(), prompt, range(seed, seed + count))
 
     @property
     def suffix(self) -> str:
@@ -165,6 +171,12 @@ class Run:
         """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
         return write_results(self, started)
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.state.iteration} of {self.config.steps} iterations)"
+
+    def _repr_html_(self) -> str:
+        return shown(self)
+
     def _part(self) -> Sequence[Prompt]:
         """Return the held-out prompts of the curve."""
         prompts = self.assembly.heldout
@@ -212,23 +224,50 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
     return draw
 
 
-def check(config: RunConfig) -> Preflight:
-    """Do the dry run: nothing is written, no weight moves."""
-    assembly = assemble(config)
+def check(
+    config: RunConfig | str,
+    *,
+    reward: Reward | str | None = None,
+    prompts: Prompts | str | None = None,
+    heldout: Prompts | str | None = None,
+    heldout_reward: Reward | str | None = None,
+    model: Pipeline | str | Path | None = None,
+) -> Preflight:
+    """Do the dry run of what `train` would be given: nothing is written, no weight moves."""
+    objects = Objects(reward, prompts, heldout, heldout_reward, model)
+    config = objects.within(recipe(config) if isinstance(config, str) else config)
+    assembly = assemble(config, objects=objects)
     return preflight(config, assembly.parts, assembly.heldout, Run(Path(), assembly, State()).rehearsals())
 
 
-def train(config: RunConfig | str, resume: bool = False, quiet: bool = False) -> Run:
+def train(
+    config: RunConfig | str,
+    *,
+    reward: Reward | str | None = None,
+    prompts: Prompts | str | None = None,
+    heldout: Prompts | str | None = None,
+    heldout_reward: Reward | str | None = None,
+    model: Pipeline | str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Run:
     """Carry out a run: check, evaluate, train, evaluate, export, report. A name stands for its recipe.
+
+    What is given beside the configuration takes the place of what it says there: `reward` is a function of media and
+    prompts; `prompts`, and those to measure the result on, `heldout`, are lists of texts or `Prompt`s; `model` is a
+    diffusers pipeline, of which limner trains a copy; each may be text as well. Held-out prompts are judged by
+    `heldout_reward`, or else by a `reward` that is given. Of an object the run folder keeps its name and a digest:
+    `resume` needs it again.
 
     With `resume` a run that was interrupted goes on from its last checkpoint, bit by bit as if it had not been.
     Raises UserError before anything is written if the run could not work.
     """
     started = time.monotonic()
-    config = recipe(config) if isinstance(config, str) else config
+    objects = Objects(reward, prompts, heldout, heldout_reward, model)
+    config = objects.within(recipe(config) if isinstance(config, str) else config)
     folder = Path(config.out or f"runs/{config.name}-{config.seed}").expanduser()
     _require_free(folder, config, resume)
-    assembly = assemble(config)
+    assembly = assemble(config, objects=objects)
     run = Run(folder, assembly, State())
     found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
     team = assembly.parts.team
@@ -281,18 +320,22 @@ def _no_room(error: OSError | SafetensorError) -> bool:
     return error.errno in full if isinstance(error, OSError) else any(f"os error {code}" in str(error) for code in full)
 
 
-def open_run(folder: str | Path, trust: bool = False) -> Run:
+def open_run(folder: str | Path, trust: bool = False, *, model: Pipeline | None = None) -> Run:
     """Return a run from its folder, at its last checkpoint. Raises UserError if there is none.
 
-    Its rewards and prompts need not be there any more. Where its configuration names code that is not limner's, as a
-    run by your own algorithm does, it is imported only if you `trust` it; else UntrustedCode is raised.
+    Its rewards and prompts need not be there any more; a pipeline that it was given is its `model` once more. Where its
+    configuration names code that is not limner's, as a run by your own algorithm does, it is imported only if you
+    `trust` it; else UntrustedCode is raised.
     """
     folder = Path(folder).expanduser()
     written = folder / "config.yaml"
     if not written.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml")
     config = from_yaml(written.read_text(encoding="utf-8"), str(written), None if trust else ())
-    run = Run(folder, assemble(config, training=False), State())
+    objects = Objects(model=model)
+    if (named := objects.within(config).model.path) != config.model.path:
+        raise UserError(f"{folder} is a run of model {config.model.path}, and what is given is {named}: give that one")
+    run = Run(folder, assemble(config, training=False, objects=objects), State())
     if not run.restore():
         raise UserError(f"{folder} has no checkpoint yet; go on with: limner train {written} --resume")
     return run

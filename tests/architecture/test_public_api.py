@@ -56,7 +56,7 @@ config = limner.RunConfig(
 reveal_type(limner.override(config, {"steps": 3}))  # limner.training.config.RunConfig
 run = limner.train(config, resume=True)
 reveal_type(run)  # limner.run.Run
-reveal_type(run.sample("two red stars"))  # limner.core.media.Media
+reveal_type(run.sample("two red stars"))  # limner.report.sheet.Samples
 reveal_type(run.config.algorithm)  # limner.core.protocols.Algorithm
 reveal_type(limner.open_run("runs/mine", trust=True).state.iteration)  # int
 run.smaple("two red stars")  # attr-defined

@@ -105,7 +105,9 @@ def test_the_report_moves(run: Run) -> None:
     shown.load()
     assert shown.n_frames == 3 and shown.info["duration"] == 125 and 'width="8" height="8"' in page
     again = limner.open_run(run.folder, trust=True)
-    assert again.report().read_text() == page and torch.equal(again.sample("rain").pixels, run.sample("rain").pixels)
+    assert again.report().read_text() == page and torch.equal(
+        again.sample("rain").media.pixels, run.sample("rain").media.pixels
+    )
 
 
 def test_the_command_line_writes_clips(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

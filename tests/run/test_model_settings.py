@@ -47,7 +47,7 @@ def test_a_resolution_reaches_the_picture(
     assert main(["train", str(tmp_path / "recipe.yaml"), "--quiet", *size, *length]) == 0, capsys.readouterr().err
     run = limner.open_run(tmp_path / "run")
     assert run.config.model.settings == SD3Settings(64, 48, "a sea", 16) and run.config.model.kind == ""
-    drawn = run.sample("a star", count=1)
+    drawn = run.sample("a star", count=1).media
     assert isinstance(drawn, limner.Images) and drawn.pixels.shape == (1, 3, 64, 48)
     card = (tmp_path / "run" / "export" / "README.md").read_text()
     assert "height=64, width=48, negative_prompt='a sea', max_sequence_length=16" in card

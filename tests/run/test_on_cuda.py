@@ -90,12 +90,12 @@ def test_a_whole_run_there_is_the_run_on_the_cpu(
         found = open_run(tmp_path / "cuda")
         assert {p.device.type for p in found.assembly.parts.weights.parameters().values()} == {"cuda"}
         assert all(p.dtype == torch.float32 for p in found.assembly.parts.weights.parameters().values())
-        pictures = found.sample("a red star", 2).pixels
+        pictures = found.sample("a red star", 2).media.pixels
         model = found.assembly.model
         assert isinstance(model, Encoding) and {encoder.device.type for encoder in model.encoders} == {"cpu"}
         assert pictures.device.type == "cpu"
         found.export(tmp_path / "exported")
-    torch.testing.assert_close(pictures, expected.sample("a red star", 2).pixels, atol=2 / 255, rtol=0)
+    torch.testing.assert_close(pictures, expected.sample("a red star", 2).media.pixels, atol=2 / 255, rtol=0)
     for one, two in zip(read(tmp_path / "cuda"), read(tmp_path / "cpu"), strict=True):
         require_equal(one, two)
     for name in ("before", "after"):

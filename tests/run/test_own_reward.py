@@ -140,7 +140,7 @@ def test_the_same_in_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     config = replace(config, reward="2 * my_file.py:my_reward")
     run = limner.train(config)
     assert read(run.folder)[0]["reward/mean"] == pytest.approx(31)
-    assert run.sample("two red stars").pixels.shape == (4, 3, 32, 32)
+    assert run.sample("two red stars").media.pixels.shape == (4, 3, 32, 32)
     assert (run.export("my-lora") / "pytorch_lora_weights.safetensors").is_file()
 
 

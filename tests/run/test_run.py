@@ -111,7 +111,7 @@ def test_the_summary_holds_what_was_promised(done: Done) -> None:
 
 def test_what_is_evaluated_is_what_is_sampled(done: Done) -> None:
     """The picture of prompt 0 at seed 1, and that training changed it; two shapes of a batch differ by rounding."""
-    drawn = (done.run.sample(PROMPT, count=2).pixels[1] * 255).round().byte()
+    drawn = (done.run.sample(PROMPT, count=2).media.pixels[1] * 255).round().byte()
     after, before = (pixels(done.run.folder / "samples" / f"{when}-sampler/000-1.png") for when in ("after", "before"))
     assert (drawn.int() - after.int()).abs().max() <= 1 < (before.int() - after.int()).abs().max()
 
@@ -124,7 +124,9 @@ def pixels(path: Path) -> Tensor:
 def test_a_run_reopened_draws_the_same(done: Done) -> None:
     again = limner.open_run(done.run.folder)
     for arguments in ({"count": 3, "seed": 5}, {"steps": 3}, {"guidance": 2.0}):
-        assert torch.equal(done.run.sample(PROMPT, **arguments).pixels, again.sample(PROMPT, **arguments).pixels)
+        assert torch.equal(
+            done.run.sample(PROMPT, **arguments).media.pixels, again.sample(PROMPT, **arguments).media.pixels
+        )
     page = (done.run.folder / "report.html").read_text()
     assert again.report().read_text() == page
 
@@ -135,7 +137,7 @@ def test_a_run_is_looked_at_without_the_files_of_its_user(done: Done, tmp_path: 
     assert "rewards.py" in config and "prompts.txt" in config
     (copy / "config.yaml").write_text(config.replace("rewards.py", "gone.py").replace("prompts.txt", "gone.txt"))
     again = limner.open_run(copy)
-    assert torch.equal(again.sample(PROMPT).pixels, done.run.sample(PROMPT).pixels)
+    assert torch.equal(again.sample(PROMPT).media.pixels, done.run.sample(PROMPT).media.pixels)
     assert again.report().stat().st_size > 10_000 and list(again.export(tmp_path / "out").glob("*.safetensors"))
 
 

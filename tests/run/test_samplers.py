@@ -91,7 +91,9 @@ def test_a_run_asks_no_more_of_a_sampler_than_the_protocol(miniature: Miniature,
     card = (tmp_path / "run" / "export" / "README.md").read_text()
     assert "| Stars | *** |" in card and "num_inference_steps=3" in card and "guidance_scale" not in card
     like = replace(config, sampler=Sampler(EulerODE(), 3), out=str(tmp_path / "like"))
-    torch.testing.assert_close(run.sample("red").pixels, limner.train(like, quiet=True).sample("red").pixels)
-    assert run.sample("red", steps=7).pixels.shape == (4, 3, 32, 32)
+    torch.testing.assert_close(
+        run.sample("red").media.pixels, limner.train(like, quiet=True).sample("red").media.pixels
+    )
+    assert run.sample("red", steps=7).media.pixels.shape == (4, 3, 32, 32)
     with pytest.raises(UserError, match="an eager sampler has no path, which FlowGRPO needs"):
         replace(config, algorithm=limner.FlowGRPO())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limner.core.errors import UserError
 from limner.core.media import Media, levels, to_image, unit
 from limner.core.tree import select
-from limner.core.types import LatentSpec, Prompt
+from limner.core.types import LatentSpec, Pipeline, Prompt
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import linear_grid
 from toys import Affine
@@ -111,7 +111,7 @@ class ToyClipSettings:
     scale: float = 1.0
     serves: ClassVar[Sequence[str]] = ()
 
-    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> ToyClips:
+    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> ToyClips:
         network = Affine(torch.Size(SHAPE).numel()).to(device)
         network.scale.data.mul_(self.scale)
         return ToyClips(network)

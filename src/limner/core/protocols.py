@@ -25,6 +25,7 @@ from limner.core.types import (
     Decisions,
     LatentSpec,
     PassLoss,
+    Pipeline,
     Prompt,
     Renoised,
     RewardOutput,
@@ -132,8 +133,11 @@ class ModelSettings(Protocol):
         """Names of the pipeline classes that it loads folders of, as `model_index.json` has them."""
         ...
 
-    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Adapter:
-        """Return the adapter of a folder or hub id. Raises UserError, before the network, for what it cannot be."""
+    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+        """Return the adapter of a folder, a hub id, or a pipeline in memory, which is not changed.
+
+        Raises UserError, before the network, for what it cannot be.
+        """
         ...
 
     def call(self) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -63,6 +63,16 @@ class Vocabulary:
     words: tuple[str, ...]
     alone: tuple[str, ...] = ()
     max_length: int = 14
+
+
+@runtime_checkable
+class Pipeline(Protocol):
+    """A pipeline of its library, in memory."""
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """Its networks, tokenizers and scheduler, by name."""
+        ...
 
 
 class States(Protocol):

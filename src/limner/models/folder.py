@@ -42,12 +42,16 @@ def read_index(source: str | Path) -> Mapping[str, Any]:
 def served_index(source: str | Path, adapter: str, classes: Sequence[str]) -> Mapping[str, Any]:
     """Return the index of a folder or hub id that `adapter` serves. Raises UserError if it is of another class."""
     index = read_index(source)
-    if index["_class_name"] not in classes:
-        raise UserError(
-            f"model: {source} is a {index['_class_name']}, and the {adapter} adapter serves a {' or '.join(classes)}; "
-            "give one of those"
-        )
+    require_served(index["_class_name"], str(source), adapter, classes)
     return index
+
+
+def require_served(name: str, source: str, adapter: str, classes: Sequence[str]) -> None:
+    """Raise UserError if `source`, a pipeline of the class `name`, is none of the `classes` that `adapter` serves."""
+    if name not in classes:
+        raise UserError(
+            f"model: {source} is a {name}, and the {adapter} adapter serves a {' or '.join(classes)}; give one of those"
+        )
 
 
 def _of_hub(name: str) -> Mapping[str, Any]:

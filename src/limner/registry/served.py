@@ -17,10 +17,14 @@ def source_of(path: str) -> str | Path:
 
 def kind_of(path: str) -> str:
     """Return the kind that serves a base, folder or hub id, as its index says. Raises UserError if none does."""
-    name = read_index(source_of(path))["_class_name"]
+    return kind_of_class(read_index(source_of(path))["_class_name"], path)
+
+
+def kind_of_class(name: str, source: str) -> str:
+    """Return the kind that serves pipelines of a class. Raises UserError if none does, which says what is of it."""
     served = {kind: find(MODELS, "model kind", kind).serves for kind in MODELS}
     for kind, classes in served.items():
         if name in classes:
             return kind
     known = ", ".join(each for classes in served.values() for each in classes)
-    raise UserError(f"model: {path} is a {name}, and limner serves {known}; your own is a --model.kind FILE.py:NAME")
+    raise UserError(f"model: {source} is a {name}, and limner serves {known}; your own is a --model.kind FILE.py:NAME")

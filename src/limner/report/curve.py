@@ -89,9 +89,24 @@ def charts(lines: Sequence[Line], clip: tuple[float, ...] = (), rate: bool = Fal
     return tuple(chart for chart in kept if chart.series)
 
 
-def _reward(lines: Sequence[Line]) -> Chart:
+def headline(lines: Sequence[Line], rate: bool = False) -> Chart | None:
+    """Return the one curve to show of a run: all held-out prompts, if they were measured on the way, else the reward.
+
+    `rate` says that held-out prompts are judged by 0 or 1. None: there is no number yet.
+    """
+    if not lines:
+        return None
+    measured = _series(lines, "heldout/overall", "overall", MOST_POINTS_TOGETHER)
+    if measured.x:
+        return Chart(
+            "Held-out prompts", "Never trained on; a part of the set.", [measured], "rate" if rate else "number"
+        )
+    return _reward(lines, MOST_POINTS_TOGETHER)
+
+
+def _reward(lines: Sequence[Line], most: int = MOST_POINTS) -> Chart:
     """Return the mean reward in a band of one standard deviation."""
-    mean, spread = _series(lines, "reward/mean", "mean"), _series(lines, "reward/std", "std")
+    mean, spread = (_series(lines, f"reward/{name}", name, most) for name in ("mean", "std"))
     at = dict(zip(spread.x, spread.y, strict=True))
     reach = [at.get(x, 0.0) for x in mean.x]
     low = [y - r for y, r in zip(mean.y, reach, strict=True)]

@@ -66,6 +66,14 @@ def data_uri(picture: Picture, file: Path | None = None, side: int = 512) -> str
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def thumbnail(picture: Picture, side: int = 96) -> str:
+    """Return a small likeness as text a page can hold: WebP of some kilobytes, at most `side` pixels."""
+    image, buffer = to_image(picture), io.BytesIO()
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.save(buffer, format="WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def _fit(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     text = " ".join(label.split())
     if font.getlength(text) <= width:

@@ -12,7 +12,7 @@ from limner.report.data import FEWEST, Gallery, Interval, Kind, Pair, Report, Ro
 from limner.report.file import write_text
 from limner.report.gallery import PNG_SIDE, data_uri
 from limner.report.style import STYLE
-from limner.report.text import ABSENT, bounds, count, difference, duration, number, quantity
+from limner.report.text import ABSENT, bounds, count, difference, duration, number, prompts, quantity, verdict
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """What the page may load: nothing."""
@@ -50,36 +50,15 @@ def _section(title: str, note: str, body: str, present: object) -> str:
 
 
 def _header(report: Report) -> str:
-    main = report.rows[0] if report.rows else None
-    lead = "".join(f'<p class="lead">{text}</p>' for text in (_verdict(main), escape(report.summary)) if text)
+    change = verdict(report.rows[0] if report.rows else None)
+    said = change and f"{escape(change.subject)} <strong>{escape(change.claim)}</strong>{escape(change.evidence)}"
+    lead = "".join(f'<p class="lead">{text}</p>' for text in (said, escape(report.summary)) if text)
     notices = "".join(f"<li>{escape(text)}</li>" for text in report.notices)
     return (
         f'<header><p class="eyebrow">limner report</p><h1>{escape(report.title)}</h1>{lead}{_figures(report)}'
         + (f'<ul class="notices">{notices}</ul>' if notices else "")
         + "</header>"
     )
-
-
-def _verdict(row: Row | None) -> str:
-    """Say in one sentence what changed, and whether the interval lets us say so."""
-    if row is None or row.before is None or row.after is None or row.change is None:
-        return ""
-    ends = f"{quantity(row.before.value, row.kind)} to {quantity(row.after.value, row.kind)}"
-    change = f"{difference(row.change.value, row.kind)} (95 % interval {bounds(row.change, row.kind)})"
-    over = f"measured on {_prompts(row.change.n)}, the same seeds before and after"
-    if row.change.n < FEWEST:
-        return (
-            f"{escape(row.label)}: <strong>nothing can be said from fewer than {FEWEST} prompts</strong>; "
-            f"from {ends}, {change}, {over}."
-        )
-    if not row.change.direction:
-        return f"{escape(row.label)} <strong>did not change measurably</strong>: from {ends}, {change}, {over}."
-    verb = "rose" if row.change.direction == "up" else "fell"
-    return f"{escape(row.label)} <strong>{verb} from {ends}</strong>: {change}, {over}."
-
-
-def _prompts(n: int) -> str:
-    return f"{n:,} prompt{'s' if n > 1 else ''}"
 
 
 def _figures(report: Report) -> str:
@@ -128,7 +107,7 @@ def _row(row: Row, name: str) -> str:
     if row.change:
         change = f"{difference(row.change.value, row.kind)}<small>{bounds(row.change, row.kind)}</small>"
         direction = row.change.direction
-    over = [_prompts(n) for n in [each.n for each in (row.change, row.after, row.before) if each][:1]]
+    over = [prompts(n) for n in [each.n for each in (row.change, row.after, row.before) if each][:1]]
     note = f"<small>{' · '.join([*filter(None, [escape(row.note)]), *over])}</small>"
     drawn = strip(row.before, row.after, (0.0, 1.0)) if row.kind == "rate" else ""
     return (

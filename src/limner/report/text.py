@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from limner.report.data import Interval, Kind
+from limner.report.data import FEWEST, Interval, Kind, Row
 
 ABSENT = "–"
 
@@ -47,6 +48,38 @@ def bounds(interval: Interval, kind: Kind) -> str:
     if kind == "number":
         return f"{number(interval.low)} to {number(interval.high)}"
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", "−")
+
+
+class Verdict(NamedTuple):
+    """A sentence in three parts: what was measured, what may be said of it, and what that rests on."""
+
+    subject: str
+    claim: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.claim}{self.evidence}"
+
+
+def verdict(row: Row | None) -> Verdict | None:
+    """Say in one sentence what changed, and whether the interval lets us say so; None where nothing was measured."""
+    if row is None or row.before is None or row.after is None or row.change is None:
+        return None
+    ends = f"{quantity(row.before.value, row.kind)} to {quantity(row.after.value, row.kind)}"
+    change = f"{difference(row.change.value, row.kind)} (95 % interval {bounds(row.change, row.kind)})"
+    over = f"measured on {prompts(row.change.n)}, the same seeds before and after"
+    if row.change.n < FEWEST:
+        claim = f"nothing can be said from fewer than {FEWEST} prompts"
+        return Verdict(f"{row.label}:", claim, f"; from {ends}, {change}, {over}.")
+    if not row.change.direction:
+        return Verdict(row.label, "did not change measurably", f": from {ends}, {change}, {over}.")
+    verb = "rose" if row.change.direction == "up" else "fell"
+    return Verdict(row.label, f"{verb} from {ends}", f": {change}, {over}.")
+
+
+def prompts(n: int) -> str:
+    """Write how many prompts."""
+    return f"{n:,} prompt{'s' if n > 1 else ''}"
 
 
 def duration(seconds: float) -> str:

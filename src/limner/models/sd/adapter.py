@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl
 from diffusers.utils import convert_state_dict_to_diffusers
@@ -26,6 +26,7 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
+from limner.models.borrowed import copied
 from limner.models.folder import served_index
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
 from limner.models.picture import sides
@@ -67,15 +68,17 @@ class SD:
     @classmethod
     def load(
         cls,
-        source: str | Path,
+        source: str | Path | SDPipeline,
         settings: SDSettings = OWN,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> SD:
-        """Load a pipeline folder, or a hub id org/name, whatever precision it is stored in.
+        """Load a pipeline folder or a hub id org/name, in whatever precision, or copy a pipeline that is in memory.
 
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
+        if isinstance(source, DiffusionPipeline):
+            return cls.wrap(copied(source, "unet", dtype, "sd", settings.serves).to(device), settings, dtype)
         index = served_index(source, "sd", settings.serves)
         if index["_class_name"] == "StableDiffusionXLPipeline":
             return cls.wrap(load_pipeline(StableDiffusionXLPipeline, source, dtype, {}).to(device), settings, dtype)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
+    from limner.core.types import Pipeline
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class SDSettings:
 
     serves: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
-    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Adapter:
-        """Return the adapter of a folder or hub id."""
+    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+        """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
         adapter = importlib.import_module("limner.models.sd.adapter")  # by name: it knows these settings
         return adapter.SD.load(source, self, dtype, device)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
 from jaxtyping import Float, Int
 from peft import get_peft_model_state_dict
@@ -22,6 +22,7 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
+from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
 from limner.models.picture import sides
@@ -80,15 +81,19 @@ class SD3:
     @classmethod
     def load(
         cls,
-        source: str | Path,
+        source: str | Path | StableDiffusion3Pipeline,
         settings: SD3Settings = OWN,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> SD3:
-        """Load a pipeline folder, or a hub id org/name, with or without T5, whatever precision it is stored in.
+        """Load a pipeline folder or a hub id org/name, in whatever precision, or copy a pipeline that is in memory.
+
+        It may be with or without T5.
 
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
+        if isinstance(source, DiffusionPipeline):
+            return cls.wrap(copied(source, "transformer", dtype, "sd3", settings.serves).to(device), settings, dtype)
         index = served_index(source, "sd3", settings.serves)
         pipeline = load_pipeline(StableDiffusion3Pipeline, source, dtype, absent(index, source, OPTIONAL))
         return cls.wrap(pipeline.to(device), settings, dtype)

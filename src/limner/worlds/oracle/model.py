@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media, levels
-from limner.core.types import Condition, LatentSpec, Prompt
+from limner.core.types import Condition, LatentSpec, Pipeline, Prompt
 from limner.diffusion.prediction import PredictionKind, from_estimate
 from limner.diffusion.schedule import RectifiedFlow, Schedule, VariancePreserving
 from limner.diffusion.timesteps import Grid, linear_grid
@@ -162,9 +162,9 @@ class OracleSettings:
 
     serves: ClassVar[tuple[str, ...]] = ()
 
-    def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Oracle:
+    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Oracle:
         """Return the oracle of that name, in float32 whatever `dtype` is."""
-        return Oracle.load(source, device)
+        return Oracle.load(str(source), device)
 
     def call(self) -> Mapping[str, Any]:
         """Return nothing: no library draws an oracle."""

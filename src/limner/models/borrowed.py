@@ -1,0 +1,43 @@
+"""A pipeline that its owner has in memory: what limner trains is a copy, and the owner's stays as it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from limner.core.errors import UserError
+from limner.models.folder import require_served
+
+
+def copied(pipeline: Any, trained: str, dtype: torch.dtype, adapter: str, classes: Sequence[str]) -> Any:
+    """Return an equal pipeline, as a folder of it would load: the autoencoder in float32, the rest in `dtype`.
+
+    The network `trained` is a copy; all others are new modules over the owner's own tensors, which cost no memory until
+    they are moved or cast, and are never written. Raises UserError for a pipeline of another class than `classes`, one
+    that is spread over devices or quantised, and one whose trained network has a LoRA.
+    """
+    require_served(type(pipeline).__name__, "the pipeline", adapter, classes)
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    if any("_hf_hook" in vars(module) for part in parts.values() for module in part.modules()):
+        raise UserError("model: the pipeline moves its parts as it needs them (offload, device_map); give one without")
+    if any(vars(part).get("hf_quantizer") is not None for part in parts.values()):
+        raise UserError("model: the pipeline is quantised, and what is trained must not be; give one that is not")
+    if any(isinstance(module, BaseTunerLayer) for module in parts[trained].modules()):
+        raise UserError(
+            f"model: the pipeline's {trained} has a LoRA; make it part of the weights first, by pipeline.fuse_lora() "
+            "and pipeline.unload_lora_weights()"
+        )
+    shared: dict[int, Any] = {}
+    for name, part in parts.items():
+        if name != trained:
+            shared |= {id(parameter): nn.Parameter(parameter.detach(), False) for parameter in part.parameters()}
+            shared |= {id(buffer): buffer.detach() for buffer in part.buffers()}
+    made = copy.deepcopy(pipeline, shared)
+    for name in parts:
+        nn.Module.to(made.components[name], torch.float32 if name == "vae" else dtype)  # past what diffusers says of it
+    return made
