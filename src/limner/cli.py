@@ -14,17 +14,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from limner.completion import SHELLS, answer, shell_code
 from limner.core.errors import RunError, UserError, nearest
 
 KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
   --steps 40 --sampler.steps 8 --optimizer.lr 1e-3 --algorithm DiffusionNFT --algorithm.beta 0.5
-`limner list` names recipes, rewards, algorithms and models."""
+`limner keys RECIPE` lists them with their meaning, `limner list` names recipes, rewards, algorithms and models."""
+LISTED_KEYS = """Keys that are set here choose whose keys are listed, as in: limner keys scenes --algorithm FlowGRPO"""
 PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
   --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
+
+SHELL_SETUP = """In bash, for this session, and for all in ~/.bashrc:  eval "$(limner completion bash)"
+In zsh likewise, after compinit; in fish:  limner completion fish | source"""
 
 OWN_FLAGS = {
     "train": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out", "--resume", "--quiet"}),
     "check": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"}),
+    "keys": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"}),
     "pretrain": frozenset({"--help", "--out"}),
 }
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
@@ -71,6 +77,7 @@ def _continuation(arguments: Sequence[str]) -> str:
 
 def _run(arguments: list[str]) -> int:
     parser, commands = _parsers()
+    answer(parser, commands, ("train", "check", "keys"))
     if not arguments:
         parser.print_help()
         return 0
@@ -130,6 +137,9 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
     train.add_argument("--quiet", action="store_true", help="no progress line")
     _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
+    keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
+    _add_recipe(keys)
+    keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
 
     sample = command("sample", _sample, "draw pictures from a finished run")
     sample.add_argument("run", metavar="RUN", type=Path, help="a run folder")
@@ -162,6 +172,8 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     _add_reward_commands(command)
     command("list", _list, "name the recipes, rewards, algorithms and models")
+    completion = command("completion", _completion, "print what makes a shell complete limner's commands", SHELL_SETUP)
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     return parser, made
 
 
@@ -251,6 +263,16 @@ def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
     config = _config(parsed, values)
     print(run.check(config).text(config))
+
+
+def _keys(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.recipes.keys import keys, text
+
+    print(text(keys(_config(parsed, values), parsed.word)))
+
+
+def _completion(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    print(shell_code(parsed.shell))
 
 
 def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ def test_samples_are_stored_as_clips_with_stills(run: Run) -> None:
     place = run.folder / "samples" / "after-sampler"
     names = {f"{prompt:03d}-{seed}{suffix}" for prompt in range(3) for seed in range(2) for suffix in (".png", ".webp")}
     assert {path.name for path in place.iterdir()} == names | {"rewards.json"}
-    media = run.sample(PROMPTS[1].text, count=2)
+    media = run.sample(PROMPTS[1].text, count=2).media
     assert isinstance(media, Clips) and media.fps == 8 and media.pixels.dtype == torch.uint8
     for seed in range(2):
         clip = Image.open(place / f"001-{seed}.webp")
@@ -132,7 +132,7 @@ def test_answers_about_clips_are_kept(run: Run) -> None:
 
 def test_a_judge_elsewhere_is_asked_about_clips(run: Run) -> None:
     """By an application in this process and by one behind a socket; one that knows no clips refuses them."""
-    media, prompts = run.sample("rain", count=3), [Prompt("rain")] * 3
+    media, prompts = run.sample("rain", count=3).media, [Prompt("rain")] * 3
     here = Checked("motion", motion)(media, prompts).score
     kinds = {**KINDS, "clips": clips}
     body = encode_request(media, prompts, 10)

@@ -48,6 +48,7 @@ class AWM:
 
     weighting: MatchingWeight = "ghuber"
     power: Positive = 0.25
+    """p of the error's form "ghuber"."""
     clip_low: Annotated[float, Range(above=0, most=1)] = 1.0
     clip_high: Positive = 1.0
     kl_weight: NotNegative = 1e-3

@@ -40,11 +40,14 @@ class DDPO:
     """
 
     surrogate: Literal["ratio", "score"] = "ratio"
+    """The clipped ratio, or the score function (REINFORCE)."""
     clip_low: Positive = 1e-4
     clip_high: Positive = 1e-4
     clip_elements: Count = 16_384
     buffer_size: Count = 16
+    """Last rewards of a prompt whose mean and standard deviation its advantages are relative to."""
     min_count: Count = 16
+    """As long as a prompt has fewer rewards than this, those of the whole batch stand in."""
     advantage_max: Positive = 5.0
     num_updates: Count = 1
 

@@ -37,6 +37,7 @@ class DGPO:
     """DGPO's hyper-parameters, and the algorithm. It costs three forward passes and one backward a (sample, time)."""
 
     beta: Positive = 100.0
+    """How soon a group that is ordered as its rewards are stops teaching."""
     num_times: Count = 4
     times: TrainingTimes = "logit_normal"
     min_time: Share = 0.0

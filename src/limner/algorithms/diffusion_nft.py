@@ -43,8 +43,10 @@ class DiffusionNFT:
     """
 
     beta: Positive = 1.0
+    """How far the good and the bad policy lie from the old one."""
     advantage_max: Positive = 5.0
     adaptive: bool = True
+    """Whether each error is divided by its mean size, detached."""
     kl_weight: NotNegative = 1e-4
     num_times: Count = 4
     times: TrainingTimes = "grid"

@@ -56,6 +56,7 @@ class FlowGRPO:
     trim: Share = 0.0
     num_updates: Count = 2
     noise_weight: bool = False
+    """Whether the loss of a decision is weighted by its noise (TempFlow-GRPO)."""
 
     @property
     def needs(self) -> Needs:

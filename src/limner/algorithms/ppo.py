@@ -41,6 +41,7 @@ class PPO:
     """
 
     surrogate: Literal["ppo", "clip"] = "ppo"
+    """PPO's own maximum of two losses, or one that is clipped alone."""
     clip_low: Positive = 1e-4
     clip_high: Positive = 1e-4
     clip_elements: Count = 65_536
@@ -49,6 +50,7 @@ class PPO:
     advantage_max: Positive = 5.0
     kl_weight: NotNegative = 0.0
     critic_lr: Positive = 1e-3
+    """Learning rate of the critic."""
     critic_steps: Count = 20
     num_updates: Count = 1
 

@@ -44,6 +44,7 @@ class RewardWeighted:
 
     weight: Literal["softmax", "reward", "best"] = "softmax"
     temperature: Positive = 0.2
+    """Of the softmax over a group's rewards."""
     kl_weight: NotNegative = 0.0
     num_times: Count = 4
     times: TrainingTimes = "logit_normal"

@@ -40,8 +40,11 @@ class TRPO:
 
     kl_limit: Positive = 0.01
     damping: NotNegative = 1e-3
+    """What is added to the diagonal of the Fisher matrix."""
     solver_steps: Count = 10
+    """Steps of conjugate gradients."""
     halvings: Count = 10
+    """How often a step that is too long, or does not improve, is halved."""
     scale: AdvantageScale = "group"
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4

@@ -33,9 +33,13 @@ class JudgeFailure(LimnerError):
     """
 
 
+CLOSE = 0.65
+"""How alike a name must be to one that is known to be a slip of it: shares of letters in common (difflib's ratio)."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest known name, and all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=CLOSE)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(names)})"

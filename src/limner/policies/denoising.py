@@ -66,14 +66,21 @@ class Sampler:
     """
 
     dynamics: Annotated[Dynamics, Named("dynamics")] = field(default_factory=FlowSDE)
+    """How a latent and its estimate become the next latent, with or without noise."""
     steps: Count = 10
+    """Network evaluations of a sample (twice as many with guidance)."""
     grid: Grid = "own"
     """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""
     window: Natural = 0
+    """Decisions in a row, of all steps; 0: every step but the last."""
     window_range: tuple[int, int] = (0, 0)
+    """The first and the last step at which a window may start."""
     window_schedule: WindowSchedule = "random"
+    """Whether each group's window starts anywhere in that range, or all slide through it."""
     window_stride: Count = 1
+    """How far a window slides."""
     window_every: Count = 25
+    """Iterations, at most, until it slides."""
     shared_start: bool = False
     splits: tuple[int, ...] = ()
     guidance: Finite = 1.0

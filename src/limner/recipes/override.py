@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from limner.core.errors import UntrustedCode, UserError, nearest
+from limner.core.errors import CLOSE, UntrustedCode, UserError, nearest
 from limner.core.settings import Named
 from limner.registry.find import find, require_seam
 from limner.registry.names import REGISTRIES, SEAMS
@@ -114,7 +114,7 @@ def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
     try:
         return _READERS[get_origin(kind) or kind](kind, value, place)
     except ValueError:
-        raise UserError(f"{place} needs {_described(kind)}, got {_shown(value)}") from None
+        raise UserError(f"{place} needs {described(kind)}, got {_shown(value)}") from None
 
 
 def hints_of(kind: type) -> dict[str, Any]:
@@ -282,7 +282,8 @@ def _instance(value: Any, *kinds: type) -> Any:
     return value
 
 
-def _described(kind: Any) -> str:
+def described(kind: Any) -> str:
+    """Return what a value of a type is, for a person."""
     hints = get_args(kind)
     if hints and dataclasses.is_dataclass(hints[0]):
         return f"a list, each with {', '.join(field.name for field in dataclasses.fields(hints[0]))}"
@@ -309,8 +310,7 @@ def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserErro
         return UserError(f"{key} {GONE[key.keys]}")
     known = {str(place.child(*path)): path[-1] for path in keys_of(kind, current)}
     same = [full for full, last in known.items() if last == key.keys[-1]]
-    close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0)
+    close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0 if same else CLOSE)
     owner = f": {place} is {kind.__name__}" if place.keys else ""
-    return UserError(
-        f"unknown key {key}{owner}; " + (f"the nearest known key is {close[0]}" if close else "it has none")
-    )
+    hint = f"the nearest known key is {close[0]}" if close else "`limner keys RECIPE` lists all that are known"
+    return UserError(f"unknown key {key}{owner}; {hint if known else 'it has none'}")

@@ -24,7 +24,9 @@ class Lora:
     """Train low-rank updates of the linear layers whose names end in `targets` (empty: the model's default ones)."""
 
     rank: Count = 32
+    """Columns of an update."""
     alpha: Count = 64
+    """An update is scaled by alpha / rank."""
     targets: tuple[str, ...] = ()
 
     whole: ClassVar[bool] = False
@@ -80,6 +82,7 @@ class Model:
     settings: Annotated[ModelSettings | None, Named("models", kind="kind", folder="path")] = None
     """What can be chosen about that kind, an SD3Settings, say; None: nothing is."""
     train: Annotated[Training, Named("trainings")] = field(default_factory=Lora)
+    """Which weights learn."""
 
 
 @settings
@@ -87,10 +90,15 @@ class Optimizer:
     """AdamW with linear warm-up, then a constant or a cosine."""
 
     lr: Annotated[float, Range(above=0, below=1)] = 3e-4
+    """Learning rate, after warm-up."""
     betas: Annotated[tuple[float, float], Range(least=0, below=1)] = (0.9, 0.999)
+    """Decay of the running mean of gradients, and of their squares."""
     weight_decay: NotNegative = 0.0
+    """What a step takes off each weight, as a share times the learning rate."""
     warmup: Natural = 0
+    """Optimizer steps in which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = "constant"
+    """Whether the learning rate then stays, or falls to 0 along a cosine."""
     max_grad_norm: Positive = 1.0
     """What the norm of all gradients is cut to; inf: nothing is cut."""
     ema: Share = 0.0
@@ -107,6 +115,7 @@ class DataAnchor:
     data: str = ""
     weight: NotNegative = 0.0
     batch: Count = 64
+    """Pictures in each optimizer step."""
     num_pairs: Count = 2000
 
     def __post_init__(self) -> None:
@@ -120,6 +129,7 @@ class Precision:
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     activation_checkpointing: bool = False
+    """Whether activations are computed again instead of kept: slower, in less memory."""
 
 
 OWN, ODE, GUIDED = "sampler", "ode", "guided"
@@ -147,8 +157,10 @@ class Evaluation:
     """How the result is measured: prompts x seeds, never trained on, by `reward` (empty: the training reward)."""
 
     prompts: str = ""
+    """Held-out prompts: a file, or a split of a world, as in scenes:heldout; empty: nothing is measured."""
     reward: str = ""
     seeds: Count = 4
+    """Samples of each held-out prompt, before and after."""
     every: Natural = 0
     """Evaluate on a part of the prompts every so many iterations, for the curve; 0: only before and after."""
     part: Count = 32
@@ -179,8 +191,10 @@ class RunConfig:
     """A run: a generator, prompts, something that says which results are better, and how to learn from it."""
 
     name: str
+    """What the run is called, in its report and its folder."""
     model: Model = field(default_factory=Model)
     prompts: str = ""
+    """What is trained on: a file (.txt, .jsonl), or a split of a world, as in scenes:train."""
     reward: str = ""
     """An expression of judges, as in "0.5 * scenes + 0.5 * my_file.py:my_reward"; see `limner.rewards.algebra`."""
     reward_cache: str = ""
@@ -190,7 +204,9 @@ class RunConfig:
     source: Annotated[Source, Named("sources")] = field(default_factory=Drawn)
     """Where judged samples come from: the policy draws them, or they are given."""
     algorithm: Annotated[Algorithm, Named("algorithms")] = field(default_factory=FlowGRPO)
+    """How weights follow from judged samples."""
     sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
+    """How samples are drawn in training."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     anchor: DataAnchor = field(default_factory=DataAnchor)
     precision: Precision = field(default_factory=Precision)
@@ -198,13 +214,19 @@ class RunConfig:
     steps: Count = 100
     """Iterations: roll out, score, update."""
     prompts_per_step: Count = 8
+    """Prompts of an iteration, each the head of a group."""
     group_size: Count = 16
+    """Samples of each prompt, which are compared with one another."""
     micro_batch: Count = 128
     """Network evaluations in one pass."""
     checkpoint_every: Count = 25
+    """Iterations between checkpoints, from which --resume goes on."""
     ratio_floor: Literal["refuse", "warn"] = "refuse"
+    """What to do with a clip range that is below the noise of the arithmetic."""
     seed: Natural = 0
+    """Seed of everything that is random."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, ..."""
     out: str = ""
     """The run folder; empty: runs/NAME-SEED."""
 

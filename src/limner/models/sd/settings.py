@@ -24,6 +24,7 @@ class SDSettings:
     resolution: int | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own."""
     width: int | None = None
+    """Width in pixels; None: the height."""
     negative_prompt: str = ""
     """What guidance leads away from."""
 
