@@ -132,15 +132,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         made[name].set_defaults(action=action)
         return made[name]
 
-    train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
-    _add_recipe(train)
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
-    train.add_argument("--quiet", action="store_true", help="no progress line")
-    _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
-    keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
-    _add_recipe(keys)
-    keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
-
+    _add_training_commands(command)
     sample = command("sample", _sample, "draw pictures from a finished run")
     sample.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     sample.add_argument("prompt", metavar="PROMPT")
@@ -175,6 +167,17 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     completion = command("completion", _completion, "print what makes a shell complete limner's commands", SHELL_SETUP)
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     return parser, made
+
+
+def _add_training_commands(command: Callable[..., Parser]) -> None:
+    train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
+    _add_recipe(train)
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    train.add_argument("--quiet", action="store_true", help="no progress line")
+    _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
+    keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
+    _add_recipe(keys)
+    keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
 
 
 def _add_reward_commands(command: Callable[..., Parser]) -> None:
