@@ -202,4 +202,4 @@ def test_pipelines_that_cannot_be_copied(make: Any, message: str) -> None:
 
 def test_a_dry_run_of_objects(miniature: Miniature, tmp_path: Path) -> None:
     found = limner.check(miniature.config(tmp_path / "run"), reward=redness, prompts=TEXTS, model=loaded(miniature))
-    assert found.prompts == 3 and list(found.rewards) == ["redness"] and not (tmp_path / "run").exists()
+    assert found.prompts.total == 3 and list(found.rewards) == ["redness"] and not (tmp_path / "run").exists()
