@@ -59,7 +59,7 @@ def test_the_source_names_the_keys_that_the_classes_have() -> None:
         ("optimizer.schedule", ["constant", "cosine"]),
         ("overlap", ["true", "false"]),
         ("sampler.grid", ["own", "linear"]),
-        ("aggregation", ["sum", "normalize_then_sum", "win_rate"]),
+        ("algorithm.weighting", ["uniform", "t", "t2", "huber", "ghuber"]),
         ("steps", []),
     ],
 )
