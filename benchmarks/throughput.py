@@ -1,9 +1,11 @@
-"""How far rollout and update are from the floor: the same network passes and decodes, with nothing around them.
+"""How far rollout and update are from two floors: the passes of the network and the decodes, with nothing around them.
 
-    python benchmarks/throughput.py [--recipe scenes] [--repeats 5] [--algorithm DiffusionNFT] [--KEY VALUE ...]
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py [--recipe scenes] [--repeats 5] [--KEY VALUE ...]
 
-Every network call of one iteration is recorded (batch size, with or without gradient) and then made again bare, on
-the same inputs, in turn with real iterations in the same process. Prints medians, as JSON.
+Every network call of one iteration is recorded (batch size, with or without gradient) and then made again bare, on the
+same inputs, in turn with real iterations in the same process: by the network as it is trained (`floor`), and by a plain
+one (`plain`), low-rank updates added into its weights, of which those layers have gradients. Prints medians, as JSON:
+seconds of the processor, so that a machine with other work says the same, or of the clock on an accelerator.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from limner.build import assemble
@@ -24,7 +28,11 @@ from limner.cli import take_keys
 from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout
+from limner.engine.lora import ADAPTERS
 from limner.engine.memory import peak_memory_mib
+from limner.engine.precision import Precision
+from limner.engine.weights import Role, Weights
+from limner.models.parts import merged
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.rollout.collect import collect
@@ -33,6 +41,7 @@ from limner.training.config import RunConfig
 from limner.training.loop import Parts, update
 
 Call = tuple[nn.Module, dict[str, Any], bool]
+Networks = Mapping[int, nn.Module]
 
 
 def main() -> None:
@@ -43,49 +52,79 @@ def main() -> None:
     rest, values = take_keys(sys.argv[1:], frozenset({"--recipe", "--repeats", "--help"}))
     options = parser.parse_args(rest)
     config = override(recipe(options.recipe), values)
-    assembly = assemble(config)
-    parts = assembly.parts
-    roles = parts.weights.roles.values()
-    calls = record({id(network): network for role in roles for network in role.networks.values()}.values())
+    parts = assemble(config).parts
+    networks = list({id(n): n for role in parts.weights.roles.values() for n in role.networks.values()}.values())
+    floor: Networks = {}
+    plain = {known_by(network): plain_of(network, config) for network in networks}
+    calls = record(networks)
 
     rollout = roll(config, parts, 0)
     rolled = list(calls)
     calls.clear()
     learn(config, parts, rollout)
     learned = list(calls)
+
+    def sampled(networks: Networks) -> None:
+        replay(rolled, networks)
+        render(rollout.sample, parts.studio.decode, config.micro_batch)
+
     jobs: dict[str, Callable[[], object]] = {
         "rollout": lambda: roll(config, parts, 1),
-        "rollout_floor": lambda: (replay(rolled), render(rollout.sample, parts.decode, config.micro_batch)),
+        "rollout_floor": lambda: sampled(floor),
+        "rollout_plain": lambda: sampled(plain),
         "update": lambda: learn(config, parts, rollout),
-        "update_floor": lambda: replay(learned),
+        "update_floor": lambda: replay(learned, floor),
+        "update_plain": lambda: replay(learned, plain),
     }
+    now = time.process_time if parts.team.device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(options.repeats):
         for name, job in jobs.items():
-            start = time.perf_counter()
+            calls.clear()
+            start = now()
             job()
-            parts.executor.synchronize()
-            seconds[name].append(time.perf_counter() - start)
+            parts.team.synchronize()
+            seconds[name].append(now() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     samples = len(rollout)
+
+    def ratio(to: str) -> dict[str, float]:
+        spent, least = ([medians[f"{job}{end}"] for job in ("rollout", "update")] for end in ("", to))
+        names = ("rollout", "update", "both")
+        return {
+            name: round(one / two, 3)
+            for name, one, two in zip(names, [*spent, sum(spent)], [*least, sum(least)], strict=True)
+        }
+
     print(json.dumps({
         "recipe": config.name,
         "algorithm": type(config.algorithm).__name__,
         "samples": samples,
         "micro_batch": config.micro_batch,
         "threads": torch.get_num_threads(),
+        "repeats": options.repeats,
         "evaluations": {"rollout": count(rolled), "update": count(learned)},
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "samples_per_second": {name: round(samples / medians[name], 1) for name in ("rollout", "update")},
-        "peak_memory_mib": round(peak_memory_mib(parts.executor.device)),
-        "ratio": {
-            "rollout": round(medians["rollout"] / medians["rollout_floor"], 3),
-            "update": round(medians["update"] / medians["update_floor"], 3),
-            "both": round(
-                (medians["rollout"] + medians["update"]) / (medians["rollout_floor"] + medians["update_floor"]), 3
-            ),
-        },
+        "peak_memory_mib": round(peak_memory_mib(parts.team.device)),
+        "to_floor": ratio("_floor"),
+        "to_plain": ratio("_plain"),
     }, indent=2))  # fmt: skip
+
+
+def known_by(network: nn.Module) -> int:
+    """Return what a network and its views under the weights of a role have in common."""
+    return id(next(network.parameters()))
+
+
+def plain_of(network: nn.Module, config: RunConfig) -> nn.Module:
+    """Return a copy without low-rank layers: what they add is in the weights, which have gradients."""
+    plain = merged(network, ADAPTERS["policy"])
+    for name, module in network.named_modules():
+        if isinstance(module, LoraLayer):
+            plain.get_submodule(name).weight.requires_grad_(True)
+    weights = Weights({}, {}, {"policy": Role({"plain": plain}, nullcontext())}, nullcontext)
+    return weights.networks("policy", Precision(config.precision.dtype))["plain"]
 
 
 def record(networks: Iterable[nn.Module]) -> list[Call]:
@@ -100,14 +139,17 @@ def record(networks: Iterable[nn.Module]) -> list[Call]:
     return calls
 
 
-def replay(calls: list[Call]) -> None:
-    """Make the recorded calls again; backward where gradients were on."""
+def replay(calls: list[Call], instead: Networks) -> None:
+    """Make the recorded calls again, by the networks `instead` if there are any; backward where gradients were on."""
+    used = set()
     for network, kwargs, grad in list(calls):
+        network = instead.get(known_by(network), network)
+        used.add(network)
         with torch.set_grad_enabled(grad):
             (output,) = network.forward(**kwargs)
             if grad:
                 output.backward(torch.ones_like(output))
-    for network in {network for network, _, grad in calls if grad}:
+    for network in used:
         network.zero_grad()
 
 
@@ -118,18 +160,18 @@ def count(calls: list[Call]) -> int:
 
 def roll(config: RunConfig, parts: Parts, step: int) -> Rollout:
     """Draw and decode one iteration's samples."""
-    prompts = [parts.prompts[i] for i in parts.sampler.indices(step).tolist()]
+    studio = parts.studio
     rollout = collect(
-        parts.behaviour,
-        parts.cache,
-        prompts,
+        studio.policy,
+        studio.cache,
+        [studio.prompts[i] for i in studio.sampler.indices(step).tolist()],
         config.group_size,
         rng=Rng(("throughput", step)),
         step=step,
-        record=parts.algorithm.needs.path,
+        record=studio.record,
         micro_batch=config.micro_batch,
     )
-    render(rollout.sample, parts.decode, config.micro_batch)
+    render(rollout.sample, studio.decode, config.micro_batch)
     return rollout
 
 
