@@ -97,6 +97,8 @@ def main() -> None:
         }
 
     print(json.dumps({
+        "command": " ".join(["python", *sys.argv]),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "recipe": config.name,
         "algorithm": type(config.algorithm).__name__,
         "samples": samples,
