@@ -27,20 +27,32 @@ class Family:
     test: str = ""
     word: str = ""
     entry: str = ""
+    reason: str = ""
+    """Why it is absent, where that is meant."""
 
 
 CONTRACT = "tests/algorithms/test_contract.py"
 ALGEBRA = "tests/rewards/test_algebra.py"
 DYNAMICS = "tests/diffusion/test_dynamics.py"
+PUBLISHED = "tests/algorithms/test_published.py"
 PRESETS = "tests/cli/test_presets.py"
 SECTIONS: dict[str, list[Family]] = {
     "How samples are drawn": [
         Family("DDIM(eta), DDPM", "DDIM", DYNAMICS, "DDIM"),
         Family("flow ODE to SDE (Flow-GRPO)", "FlowSDE", DYNAMICS, "FlowSDE"),
         Family("DanceGRPO's SDE", "DanceSDE", DYNAMICS, "DanceSDE"),
+        Family("... and the noise of Flow-GRPO's code for Wan, S = s_N + (s_1 - s_N) t", "DanceSDE(0, slope=...)",
+               DYNAMICS, "test_noise_that_grows"),
         Family("Flow-CPS", "CPS", DYNAMICS, "CPS"),
+        Family("... its ratio from the squared distance alone", "FlowGRPO(ratio=...)", PUBLISHED, "test_a_ratio_of"),
         Family("windows of stochastic steps, drawn or sliding (MixGRPO, Flow-GRPO-Fast)", "Sampler(window=...)",
                "tests/policies/test_denoising.py", "window_schedule"),
+        Family("... that shorten at the end of the grid, and a decay counted from its last step (MixGRPO's code)",
+               reason="a shortened window learns from fewer decisions at the same price, and the last of all from "
+               "none; here windows keep their size, and the decay is counted to the last of them"),
+        Family("a last step from t = 1/T to 0 that is stochastic (DDPO)",
+               reason="the last step removes all noise that is left, and no other could remove what it would add: it "
+               "is none of the decisions"),
         Family("DPM-Solver++(2M)", "DPMSolver", DYNAMICS, "DPMSolver"),
         Family("... outside MixGRPO's window"),
         Family("autoregressive token policies"),
@@ -55,16 +67,21 @@ SECTIONS: dict[str, list[Family]] = {
         Family("TRPO", "TRPO", "tests/algorithms/test_trpo.py", "TRPO", "TRPO"),
         Family("Flow-GRPO", "FlowGRPO", CONTRACT, "FlowGRPO", "Flow-GRPO"),
         Family("... with its penalty", "FlowGRPO(kl_weight=...)", CONTRACT, "kl_weight=0.1", "Flow-GRPO, KL 0.3"),
+        Family("... estimated by k3", "FlowGRPO(kl=...)", PUBLISHED, "test_a_penalty_by_k3"),
         Family("DanceGRPO", "preset dance_grpo", PRESETS, "dance_grpo"),
         Family("MixGRPO", "preset mix_grpo", "tests/policies/test_denoising.py", "progressive"),
         Family("Dr.GRPO", "preset dr_grpo", "tests/objectives/test_advantage.py", '"none"'),
         Family("GRPO-Guard", "GRPOGuard", CONTRACT, "test_guard_by_hand", "GRPO-Guard"),
+        Family("... with a penalty", "GRPOGuard(kl_weight=...)", PUBLISHED, "test_a_penalty_of_grpo_guard"),
         Family("Flow-DPPO", "FlowDPPO", CONTRACT, "test_flow_dppo_by_hand", "Flow-DPPO"),
         Family("GDPO, decoupled rewards", "preset gdpo", "tests/rewards/test_within.py", "test_gdpo_is"),
         Family("Pref-GRPO, shares of wins", "preset pref_grpo", "tests/rewards/test_within.py", "test_pref_grpo"),
         Family("... from a pairwise judge", "win_rate(vlm_pairwise(...))", ALGEBRA, "test_a_win_rate_asks"),
         Family("TempFlow-GRPO", "preset temp_flow_grpo", "tests/policies/test_denoising.py", "shared_start"),
         Family("BranchGRPO", "preset branch_grpo", "tests/policies/test_denoising.py", "splits", "BranchGRPO"),
+        Family("... its nodes' values weighted by the softmax of the children's log-probabilities",
+               reason="summed over a latent they would give one child all the weight; averaged over it, as published, "
+               "next to the plain mean that stands here"),
         Family("... its pruning, TreeGRPO"),
         Family("DPPO's clip range by step, TDPO's rewards by step"),
         Family("GARDO: penalty and advantage by uncertainty and diversity"),
@@ -72,7 +89,12 @@ SECTIONS: dict[str, list[Family]] = {
     "Forward process": [
         Family("DiffusionNFT", "DiffusionNFT", CONTRACT, "DiffusionNFT", "DiffusionNFT"),
         Family("... on policy", "DiffusionNFT(decay=...)", CONTRACT, "test_nft_on_policy", "DiffusionNFT, on policy"),
+        Family("... its published settings: neutral samples learned from, decay by optimizer steps",
+               "preset diffusion_nft", PUBLISHED, "test_neutral_samples"),
         Family("AWM", "AWM", CONTRACT, "test_awm_compares", "AWM"),
+        Family("... its penalty weighted as the ELBO is", "AWM(kl_by_noise=True)", PUBLISHED, "test_a_penalty_of_awm"),
+        Family("... its second penalty, towards an average of the weights",
+               reason="it needs a fourth set of weights beside the trained, the reference and the old ones"),
         Family("ELBO policy gradient", "preset elbo", CONTRACT, "test_awm_is_the_policy_gradient_of_the_elbo", "ELBO"),
         Family("DGPO", "DGPO", CONTRACT, "test_dgpo_by_hand", "DGPO"),
         Family("RWR", "preset rwr", CONTRACT, "RewardWeighted", "RWR"),
@@ -122,7 +144,8 @@ SECTIONS: dict[str, list[Family]] = {
         Family("weighted sum, geometric product", "A + 0.3 * B, A ** 0.7 * B ** 0.3", ALGEBRA, "a ** 2 * p"),
         Family("worst-of, gate, lexicographic", "worst, gate, lexicographic", ALGEBRA, "Worst"),
         Family("constraint with a multiplier", "constrained", ALGEBRA, "test_a_multiplier"),
-        Family("pessimism over an ensemble", "pessimistic", ALGEBRA, "pessimistic"),
+        Family("pessimism over an ensemble, by std or by variance", "pessimistic(a, b, ddof=1, power=2)", ALGEBRA,
+               "power=2"),
         Family("closed-form dual of a constraint"),
         Family("Pareto fronts, Parrot"),
         Family("rewarded soups"),
@@ -152,7 +175,7 @@ def page() -> str:
 def evidence(family: Family, learned: set[str]) -> str:
     """Return the level that was passed, and where."""
     if not family.test:
-        return "not implemented"
+        return f"not implemented: {family.reason}" if family.reason else "not implemented"
     if family.word not in (ROOT / family.test).read_text(encoding="utf-8"):
         raise ValueError(f"{family.test} does not name {family.word}")
     return f"{f'E2 (row {family.entry})' if family.entry in learned else 'E1'}, `{family.test}`"

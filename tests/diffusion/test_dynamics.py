@@ -139,6 +139,24 @@ def test_dance_sde_is_dancegrpos_formula(shape):
         assert gaussian.std[i].item() == pytest.approx(0.3 * math.sqrt(-dt))
 
 
+def test_noise_that_grows_with_t_is_that_of_flow_grpos_code_for_wan():
+    """S = s_N + (s_1 - s_N) t with the last and the second time of 20 steps at shift 5; std = S sqrt(h)."""
+    grid = linear_grid(20, 5.0).double()
+    first, last = grid[1].item(), grid[-1].item()
+    x, velocity = draw(2, 20, 3)
+    gaussian = flow_step(DanceSDE(last, first - last), x, velocity, grid[:-1], grid[1:])
+    for i in range(20):
+        now, then = grid[i].item(), grid[i + 1].item()
+        strength = last + (first - last) * now
+        score = -(x[i] + (1 - now) * velocity[i]) / now
+        expected = x[i] + (velocity[i] - strength**2 / 2 * score) * (then - now)
+        torch.testing.assert_close(gaussian.mean[i], expected)
+        assert gaussian.std[i].item() == pytest.approx(strength * math.sqrt(now - then))
+    assert DanceSDE(0.0, 0.9).stochastic and not DanceSDE(0.0).stochastic
+    with pytest.raises(ValueError, match="needs eta"):
+        DanceSDE(0.3, -0.4)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cps_is_flow_cps_formula(shape):
     t, s = torch.tensor([[1.0, 0.6, 0.2], [0.9, 0.5, 0.0]], dtype=torch.float64)

@@ -69,6 +69,8 @@ VALUES = {
     "gate(a, p >= 0.5, soft=0.25)": [x / (1 + math.exp(-(c - 0.5) / 0.25)) for x, c in zip([1, 2, 3, 4], [0.25, 1, 0, 0.5], strict=True)],  # noqa: E501
     "worst(a, b, p)": [0.25, 0.0, -4.0, 0.5],
     "pessimistic(a, b)": [1.0, 0.0, -4.0, 2.0],  # of two, the mean less the population's std is the less
+    "pessimistic(a, b, k=0.5, ddof=1)": [5.5 - 9 / 8**0.5, 1 - 1 / 2**0.5, -0.5 - 3.5 / 2**0.5, 3 - 1 / 2**0.5],
+    "pessimistic(a, b, k=0.5, ddof=1, power=2)": [5.5 - 81 / 4, 0.0, -0.5 - 49 / 4, 2.0],
     "pessimistic(p, k=2)": [0.05, 0.6, -0.6, -0.3],
     "logistic(a, slope=2, midpoint=3)": [1 / (1 + math.exp(-2 * (x - 3))) for x in (1, 2, 3, 4)],
     "clip(b, low=-1, high=3)": [3.0, 0.0, -1.0, 2.0],
@@ -166,6 +168,12 @@ def test_contributions_add_up() -> None:
     contributions = [term.weight * term.value for term in found.terms.values()]
     assert torch.equal(sum(contributions[1:], contributions[0]), found.total)
     assert list(total("worst(a, b)").terms) == ["worst(a, b)"]
+
+
+@pytest.mark.parametrize("text", ["pessimistic(a, ddof=2)", "pessimistic(a, b, ddof=-1)", "pessimistic(a, power=0)"])
+def test_settings_of_an_ensemble_have_their_range(text: str) -> None:
+    with pytest.raises(UserError, match="power must be above 0, and ddof from 0"):
+        parse(text)
 
 
 @pytest.mark.parametrize("text", ["group(a, epsilon=-1)", "group(a, trim=1)", "group(a, trim=-0.5)"])

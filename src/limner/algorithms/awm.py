@@ -32,7 +32,7 @@ from limner.diffusion.prediction import Estimate
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
 from limner.learning.penalty import with_distance
-from limner.learning.restoration import frozen, matching_error, renoising_of, restored
+from limner.learning.restoration import matching_error, renoising_of, restored_now_and_then
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.matching import MatchingWeight, matching_log_likelihood
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
@@ -44,6 +44,7 @@ class AWM:
 
     `weighting` names w(t) and the form of the error (see `matching_log_likelihood`). The advantage is clipped at
     `advantage_clip` standard deviations and scaled to [-1, 1]. A clip range of 1, as published, hardly clips: rho > 2.
+    `kl_by_noise` weighs the penalty by `elbo_weight`, as an option of the published code does.
     """
 
     weighting: MatchingWeight = "ghuber"
@@ -52,6 +53,7 @@ class AWM:
     clip_low: Annotated[float, Range(above=0, most=1)] = 1.0
     clip_high: Positive = 1.0
     kl_weight: NotNegative = 1e-3
+    kl_by_noise: bool = False
     num_times: Count = 6
     times: TrainingTimes = "logit_normal"
     min_time: Share = 0.0
@@ -69,8 +71,8 @@ class AWM:
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return the group-relative advantage in [-1, 1], 0 for invalid samples and constant groups."""
-        found = relative_advantage(self, scored, context)
-        return found.clamp(-self.advantage_clip, self.advantage_clip) / self.advantage_clip
+        most = self.advantage_clip
+        return relative_advantage(self, scored, context).clamp(-most, most) / most
 
     def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
@@ -78,10 +80,9 @@ class AWM:
         def likelihood(estimate: Estimate) -> Tensor:
             return matching_log_likelihood(matching_error(estimate, pack), pack.t, self.weighting, self.power)
 
-        new = restored(actors.policy, batch, pack)
-        old = frozen(actors.old, batch, pack) if self.needs.old else new
+        new, old = restored_now_and_then(actors, self.needs, batch, pack)
         log_ratio = likelihood(new) - likelihood(old).detach()
         advantage = batch.advantage[pack.row].to(log_ratio)
         clip = (min(self.clip_low, 1 - 1e-6), self.clip_high)
         loss = clipped_surrogate(log_ratio, advantage, *clip), surrogate_metrics(log_ratio, advantage, *clip)
-        return with_distance(loss, self.kl_weight, new, actors, batch, pack)
+        return with_distance(loss, self.kl_weight, new, actors, batch, pack, self.kl_by_noise)

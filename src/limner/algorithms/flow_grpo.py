@@ -18,10 +18,12 @@ the code's |difference of means|^2 / (2 S^2) amounts to.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.needs import Needs
+from limner.core.needs import Needs, RatioKind
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
 from limner.core.types import Batch, Decisions, PassLoss, Scored
@@ -40,7 +42,8 @@ class FlowGRPO:
     `scale` names the standard deviation that divides the advantage; `ddof` is its degrees of freedom. "depth" compares
     the decisions of each depth of a tree of samples (BranchGRPO, arXiv:2509.06040; see `sampler.splits`).
     `trim` leaves so large a share of each group, the worst, out of mean and standard deviation (MixGRPO's code).
-    `kl_by_time` weighs the penalty of a decision by its length on the time axis, as the published code does.
+    `kl_by_time` weighs the penalty of a decision by its length on the time axis, as the published code does; `kl` "k3"
+    estimates it from the choice that was made. `ratio` "distance" is that of the squared distance alone (Flow-CPS).
     `num_updates` is the number of optimizer steps a rollout is split over.
     """
 
@@ -48,7 +51,9 @@ class FlowGRPO:
     clip_high: Positive = 1e-4
     clip_elements: Count = 65_536
     kl_weight: NotNegative = 0.0
+    kl: Literal["exact", "k3"] = "exact"
     kl_by_time: bool = False
+    ratio: RatioKind = "log_ratio"
     scale: TreeScale = "group"
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4
@@ -62,7 +67,7 @@ class FlowGRPO:
     def needs(self) -> Needs:
         """The path, the reference if there is a penalty, a tree if its depths are compared; the mean std of all."""
         reference, tree, alone = self.kl_weight > 0, self.scale == "depth", self.noise_weight
-        return Needs(path=True, reference=reference, clip=clip_of(self), tree=tree, alone=alone)
+        return Needs(path=True, reference=reference, clip=clip_of(self, self.ratio), tree=tree, alone=alone)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """Return the group-relative advantage, of each sample or, with scale "depth", of each decision."""
@@ -70,10 +75,10 @@ class FlowGRPO:
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
-        again = rescored(actors, batch, pack)
-        loss, health = again.clipped(clip_of(self))
+        again = rescored(actors, batch, pack, self.ratio)
+        loss, health = again.clipped(clip_of(self, self.ratio))
         if self.noise_weight:
             path = batch.rollout.path
             loss = loss * (pack.old.std / path.old.std[path.mask].mean())
         moved = again.distribution, actors, batch, pack
-        return with_divergence((loss, health), self.kl_weight, *moved, by_time=self.kl_by_time)
+        return with_divergence((loss, health), self.kl_weight, *moved, self.kl_by_time, self.kl == "k3")

@@ -17,14 +17,12 @@ correction over the whole batch to one number).
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from limner.core.needs import Needs
-from limner.core.protocols import Actors, Context, DecisionProcess
+from limner.core.protocols import Actors, DecisionProcess
 from limner.core.settings import Count, Natural, NotNegative, Positive, settings
-from limner.core.types import Batch, Decisions, PassLoss, Scored
-from limner.learning.credit import relative_advantage
+from limner.core.types import Batch, Decisions, PassLoss
+from limner.learning.credit import clipped_advantage
+from limner.learning.penalty import with_divergence
 from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import AdvantageScale
 
@@ -44,18 +42,19 @@ class GRPOGuard:
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4
     advantage_max: Positive = 5.0
+    kl_weight: NotNegative = 0.0
     num_updates: Count = 2
 
     @property
     def needs(self) -> Needs:
-        """The path, and a noise floor of the ratio that it clips."""
-        return Needs(path=True, clip=clip_of(self, "normalised"))
+        """The path, a noise floor of the ratio that it clips, and the reference if there is a penalty."""
+        return Needs(path=True, clip=clip_of(self, "normalised"), reference=self.kl_weight > 0)
 
-    def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
-        """Return the group-relative advantage, 0 for invalid samples and constant groups."""
-        return relative_advantage(self, scored, context).clamp(-self.advantage_max, self.advantage_max)
+    advantage = clipped_advantage
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
-        loss, health = rescored(actors, batch, pack, "normalised").clipped(clip_of(self))
-        return loss / pack.length.to(loss), health
+        again = rescored(actors, batch, pack, "normalised")
+        loss, health = again.clipped(clip_of(self))
+        balanced = loss / pack.length.to(loss), health
+        return with_divergence(balanced, self.kl_weight, again.distribution, actors, batch, pack)

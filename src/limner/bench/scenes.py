@@ -63,7 +63,7 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "Flow-GRPO, published, lr 1e-3": {**PRESETS["flow_grpo"].keys, "optimizer.lr": 1e-3},
     "Flow-GRPO, published, lr 3e-3": {**PRESETS["flow_grpo"].keys, "optimizer.lr": 3e-3},
     "Flow-GRPO-Fast": PRESETS["flow_grpo_fast"].keys,
-    "Flow-CPS": PRESETS["flow_cps"].keys,
+    "Flow-CPS": {**PRESETS["flow_cps"].keys, "algorithm.ratio": "log_ratio"},
     "DanceGRPO": PRESETS["dance_grpo"].keys,
     "MixGRPO": PRESETS["mix_grpo"].keys,
     "Dr.GRPO": {**PRESETS["dr_grpo"].keys, **FLOW, **WINDOW},

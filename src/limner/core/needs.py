@@ -10,21 +10,23 @@ from limner.diffusion.timesteps import TrainingTimes
 
 @dataclass(frozen=True)
 class OldPolicy:
-    """Weights that follow the trained ones: old <- d old + (1 - d) policy after iteration i, d = min(rate i, most).
+    """Weights that follow the trained ones: old <- d old + (1 - d) policy after iteration i, d = min(rate n, most).
 
+    n is i, counted from 0, or, with `updates` optimizer steps an iteration, the number of them so far, (i + 1) updates.
     With rate 0 they are the trained ones of the iteration's beginning.
     """
 
     rate: float = 0.0
     most: float = 0.0
+    updates: int = 0
 
     def decay(self, iteration: int) -> float:
         """Return d."""
-        return min(self.rate * iteration, self.most)
+        return min(self.rate * ((iteration + 1) * self.updates if self.updates else iteration), self.most)
 
 
-RatioKind: TypeAlias = Literal["log_ratio", "normalised"]
-"""`Distribution.log_ratio`, or its `normalised_log_ratio`."""
+RatioKind: TypeAlias = Literal["log_ratio", "normalised", "distance"]
+"""`Distribution.log_ratio`, its `normalised_log_ratio`, or, of a Gaussian, `distance_ratio`."""
 
 
 @dataclass(frozen=True)

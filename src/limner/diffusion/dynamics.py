@@ -187,19 +187,26 @@ class FlowSDE:
 
 @dataclass(frozen=True)
 class DanceSDE:
-    """Add Langevin noise of constant strength, S = eta, to the ODE.
+    """Add Langevin noise of constant strength, S = eta, to the ODE, or of one that grows with noise, eta + slope t.
 
     The std at the last step is eta sqrt(t), not 0: a policy takes that step with `deterministic()`.
 
     Source: DanceGRPO, arXiv:2505.07818, its SDE for rectified flow; published eta 0.3 (FLUX), 0.25 (HunyuanVideo).
+    Flow-GRPO's code for Wan has S = s_N + (s_1 - s_N) t, with the second and the last time of the grid: eta = s_N = 0,
+    and slope = s_1, .99 for 20 steps at shift 5.
     """
 
     eta: float = 0.3
+    slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.eta, self.eta + self.slope) < 0:
+            raise ValueError(f"DanceSDE needs eta + slope t >= 0 for t from 0 to 1, got {self.eta} and {self.slope}")
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta > 0."""
-        return self.eta > 0
+        """Whether there is noise."""
+        return self.eta > 0 or self.slope > 0
 
     def step(
         self,
@@ -209,8 +216,8 @@ class DanceSDE:
         s: Float[Tensor, " batch"],
         schedule: Schedule,
     ) -> Gaussian:
-        """Return N(alpha(s) x0 + (sigma(s) - eta^2 h / (2 sigma(t))) noise, eta^2 h)."""
-        return _langevin(estimate, torch.full_like(t, self.eta), t, s, schedule)
+        """Return N(alpha(s) x0 + (sigma(s) - S^2 h / (2 sigma(t))) noise, S^2 h), S = eta + slope t."""
+        return _langevin(estimate, self.eta + self.slope * t, t, s, schedule)
 
     def deterministic(self) -> Dynamics:
         """Return the probability-flow ODE."""
@@ -225,8 +232,8 @@ class CPS:
     exact estimates, 10 equal steps of CPS(0.8) end at 0.124 (1000 at 0.162), those of the ODE at 0.186; the last one is
     deterministic. noise_level = 0 is EulerODE, bit for bit.
 
-    Source: Flow-CPS, arXiv:2509.05952; published noise_level 0.8. Its log-probability drops the factor 1 / (2 std^2);
-    here it is the Gaussian's own.
+    Source: Flow-CPS, arXiv:2509.05952; published noise_level 0.8. Its log-probability drops the factor 1 / (2 std^2)
+    (FlowGRPO's `ratio` "distance"); else it is the Gaussian's own.
     """
 
     noise_level: float = 0.8

@@ -79,6 +79,15 @@ class Gaussian:
         d, e = widen(self.mean) - widen(old.mean), widen(choice) - widen(old.mean)
         return latent_sum(d * e / over_latent(old.std, d))
 
+    def distance_ratio(self, old: Gaussian, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
+        """Return |choice - mean_old|^2 - |choice - mean|^2, in squared units of the latent, in difference form.
+
+        For equal std it is 2 std^2 times log_ratio: without the density's own scale a step counts as much as its noise.
+        Source: Flow-CPS, arXiv:2509.05952, published code, whose log-probability is minus the squared distance.
+        """
+        d, e = widen(self.mean) - widen(old.mean), widen(choice) - widen(old.mean)
+        return latent_sum(d * (2 * e - d))
+
     @property
     def _size(self) -> int:
         return self.mean.shape[1:].numel()

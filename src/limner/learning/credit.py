@@ -28,6 +28,14 @@ class GroupRelative(Protocol):
     def epsilon(self) -> float: ...
 
 
+@runtime_checkable
+class ClippedRelative(GroupRelative, Protocol):
+    """One whose advantage has bounds."""
+
+    @property
+    def advantage_max(self) -> float: ...
+
+
 def relative_advantage(
     algorithm: GroupRelative, scored: Scored, context: Context, trim: float = 0.0
 ) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
@@ -44,6 +52,14 @@ def relative_advantage(
     return group_advantage(
         scored.total, rollout.group, scored.valid, algorithm.scale, algorithm.ddof, algorithm.epsilon, trim
     )
+
+
+def clipped_advantage(
+    algorithm: ClippedRelative, scored: Scored, context: Context
+) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
+    """Return the `relative_advantage`, at most `advantage_max` standard deviations to either side."""
+    found = relative_advantage(algorithm, scored, context)
+    return found.clamp(-algorithm.advantage_max, algorithm.advantage_max)
 
 
 def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:

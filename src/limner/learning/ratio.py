@@ -8,9 +8,11 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.errors import UserError
 from limner.core.needs import Clip, RatioKind
 from limner.core.protocols import Actors, DecisionProcess, Distribution
 from limner.core.types import Batch, Decisions, PassLoss
+from limner.diffusion.gaussian import Gaussian
 from limner.objectives.surrogate import clipped_surrogate, surrogate_metrics
 
 
@@ -62,6 +64,15 @@ def rescored(actors: Actors[DecisionProcess], batch: Batch, pack: Decisions, of:
 
 
 def log_ratio_of(distribution: Distribution, pack: Decisions, of: RatioKind) -> Float[Tensor, " pack"]:
-    """Return the log-ratio that a clip is `of`, summed over a choice."""
-    ratio = distribution.normalised_log_ratio if of == "normalised" else distribution.log_ratio
-    return ratio(pack.old, pack.choice)
+    """Return the log-ratio that a clip is `of`, summed over a choice.
+
+    Raises UserError for a distance where choices are no points with a mean.
+    """
+    match of:
+        case "log_ratio":
+            return distribution.log_ratio(pack.old, pack.choice)
+        case "normalised":
+            return distribution.normalised_log_ratio(pack.old, pack.choice)
+        case "distance" if isinstance(distribution, Gaussian):
+            return distribution.distance_ratio(pack.old, pack.choice)
+    raise UserError(f"ratio {of} is one of Gaussian decisions, not of {type(distribution).__name__}: take log_ratio")

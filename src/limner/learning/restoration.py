@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.needs import Renoising
-from limner.core.protocols import ForwardProcess
+from limner.core.needs import Needs, Renoising
+from limner.core.protocols import Actors, ForwardProcess
 from limner.core.types import Batch, Renoised
 from limner.diffusion.prediction import Estimate
 from limner.diffusion.timesteps import TrainingTimes
@@ -43,6 +43,14 @@ def frozen(policy: ForwardProcess, batch: Batch, pack: Renoised) -> Estimate:
     """Return what weights that do not learn, old ones or the reference, make of a pack: without gradient."""
     with torch.no_grad():
         return restored(policy, batch, pack)
+
+
+def restored_now_and_then(
+    actors: Actors[ForwardProcess], needs: Needs, batch: Batch, pack: Renoised
+) -> tuple[Estimate, Estimate]:
+    """Return what the trained weights make of a pack, and those that drew the samples: one pass where these are one."""
+    now = restored(actors.policy, batch, pack)
+    return now, frozen(actors.old, batch, pack) if needs.old else now
 
 
 def matching_error(estimate: Estimate, pack: Renoised) -> Float[Tensor, " pack"]:

@@ -22,6 +22,14 @@ def velocity_mse(
     return _latent_mean((velocity - target) ** 2)
 
 
+def elbo_weight(t: Float[Tensor, " batch"], noise_level: float = 0.7) -> Float[Tensor, " batch"]:
+    """Return 1 / (2 S^2), S = noise_level sqrt(t / (1 - min(t, .99))), by which a squared distance is like a KL.
+
+    S is the noise of Flow-GRPO's SDE. Source: AWM, arXiv:2509.25050, published code, its "ELBO" penalty.
+    """
+    return (1 - t.clamp(max=0.99)) / (2 * noise_level**2 * t)
+
+
 def nft_reward_weight(advantage: Float[Tensor, " batch"], advantage_max: float = 5.0) -> Float[Tensor, " batch"]:
     """Return r = clip(A, -A_max, A_max) / (2 A_max) + 1/2, in [0, 1]: the share of a sample that counts as good.
 

@@ -51,6 +51,14 @@ def trusted_surrogate(
     return -advantage * log_ratio.exp() * inside
 
 
+def k3(log_ratio: Float[Tensor, "*decisions"]) -> Float[Tensor, "*decisions"]:
+    """Return rho - 1 - log rho, rho = p_reference / p: never negative, and on average over p KL(p || reference).
+
+    Source: k3 of http://joschu.net/blog/kl-approx.html, the penalty of GRPO, arXiv:2402.03300, eq. 4.
+    """
+    return log_ratio.expm1() - log_ratio
+
+
 def surrogate_metrics(
     log_ratio: Float[Tensor, "*decisions"],
     advantage: Float[Tensor, "*decisions"],

@@ -27,20 +27,32 @@ class Preset:
     """By what each term of the run's reward is compared within its group; None: the reward stays what it is."""
 
 
+FLOW_GRPO: Mapping[str, Any] = {
+    "algorithm": "FlowGRPO",
+    "algorithm.scale": "batch",
+    "algorithm.kl_weight": 0.04,
+    "algorithm.kl_by_time": "true",
+    "algorithm.num_updates": 2,
+    "sampler.dynamics": "FlowSDE",
+    "sampler.dynamics.noise_level": 0.7,
+    "sampler.steps": 10,
+    "sampler.grid": "own",
+    "optimizer.lr": 3e-4,
+}
+
 PRESETS: Mapping[str, Preset] = {
     "flow_grpo": Preset(
         "Flow-GRPO, arXiv:2505.05470, config of its code for SD3: std over the whole iteration",
+        FLOW_GRPO,
+    ),
+    "flow_grpo_sd3": Preset(
+        "Flow-GRPO as its code trains Stable Diffusion 3.5: guidance 4.5, groups of 24, 512 x 512 pixels",
         {
-            "algorithm": "FlowGRPO",
-            "algorithm.scale": "batch",
-            "algorithm.kl_weight": 0.04,
-            "algorithm.kl_by_time": "true",
-            "algorithm.num_updates": 2,
-            "sampler.dynamics": "FlowSDE",
-            "sampler.dynamics.noise_level": 0.7,
-            "sampler.steps": 10,
-            "sampler.grid": "own",
-            "optimizer.lr": 3e-4,
+            **FLOW_GRPO,
+            "sampler.guidance": 4.5,
+            "group_size": 24,
+            "prompts_per_step": 48,
+            "model.settings.resolution": 512,
         },
     ),
     "flow_grpo_fast": Preset(
@@ -77,6 +89,7 @@ PRESETS: Mapping[str, Preset] = {
         {
             "algorithm": "FlowGRPO",
             "algorithm.scale": "batch",
+            "algorithm.ratio": "distance",
             "sampler.dynamics": "CPS",
             "sampler.dynamics.noise_level": 0.8,
             "sampler.steps": 10,
@@ -169,6 +182,27 @@ PRESETS: Mapping[str, Preset] = {
             "algorithm.kl_weight": 1e-4,
             "algorithm.clip_elements": 16_384,
             "sampler.dynamics": "FlowSDE",
+        },
+    ),
+    "diffusion_nft": Preset(
+        "DiffusionNFT, arXiv:2509.16117, its code for SD3: std over the whole iteration, an old policy that follows",
+        {
+            "algorithm": "DiffusionNFT",
+            "algorithm.beta": 1.0,
+            "algorithm.scale": "batch",
+            "algorithm.kl_weight": 1e-4,
+            "algorithm.num_times": 9,
+            "algorithm.times": "grid",
+            "algorithm.min_time": 0.0,
+            "algorithm.decay": "linear",
+            "algorithm.decay_rate": 0.001,
+            "algorithm.decay_max": 0.5,
+            "algorithm.decay_by": "update",
+            "algorithm.neutral": "true",
+            "sampler.dynamics": "DPMSolver",
+            "sampler.steps": 10,
+            "sampler.grid": "own",
+            "optimizer.lr": 3e-4,
         },
     ),
     "awm": Preset(

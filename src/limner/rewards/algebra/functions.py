@@ -111,25 +111,33 @@ class Worst(Function):
 
 @dataclass(frozen=True)
 class Pessimistic(Function):
-    """mean - k std over its parts (an ensemble); of a single judge, score - k its own stated uncertainty.
+    """mean - k std^power over its parts (an ensemble); of a single judge, score - k its own stated uncertainty^power.
 
-    The std is the population's. Source: Coste et al., arXiv:2310.02743, eq. 4 (they subtract the variance).
+    The variance divides by count - ddof: with ddof 0 the std is the population's, and with 1 the sample's.
+    Source: Coste et al., arXiv:2310.02743, eq. 4, who subtract the variance: power 2.
     """
 
     k: float = 1.0
+    ddof: float = 0
+    power: float = 1.0
 
     name = "pessimistic"
     count = (1, 99)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.power <= 0 or not 0 <= self.ddof < max(2, len(self.arguments)):
+            raise UserError(f"reward {self}: power must be above 0, and ddof from 0 to below the number of expressions")
+
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         if len(parts) > 1:
             stacked = torch.stack(list(parts))
-            return stacked.mean(0) - self.k * stacked.std(0, correction=0)
+            return stacked.mean(0) - self.k * stacked.std(0, correction=self.ddof) ** self.power
         (judge,) = self.arguments
         column = f"{judge.column}/uncertainty" if isinstance(judge, Leaf) else ""
         if column not in scope.columns:
             raise UserError(f"reward {self}: {judge} states no uncertainty; give several judges, an ensemble")
-        return parts[0] - self.k * scope.columns[column]
+        return parts[0] - self.k * scope.columns[column] ** self.power
 
 
 @dataclass(frozen=True)
