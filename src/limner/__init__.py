@@ -25,6 +25,7 @@ _HOMES = (
     *TRAININGS.values(),
     "limner.core.types:Prompt",
     "limner.core.media:Images",
+    "limner.core.media:Videos",
     "limner.core.types:RewardOutput",
     "limner.core.errors:UserError",
     "limner.core.errors:RunError",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.core.errors import RunError as RunError
     from limner.core.errors import UserError as UserError
     from limner.core.media import Images as Images
+    from limner.core.media import Videos as Videos
     from limner.core.needs import Needs as Needs
     from limner.core.types import Prompt as Prompt
     from limner.core.types import RewardOutput as RewardOutput

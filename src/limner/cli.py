@@ -284,11 +284,12 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.run import open_run
 
     run = open_run(parsed.run, parsed.trust_code)
-    if parsed.out and parsed.out.suffix != run.suffix:
-        raise UserError(f"--out needs a name that ends in {run.suffix}, got {str(parsed.out)!r}")
+    if parsed.out and parsed.out.suffix not in run.suffixes:
+        raise UserError(f"--out needs a name that ends in {' or '.join(run.suffixes)}, got {str(parsed.out)!r}")
     media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
-    stem = parsed.out or (parsed.run / "samples" / (_slug(parsed.prompt)[:60] or "empty")).with_suffix(media.suffix)
+    name = _slug(parsed.prompt)[:60] or "empty"
+    stem = parsed.out or (parsed.run / "samples" / name).with_suffix(media.suffixes[0])
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_stem(f"{stem.stem}-{seed}") for seed in seeds]
     if parsed.count == 1:

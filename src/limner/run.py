@@ -82,11 +82,11 @@ class Run:
         return Samples(drawn.rounded(), prompt, range(seed, seed + count))
 
     @property
-    def suffix(self) -> str:
-        """How the file of a sample ends."""
+    def suffixes(self) -> Sequence[str]:
+        """How the file of a sample may end."""
         model, latent = self.assembly.model, self.assembly.model.latent()
         with torch.no_grad():
-            return model.decode(torch.zeros(1, *latent.shape, device=latent.device)).suffix
+            return model.decode(torch.zeros(1, *latent.shape, device=latent.device)).suffixes
 
     def rehearsals(self) -> list[Rehearsal]:
         """Return what the dry run is to try of the evaluation: each sampler by which a result is measured."""

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from limner.core.media import Images, levels, unit
+from limner.core.errors import UserError
+from limner.core.media import Images, Videos, levels, unit
 from limner.core.types import Prompt
 from limner.judging.checked import Checked
 
@@ -43,3 +45,38 @@ def test_pictures_are_saved_as_they_are_judged(tmp_path: Path) -> None:
     read = np.stack([np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png")])
     assert torch.equal(torch.from_numpy(read).permute(0, 3, 1, 2), media.stills())
     assert torch.equal(unit(media.stills()), media.rounded().frames()[:, 0])
+
+
+def clips() -> Videos:
+    return Videos(torch.rand(2, 5, 3, 9, 7, generator=torch.Generator().manual_seed(3)), fps=8)
+
+
+def test_clips_are_saved_as_they_are_judged(tmp_path: Path) -> None:
+    media, paths = clips(), [tmp_path / "a.webp", tmp_path / "b.webp"]
+    media.save(paths)
+    for path, clip in zip(paths, media.rounded().values, strict=True):
+        shown = Image.open(path)
+        frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(shown)])
+        assert torch.equal(torch.from_numpy(frames).permute(0, 3, 1, 2), clip) and shown.info["duration"] == 125
+    assert torch.equal(media.stills(), levels(media.values[:, 2])) and len(media) == 2
+    assert media.rounded().values.dtype == torch.uint8 and media.rounded().fps == 8
+
+
+def test_clips_are_saved_as_their_names_end(tmp_path: Path) -> None:
+    media = Videos(torch.linspace(0, 1, 5)[None, :, None, None, None].expand(1, 5, 3, 9, 7), fps=8)
+    media.save([tmp_path / "a.gif"])
+    shown = Image.open(tmp_path / "a.gif")
+    grey = [np.asarray(frame.convert("L")).mean() for frame in ImageSequence.Iterator(shown)]
+    assert np.allclose(grey, np.linspace(0, 255, 5), atol=2)
+    av = pytest.importorskip("av")
+    media.save([tmp_path / "a.mp4"])
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert file.streams.video[0].average_rate == 8
+        read = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    assert read.shape == (5, 10, 8, 3) and np.allclose(read.mean((1, 2, 3)), np.linspace(0, 255, 5), atol=4)
+
+
+@pytest.mark.parametrize(("frames", "fps", "why"), [(3, 0.0, "fps"), (3, torch.nan, "fps"), (0, 8, "one frame")])
+def test_clips_that_are_none_are_refused(frames: int, fps: float, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        Videos(torch.zeros(1, frames, 3, 4, 4), fps)

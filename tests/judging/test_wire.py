@@ -11,7 +11,7 @@ from torch import Tensor
 from toy_clip import Clips, clips
 
 from limner.core.errors import UserError
-from limner.core.media import Images, Media
+from limner.core.media import Images, Media, Videos
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.rows import from_rows, to_rows
 from limner.judging.spec import declare
@@ -147,10 +147,10 @@ def test_canonical_text_has_one_form() -> None:
         (entry(path="a"), "the tensor `frames` must have the keys"),
         (blob(protocol="2"), "this host speaks protocol '1'"),
         (blob(protocol=1), "this host speaks protocol '1'"),
-        (blob(media="videos"), "judges media images, with facts in an object, got 'videos'"),
-        (blob(media="os:system"), "judges media images, with facts in an object, got 'os:system'"),
+        (blob(media="voxels"), "judges media images, videos, with facts in an object, got 'voxels'"),
+        (blob(media="os:system"), "judges media images, videos, with facts in an object, got 'os:system'"),
         (blob(media=["images"]), "something else where a text belongs"),
-        (blob(facts=[1]), "judges media images, with facts in an object"),
+        (blob(facts=[1]), "judges media images, videos, with facts in an object"),
         (blob(facts={"fps": 2}), "pictures have one frame each and no facts, got 1 frames and ['fps']"),
         (blob(FRAMES.view(3, 5, 1, 4, 3)), "pictures have one frame each and no facts, got 5 frames"),
         (blob(url="http://127.0.0.1/a.png"), "the request must have the keys"),
@@ -350,3 +350,13 @@ def test_identity_tells_apart_name_version_and_settings() -> None:
     assert len(set(names)) == len(made) and all(len(name) == 32 for name in names)
     assert identity("label", Setting()) == names[0] == identity("other label", Setting())
     assert identity("label", other) == names[6] != identity("other label", other)
+
+
+def test_clips_arrive_as_they_were_sent() -> None:
+    sent = Videos(torch.rand(2, 3, 3, 4, 5, generator=torch.Generator().manual_seed(0)), fps=12.5)
+    body = encode_request(sent, [Prompt("a"), Prompt("b")], 1.0)
+    got = decode_request(body, LIMITS).media
+    assert isinstance(got, Videos) and got.fps == 12.5 and torch.equal(got.values, sent.rounded().values)
+    for fact in ({}, {"fps": "8"}, {"fps": True}, {"fps": -1}, {"fps": 8, "sound": 1}):
+        with pytest.raises(UserError, match="fps"):
+            KINDS["videos"](sent.rounded().values, fact)

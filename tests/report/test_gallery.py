@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from limner.core.media import to_image
-from limner.report.gallery import GAP, LABEL, data_uri, grid
+from limner.core.media import Videos, to_image
+from limner.report.gallery import GAP, LABEL, data_uri, film, grid
 
 
 def pictures(count: int, side: int) -> torch.Tensor:
@@ -42,3 +43,13 @@ def test_grid_holds_each_picture_enlarged_and_labelled() -> None:
     assert label.getextrema()[0] < 128  # type: ignore[operator]
     with pytest.raises(ValueError, match="5 pictures but 1 labels"):
         grid(images, ["a"], columns=3)
+
+
+def test_a_strip_shows_frames_from_first_to_last(tmp_path: Path) -> None:
+    levels = torch.arange(13, dtype=torch.uint8)[:, None, None, None].expand(13, 3, 8, 8) * 10
+    frozen, moving = tmp_path / "frozen.webp", tmp_path / "moving.webp"
+    Videos(torch.stack([levels, levels[:1].expand_as(levels)]), fps=8).save([moving, frozen])
+    strip = read(film(moving))
+    assert strip.size == (6 * 10 - 2, 8)
+    assert [strip.getpixel((4 + 10 * i, 4))[0] for i in range(6)] == [0, 20, 50, 70, 100, 120]  # type: ignore[index]
+    assert film(frozen) == "" == film(None) == film(tmp_path / "still.png")

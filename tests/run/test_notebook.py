@@ -87,7 +87,7 @@ def test_samples_are_media(run: Run, tmp_path: Path) -> None:
     samples = run.sample("a red star", count=2)
     samples.save([tmp_path / "a.png", tmp_path / "b.png"])
     assert Image.open(tmp_path / "b.png").tobytes() == samples.pil()[1].tobytes()
-    assert samples.suffix == ".png" and samples.frames().shape == (2, 1, 3, 32, 32)
+    assert samples.suffixes == (".png",) and samples.frames().shape == (2, 1, 3, 32, 32)
     assert torch.equal(samples.rounded().stills(), samples.stills())
 
 

@@ -29,7 +29,7 @@ class Clips:
     pixels: Tensor
     fps: float
 
-    suffix: ClassVar[str] = ".webp"
+    suffixes: ClassVar[Sequence[str]] = (".webp",)
 
     def frames(self) -> Tensor:
         return unit(self.pixels)

@@ -26,9 +26,10 @@ def keeper(folder: Path) -> Keep:
     """
 
     def keep(cells: Sequence[tuple[int, int]], media: Media) -> None:
-        if media.suffix != STILL:
+        suffix = media.suffixes[0]
+        if suffix != STILL:
             folder.mkdir(parents=True, exist_ok=True)
-            media.save([folder / _name(prompt, seed, media.suffix) for prompt, seed in cells])
+            media.save([folder / _name(prompt, seed, suffix) for prompt, seed in cells])
 
     return keep
 

@@ -30,7 +30,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.media import Images, Media, levels
+from limner.core.media import Images, Media, Videos, levels
 from limner.core.protocols import Reward, Specified
 from limner.core.types import Prompt, RewardOutput
 from limner.judging.rows import Row, from_rows, to_rows
@@ -156,7 +156,14 @@ def images(frames: Frames, facts: Mapping[str, Any]) -> Images:
     return Images(frames[:, 0])
 
 
-KINDS: Kinds = {"images": images}
+def videos(frames: Frames, facts: Mapping[str, Any]) -> Videos:
+    """Return clips. Raises UserError for facts other than one: fps, a positive number."""
+    if facts.keys() != {"fps"} or type(facts["fps"]) not in (int, float):
+        raise UserError(f"videos have one fact, fps, a number, got {sorted(facts)}")
+    return Videos(frames, facts["fps"])
+
+
+KINDS: Kinds = {"images": images, "videos": videos}
 """What every host can make; one that hosts judges of other media is given their kinds beside these."""
 
 

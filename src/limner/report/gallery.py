@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageSequence
 from torch import Tensor
 
 from limner.core.media import to_image
@@ -20,6 +20,7 @@ GAP, LABEL, FONT = 8, 18, 12
 PAPER, INK = (255, 255, 255), (70, 70, 75)
 PNG_SIDE = 160
 """Pixels: up to this side a picture stands in a page as PNG, exact; a larger one as WebP."""
+MOVING = (".webp", ".gif")
 MOVING_BYTES = 2**19
 """A page holds some dozens of them."""
 
@@ -54,7 +55,7 @@ def data_uri(picture: Picture, file: Path | None = None, side: int = 512) -> str
 
     If its `file` is an animated picture of at most `MOVING_BYTES`, that is shown instead.
     """
-    if file is not None and file.suffix in (".webp", ".gif") and file.stat().st_size <= MOVING_BYTES:
+    if file is not None and file.suffix in MOVING and file.stat().st_size <= MOVING_BYTES:
         return f"data:image/{file.suffix[1:]};base64,{base64.b64encode(file.read_bytes()).decode()}"
     image, buffer = to_image(picture), io.BytesIO()
     kind = "png" if max(image.size) <= PNG_SIDE else "webp"
@@ -71,6 +72,30 @@ def thumbnail(picture: Picture, side: int = 96) -> str:
     image, buffer = to_image(picture), io.BytesIO()
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     image.save(buffer, format="WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def film(file: Path | None, count: int = 6, side: int = 96) -> str:
+    """Return a clip's file as a strip of frames side by side, evenly spaced and of at most `side` pixels: it prints.
+
+    Empty for what does not move.
+    """
+    if file is None or file.suffix not in MOVING:
+        return ""
+    with Image.open(file) as clip:
+        moving = [frame.convert("RGB") for frame in ImageSequence.Iterator(clip)]
+    if len(moving) < 2:
+        return ""
+    count = min(count, len(moving))
+    frames = [moving[round(i * (len(moving) - 1) / (count - 1))] for i in range(count)]
+    for frame in frames:
+        frame.thumbnail((side, side), Image.Resampling.LANCZOS)
+    width, height = frames[0].size
+    strip = Image.new("RGB", (len(frames) * (width + 2) - 2, height), PAPER)
+    for i, frame in enumerate(frames):
+        strip.paste(frame, (i * (width + 2), 0))
+    buffer = io.BytesIO()
+    strip.save(buffer, format="WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from limner.report.chart import figure, strip
 from limner.report.data import FEWEST, Gallery, Interval, Kind, Pair, Report, Row, Spent
 from limner.report.file import write_text
-from limner.report.gallery import PNG_SIDE, data_uri
+from limner.report.gallery import PNG_SIDE, data_uri, film
 from limner.report.style import STYLE
 from limner.report.text import ABSENT, bounds, count, difference, duration, number, prompts, quantity, verdict
 
@@ -146,11 +146,17 @@ def _pair(pair: Pair) -> str:
             f'<figure><img {"class=small " if max(picture.shape) <= PNG_SIDE else ""}loading="lazy" '
             f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture, file)}" '
             f'alt="{escape(pair.prompt, quote=True)}, {when}, {_judged(reward)}">'
-            f"<figcaption>{when}{_mark(reward)}</figcaption></figure>"
+            f"{_film(file)}<figcaption>{when}{_mark(reward)}</figcaption></figure>"
             for when, picture, file, reward in sides
         )
         + f"<p>{escape(pair.prompt)}&ensp;<span>seed&nbsp;{pair.seed}</span></p></li>"
     )
+
+
+def _film(file: Path | None) -> str:
+    """Return what stands for a clip on paper."""
+    strip = film(file)
+    return f'<img class="film" loading="lazy" alt="" src="{strip}">' if strip else ""
 
 
 def _judged(reward: float | None) -> str:

@@ -29,9 +29,9 @@ class Samples:
     seeds: Sequence[int]
 
     @property
-    def suffix(self) -> str:
-        """How the name of a sample's file ends."""
-        return self.media.suffix
+    def suffixes(self) -> Sequence[str]:
+        """How the name of a sample's file may end."""
+        return self.media.suffixes
 
     def frames(self) -> Float[Tensor, "batch frames 3 height width"]:
         """Return rendered 2-D frames, sRGB in [0, 1]."""

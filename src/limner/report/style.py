@@ -70,6 +70,7 @@ td.up { color: var(--good); } td.down { color: var(--bad); }
 .pair figure { margin: 0; }
 .pair img { display: block; width: 100%; height: auto; border-radius: 5px; background: var(--faint); }
 .pair img.small { image-rendering: pixelated; }
+.pair img.film { display: none; margin-top: 3px; }
 .pair figcaption { font-size: .78rem; color: var(--soft); padding-top: 3px; display: flex; gap: 8px; }
 .yes { color: var(--good); } .no { color: var(--bad); }
 .charts { display: grid; gap: 36px 32px; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr));
@@ -118,5 +119,5 @@ footer { padding-top: 48px; padding-bottom: 48px; color: var(--soft); font-size:
   td.strip-cell { display: none; }
   .columns { grid-template-columns: 1fr; gap: 0; } .columns dd { margin-bottom: 10px; }
 }
-@media print { details { display: block; } .pair, .chart { break-inside: avoid; } }
+@media print { details { display: block; } .pair, .chart { break-inside: avoid; } .pair img.film { display: block; } }
 """

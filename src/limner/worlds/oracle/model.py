@@ -32,7 +32,7 @@ class Points:
 
     position: Float[Tensor, "batch 2"]
 
-    suffix: ClassVar[str] = ".json"
+    suffixes: ClassVar[Sequence[str]] = (".json",)
 
     def frames(self) -> Float[Tensor, "batch 1 3 32 32"]:
         axis = torch.linspace(-4, 4, 32, device=self.position.device)
