@@ -158,7 +158,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeRun:
-    suffix = ".png"
+    suffixes = (".png",)
 
     def sample(self, prompt: str, count: int, seed: int, steps: int | None, guidance: float | None) -> Images:
         assert (prompt, seed, steps, guidance) == ("Two red stars!", 5, None, 1.5)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 import tiny_vision
-from limner.core.media import Images, Media
+from limner.core.media import Images, Media, Videos
 from limner.core.protocols import Reward, Specified
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import MAP_SIDE
@@ -42,6 +42,8 @@ from limner.rewards.vision.laion_aesthetic import LaionAesthetic
 from limner.rewards.vision.pickscore import PickScore
 from limner.rewards.vision.vqa_score import VqaScore
 from limner.worlds.emoji import grammar as emoji
+from limner.worlds.motion import parse as read_motion
+from limner.worlds.motion import render as draw_clip
 from limner.worlds.oracle.model import Points
 from limner.worlds.scenes import parse
 from limner.worlds.scenes.render import render
@@ -89,6 +91,16 @@ def drawn() -> tuple[Tensor, list[Prompt]]:
     texts = ["three green triangles", "a red circle left of a blue square", "a yellow star"]
     pictures = [render(parse(text), np.random.default_rng(i)) for i, text in enumerate(texts)]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255, [Prompt(text) for text in texts]
+
+
+def moving() -> tuple[Tensor, list[Prompt]]:
+    texts = ["a red star moves left", "a blue circle falls", "a green square passes behind a yellow circle"]
+    clips = [draw_clip(read_motion(text), np.random.default_rng(i)).frames for i, text in enumerate(texts)]
+    return torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3) / 255, [Prompt(text) for text in texts]
+
+
+def clip(frames: Tensor) -> Videos:
+    return Videos(frames, fps=8)
 
 
 def named() -> tuple[Tensor, list[Prompt]]:
@@ -152,6 +164,10 @@ def painted_over(pictures: Tensor, strength: float) -> Tensor:
     return covered
 
 
+def painted_clip(frames: Tensor, strength: float) -> Tensor:
+    return painted_over(frames.flatten(0, 1), strength).unflatten(0, frames.shape[:2])
+
+
 def away(position: Tensor, strength: float) -> Tensor:
     """Move a point from where every oracle is good to where it is bad."""
     return position - 4 * strength * torch.tensor([1.0, 0.0])
@@ -184,6 +200,8 @@ RANDOM = "random weights know nothing of quality"
 CASES = {
     "scenes": Case(lambda: find(REWARDS, "reward", "scenes"), drawn, painted_over),
     "scenes_fraction": Case(lambda: find(REWARDS, "reward", "scenes_fraction"), drawn, painted_over),
+    "motion": Case(lambda: find(REWARDS, "reward", "motion"), moving, painted_clip, media=clip),
+    "motion_fraction": Case(lambda: find(REWARDS, "reward", "motion_fraction"), moving, painted_clip, media=clip),
     "emoji": Case(lambda: find(REWARDS, "reward", "emoji")(), named, noisy, steps=(0.0, 0.5, 1.0)),
     "emoji_second": Case(lambda: find(REWARDS, "reward", "emoji_second")(), named, why="its score is 0 or 1"),
     "o1": Case(lambda: find(REWARDS, "reward", "o1"), points, away, media=Points),
@@ -340,7 +358,7 @@ def test_a_step_along_the_gradient_raises_the_score(name: str) -> None:
 
 def test_the_docs_name_every_reward() -> None:
     text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
-    of_other_pages = {"o1", "o2", "o3", "scenes_fraction"}
+    of_other_pages = {"o1", "o2", "o3", "scenes_fraction", "motion_fraction"}
     assert [
         name for name in REWARDS if f"`{name}`" not in text and f"`{name}(" not in text and name not in of_other_pages
     ] == []

@@ -30,11 +30,14 @@ PROMPTS = {
     "emoji": "limner.worlds.emoji.grammar:prompts",
     "scenes": "limner.worlds.scenes.grammar:prompts",
     "words": "limner.worlds.words.grammar:prompts",
+    "motion": "limner.worlds.motion.grammar:prompts",
     "oracle": "limner.worlds.oracle.world:prompts",
 }
 REWARDS = {
     "scenes": "limner.worlds.scenes.reward:scenes",
     "scenes_fraction": "limner.worlds.scenes.reward:scenes_fraction",
+    "motion": "limner.worlds.motion.reward:motion",
+    "motion_fraction": "limner.worlds.motion.reward:motion_fraction",
     "emoji": "limner.worlds.emoji.judges:EmojiJudge",
     "emoji_second": "limner.worlds.emoji.judges:EmojiSecond",
     "o1": "limner.worlds.oracle.reward:o1",

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from limner.worlds.scenes.grammar import COLOURS, RELATIONS, Item, Scene
+from limner.worlds.scenes.grammar import COLOURS, RELATIONS, Scene
 
 SIZE = 64
 MARGIN = 3.0
@@ -27,7 +27,7 @@ HSV = {
     "blue": (217.0, 0.80, 0.86),
     "purple": (282.0, 0.66, 0.68),
 }
-"""Hue in degrees, saturation and value of each colour name; `_paint` jitters them."""
+"""Hue in degrees, saturation and value of each colour name; `paint` jitters them."""
 
 STARS = {"square": (4, math.cos(math.pi / 4)), "triangle": (3, 0.5), "star": (5, 0.47)}
 """Number of tips, and inner over outer radius: a polygon is a star whose notches lie on its edges."""
@@ -43,18 +43,19 @@ def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
 
     A missing count is drawn from two to four, a missing colour from all.
     """
-    objects = [(item, _paint(item, rng)) for item in scene.items for _ in range(item.count or int(rng.integers(2, 5)))]
+    counts = ((item, item.count or int(rng.integers(2, 5))) for item in scene.items)
+    objects = [(item, paint(item.colour, rng)) for item, count in counts for _ in range(count)]
     scale = np.array([REACH[item.shape] for item, _ in objects])
     centres, radii = _place(scale, scene.relation, rng)
     picture = _ground(rng)
-    for (item, paint), (x, y), radius in zip(objects, centres, radii, strict=True):
-        _draw(picture, item.shape, (float(x), float(y)), float(radius), float(rng.uniform(-TILT, TILT)), paint)
+    for (item, rgb), (x, y), radius in zip(objects, centres, radii, strict=True):
+        _draw(picture, item.shape, (float(x), float(y)), float(radius), float(rng.uniform(-TILT, TILT)), rgb)
     return np.round(picture * 255.0).astype(np.uint8)
 
 
-def _paint(item: Item, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw the RGB of an object around its colour name."""
-    colour = COLOURS[int(rng.integers(len(COLOURS)))] if item.colour is None else item.colour
+def paint(colour: str | None, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the RGB of an object around its colour name, or around any."""
+    colour = COLOURS[int(rng.integers(len(COLOURS)))] if colour is None else colour
     hue, saturation, value = np.add(HSV[colour], rng.uniform(-1.0, 1.0, 3) * (4.0, 0.05, 0.03))
     return np.array(colorsys.hsv_to_rgb(hue % 360.0 / 360.0, saturation, value))
 
@@ -102,23 +103,33 @@ def _draw(
     centre: tuple[float, float],
     radius: float,
     tilt: float,
-    paint: NDArray[np.float64],
+    rgb: NDArray[np.float64],
 ) -> None:
     """Blend one shape into `picture`; coverage falls linearly over one pixel at the outline."""
     x, y = centre
     reach = math.ceil(radius) + 2
     rows = slice(max(0, int(y) - reach), int(y) + reach + 1)
     columns = slice(max(0, int(x) - reach), int(x) + reach + 1)
-    dx, dy = _XS[rows, columns] - x, _YS[rows, columns] - y
+    covered = coverage(shape, _XS[rows, columns] - x, _YS[rows, columns] - y, radius, tilt)[:, :, None]
+    window = picture[rows, columns]
+    window += covered * (rgb - window)
+
+
+def coverage(
+    shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radius: float, tilt: float
+) -> NDArray[np.float64]:
+    """Return how much of each pixel a shape covers, falling linearly over one pixel at the outline.
+
+    `dx` and `dy` are the pixels' places from its centre, y downwards.
+    """
     distance = np.hypot(dx, dy)
     if shape == "circle":
         outside = distance - radius
     else:
         start = math.pi / 4 if shape == "square" else 0.0
         outside = _star_distance(distance, np.arctan2(dx, -dy) - tilt - start, radius, *STARS[shape])
-    coverage = np.clip(0.5 - outside, 0.0, 1.0)[:, :, None]
-    window = picture[rows, columns]
-    window += coverage * (paint - window)
+    covered: NDArray[np.float64] = np.clip(0.5 - outside, 0.0, 1.0)
+    return covered
 
 
 def _star_distance(
