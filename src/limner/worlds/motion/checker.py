@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from limner.worlds.motion.grammar import PAIRED, Motion
 from limner.worlds.motion.render import WAYS
 from limner.worlds.motion.tracker import Track, track
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 CLAUSES = ("identity", "count", "direction", "speed", "acceleration", "bounce", "occlusion", "order")
 
