@@ -67,13 +67,13 @@ def test_clips_are_saved_as_their_names_end(tmp_path: Path) -> None:
     media.save([tmp_path / "a.gif"])
     shown = Image.open(tmp_path / "a.gif")
     grey = [np.asarray(frame.convert("L")).mean() for frame in ImageSequence.Iterator(shown)]
-    assert np.allclose(grey, np.linspace(0, 255, 5), atol=2)
+    assert np.abs(np.array(grey) - np.linspace(0, 255, 5)).max() <= 2
     av = pytest.importorskip("av")
     media.save([tmp_path / "a.mp4"])
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == 8
         read = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
-    assert read.shape == (5, 10, 8, 3) and np.allclose(read.mean((1, 2, 3)), np.linspace(0, 255, 5), atol=4)
+    assert read.shape == (5, 10, 8, 3) and np.abs(read.mean((1, 2, 3)) - np.linspace(0, 255, 5)).max() <= 4
 
 
 @pytest.mark.parametrize(("frames", "fps", "why"), [(3, 0.0, "fps"), (3, torch.nan, "fps"), (0, 8, "one frame")])
