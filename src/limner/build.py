@@ -33,7 +33,7 @@ from limner.engine.weights import Name, Weights
 from limner.judges import compose
 from limner.learning.passes import require
 from limner.objects import NOTHING as NO_OBJECTS
-from limner.objects import Objects, Prompts, is_object, prompts_of
+from limner.objects import Objects, Prompts, is_object, origin, prompts_of
 from limner.recipes.override import override
 from limner.registry.find import find
 from limner.registry.names import FRESH, MODELS, PROMPTS, WORLDS
@@ -136,6 +136,8 @@ class Assembly:
     """What it is evaluated on; may be empty."""
     judge: Judge
     """Says how good a held-out sample is."""
+    base: str
+    """Where its library finds the model that is trained: a folder, a hub id, or a base's name; "": nowhere."""
 
     def policy(self, role: Name, sampler: Sampling | None = None) -> Policy:
         """Return a policy over the weights of `role`, sampled as in training unless another sampler is given."""
@@ -189,7 +191,8 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         anchor=_anchor(config.anchor) if config.anchor.weight and training else None,
         evaluations=counted,
     )
-    return Assembly(config, parts, model, heldout, judge)
+    base = config.model.path if not is_object(config.model.path) else origin(objects.model)
+    return Assembly(config, parts, model, heldout, judge, base)
 
 
 def _studio(

@@ -150,6 +150,10 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     export = command("export", _export, "write a run's result for diffusers to load")
     export.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     export.add_argument("--out", type=Path, metavar="DIR", help="a folder (RUN/export)")
+    export.add_argument(
+        "--push", default="", metavar="REPO", help="upload it to the Hugging Face Hub: NAME or OWNER/NAME"
+    )
+    export.add_argument("--private", action="store_true", help="a repository that --push makes is not for everyone")
     _add_trust(export)
     pretrain = command(
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
@@ -311,7 +315,7 @@ def _report(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 def _export(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.run import open_run
 
-    print(open_run(parsed.run, parsed.trust_code).export(parsed.out))
+    print(open_run(parsed.run, parsed.trust_code).export(parsed.out, parsed.push, parsed.private))
 
 
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

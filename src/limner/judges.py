@@ -19,7 +19,7 @@ from limner.judging.cache import Cached
 from limner.judging.checked import Checked
 from limner.judging.spec import spec_of
 from limner.judging.wire import LIMITS, identity
-from limner.objects import is_object, name_of_object
+from limner.objects import RewardFunction, is_object, name_of_object
 from limner.registry.find import find
 from limner.registry.names import REWARDS, WORLDS
 from limner.rewards.algebra.compose import Composition
@@ -29,7 +29,7 @@ from limner.rewards.algebra.within import Compare
 from limner.rewards.function import usable
 
 
-def compose(text: str, cache: Path | None = None, given: Reward | str | None = None) -> Composition:
+def compose(text: str, cache: Path | None = None, given: RewardFunction | str | None = None) -> Composition:
     """Return the reward that an expression means, with its judges, or the `given` one that it stands for.
 
     In the folder `cache`, answers of judges that describe themselves as deterministic are kept and not asked for again.

@@ -10,16 +10,18 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.protocols import Reward
-from limner.core.types import Pipeline, Prompt
+from limner.core.media import Media
+from limner.core.types import Pipeline, Prompt, RewardOutput
 from limner.registry.find import find
 from limner.registry.names import MODELS
 from limner.registry.served import kind_of_class
@@ -31,6 +33,8 @@ SAMPLED = 64
 
 
 Prompts: TypeAlias = Sequence[str | Prompt]
+RewardFunction: TypeAlias = Callable[[Media, Sequence[Prompt]], Tensor | np.ndarray | Sequence[float] | RewardOutput]
+"""What a user writes: any row of numbers will do, one a sample."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Objects:
     `heldout` and `heldout_reward` are what the result is measured on, and by.
     """
 
-    reward: Reward | str | None = None
+    reward: RewardFunction | str | None = None
     prompts: Prompts | str | None = None
     heldout: Prompts | str | None = None
-    heldout_reward: Reward | str | None = None
+    heldout_reward: RewardFunction | str | None = None
     model: Pipeline | str | Path | None = None
 
     def within(self, config: RunConfig) -> RunConfig:
@@ -101,12 +105,19 @@ def name_of_object(text: str) -> str:
     return text.removeprefix(MARK).partition(" ")[0]
 
 
+def origin(model: Any) -> str:
+    """Return the folder or hub id that a pipeline says it was loaded from; "": it says nothing."""
+    from diffusers import DiffusionPipeline
+
+    return str(model.config.get("_name_or_path") or "") if isinstance(model, DiffusionPipeline) else ""
+
+
 def prompts_of(given: Iterable[str | Prompt]) -> list[Prompt]:
     """Return texts and prompts as prompts."""
     return [Prompt(each) if isinstance(each, str) else each for each in given]
 
 
-def _named(reward: Reward | str, argument: str) -> str:
+def _named(reward: RewardFunction | str, argument: str) -> str:
     """Return what a configuration calls a reward."""
     if isinstance(reward, str):
         return reward

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
+from PIL import Image
+
 from limner.build import Assembly
 from limner.core.protocols import DecisionProcess
 from limner.engine.memory import peak_memory_mib
@@ -22,20 +24,24 @@ from limner.evaluate.tables import diversity_row, tables
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
-from limner.report.card import Card
+from limner.report.card import PLACE, Card
 from limner.report.curve import charts, headline, meanings
 from limner.report.data import Report, Spent
 from limner.report.file import write_text
+from limner.report.gallery import grid
 from limner.report.glance import glance
 from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest, write_manifest
 from limner.report.metrics import read
+from limner.report.text import number, verdict
 from limner.training.config import OWN, RunConfig
 from limner.training.state import State
 
 Moment: TypeAlias = Literal["before", "after"]
 
 
+SHOWN = 16
+"""Held-out pictures that TensorBoard and W&B are shown."""
 PAIRS = 4
 """Pairs of pictures on the card of a run."""
 
@@ -134,14 +140,28 @@ def stored(folder: Path, moment: Moment, names: Sequence[str]) -> dict[str, Eval
     return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
 
 
-def card(run: Finished) -> Card:
-    """Return the model card of what a run exports."""
+def outcome(run: Finished) -> str:
+    """Return what a run gained, in a sentence, and where its report is."""
+    rows, _ = tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))
+    said = verdict(rows[0] if rows else None)
+    return f"{said} " * (said is not None) + f"Report: {run.folder / 'report.html'}"
+
+
+def sheet_of(evaluation: Evaluation) -> Image.Image:
+    """Return pictures of the first seed, spread over the prompts, each with its prompt and reward."""
+    rows = range(0, len(evaluation.prompts), -(-len(evaluation.prompts) // SHOWN))
+    labels = [f"{number(evaluation.reward[i, 0].item())}  {evaluation.prompts[i].text}" for i in rows]
+    return grid(evaluation.stills[list(rows), 0], labels, columns=min(len(labels), 4))
+
+
+def card(run: Finished, repo: str = "") -> Card:
+    """Return the model card of what a run exports, to the Hub as `repo` or to a folder."""
     c = run.config
     asked = {} if c.model.settings is None else c.model.settings.call()
     return Card(
         name=run.folder.name,
-        base=c.model.path,
-        licence="apache-2.0" if c.model.path in BASES else "that of the base",
+        base=run.assembly.base,
+        licence="apache-2.0" if c.model.path in BASES else "",
         pipeline=run.assembly.model.pipeline_name,
         sampler=c.sampler.described(),
         reward=c.reward,
@@ -153,6 +173,7 @@ def card(run: Finished) -> Card:
         rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],
         example=run.assembly.parts.studio.prompts[0].text,
         bundled=BASES.get(c.model.path, ""),
+        place=repo or PLACE,
     )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from limner.build import Assembly, assemble
 from limner.core.errors import RunError, UserError
 from limner.core.media import Media
-from limner.core.protocols import Policy, Reward
+from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.core.team import ALONE
 from limner.core.tree import tree_map
@@ -29,15 +30,16 @@ from limner.evaluate.protocol import Draw, Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
-from limner.objects import Objects, Prompts
+from limner.objects import Objects, Prompts, RewardFunction
 from limner.recipes.named import recipe
 from limner.recipes.yaml import from_yaml, is_of, to_yaml
 from limner.report.card import write_card
 from limner.report.file import write_text
+from limner.report.hub import push as upload
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.report.sheet import Samples
-from limner.results import Moment, card, shown, write_provenance, write_results
+from limner.results import Moment, card, outcome, sheet_of, shown, write_provenance, write_results
 from limner.training.config import OWN, NamedSampler, RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
@@ -126,12 +128,14 @@ class Run:
                     save_evaluation(place, results[name])
         return results
 
-    def curve(self, state: State) -> dict[str, float]:
-        """Return held-out reward by category on a part of the prompts, one seed each."""
+    def curve(self, state: State, metrics: Metrics) -> dict[str, float]:
+        """Return held-out reward by category on a part of the prompts, one seed each, and show some of the pictures."""
         if not self.assembly.heldout:
             return {}
         with self.averaged():
             result = self._evaluate(self._trained_policy(), self._part(), range(1), (0, 1))
+        if self.leads:
+            metrics.show(state.iteration - 1, "heldout", sheet_of(result))
         return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
 
     def checkpoint(self, state: State) -> None:
@@ -158,13 +162,18 @@ class Run:
         self.state = State.from_dict(kept["state"])
         return True
 
-    def export(self, folder: Path | str | None = None) -> Path:
-        """Write the result as plain diffusers loads it, with a model card; return the folder."""
+    def export(self, folder: Path | str | None = None, push: str = "", private: bool = False) -> Path:
+        """Write the result as plain diffusers loads it, with a model card; return the folder.
+
+        With `push`, NAME or OWNER/NAME, it is uploaded to the Hub as well, where it is everyone's unless `private`.
+        """
         target = self.folder / "export" if folder is None else Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         with self.averaged():
             self.config.model.train.export(self.assembly.model, target)
-        write_card(target, card(self))
+        write_card(target, card(self, push))
+        if push:
+            upload(target, push, private)
         return target
 
     def report(self, started: float | None = None) -> Path:
@@ -227,10 +236,10 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
 def check(
     config: RunConfig | str,
     *,
-    reward: Reward | str | None = None,
+    reward: RewardFunction | str | None = None,
     prompts: Prompts | str | None = None,
     heldout: Prompts | str | None = None,
-    heldout_reward: Reward | str | None = None,
+    heldout_reward: RewardFunction | str | None = None,
     model: Pipeline | str | Path | None = None,
 ) -> Preflight:
     """Do the dry run of what `train` would be given: nothing is written, no weight moves."""
@@ -243,10 +252,10 @@ def check(
 def train(
     config: RunConfig | str,
     *,
-    reward: Reward | str | None = None,
+    reward: RewardFunction | str | None = None,
     prompts: Prompts | str | None = None,
     heldout: Prompts | str | None = None,
-    heldout_reward: Reward | str | None = None,
+    heldout_reward: RewardFunction | str | None = None,
     model: Pipeline | str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -274,6 +283,8 @@ def train(
     progress = Progress(config.name, config.steps, quiet=quiet, stream=None if team.leads else io.StringIO())
     for notice in found.notices:
         progress.say(f"note: {notice}")
+    if not quiet:
+        progress.say(found.estimate())
     run.progress, run.notices = progress, found.notices
     if resume and run.restore():
         progress.say(f"resuming at iteration {run.state.iteration}")
@@ -282,7 +293,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
-    metrics = Metrics(folder)
+    metrics = Metrics(folder, to_yaml(config))
     with _closing(progress, metrics):
         if team.leads:
             write_text(folder / "config.yaml", to_yaml(config))
@@ -290,11 +301,18 @@ def train(
             metrics.truncate(run.state.iteration)
         progress.done = run.state.iteration
         run.measure("before")
-        train_loop(config, assembly.parts, run.state, Hooks(progress, metrics, run.checkpoint, run.curve))
+        train_loop(
+            config,
+            assembly.parts,
+            run.state,
+            Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics)),
+        )
         run.measure("after")
         if team.leads:
             run.report(started)
             run.export()
+            if not quiet:
+                progress.say(outcome(run))
         team.wait()
     return run
 

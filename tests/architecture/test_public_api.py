@@ -59,6 +59,11 @@ reveal_type(run)  # limner.run.Run
 reveal_type(run.sample("two red stars"))  # limner.report.sheet.Samples
 reveal_type(run.config.algorithm)  # limner.core.protocols.Algorithm
 reveal_type(limner.open_run("runs/mine", trust=True).state.iteration)  # int
+reveal_type(run.sample("two red stars").pil()[0].size)  # tuple[int, int]
+limner.train("scenes", reward=lambda media, prompts: [0.5 for _ in prompts], prompts=["a", limner.Prompt("b")])
+limner.train("scenes", prompt=["a"])  # call-arg
+limner.train("scenes", prompts=3)  # arg-type
+limner.train("scenes", reward=3)  # arg-type
 run.smaple("two red stars")  # attr-defined
 limner.train(config, resme=True)  # call-arg
 limner.train(3)  # arg-type

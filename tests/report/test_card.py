@@ -3,16 +3,20 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.utils import validate_repo_id
 
-from limner.report.card import Card, model_card
+from limner.report.card import Card, model_card, write_card
 from limner.report.data import Interval, Row
 
 ROW = Row("Held-out | accuracy", Interval(0.47, 0.42, 0.52, 112), Interval(0.82, 0.78, 0.86, 112),
           Interval(0.35, 0.3, 0.4, 112))  # fmt: skip
 CARD = Card(
-    name="scenes-lora", base="limner/scenes: base", licence="apache-2.0", pipeline="StableDiffusion3Pipeline",
+    name="scenes-lora", base="limner/scenes", licence="apache-2.0", pipeline="StableDiffusion3Pipeline",
     sampler={"Sampler": "flow-matching Euler", "Steps": "10"}, reward="scenes", algorithm="Flow-GRPO",
     trained="LoRA, rank 32, alpha 64", load={"text_encoder_3": None, "tokenizer_3": None},
     call={"num_inference_steps": 10, "guidance_scale": 1.0, "max_sequence_length": 0, "negative_prompt": 'a "bad" one'},
@@ -27,7 +31,7 @@ def code(text: str) -> str:
 def test_header_is_yaml_and_code_is_python() -> None:
     text = model_card(CARD)
     header = yaml.safe_load(text.split("---\n")[1])
-    assert header["base_model"] == "limner/scenes: base" and header["license"] == "apache-2.0"
+    assert header["base_model"] == "limner/scenes" and header["license"] == "apache-2.0"
     assert "lora" in header["tags"]
     calls = [node for node in ast.walk(ast.parse(code(text))) if isinstance(node, ast.Call)]
     arguments = {k.arg: ast.literal_eval(k.value) for call in calls for k in call.keywords}
@@ -64,3 +68,33 @@ def test_the_code_of_a_bundled_base_runs() -> None:
     found: dict[str, object] = {}
     exec("\n".join(lines), found)
     assert found["image"].size == (64, 64)  # type: ignore[attr-defined]
+
+
+LICENCES = {"apache-2.0", "mit", "openrail++", "creativeml-openrail-m", "other"}
+"""Of those that the Hub knows; another one must be "other" with a name of its own."""
+
+
+@pytest.mark.parametrize("base", ["stabilityai/stable-diffusion-3.5-medium", "scenes", "./my models/sd3", ""])
+@pytest.mark.parametrize("licence", ["apache-2.0", ""])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_header_is_what_the_hub_takes(base: str, licence: str, whole: bool, tmp_path: Path) -> None:
+    """Read by the Hub's own client, by the rules of its validation that can be known offline."""
+    write_card(tmp_path, replace(CARD, base=base, licence=licence, whole=whole))
+    data = ModelCard.load(tmp_path / "README.md").data.to_dict()
+    assert data["license"] in LICENCES and (data["license"] == "other") == ("license_name" in data)
+    assert data["library_name"] == "diffusers" and data["pipeline_tag"] == "text-to-image"
+    assert all(re.fullmatch(r"[a-z0-9-]+", tag) for tag in data["tags"]) and ("lora" in data["tags"]) != whole
+    if base.startswith("stabilityai/"):
+        validate_repo_id(data["base_model"])
+        assert data["base_model"] == base and data["base_model_relation"] == ("finetune" if whole else "adapter")
+        assert data.get("license_link") == (None if licence else f"https://huggingface.co/{base}")
+    else:
+        assert not {"base_model", "base_model_relation", "license_link"} & data.keys(), "no folder of a machine"
+    assert set(data) <= {
+        "base_model", "base_model_relation", "license", "license_name", "license_link", "library_name", "pipeline_tag",
+        "tags",
+    }  # fmt: skip
+
+
+def test_a_card_on_the_hub_loads_from_there() -> None:
+    assert 'load_lora_weights("me/my-lora")' in code(model_card(replace(CARD, place="me/my-lora")))

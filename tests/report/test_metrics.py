@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from limner.core.errors import RunError
@@ -81,3 +86,39 @@ def test_wandb_that_was_asked_for_and_is_missing_is_said(tmp_path: Path, monkeyp
     with pytest.warns(UserWarning, match="pip install wandb"):
         metrics.log(0, {})
     metrics.close()
+
+
+def test_pictures_and_the_configuration_go_to_tensorboard(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, "steps: 3\n")
+    metrics.truncate(0)
+    metrics.show(1, "heldout", Image.new("RGB", (8, 6), (255, 0, 0)))
+    metrics.log(1, {"a": 1.0})
+    metrics.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (shown,) = events.Images("heldout")
+    picture = Image.open(io.BytesIO(shown.encoded_image_string))
+    assert shown.step == 1 and picture.size == (8, 6) and picture.convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+    (told,) = events.Tensors("config/text_summary")
+    assert told.tensor_proto.string_val[0].decode() == "```yaml\nsteps: 3\n```"
+
+
+def test_wandb_gets_numbers_pictures_and_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for it; a run that goes on has the same id."""
+    told: list[Any] = []
+
+    def init(**given: Any) -> Any:
+        told.append(given)
+        return SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append("end"))
+
+    monkeypatch.setenv("WANDB_PROJECT", "limner")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Image=lambda sheet: ("picture", sheet.size)))
+    for _ in range(2):
+        metrics = Metrics(tmp_path, "steps: 3\nmodel: {path: scenes}\n")
+        metrics.show(metrics.last + 1, "heldout", Image.new("RGB", (8, 6)))
+        metrics.log(metrics.last + 1, {"a": 1.0})
+        metrics.close()
+    first, shown, logged, end, second, *_ = told
+    assert first["config"] == {"steps": 3, "model": {"path": "scenes"}} and first["project"] == "limner"
+    assert (shown, logged, end) == ((0, {"heldout": ("picture", (8, 6))}), (0, {"a": 1.0}), "end")
+    assert second["id"] == first["id"] and second["resume"] == "allow"

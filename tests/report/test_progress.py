@@ -80,3 +80,23 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     stream.encoding = "ascii"
     Progress("scenes", 4, stream=stream, clock=Clock()).step(2, 0.0, 0.0)
     assert stream.getvalue().isascii() and "#" in stream.getvalue()
+
+
+def test_in_a_notebook_it_is_a_bar_of_tqdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("limner.report.progress.in_notebook", lambda: True)
+    progress = Progress("scenes", 4)
+    progress.phase("rollout")
+    progress.step(1, 0.5, 0.25)
+    progress.phase("evaluate", 0.5)
+    progress.say("note: three floors")
+    assert (progress.bar.n, progress.bar.total, progress.bar.desc) == (1, 4, "scenes")
+    assert progress.bar.postfix == "evaluate 50%  reward 0.500 ± 0.250"
+    progress.close()
+    assert progress.bar.disable
+    told = capsys.readouterr().err
+    assert "note: three floors\n" in told and "1/4" in told
+
+
+def test_quiet_or_into_a_file_a_notebook_has_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limner.report.progress.in_notebook", lambda: True)
+    assert Progress("scenes", 4, quiet=True).bar is None and Progress("scenes", 4, stream=io.StringIO()).bar is None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import limner
+from architecture.source import ROOT
 from limner.core.media import to_image
 from limner.evaluate.tables import tables
 from limner.report.html import Report, render
@@ -95,3 +99,59 @@ def test_the_page_and_the_card_say_the_same(run: Run) -> None:
     rows, _ = tables(stored(run.folder, "before", ["sampler"]), stored(run.folder, "after", ["sampler"]))
     sentence = Page(render(Report("x", rows=rows))).words
     assert str(verdict(rows[0])) in sentence
+
+
+def test_a_run_says_first_what_it_will_take_and_last_what_it_gained(
+    miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The estimate of network evaluations, which takes no clock, is right."""
+    config = miniature.config(tmp_path / "run", evaluation=Evaluation(seeds=2))
+    run = limner.train(config, heldout=[f"a {word} star" for word in ("red", "blue", "one", "two", "green", "star")])
+    first, *_, last = capsys.readouterr().err.splitlines()
+    drawn = 2 * 6 * 2 * 4  # before and after, prompts, seeds, steps
+    assert re.fullmatch(
+        rf"This will take about .* {drawn + run.state.evaluations} network evaluations, and .* MiB.", first
+    )
+    assert last.startswith("Held-out prompts ") and last.endswith(f" Report: {run.folder / 'report.html'}")
+    assert "6 prompts, the same seeds before and after." in last
+    limner.train(replace(config, out=str(tmp_path / "quiet")), quiet=True)
+    assert "This will take" not in capsys.readouterr().err
+
+
+def test_tensorboard_shows_held_out_pictures(run: Run) -> None:
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    assert [shown.step for shown in events.Images("heldout")] == [0, 1, 2]
+    told = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert (run.folder / "config.yaml").read_text() in told
+
+
+BLOCKS = re.compile(r"```python\n(.*?)```", re.S)
+
+
+def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its code, one cell after the other, on a run of one small iteration."""
+    monkeypatch.chdir(tmp_path)
+    cells = BLOCKS.findall((ROOT / "docs" / "notebook.md").read_text(encoding="utf-8"))
+    assert len(cells) >= 4
+    small = {"steps": "1", "prompts_per_step": "1", "group_size": "2", "micro_batch": "8"}
+    small |= {
+        "sampler.steps": "2",
+        "algorithm.num_times": "1",
+        "evaluation.seeds": "1",
+        "evaluation.every": "0",
+        "evaluation.ode_steps": "0",
+    }
+    whole = limner.recipe
+
+    def recipe(name: str) -> limner.RunConfig:
+        return limner.override(whole(name), small) if name == "scenes" else whole(name)
+
+    for place in ("limner.run.recipe", "limner.recipes.named.recipe"):
+        monkeypatch.setattr(place, recipe)
+    found: dict[str, object] = {}
+    for i, cell in enumerate(cells):
+        file = tmp_path / f"cell{i}.py"
+        file.write_text(cell)
+        exec(compile(cell, str(file), "exec"), found)
+    run = found["run"]
+    assert isinstance(run, Run) and run._repr_html_()

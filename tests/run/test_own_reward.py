@@ -89,7 +89,7 @@ def test_prompts_one_a_line(
     options = ["--prompts", "my_prompts.txt", "--reward", f"3 * {miniature.reward('seeing_only_red')}", "--out", "here"]
     assert main(["train", "recipe.yaml", *options]) == 0
     printed = capsys.readouterr()
-    assert printed.out == "here/report.html\n" and printed.err.splitlines()[-1].startswith("miniature  2/2  reward 1.5")
+    assert printed.out == "here/report.html\n" and printed.err.splitlines()[-2].startswith("miniature  2/2  reward 1.5")
     for line in read(place / "here"):
         assert line["reward/seeing_only_red"] == 0.5 and line["reward/mean"] == 1.5
         assert line["constant"] == 2 and "loss" not in line

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
 from limner.report.data import Interval, Kind, Row
 from limner.report.file import write_text
 from limner.report.text import ABSENT, bounds, difference, quantity
+
+PLACE = "PATH/TO/THIS/FOLDER"
+"""Stands for the folder that a card lies in."""
 
 
 @dataclass(frozen=True)
 class Card:
     """What the card says.
 
-    `sampler` is what it was measured with, by title. `pipeline` is the diffusers class, `load` the arguments of its
-    `from_pretrained` beside the folder, `call` those of a call beside the prompt. `trained` is what learnt, `whole`
-    whether it is no update of the base. `bundled` says where limner itself keeps the base, as MODULE:NAME; "" means
-    that diffusers knows it by `base`.
+    `base` is a hub id, a folder or "". `licence` is named as the Hub names it; "": that of the base. `place` is where
+    the result can be loaded from. `sampler` is what it was measured with, by title. `pipeline` is the diffusers class,
+    `load` the arguments of its `from_pretrained` beside the folder, `call` those of a call beside the prompt. `trained`
+    is what learnt, `whole` whether it is no update of the base. `bundled` says where limner itself keeps the base, as
+    MODULE:NAME; "" means that diffusers knows it by `base`.
     """
 
     name: str
@@ -37,6 +44,7 @@ class Card:
     rows: Sequence[Row] = ()
     example: str = "your prompt"
     bundled: str = ""
+    place: str = PLACE
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -48,7 +56,8 @@ def model_card(card: Card) -> str:
     """Return the card as markdown with a header that model hubs read."""
     negative = f"`{_code(card.call['negative_prompt'])}`" if "negative_prompt" in card.call else "none"
     facts = (
-        ("Base", f"`{_code(card.base)}`"), ("Licence", card.licence), ("Trained part", card.trained),
+        ("Base", f"`{_code(card.base)}`" if card.base else "a pipeline in memory"),
+        ("Licence", card.licence or "that of the base"), ("Trained part", card.trained),
         ("Training reward", f"`{_code(card.reward)}`"), ("Algorithm", card.algorithm),
         *card.sampler.items(), ("Negative prompt", negative),
     )  # fmt: skip
@@ -56,7 +65,7 @@ def model_card(card: Card) -> str:
     parts = [
         _header(card),
         f"# {card.name}\n",
-        f"Post-trained with reinforcement learning by limner, from `{_code(card.base)}`.\n",
+        f"Post-trained with reinforcement learning by limner{f', from `{_code(card.base)}`' * bool(card.base)}.\n",
         f"| | |\n|---|---|\n{table}\n",
         f"## Use\n\n```python\n{_usage(card)}\n```\n",
         _evaluation(card.rows),
@@ -65,30 +74,40 @@ def model_card(card: Card) -> str:
 
 
 def _header(card: Card) -> str:
+    """Return what the Hub reads: only ids and licences that it knows, and a base only if it has it."""
     tags = ["text-to-image", "diffusers", "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
-    lines = [
-        f"base_model: {json.dumps(card.base)}",
-        f"license: {json.dumps(card.licence)}",
-        "library_name: diffusers",
-        "pipeline_tag: text-to-image",
-        f"tags: {json.dumps(tags)}",
-    ]
-    return "---\n" + "\n".join(lines) + "\n---\n"
+    known = _is_on_hub(card.base)
+    said = ModelCardData(
+        base_model=card.base if known else None,
+        base_model_relation=("finetune" if card.whole else "adapter") if known else None,
+        license=card.licence or "other",
+        license_name=None if card.licence else "that-of-the-base",
+        license_link=f"https://huggingface.co/{card.base}" if known and not card.licence else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=tags,
+    )
+    return f"---\n{said.to_yaml()}\n---\n"
+
+
+def _is_on_hub(base: str) -> bool:
+    """Tell whether a base has the form of a hub id, OWNER/NAME, and is no folder here."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", base) is not None and not Path(base).exists()
 
 
 def _usage(card: Card) -> str:
     load = "".join(f", {name}={value!r}" for name, value in card.load.items())
     lines = ["from diffusers import " + card.pipeline]
-    base = repr(card.base)
+    base, place = repr(card.base or "PATH/TO/THE/BASE"), json.dumps(card.place)
     if card.bundled and not card.whole:
         module, base = card.bundled.split(":")
         lines.append(f"from {module} import {base}")
     lines.append("")
     if card.whole:
-        lines.append(f'pipe = {card.pipeline}.from_pretrained("PATH/TO/THIS/FOLDER"{load})')
+        lines.append(f"pipe = {card.pipeline}.from_pretrained({place}{load})")
     else:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({base}{load})")
-        lines.append('pipe.load_lora_weights("PATH/TO/THIS/FOLDER")')
+        lines.append(f"pipe.load_lora_weights({place})")
     arguments = "".join(f", {name}={value!r}" for name, value in card.call.items())
     lines.append(f"image = pipe({card.example!r}{arguments}).images[0]")
     return "\n".join(lines)

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+import yaml
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from limner.core.errors import RunError
@@ -25,12 +28,13 @@ Line = dict[str, Any]
 class Metrics:
     """Write one line an iteration to FOLDER/metrics.jsonl, and the same numbers to FOLDER/tensorboard.
 
-    W&B gets them too if `WANDB_PROJECT` is set and `wandb` is installed. A run that goes on calls `truncate` first.
+    W&B gets them too if `WANDB_PROJECT` is set and `wandb` is installed. Both are told the configuration, `config`, as
+    YAML, and are shown what `show` is given. A run that goes on calls `truncate` first.
     Numbers that are not finite are written as null, because JSON has no other word for them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, config: str = "") -> None:
+        self.folder, self.config = folder, config
         self.last = -1
         self._purge: int | None = None
         self._file: TextIO | None = None
@@ -52,16 +56,21 @@ class Metrics:
         """Write one iteration; it must come after the one written before."""
         if step <= self.last:
             raise ValueError(f"iteration {step} of {self.folder / FILE} is already written (the last is {self.last})")
-        if self._file is None:
-            self._open()
-        assert self._file is not None and self._events is not None
+        events = self._opened()
+        assert self._file is not None
         self._file.write(_dump({"step": step, **{name: float(value) for name, value in values.items()}}))
         self._file.flush()
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            events.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
         self.last = step
+
+    def show(self, step: int, name: str, sheet: Image.Image) -> None:
+        """Put a sheet of pictures beside the numbers of an iteration, where there is a place for pictures."""
+        self._opened().add_image(name, np.array(sheet.convert("RGB")), step, dataformats="HWC")
+        if self._wandb is not None:
+            self._wandb.log({name: importlib.import_module("wandb").Image(sheet)}, step=step)
 
     def close(self) -> None:
         """Finish all files; `log` opens them again."""
@@ -73,11 +82,19 @@ class Metrics:
             self._wandb.finish()
         self._file = self._events = self._wandb = None
 
-    def _open(self) -> None:
+    def _opened(self) -> SummaryWriter:
+        if self._events is None:
+            self._events = self._open()
+        return self._events
+
+    def _open(self) -> SummaryWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = (self.folder / FILE).open("a", encoding="utf-8", newline="\n")
-        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge)
-        self._wandb = _start_wandb(self.folder)
+        self._wandb = _start_wandb(self.folder, self.config)
+        events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge)
+        if self.config:
+            events.add_text("config", f"```yaml\n{self.config}```", self._purge or 0)
+        return events
 
 
 def read(folder: Path) -> list[Line]:
@@ -100,7 +117,7 @@ def _dump(line: Line) -> str:
     return json.dumps(finite, allow_nan=False) + "\n"
 
 
-def _start_wandb(folder: Path) -> Any:
+def _start_wandb(folder: Path, config: str) -> Any:
     """Return a W&B run that a resumed process continues, or None if nobody asked for one."""
     project = os.environ.get("WANDB_PROJECT")
     if not project:
@@ -112,4 +129,7 @@ def _start_wandb(folder: Path) -> Any:
     if not name.exists():
         write_text(name, secrets.token_hex(4))
     wandb = importlib.import_module("wandb")
-    return wandb.init(project=project, name=folder.name, id=name.read_text(), resume="allow", dir=str(folder))
+    told = yaml.safe_load(config) if config else {}
+    return wandb.init(
+        project=project, name=folder.name, id=name.read_text(), resume="allow", dir=str(folder), config=told
+    )

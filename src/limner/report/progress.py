@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 BAR = 18
 WINDOW = 20
 """Iterations whose mean time predicts the rest."""
 
 
+def in_notebook() -> bool:
+    """Tell whether a notebook shows what this process says."""
+    return "ipykernel" in sys.modules
+
+
 class Progress:
     """Show a run on a terminal as one line that is rewritten; elsewhere, and when `quiet`, as plain lines.
+
+    In a notebook it is tqdm's bar.
 
     A plain line is written when an iteration ends, at most one in `every` seconds, and always for the last.
     The time left counts an evaluation at the end to be as long as the one at the start.
@@ -34,7 +42,10 @@ class Progress:
     ) -> None:
         self.name, self.steps, self.done, self.every = name, steps, done, every
         self.stream = sys.stderr if stream is None else stream
-        self.live = self.stream.isatty() and not quiet
+        self.bar: Any = None
+        if in_notebook() and stream is None and not quiet:
+            self.bar = importlib.import_module("tqdm.auto").tqdm(total=steps, initial=done, desc=name)
+        self.live = self.bar is not None or (self.stream.isatty() and not quiet)
         self._clock = clock
         self._phase, self._part, self._reward = "start", "", ""
         self._drawn = self._opened = clock()
@@ -67,6 +78,9 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line of its own, above the progress line."""
+        if self.bar is not None:
+            self.bar.write(text, file=self.stream)
+            return
         if self.live:
             self.stream.write("\r" + " " * self._width + "\r")
         print(text, file=self.stream, flush=True)
@@ -75,6 +89,8 @@ class Progress:
 
     def close(self) -> None:
         """Leave the line as it stands and go to the next one."""
+        if self.bar is not None:
+            self.bar.close()
         if self.live and self._width:
             self.stream.write("\n")
             self.stream.flush()
@@ -100,6 +116,10 @@ class Progress:
         return f"{hours}:{minutes:02d}:{rest:02d} left" if hours else f"{minutes}:{rest:02d} left"
 
     def _rewrite(self) -> None:
+        if self.bar is not None:
+            self.bar.n = self.done
+            self.bar.set_postfix_str("  ".join(filter(None, (f"{self._phase}{self._part}", self._reward))))
+            return
         filled = round(BAR * self.done / max(self.steps, 1))
         bar = "━" * filled + "─" * (BAR - filled)
         phase = f"{self._phase}{self._part}".ljust(len("evaluate 100%"))

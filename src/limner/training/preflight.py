@@ -29,6 +29,7 @@ from limner.data.sampler import PromptSampler
 from limner.engine.memory import peak_memory_mib
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
+from limner.report.text import count, duration
 from limner.rollout.score import render
 from limner.training.config import RunConfig
 from limner.training.footprint import Footprint, footprint
@@ -50,12 +51,22 @@ class Preflight:
     samples: int
     decisions: int
     passes: int
+    evaluations: int
+    """Of the network, in the whole run."""
     seconds: dict[str, float]
     memory: Footprint
     rewards: dict[str, list[float]]
     floor: float | None
     clip: tuple[float, float] | None
     notices: tuple[str, ...]
+
+    def estimate(self) -> str:
+        """Return in a line what the run will take."""
+        phases = ", ".join(f"{name} {duration(value)}" for name, value in self.seconds.items())
+        return (
+            f"This will take about {duration(sum(self.seconds.values()))} ({phases}), "
+            f"{count(self.evaluations)} network evaluations, and {self.memory.peak:,.0f} MiB."
+        )
 
     def text(self, config: RunConfig) -> str:
         """Return the findings for a person."""
@@ -70,7 +81,8 @@ class Preflight:
             else "held out     none: nothing is evaluated (name prompts with --evaluation.prompts)",
             f"iteration    {config.prompts_per_step} prompts x {config.group_size} samples = {self.samples} samples, "
             f"{self.decisions} decisions or noised samples to learn from, in passes of {config.micro_batch}",
-            f"run          {config.steps} iterations, {config.steps * self.samples} samples",
+            f"run          {config.steps} iterations, {config.steps * self.samples} samples, "
+            f"{self.evaluations} network evaluations",
             f"time         about {total:.0f} s ({phases})",
             f"memory       {self.memory}",
             *(f"reward       {name}: {', '.join(f'{v:.3f}' for v in values)} on two samples"
@@ -135,14 +147,15 @@ def preflight(
     start = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
     decisions, passes = _learn(config, parts, scored.rollout, rng)
-    learned = time.perf_counter()
+    learned, used = time.perf_counter(), parts.evaluations() - before
     floor, clip = _ratio(config, parts, scored.rollout, notices)
     scale = config.prompts_per_step / num_prompts * config.steps
     seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
-    stills = 0
+    stills, evaluations = 0, used * scale
     if heldout:
         some = kinds(heldout)[: config.micro_batch]
-        seconds["evaluation"], stills = _rehearse(rehearsals, some, parts.evaluations, pace, notices)
+        seconds["evaluation"], measured, stills = _rehearse(rehearsals, some, parts.evaluations, pace, notices)
+        evaluations += measured
     return Preflight(
         prompts=tally(parts.studio.prompts),
         heldout=tally(heldout),
@@ -150,6 +163,7 @@ def preflight(
         samples=config.prompts_per_step * config.group_size,
         decisions=round(decisions * config.prompts_per_step / num_prompts),
         passes=passes,
+        evaluations=round(evaluations),
         seconds=seconds,
         memory=_memory(config, parts, scored.rollout, config.prompts_per_step / num_prompts - 1, stills),
         rewards={name: column[:2].tolist() for name, column in scored.rewards.items()},
@@ -189,19 +203,20 @@ def _rehearse(
     evaluations: Callable[[], int],
     pace: Pace,
     notices: list[str],
-) -> tuple[float, int]:
-    """Evaluate the prompts by each sampler; return the seconds of all evaluations, and the bytes of their stills."""
-    seconds, stills, judged = 0.0, 0.0, 0
+) -> tuple[float, float, int]:
+    """Evaluate the prompts by each sampler; return seconds and network evaluations of all, and the bytes of stills."""
+    seconds, passes, stills, judged = 0.0, 0.0, 0.0, 0
     for rehearsal in rehearsals:
         start, before = time.perf_counter(), evaluations()
         valid, size = rehearsal.evaluate(prompts)
         measured, share = (time.perf_counter() - start) / len(prompts), (evaluations() - before) / len(prompts)
         seconds += min(measured, pace.sample(share)) * rehearsal.samples
+        passes += share * rehearsal.samples
         stills += size / len(prompts) * rehearsal.kept
         judged += valid
     if not judged:
         notices.append("the evaluation's reward judged none of the held-out samples")
-    return seconds, round(stills)
+    return seconds, passes, round(stills)
 
 
 def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, stills: int) -> Footprint:
