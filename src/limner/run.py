@@ -280,11 +280,7 @@ def train(
     run = Run(folder, assembly, State())
     found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
     team = assembly.parts.team
-    progress = Progress(config.name, config.steps, quiet=quiet, stream=None if team.leads else io.StringIO())
-    for notice in found.notices:
-        progress.say(f"note: {notice}")
-    if not quiet:
-        progress.say(found.estimate())
+    progress = _announced(config, found, quiet, team.leads)
     run.progress, run.notices = progress, found.notices
     if resume and run.restore():
         progress.say(f"resuming at iteration {run.state.iteration}")
@@ -315,6 +311,16 @@ def train(
                 progress.say(outcome(run))
         team.wait()
     return run
+
+
+def _announced(config: RunConfig, found: Preflight, quiet: bool, leads: bool) -> Progress:
+    """Return the progress line, above it what the dry run had to say."""
+    progress = Progress(config.name, config.steps, quiet=quiet, stream=None if leads else io.StringIO())
+    for notice in found.notices:
+        progress.say(f"note: {notice}")
+    if not quiet:
+        progress.say(found.estimate())
+    return progress
 
 
 @contextmanager
