@@ -285,10 +285,7 @@ def train(
     if resume and run.restore():
         progress.say(f"resuming at iteration {run.state.iteration}")
         started -= sum(run.state.seconds.values())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
+    _make(folder)
     metrics = Metrics(folder, to_yaml(config))
     with _closing(progress, metrics):
         if team.leads:
@@ -321,6 +318,14 @@ def _announced(config: RunConfig, found: Preflight, quiet: bool, leads: bool) ->
     if not quiet:
         progress.say(found.estimate())
     return progress
+
+
+def _make(folder: Path) -> None:
+    """Make the run folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
 
 
 @contextmanager
