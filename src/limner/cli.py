@@ -167,6 +167,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     _add_reward_commands(command)
+    _add_annotate(command)
     command("list", _list, "name the recipes, rewards, algorithms and models")
     completion = command("completion", _completion, "print what makes a shell complete limner's commands", SHELL_SETUP)
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
@@ -199,6 +200,21 @@ def _add_reward_commands(command: Callable[..., Parser]) -> None:
     serve.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
     serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
     serve.add_argument("--judge-seconds", type=_count, default=60, metavar="N", help="given to one request (60)")
+
+
+def _add_annotate(command: Callable[..., Parser]) -> None:
+    annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
+    annotate.add_argument(
+        "place", metavar="PLACE", type=Path, help="a run, a folder of pictures or of folders, or pairs in a .jsonl"
+    )
+    annotate.add_argument("--invite", type=_count, default=1, metavar="N", help="print so many new links (1)")
+    annotate.add_argument("--votes", type=_count, default=1, metavar="N", help="at most so many a pair (1)")
+    annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
+    annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
+    annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")
+    annotate.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    annotate.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
+    annotate.add_argument("--address", default="", metavar="URL", help="how others reach this machine, for the links")
 
 
 def _add_recipe(parser: Parser) -> None:
@@ -368,6 +384,22 @@ def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import judges
 
     judges.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env, parsed.judge_seconds)
+
+
+def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.annotate import annotate, named
+
+    annotate(
+        parsed.place,
+        invite=parsed.invite,
+        votes=parsed.votes,
+        questions=named(parsed.questions),
+        database=parsed.database,
+        host=parsed.host,
+        port=parsed.port,
+        address=parsed.address,
+        active=parsed.active,
+    )
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

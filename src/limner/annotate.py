@@ -1,0 +1,81 @@
+"""`limner annotate`: pictures to compare, a page for people, and a file of what they said."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from limner.core.errors import UserError
+from limner.evaluate.store import load
+from limner.feedback.choosing import Asking
+from limner.feedback.desk import app
+from limner.feedback.gold import gold
+from limner.feedback.ledger import Ledger
+from limner.feedback.sources import gather, item_at
+from limner.feedback.task import OVERALL, Item, Task, pairs_of
+from limner.serve.door import Door
+from limner.serve.host import listen, server
+
+GOLD = 24
+"""How many questions with a known answer are made."""
+
+
+def annotate(
+    place: Path,
+    *,
+    invite: int = 1,
+    votes: int = 1,
+    questions: Sequence[str] = (OVERALL,),
+    database: str = "",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    address: str = "",
+    active: bool = False,
+) -> None:
+    """Ask people to compare what is at `place` until interrupted; links are printed, `invite` new ones each time.
+
+    `place` is a run (its pictures before and after, at equal prompts and seeds), or what `gather` reads.
+    What they say is kept in `database`: a URL, or by default PLACE/votes.db (beside a .jsonl: its name with .db).
+    `address` is how others reach this machine, such as https://example.org, if a proxy stands before it.
+    """
+    url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
+    items, tasks = of_run(place) if (place / "config.yaml").exists() else gather(place)
+    asking = Asking(least=min(3, votes), most=votes, active=active)
+    ledger = Ledger(url, asking, questions)
+    spoilt = place / "votes.gold" if place.is_dir() else place.with_suffix(".gold")
+    bad, known = gold(items, min(GOLD, len(tasks) // 4), spoilt)
+    ledger.add([*items, *bad], [*tasks, *known])
+    tokens = ledger.invite(invite)
+    admin = secrets.token_urlsafe(24)
+    # every question and answer needs a token, so other machines may be let in
+    with listen(host, port, admin) as listener:
+        reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        print(f"{len(tasks)} pairs of {len(items)} items, {votes} votes each; answers are kept in {url}")
+        for name, token in tokens:
+            print(f"{name}: {reached}/#{token}")
+        print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)
+        server(app(ledger, admin), Door(places=2048)).run(sockets=[listener])
+
+
+def of_run(folder: Path) -> tuple[list[Item], list[Task]]:
+    """Return a run's pictures before and after, and the questions. Raises UserError if it has none yet."""
+    items = []
+    for moment in ("before", "after"):
+        kept = folder / "samples" / f"{moment}-sampler"
+        evaluation = load(kept) if kept.is_dir() else None
+        if evaluation is None:
+            raise UserError(f"run {folder}: its {moment} pictures are not there yet; let the run end first")
+        for i, prompt in enumerate(evaluation.prompts):
+            for j, seed in enumerate(evaluation.seeds):
+                path = evaluation.files.get((i, j), kept / f"{i:03d}-{seed}.png")
+                items.append(item_at(path, prompt.text, moment, {"seed": seed, "run": folder.name}))
+    return items, pairs_of(items)
+
+
+def named(text: str) -> tuple[str, ...]:
+    """Return the questions of `--questions overall,alignment`. Raises UserError for none, or one twice."""
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) != len(names):
+        raise UserError(f"--questions needs different names with commas between, got {text!r}")
+    return names

@@ -1,0 +1,109 @@
+"""Who is asked what next: as many votes a pair as it needs, some known ones, some twice."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import betainc, digamma
+
+from limner.core.settings import Count, Share, settings
+from limner.feedback.task import Source, Task
+
+APART = 10
+"""At least so many answers lie between a question and its repetition."""
+
+
+@settings
+class Asking:
+    """How questions are given out.
+
+    A pair is settled once it has `least` votes and one side is better with posterior probability `sure`, or once it has
+    `most`. `gold` of the questions have a known answer, `repeat` come again with sides swapped. With `active` the pair
+    that a vote is expected to tell most about goes first, but for a share `explore` drawn by chance; with what
+    probability each was drawn is kept, and a figure of merit weighs by its inverse, or takes the questions of chance.
+    """
+
+    least: Count = 1
+    most: Count = 1
+    sure: Share = 0.95
+    gold: Share = 0.08
+    repeat: Share = 0.05
+    active: bool = False
+    explore: Share = 0.2
+    lease_seconds: Count = 1800
+
+
+@dataclass
+class Tally:
+    """The votes of one pair, a tie half a vote for each side; and until when it is in somebody's hands."""
+
+    first: float = 0.0
+    second: float = 0.0
+    leases: int = 0
+
+    @property
+    def votes(self) -> float:
+        """Return how many there are."""
+        return self.first + self.second
+
+
+def settled(tally: Tally, asking: Asking) -> bool:
+    """Tell whether a pair needs no more votes: P(theta > 1/2), theta ~ Beta(1 + first, 1 + second), is near 0 or 1."""
+    if tally.votes >= asking.most:
+        return True
+    better = 1 - float(betainc(1 + tally.first, 1 + tally.second, 0.5))
+    return tally.votes >= asking.least and max(better, 1 - better) >= asking.sure
+
+
+def expected_gain(tally: Tally) -> float:
+    """Return what the next vote is expected to tell of theta ~ Beta(a, b), in nats.
+
+    I(vote; theta) = H(a / n) + (a psi(a + 1) + b psi(b + 1)) / n - psi(n + 1), n = a + b, H the entropy of one bit's
+    probability: the entropy of the vote less the expected entropy of a vote whose theta is known.
+
+    Source: BALD, arXiv:1112.5745, eq. 2, for a Beta-Bernoulli model (by hand).
+    """
+    a, b = 1 + tally.first, 1 + tally.second
+    n = a + b
+    entropy = -(a / n) * math.log(a / n) - (b / n) * math.log(b / n)
+    return float(entropy + (a * digamma(a + 1) + b * digamma(b + 1)) / n - digamma(n + 1))
+
+
+def choose(
+    tasks: Sequence[Task],
+    tallies: Mapping[str, Tally],
+    seen: Collection[str],
+    answered: Sequence[str],
+    repeated: Collection[str],
+    asking: Asking,
+    rng: random.Random,
+) -> tuple[Task, Source, float] | None:
+    """Return the next question for somebody who was asked `seen` and answered `answered`, why, and how probable it was.
+
+    None: there is nothing left to ask.
+    """
+    by_id = {task.id: task for task in tasks}
+    draw = rng.random()
+    again = [id for id in answered[:-APART] if id not in repeated and by_id[id].better is None]
+    if again and draw < asking.repeat:
+        return by_id[rng.choice(again)], "repeat", 1 / len(again)
+    known = [task for task in tasks if task.better is not None and task.id not in seen]
+    if known and asking.repeat <= draw < asking.repeat + asking.gold:
+        return rng.choice(known), "gold", 1 / len(known)
+    open_ = [task for task in tasks if task.better is None and task.id not in seen]
+    open_ = [task for task in open_ if not settled(tallies[task.id], asking)]
+    if not open_:
+        return None
+    if asking.active:
+        gains = [expected_gain(tallies[task.id]) / (1 + tallies[task.id].leases) for task in open_]
+        best = [i for i, gain in enumerate(gains) if gain >= max(gains) - 1e-12]
+    else:
+        waiting = [tallies[task.id].votes + tallies[task.id].leases for task in open_]
+        best = [i for i, n in enumerate(waiting) if n == min(waiting)]
+    explored = asking.explore if asking.active else 0.0
+    i = rng.randrange(len(open_)) if rng.random() < explored else rng.choice(best)
+    propensity = explored / len(open_) + (1 - explored) * (i in best) / len(best)
+    return open_[i], "active" if asking.active else "random", propensity
