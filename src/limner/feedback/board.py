@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,29 +50,31 @@ class Board:
     keys: dict[str, int] = field(default_factory=dict)
     """Whose event has a key."""
     _tally: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    _leases: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    _leases: deque[tuple[float, Assignment]] = field(default_factory=deque)
+    """Until when what was given out is held, in that order."""
+    _held: set[int] = field(default_factory=set)
     _counted: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def tallies(self, now: float) -> Mapping[str, Tally]:
         """Return the votes of each pair, and in how many hands it is; who holds it too long has lost it."""
-        for task, leases in self._leases.items():
-            for assignment in [id for id, until in leases.items() if until < now]:
-                del leases[assignment]
-            self._tally[task].leases = len(leases)
+        while self._leases and self._leases[0][0] < now:
+            self._release(self._leases.popleft()[1])
         return self._tally
 
     def take(self, assignment: Assignment, until: float) -> None:
         """Put a question in somebody's hands."""
         self.assignments[assignment.id] = assignment
         self.given[assignment.annotator].append(assignment)
-        self._leases[assignment.task][assignment.id] = until
+        self._leases.append((until, assignment))
+        self._held.add(assignment.id)
+        self._tally[assignment.task].leases += 1
 
     def apply(self, id: int, row: Mapping[str, Any]) -> None:
         """Take one event into the picture."""
         assignment = self.assignments[row["assignment"]]
         tally = self._tally[assignment.task]
         self.keys[row["key"]] = row["annotator"]
-        self._leases[assignment.task].pop(assignment.id, None)
+        self._release(assignment)
         if row["type"] == "undo":
             self.superseded.add(row["supersedes"])
             self.answered.pop(assignment.id, None)
@@ -85,3 +87,8 @@ class Board:
             first, second = {0: (1.0, 0.0), 1: (0.0, 1.0)}.get(choice, (0.5, 0.5))
             self._counted[assignment.id] = first, second
             tally.first, tally.second = tally.first + first, tally.second + second
+
+    def _release(self, assignment: Assignment) -> None:
+        if assignment.id in self._held:
+            self._held.remove(assignment.id)
+            self._tally[assignment.task].leases -= 1
