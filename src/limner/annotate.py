@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 
 from limner.core.errors import UserError
@@ -26,7 +25,7 @@ def annotate(
     *,
     invite: int = 1,
     votes: int = 1,
-    questions: Sequence[str] = (OVERALL,),
+    questions: str = OVERALL,
     database: str = "",
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -42,8 +41,8 @@ def annotate(
     url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
     items, tasks = of_run(place) if (place / "config.yaml").exists() else gather(place)
     asking = Asking(least=min(3, votes), most=votes, active=active)
-    ledger = Ledger(url, asking, questions)
-    spoilt = place / "votes.gold" if place.is_dir() else place.with_suffix(".gold")
+    ledger = Ledger(url, asking, named(questions))
+    spoilt = (place if place.is_dir() else place.parent) / f".{place.stem}-gold"
     bad, known = gold(items, min(GOLD, len(tasks) // 4), spoilt)
     ledger.add([*items, *bad], [*tasks, *known])
     tokens = ledger.invite(invite)
@@ -51,7 +50,7 @@ def annotate(
     # every question and answer needs a token, so other machines may be let in
     with listen(host, port, admin) as listener:
         reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        print(f"{len(tasks)} pairs of {len(items)} items, {votes} votes each; answers are kept in {url}")
+        print(f"{len(tasks)} pairs of {len(items)} items, {votes} votes each; answers are kept in {url.split('@')[-1]}")
         for name, token in tokens:
             print(f"{name}: {reached}/#{token}")
         print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)

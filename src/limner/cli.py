@@ -387,19 +387,11 @@ def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner.annotate import annotate, named
-
-    annotate(
-        parsed.place,
-        invite=parsed.invite,
-        votes=parsed.votes,
-        questions=named(parsed.questions),
-        database=parsed.database,
-        host=parsed.host,
-        port=parsed.port,
-        address=parsed.address,
-        active=parsed.active,
-    )
+    try:
+        from limner.annotate import annotate
+    except ModuleNotFoundError as error:
+        raise UserError(f"annotate needs {error.name}: pip install 'limner[annotate]'") from error
+    annotate(**{name: value for name, value in vars(parsed).items() if name not in ("action", "version")})
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

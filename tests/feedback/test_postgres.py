@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from feedback.collection import two_folders, vote
 
+from feedback.collection import two_folders, vote
 from limner.feedback.choosing import Asking
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather

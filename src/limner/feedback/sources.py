@@ -45,7 +45,8 @@ def _listed(folder: Path) -> list[Item]:
 
 def _found(folder: Path) -> list[Item]:
     """Return the media of a folder, or of the folders in it, where equal names share a prompt."""
-    rooms = sorted(path for path in folder.iterdir() if path.is_dir() and _media(path)) or [folder]
+    open_ = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    rooms = sorted(path for path in open_ if _media(path)) or [folder]
     named: dict[str, list[Path]] = defaultdict(list)
     for room in rooms:
         for path in _media(room):

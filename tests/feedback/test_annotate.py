@@ -1,0 +1,54 @@
+"""`limner annotate` as it is typed."""
+
+import json
+import re
+import subprocess
+import sys
+
+import httpx2
+import pytest
+
+from feedback.collection import two_folders
+from limner.cli import main
+
+
+def said_by(process, key):
+    """Answer one question by the links that were printed; return what is exported then."""
+    said = [process.stdout.readline() for _ in range(4)]
+    assert said[0].startswith("8 pairs of 16 items, 1 votes each")
+    (url, token), _, (_, admin) = [re.search(r"(http://[^/]+)/(?:admin)?#(\S+)", line).groups() for line in said[1:]]
+    headers = {"Authorization": f"Bearer {token}"}
+    [given] = httpx2.get(f"{url}/api/next", headers=headers).json()["assignments"]
+    event = {"key": key, "assignment": given["id"], "type": "vote"}
+    event |= {"payload": {"choices": {"overall": "left"}}, "latency_ms": 9, "dwell_ms": 9}
+    assert httpx2.post(f"{url}/api/events", headers=headers, json=[event]).json()["receipts"][0]["ok"]
+    return httpx2.get(f"{url}/api/export", headers={"Authorization": f"Bearer {admin}"}).text.splitlines()
+
+
+def test_the_command_prints_links_that_work_and_keeps_what_was_said(tmp_path):
+    place = two_folders(tmp_path / "my_pictures", 8)
+    command = [sys.executable, "-m", "limner", "annotate", str(place), "--invite", "2", "--port", "0"]
+    for round in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                rows = said_by(process, f"the-key-{round}")
+            finally:
+                process.kill()  # what was acknowledged is on the disk
+        assert sum(json.loads(row)["n"] for row in rows) <= round + 1  # a question with a known answer is not exported
+    assert (place / "votes.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "no such folder"),
+        ([".", "--questions", "a,a"], "--questions needs different names"),
+        ([".", "--invite", "0"], "needs a whole number from 1"),
+        ([".", "--database", "mysql://x"], "nothing to compare"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["annotate", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
