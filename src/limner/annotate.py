@@ -38,10 +38,11 @@ def annotate(
     What they say is kept in `database`: a URL, or by default PLACE/votes.db (beside a .jsonl: its name with .db).
     `address` is how others reach this machine, such as https://example.org, if a proxy stands before it.
     """
+    asked = named(questions)
     url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
     items, tasks = of_run(place) if (place / "config.yaml").exists() else gather(place)
     asking = Asking(least=min(3, votes), most=votes, active=active)
-    ledger = Ledger(url, asking, named(questions))
+    ledger = Ledger(url, asking, asked)
     spoilt = (place if place.is_dir() else place.parent) / f".{place.stem}-gold"
     bad, known = gold(items, min(GOLD, len(tasks) // 4), spoilt)
     ledger.add([*items, *bad], [*tasks, *known])

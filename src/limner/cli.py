@@ -27,12 +27,9 @@ PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
 SHELL_SETUP = """In bash, for this session, and for all in ~/.bashrc:  eval "$(limner completion bash)"
 In zsh likewise, after compinit; in fish:  limner completion fish | source"""
 
-OWN_FLAGS = {
-    "train": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out", "--resume", "--quiet"}),
-    "check": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"}),
-    "keys": frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"}),
-    "pretrain": frozenset({"--help", "--out"}),
-}
+RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
+OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
+OWN_FLAGS["train"] = RECIPE | {"--resume", "--quiet"}
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
 
@@ -204,9 +201,7 @@ def _add_reward_commands(command: Callable[..., Parser]) -> None:
 
 def _add_annotate(command: Callable[..., Parser]) -> None:
     annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
-    annotate.add_argument(
-        "place", metavar="PLACE", type=Path, help="a run, a folder of pictures or of folders, or pairs in a .jsonl"
-    )
+    annotate.add_argument("place", metavar="PLACE", type=Path, help="a run, folders of pictures, or pairs in a .jsonl")
     annotate.add_argument("--invite", type=_count, default=1, metavar="N", help="print so many new links (1)")
     annotate.add_argument("--votes", type=_count, default=1, metavar="N", help="at most so many a pair (1)")
     annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
