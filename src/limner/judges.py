@@ -23,6 +23,7 @@ from limner.objects import RewardFunction, is_object, name_of_object
 from limner.registry.find import find
 from limner.registry.names import REWARDS, WORLDS
 from limner.rewards.algebra.compose import Composition
+from limner.rewards.algebra.frames import Framewise
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Expression, Leaf, leaves
 from limner.rewards.algebra.within import Compare
@@ -61,7 +62,8 @@ def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], c
 
 
 def _judge(leaf: Leaf, reward: Reward, cache: Path | None) -> Judge:
-    judge = Checked(leaf.column, reward)
+    judge: Judge = Checked(leaf.column, reward)
+    judge = Framewise(leaf.column, judge, leaf.over) if leaf.over else judge
     kept = isinstance(reward, Specified) and reward.spec.deterministic
     return Cached(leaf.column, judge, cache, identity(leaf.column, reward)) if cache and kept else judge
 

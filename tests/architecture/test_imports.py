@@ -18,7 +18,7 @@ import pytest
 from architecture.source import PACKAGE, ROOT, Source, agree, package
 from limner.registry.names import REWARDS
 
-PROVIDED = {"yaml": "pyyaml", "PIL": "pillow"}
+PROVIDED = {"yaml": "pyyaml", "PIL": "pillow", "cv2": "opencv-python-headless"}
 """Module -> distribution, where the names differ."""
 
 

@@ -33,6 +33,9 @@ from limner.rewards.contrast import contrast
 from limner.rewards.layout import layout
 from limner.rewards.sharpness import sharpness
 from limner.rewards.symmetry import Symmetry
+from limner.rewards.video.motion import VideoDynamics, video_warp
+from limner.rewards.video.steadiness import video_flicker, video_smoothness
+from limner.rewards.video.subject import video_consistency, video_track
 from limner.rewards.vision.clip_score import ClipScore
 from limner.rewards.vision.dino_similarity import DinoSimilarity
 from limner.rewards.vision.geneval_hf import GenEvalHF
@@ -168,6 +171,11 @@ def painted_clip(frames: Tensor, strength: float) -> Tensor:
     return painted_over(frames.flatten(0, 1), strength).unflatten(0, frames.shape[:2])
 
 
+def flickering(frames: Tensor, strength: float) -> Tensor:
+    """Darken every other frame."""
+    return frames * (1 - 0.4 * strength * (torch.arange(frames.shape[1]) % 2)[:, None, None, None])
+
+
 def away(position: Tensor, strength: float) -> Tensor:
     """Move a point from where every oracle is good to where it is bad."""
     return position - 4 * strength * torch.tensor([1.0, 0.0])
@@ -196,6 +204,7 @@ def at(name: str) -> str:
     return str(folder() / name)
 
 
+SPOILT = "how clips that are spoilt change it stands in tests/rewards/test_video.py"
 RANDOM = "random weights know nothing of quality"
 CASES = {
     "scenes": Case(lambda: find(REWARDS, "reward", "scenes"), drawn, painted_over),
@@ -207,6 +216,12 @@ CASES = {
     "o1": Case(lambda: find(REWARDS, "reward", "o1"), points, away, media=Points),
     "o2": Case(lambda: find(REWARDS, "reward", "o2"), points, away, media=Points),
     "o3": Case(lambda: find(REWARDS, "reward", "o3"), points, away, media=Points),
+    "video_flicker": Case(lambda: video_flicker, moving, flickering, media=clip),
+    "video_smoothness": Case(lambda: video_smoothness, moving, flickering, media=clip),
+    "video_warp": Case(lambda: video_warp, moving, flickering, media=clip),
+    "video_dynamics": Case(VideoDynamics, moving, why=SPOILT, media=clip),
+    "video_consistency": Case(lambda: video_consistency, moving, why=SPOILT, media=clip),
+    "video_track": Case(lambda: video_track, moving, why=SPOILT, media=clip),
     "jpeg_size": Case(lambda: find(REWARDS, "reward", "jpeg_size"), photographs, blurred),
     "jpeg_compressibility": Case(lambda: find(REWARDS, "reward", "jpeg_compressibility"), photographs, noisy),
     "sharpness": Case(lambda: sharpness, photographs, blurred),

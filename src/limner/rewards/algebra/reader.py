@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from limner.core.errors import UserError, nearest
+from limner.rewards.algebra.frames import REDUCERS, Reducer
 from limner.rewards.algebra.functions import FUNCTIONS
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, Setting
 
@@ -80,6 +81,8 @@ class Reader:
         settings = {keyword.arg or "**": self.setting(keyword.value) for keyword in node.keywords}
         if len(settings) < len(node.keywords):
             raise UserError(f"reward {self.text!r}: {name} is given a setting twice")
+        if name in REDUCERS:
+            return self.over(REDUCERS[name], node, settings)
         if name not in FUNCTIONS:
             if node.args:
                 raise UserError(f"reward {self.text!r}: unknown function {name!r}{nearest(name, FUNCTIONS)}")
@@ -98,6 +101,18 @@ class Reader:
         if not all(isinstance(each, Expression) for each in arguments):
             raise UserError(f"reward {self.text!r}: {name}(...) takes expressions; give numbers by name: {known}")
         return kind(arguments, *conditions, **settings)  # type: ignore[arg-type]
+
+    def over(self, reducer: Reducer, node: ast.Call, settings: Mapping[str, Setting]) -> Leaf:
+        """Return a judge whose answers about frames are reduced."""
+        judge = self.read(node.args[0]) if len(node.args) == 1 else None
+        if not isinstance(judge, Leaf) or judge.over:
+            raise UserError(f"reward {self.text!r}: {reducer.name}(...) takes one judge, asked about each frame")
+        for key, value in settings.items():
+            if key != reducer.setting or type(value) not in (int, float):
+                known = f"one setting, {reducer.setting}, a number" if reducer.setting else "no setting"
+                raise UserError(f"reward {self.text!r}: {reducer.name} has {known}, got {key}={value!r}")
+            reducer = dataclasses.replace(reducer, value=float(value))
+        return dataclasses.replace(judge, over=reducer)
 
     def condition(self, node: ast.Compare) -> Condition:
         """Return the condition `expression >= number`."""

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.rewards.algebra.frames import Reducer
 
 Setting: TypeAlias = float | int | bool | str
 PLAIN = re.compile(r"(?!-)[\w./~-]*\w(:\w+)?")
@@ -101,24 +102,26 @@ class Expression:
 
 @dataclass(frozen=True)
 class Leaf(Expression):
-    """A judge by its name (built in, or FILE.py:FUNCTION), with its settings."""
+    """A judge by its name (built in, or FILE.py:FUNCTION), with its settings; `over` reduces what it says of frames."""
 
     name: str
     settings: tuple[tuple[str, Setting], ...] = ()
+    over: Reducer | None = None
 
     @property
     def column(self) -> str:
         """The name of its column: without the folder and file of a function of yours."""
-        return self.name.rpartition(":")[2] + self._given() if ".py:" in self.name else str(self)
+        return self._written(self.name.rpartition(":")[2]) if ".py:" in self.name else str(self)
 
     def value(self, parts: Sequence[Float[Tensor, " batch"]], scope: Scope) -> Float[Tensor, " batch"]:
         return scope.columns[self.column]
 
-    def _given(self) -> str:
-        return f"({', '.join(f'{key}={value!r}' for key, value in self.settings)})" if self.settings else ""
+    def _written(self, name: str) -> str:
+        given = f"({', '.join(f'{key}={value!r}' for key, value in self.settings)})" if self.settings else ""
+        return self.over.written(name + given) if self.over else name + given
 
     def __str__(self) -> str:
-        return (self.name if PLAIN.fullmatch(self.name) else f'"{self.name}"') + self._given()
+        return self._written(self.name if PLAIN.fullmatch(self.name) else f'"{self.name}"')
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""Optical flow without weights: OpenCV's dense inverse search, and the camera's share of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.media import levels
+
+Flow = NDArray[np.float32]
+
+SIDE = 96
+"""Frames are enlarged by a whole factor to at least this side: the search works on patches of 8 pixels."""
+
+
+def opencv() -> Any:
+    """Return the library. Raises UserError without it."""
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise UserError("optical flow needs OpenCV: pip install 'limner[video]'") from error
+    return cv2
+
+
+def flows(clip: Tensor) -> tuple[Flow, Flow]:
+    """Return how far pixels of a clip `[frames, 3, height, width]` move to the next frame, and back from it.
+
+    Each `[frames - 1, height, width, 2]`, x and y in pixels. Source: Kroeger et al., arXiv:1603.03590.
+    """
+    cv2 = opencv()
+    height, width = clip.shape[-2:]
+    factor = -(-SIDE // min(height, width))
+    pixels = levels(clip).cpu().permute(0, 2, 3, 1).numpy()
+    size = (width * factor, height * factor)
+    grey = [cv2.resize(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for each in pixels]
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def between(a: Any, b: Any) -> Any:
+        found = search.calc(a, b, None)
+        return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / factor
+
+    there = [between(a, b) for a, b in zip(grey[:-1], grey[1:], strict=True)]
+    back = [between(b, a) for a, b in zip(grey[:-1], grey[1:], strict=True)]
+    return np.stack(there).astype(np.float32), np.stack(back).astype(np.float32)
+
+
+def sampled(values: Flow, flow: Flow) -> Flow:
+    """Return values `[height, width, channels]` read where the flow of each pixel leads."""
+    ys, xs = np.indices(flow.shape[:2], dtype=np.float32)
+    cv2 = opencv()
+    found: Flow = cv2.remap(
+        values, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return found
+
+
+def agreeing(there: Flow, back: Flow) -> NDArray[np.bool_]:
+    """Tell of which pixels the way there and back ends where it began: the others are hidden in one of two frames.
+
+    |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5. Source: Sundaram et al., ECCV 2010.
+    """
+    returned = sampled(back, there)
+    apart = np.square(there + returned).sum(-1)
+    close: NDArray[np.bool_] = apart < 0.01 * (np.square(there).sum(-1) + np.square(returned).sum(-1)) + 0.5
+    return close
+
+
+def without_camera(flow: Flow) -> Flow:
+    """Return the flow less that of the homography which explains most of it; all of it where there is none."""
+    cv2 = opencv()
+    height, width = flow.shape[:2]
+    ys, xs = np.indices((height, width), dtype=np.float32)
+    places = np.stack([xs, ys], axis=-1)
+    thin = max(1, min(height, width) // 16)
+    some = places[::thin, ::thin].reshape(-1, 1, 2)
+    moved = some + flow[::thin, ::thin].reshape(-1, 1, 2)
+    cv2.setRNGSeed(0)
+    camera, _ = cv2.findHomography(some, moved, cv2.RANSAC, 0.5)
+    if camera is None:
+        return flow
+    carried = cv2.perspectiveTransform(places.reshape(-1, 1, 2), camera).reshape(places.shape)
+    own: Flow = flow - (carried - places)
+    return own

@@ -1,0 +1,93 @@
+"""Warp error and dynamic degree: whether a clip's change is movement, and how much of it there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from limner.core.errors import UserError
+from limner.core.media import Media
+from limner.core.types import Prompt, RewardOutput, RewardSpec
+from limner.judging.spec import declare
+from limner.rewards.video.clips import AXES, clips, judgeable, judged
+from limner.rewards.video.flow import agreeing, flows, sampled, without_camera
+
+TOP = 0.05
+"""Share of a frame's pixels, those that move most, whose mean is its motion."""
+
+
+@declare(
+    RewardSpec(
+        "video_warp",
+        "how well each frame, moved along its optical flow, is the next; hidden pixels do not count",
+        low=0.0,
+        high=1.0,
+        axes=AXES,
+        components={"seen": "0 to 1: the share of pixels whose flow leads there and back"},
+        source="warping error, Lai et al., arXiv:1808.00449, masked by a forward-backward check",
+    )
+)
+def video_warp(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+    """Return 1 - mean |x_t(p) - x_(t+1)(p + f(p))| over pixels p that are seen in both frames.
+
+    A clip none of whose pixels are seen twice is worth 0. A frozen clip is perfect: combine it with `video_dynamics`.
+    """
+    frames = clips(media, "video_warp")
+    valid = judgeable(frames)
+    scores, shares = [], []
+    for clip, good in zip(frames.detach().nan_to_num(), valid.tolist(), strict=True):
+        there, back = flows(clip) if good else (np.zeros((0, 1, 1, 2), np.float32),) * 2
+        pixels = clip.float().cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        seen = [agreeing(f, b) for f, b in zip(there, back, strict=True)]
+        wrong = [np.abs(a - sampled(b, f)).mean(-1) for a, b, f in zip(pixels, pixels[1:], there, strict=False)]
+        count = sum(float(mask.sum()) for mask in seen)
+        error = sum(float(each[mask].sum()) for each, mask in zip(wrong, seen, strict=True))
+        scores.append(1 - error / count if count else 0.0)
+        shares.append(float(np.mean(seen)) if seen else 0.0)
+    return judged(torch.tensor(scores), valid.cpu(), {"seen": torch.tensor(shares)})
+
+
+@dataclass(frozen=True)
+class VideoDynamics:
+    """Score how much moves: with m the mean over pairs of frames of the flow of the 5 % that move most.
+
+    m is in shares of the shorter side a frame, the camera's motion taken away (a fitted homography). Without a `base`
+    the score is m / (m + 0.02): it always grows. With the `base` model's own m it is min(m / base, base / m): 1 at the
+    base's own motion, less for a clip that freezes and for one that overdoes it. Raises UserError for a negative base.
+    """
+
+    base: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.base >= 0:
+            raise UserError(f"video_dynamics: base, the base model's own motion, must not be negative, got {self.base}")
+
+    @property
+    def spec(self) -> RewardSpec:
+        return RewardSpec(
+            "video_dynamics",
+            "how much moves beside the camera, or, with base=, how near that is to a base model's own motion",
+            low=0.0,
+            high=1.0,
+            axes=AXES,
+            components={"motion": "0 to 1: flow of the 5 % that move most, in shares of the shorter side a frame"},
+            source="VBench's dynamic degree (arXiv:2311.17982), continuous, with a homography taken away",
+        )
+
+    def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        frames = clips(media, "video_dynamics")
+        valid = judgeable(frames).cpu()
+        found = torch.zeros(len(frames))
+        for i in valid.nonzero()[:, 0].tolist():
+            own = np.stack([without_camera(flow) for flow in flows(frames[i].detach())[0]])
+            lengths = np.sort(np.linalg.norm(own, axis=-1).reshape(len(own), -1), axis=1)
+            most = lengths[:, -max(1, round(TOP * lengths.shape[1])) :]
+            found[i] = min(float(most.mean()) / min(frames.shape[-2:]), 1.0)
+        if self.base:
+            score = torch.minimum(found / self.base, self.base / found.clamp(min=1e-6))
+        else:
+            score = found / (found + 0.02)
+        return judged(score, valid, {"motion": found})

@@ -1,0 +1,201 @@
+"""Rewards of time: each falls for what it is there for, and leaves the rest; and judges of pictures over frames."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.media import Images, Videos
+from limner.core.types import Prompt
+from limner.judges import compose
+from limner.judging.checked import Checked
+from limner.rewards.algebra.frames import REDUCERS, Framewise, Reducer
+from limner.rewards.algebra.parse import parse
+from limner.rewards.video.flow import flows, without_camera
+from limner.rewards.video.motion import VideoDynamics, video_warp
+from limner.rewards.video.steadiness import video_flicker, video_smoothness
+from limner.rewards.video.subject import video_consistency, video_track
+from limner.worlds.motion import parse as read
+from limner.worlds.motion import render
+
+ROOT = Path(__file__).parents[2]
+TERMS = (video_flicker, video_smoothness, video_warp, VideoDynamics(), video_consistency, video_track)
+
+
+@functools.cache
+def validity() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("validity", ROOT / "benchmarks" / "validity.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def measured() -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = validity().measured()
+    return found
+
+
+def texture(shift: float) -> np.ndarray:
+    """Return a smooth random picture, moved to the right."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).random((64, 64, 3)), (2, 2, 0))
+    noise = (noise - noise.min()) / np.ptp(noise)
+    return ndimage.shift(noise, (0, shift, 0), order=3, mode="nearest")
+
+
+def textured(step: float, own: float = 0.0) -> Tensor:
+    """Return a clip of a texture that the camera passes, and of a dark square that moves as well."""
+    frames = []
+    for t in range(6):
+        frame = texture(step * t)[16:48, 16:48].clip(0, 1)
+        if own:
+            left = round(6 + own * t)
+            frame[12:20, left : left + 8] = (0.9, 0.1, 0.1)
+        frames.append(frame)
+    return torch.from_numpy(np.stack(frames)).float().permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["freeze", "shuffle", "reverse", "flicker", "cross-fade", "identity swap", "vanish",
+    "teleport", "jitter", "camera shake", "loop", "one bad frame"])  # fmt: skip
+def test_what_spoils_a_clip_moves_the_right_terms(name: str) -> None:
+    plain, spoilt = measured()["as it is"], measured()[name]
+    falls = {term: plain[term] - spoilt[term] for term in validity().TERMS}
+    for term, margin in validity().MOVED[name].items():
+        assert falls[term] >= margin, f"{term} falls by {falls[term]:.3f}"
+    for term in validity().KEPT.get(name, ()):
+        assert falls[term] <= validity().MARGIN, f"{term} falls by {falls[term]:.3f}"
+
+
+def test_the_page_shows_what_is_measured() -> None:
+    """To 0.02: versions of OpenCV differ in the last digits of a flow."""
+    page = (ROOT / "docs" / "video.md").read_text(encoding="utf-8")
+    shown = page.partition(validity().BEGIN)[2].partition(validity().END)[0].splitlines()[2:]
+    assert len(shown) == len(measured())
+    for line, (name, terms) in zip(shown, measured().items(), strict=True):
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        assert cells[0] == name
+        assert np.allclose([float(cell) for cell in cells[1:]], [terms[t] for t in validity().TERMS], atol=0.02)
+
+
+def test_flow_is_how_far_things_move() -> None:
+    there, back = flows(textured(1.5))
+    assert abs(np.median(there[..., 0]) - 1.5) < 0.15 and abs(np.median(there[..., 1])) < 0.1
+    assert abs(np.median(back[..., 0]) + 1.5) < 0.15
+    clip = render(read("a red circle moves right quickly"), np.random.default_rng(0))
+    there, _ = flows(torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
+    inside = clip.masks[:-1, 0] > 0.9
+    assert abs(np.median(there[..., 0][inside]) - clip.velocities[0, 0, 0]) < 0.25
+
+
+def test_a_camera_that_moves_is_no_motion_of_its_own() -> None:
+    media = Videos(torch.stack([textured(1.5), textured(0.0, 2.0), textured(1.5, 2.0)]), 8)
+    camera, thing, both = VideoDynamics()(media, [Prompt("")] * 3).components["motion"].tolist()
+    assert camera < 0.005 and thing > 0.02 and both > 0.008
+    assert np.abs(without_camera(flows(media.values[0])[0][0])).mean() < 0.15
+
+
+def test_motion_relative_to_a_base_is_best_at_the_bases_own() -> None:
+    media = Videos(textured(0.0, 2.0)[None], 8)
+    own = VideoDynamics()(media, [Prompt("")]).components["motion"].item()
+    for base, score in ((own, 1.0), (2 * own, 0.5), (own / 4, 0.25)):
+        assert VideoDynamics(base=base)(media, [Prompt("")]).score.item() == pytest.approx(score, rel=1e-4)
+    with pytest.raises(UserError, match="must not be negative"):
+        VideoDynamics(base=-1)
+
+
+def test_path_and_mass_of_a_known_motion() -> None:
+    """A square on a parabola is explained exactly; its jitter is not: exp(-100 rmse / side) by an independent fit."""
+    t = np.arange(9)
+    y = np.round(2 + 0.25 * t**2).astype(int)
+    frames = torch.ones(9, 3, 32, 32)
+    for i in range(9):
+        frames[i, :, y[i] : y[i] + 6, 10:16] = 0
+    output = video_track(Videos(frames[None], 8), [Prompt("")])
+    left = y - np.polyval(np.polyfit(t, y, 2), t)
+    assert output.components["path"].item() == pytest.approx(math.exp(-100 * np.sqrt(np.mean(left**2)) / 32), rel=1e-6)
+    assert output.components["mass"].item() == pytest.approx(1) and output.components["survival"].item() == 1
+
+
+@pytest.mark.parametrize("reward", TERMS, ids=lambda reward: reward.spec.name)
+def test_odd_clips_are_invalid_or_refused(reward: Checked) -> None:
+    black, broken = torch.zeros(6, 3, 32, 32), textured(1.0)
+    broken[2] = torch.nan
+    output = reward(Videos(torch.stack([black, broken, textured(1.0)]), 8), [Prompt("")] * 3)
+    assert output.valid.tolist() == [False, False, True] and output.score[2].isfinite()
+    assert not Checked("odd", reward)(Videos(black[None], 8), [Prompt("")]).valid.any()
+    with pytest.raises(UserError, match="frames at least, got 1"):
+        reward(Images(torch.rand(1, 3, 32, 32)), [Prompt("")])
+
+
+def test_reducers_are_what_they_say() -> None:
+    scores = torch.tensor([[0.0, 1.0, 2.0, 3.0], [4.0, 4.0, 4.0, 4.0]], dtype=torch.float64)
+    found = {name: reducer.reduce(scores).tolist() for name, reducer in REDUCERS.items()}
+    assert found["frames_mean"] == [1.5, 4.0] and found["frames_min"] == [0.0, 4.0]
+    assert found["frames_quantile"] == pytest.approx([0.3, 4.0])
+    soft = -0.1 * math.log(sum(math.exp(-x / 0.1) for x in range(4)) / 4)
+    assert found["frames_softmin"] == pytest.approx([soft, 4.0])
+    assert Reducer("frames_softmin", "temperature", 1e4).reduce(scores)[0] == pytest.approx(1.5, abs=1e-3)
+
+
+def test_a_judge_of_pictures_is_asked_about_each_frame() -> None:
+    frames = torch.rand(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    media, prompts = Videos(frames, 8), [Prompt("a"), Prompt("b")]
+    alone = compose("contrast")
+    each = torch.stack([alone(Images(frames[:, i]), prompts).score for i in range(5)], 1)
+    assert torch.equal(compose("frames_min(contrast)")(media, prompts).score, each.amin(1))
+    both = compose("0.5 * frames_mean(contrast) + frames_quantile(contrast, q=0.5)")(media, prompts).score
+    torch.testing.assert_close(both, 0.5 * each.mean(1) + each.median(1).values)
+    drawn = compose("frames_random(contrast, count=2)")
+    assert torch.equal(drawn(media, prompts).score, drawn(media, prompts).score)
+    pairs = (each[:, :, None] + each[:, None]) / 2
+    assert ((pairs - drawn(media, prompts).score[:, None, None]).abs().flatten(1).amin(1) < 1e-9).all()
+
+
+def test_gradients_reach_the_worst_frame_alone() -> None:
+    frames = torch.rand(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    judge = compose("frames_min(contrast)")
+    judge.differentiable(Videos(frames, 8), [Prompt("")]).score.sum().backward()
+    assert frames.grad is not None and (frames.grad.abs().amax((0, 2, 3, 4)) > 0).sum() == 1
+
+
+def test_a_frame_that_is_not_judged_makes_the_clip_invalid() -> None:
+    def picky(media: Images, prompts: list[Prompt]) -> Tensor:
+        score = media.frames().mean((1, 2, 3, 4))
+        return score.masked_fill(score < 0.1, torch.nan)
+
+    frames = torch.full((2, 3, 3, 4, 4), 0.5)
+    frames[0, 1] = 0
+    output = Framewise("picky", Checked("picky", picky), REDUCERS["frames_mean"])(Videos(frames, 8), [Prompt("")] * 2)
+    assert output.valid.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("text", ["frames_min(sharpness)", "frames_quantile(ocr(metric='exact'), q=0.25)",
+    "0.5 * frames_random(my.py:mine, count=3) + frames_softmin(sharpness).detail"])  # fmt: skip
+def test_reducers_print_as_they_are_read(text: str) -> None:
+    assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("frames_min(sharpness, q=1)", "no setting"),
+        ("frames_quantile(sharpness, q=2)", "from 0 to 1"),
+        ("frames_min(sharpness + contrast)", "takes one judge"),
+        ("frames_min(frames_min(sharpness))", "takes one judge"),
+        ("frames_min()", "takes one judge"),
+    ],
+)
+def test_reducers_of_nothing_are_refused(text: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        parse(text)
