@@ -16,6 +16,7 @@ import torch
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
+from limner.core.paths import to_folder
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
@@ -159,7 +160,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         )
     objects.require(config, training)
     prompts = load_prompts(config.prompts, objects.prompts) if training else [Prompt("")]
-    cached = Path(config.reward_cache) if config.reward_cache else None
+    cached = to_folder(config.reward_cache, "reward_cache") if config.reward_cache else None
     reward = compose(config.reward, cached, objects.reward) if training else NOTHING
     judged_by, asked = config.evaluation.reward, config.evaluation.prompts
     heldout = load_prompts(asked, objects.heldout) if asked and training else []

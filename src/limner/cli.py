@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from limner import words
 from limner.completion import SHELLS, answer, shell_code
 from limner.core.errors import RunError, UserError, nearest
+from limner.core.paths import to_file, to_folder
 
 KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
   --steps 40 --sampler.steps 8 --optimizer.lr 1e-3 --algorithm DiffusionNFT --algorithm.beta 0.5
@@ -54,10 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as in `limner list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a disk that is full, a folder that became read-only; of anything else it is a bug
+        if error.filename is None:
+            raise
+        return _fail(1, f"{error.filename}: {error.strerror}")
+    except MemoryError as error:
+        return _fail(1, f"not enough memory: {error}; lower what is done at once, as with --micro-batch")
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"limner: {' '.join(message.split())}", file=sys.stderr)
+    print(f"limner: {words.line(message)}", file=sys.stderr)
     return code
 
 
@@ -132,11 +140,11 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     _add_training_commands(command)
     sample = command("sample", _sample, "draw pictures from a finished run")
     sample.add_argument("run", metavar="RUN", type=Path, help="a run folder")
-    sample.add_argument("prompt", metavar="PROMPT")
-    sample.add_argument("--count", type=_count, default=1, help="how many (1)")
-    sample.add_argument("--seed", type=int, default=0, help="the same seed draws the same pictures (0)")
-    sample.add_argument("--steps", type=_count, help="denoising steps (the run's)")
-    sample.add_argument("--guidance", type=float, help="guidance scale (the run's)")
+    sample.add_argument("prompt", metavar="PROMPT", type=words.prompt)
+    sample.add_argument("--count", type=words.count, default=1, help="how many (1)")
+    sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
+    sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
+    sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
     sample.add_argument("--out", type=Path, metavar="FILE", help="such as a .png file (RUN/samples/PROMPT-SEED.png)")
 
     _add_trust(sample)
@@ -159,8 +167,10 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
-    bench.add_argument("--seeds", type=_count, help="how many (oracles 5; scenes 3 of the best, 1 of others)")
-    bench.add_argument("--budget", type=_count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)")
+    bench.add_argument("--seeds", type=words.count, help="how many (oracles 5; scenes 3 of the best, 1 of others)")
+    bench.add_argument(
+        "--budget", type=words.count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)"
+    )
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     _add_reward_commands(command)
@@ -188,27 +198,27 @@ def _add_reward_commands(command: Callable[..., Parser]) -> None:
     reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
     reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures it judges (scenes)")
     reward.add_argument(
-        "--count", type=_count, default=64, help="how many pictures; half of the captions are wrong (64)"
+        "--count", type=words.count, default=64, help="how many pictures; half of the captions are wrong (64)"
     )
-    reward.add_argument("--out", type=_png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
+    reward.add_argument("--out", type=words.png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
     serve = command("serve-reward", _serve_reward, "host a reward over HTTP, for remote(url=...) elsewhere")
     serve.add_argument("reward", metavar="EXPRESSION", help="as in scenes, 'ocr(metric=\"exact\")' or file.py:function")
     serve.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); beyond it only with a token")
-    serve.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
+    serve.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")
     serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
-    serve.add_argument("--judge-seconds", type=_count, default=60, metavar="N", help="given to one request (60)")
+    serve.add_argument("--judge-seconds", type=words.count, default=60, metavar="N", help="given to one request (60)")
 
 
 def _add_annotate(command: Callable[..., Parser]) -> None:
     annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
     annotate.add_argument("place", metavar="PLACE", type=Path, help="a run, folders of pictures, or pairs in a .jsonl")
-    annotate.add_argument("--invite", type=_count, default=1, metavar="N", help="print so many new links (1)")
-    annotate.add_argument("--votes", type=_count, default=1, metavar="N", help="at most so many a pair (1)")
+    annotate.add_argument("--invite", type=words.count, default=1, metavar="N", help="print so many new links (1)")
+    annotate.add_argument("--votes", type=words.count, default=1, metavar="N", help="at most so many a pair (1)")
     annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
     annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
     annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")
     annotate.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
-    annotate.add_argument("--port", type=int, default=8000, help="0: any free one (8000)")
+    annotate.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")
     annotate.add_argument("--address", default="", metavar="URL", help="how others reach this machine, for the links")
 
 
@@ -234,18 +244,6 @@ def _add_trust(parser: Parser) -> None:
     )
 
 
-def _count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]*", text):
-        raise argparse.ArgumentTypeError(f"needs a whole number from 1, got {text!r}")
-    return int(text)
-
-
-def _png(text: str) -> Path:
-    if not text.endswith(".png"):
-        raise argparse.ArgumentTypeError(f"needs a name that ends in .png, got {text!r}")
-    return Path(text)
-
-
 def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
     from limner.recipes.named import recipe
@@ -264,7 +262,7 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
         values = {"evaluation.reward": "", **values}
     values = {**values, **{k: v for k, v in given.items() if v is not None}}
     config = recipe(parsed.recipe)
-    return with_preset(config, parsed.preset, values) if parsed.preset else override(config, values)
+    return with_preset(config, parsed.preset, values) if parsed.preset is not None else override(config, values)
 
 
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -301,17 +299,17 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     run = open_run(parsed.run, parsed.trust_code)
     if parsed.out and parsed.out.suffix not in run.suffixes:
         raise UserError(f"--out needs a name that ends in {' or '.join(run.suffixes)}, got {str(parsed.out)!r}")
-    media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     name = _slug(parsed.prompt)[:60] or "empty"
-    stem = parsed.out or (parsed.run / "samples" / name).with_suffix(media.suffixes[0])
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem = parsed.out or (parsed.run / "samples" / name).with_suffix(run.suffixes[0])
     paths = [stem.with_stem(f"{stem.stem}-{seed}") for seed in seeds]
+    path = stem.with_suffix(".png") if parsed.count > 1 else parsed.out or paths[0]
+    path, *paths = (to_file(each, "--out") for each in (path, *(paths if parsed.count > 1 else ())))
+    media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if parsed.count == 1:
-        path = parsed.out or paths[0]
         media.save([path])
     else:
-        path = stem.with_suffix(".png")
         media.save(paths)
         save_grid(path, media.stills(), [f"seed {seed}" for seed in seeds], columns=min(parsed.count, 8))
     print(path)
@@ -332,10 +330,11 @@ def _export(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import build
 
-    build.pretrain(parsed.world, parsed.out, values)
+    build.pretrain(parsed.world, parsed.out and to_folder(parsed.out, "--out"), values)
 
 
 def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    to_folder(parsed.out, "--out")
     if parsed.name == "oracles":
         from limner.bench import oracle_report
 
@@ -351,6 +350,7 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.gallery import save_grid
     from limner.report.reward_card import extremes, lit, reward_card
 
+    path = to_file(parsed.out or Path("runs") / f"reward-{_slug(parsed.name)[:60]}.png", "--out")
     composition, specs = judges.described(parsed.name)
     for spec in specs:
         print(reward_card(spec))
@@ -360,7 +360,6 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     if not len(shown):
         raise RunError(f"{parsed.name} judged none of {parsed.count} pictures of {parsed.world}")
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
-    path = parsed.out or Path("runs") / f"reward-{_slug(parsed.name)}.png"
     print(f"\nbest and worst of {parsed.count} pictures of {parsed.world}: {path}")
     pictures, columns = media.stills()[shown], max(1, len(labels) // 2)
     save_grid(path, pictures, labels, columns)

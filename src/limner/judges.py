@@ -20,6 +20,7 @@ from limner.judging.checked import Checked
 from limner.judging.spec import spec_of
 from limner.judging.wire import LIMITS, identity
 from limner.objects import RewardFunction, is_object, name_of_object
+from limner.recipes.override import Place, build
 from limner.registry.find import find
 from limner.registry.names import REWARDS, WORLDS
 from limner.rewards.algebra.compose import Composition
@@ -112,14 +113,11 @@ def judge_of(leaf: Leaf) -> Reward | Comparer:
         if settings:
             raise UserError(f"reward {leaf}: {leaf.name} has no settings")
         return found
-    known = [field.name for field in fields(found)]
+    known = {field.name for field in fields(found) if field.init}
     for key in settings:
         if key not in known:
             raise UserError(f"reward {leaf}: {leaf.name} has no setting {key!r}{nearest(key, known)}")
-    try:
-        return found(**settings)
-    except TypeError as error:
-        raise UserError(f"reward {leaf}: {error}") from error
+    return build(found, settings, Place(f"reward {leaf.name}: "))
 
 
 def own_reward(name: str) -> Reward:

@@ -20,6 +20,7 @@ from torch import Tensor
 from limner.build import Assembly, assemble
 from limner.core.errors import RunError, UserError
 from limner.core.media import Media
+from limner.core.paths import path_of, text_of, to_folder
 from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.core.team import ALONE
@@ -32,7 +33,7 @@ from limner.evaluate.store import load as load_evaluation
 from limner.evaluate.store import save as save_evaluation
 from limner.objects import Objects, Prompts, RewardFunction
 from limner.recipes.named import recipe
-from limner.recipes.yaml import from_yaml, is_of, to_yaml
+from limner.recipes.yaml import is_of, read_config, to_yaml
 from limner.report.card import write_card
 from limner.report.file import write_text
 from limner.report.hub import push as upload
@@ -167,7 +168,7 @@ class Run:
 
         With `push`, NAME or OWNER/NAME, it is uploaded to the Hub as well, where it is everyone's unless `private`.
         """
-        target = self.folder / "export" if folder is None else Path(folder)
+        target = to_folder(self.folder / "export" if folder is None else folder, "export")
         target.mkdir(parents=True, exist_ok=True)
         with self.averaged():
             self.config.model.train.export(self.assembly.model, target)
@@ -274,7 +275,7 @@ def train(
     started = time.monotonic()
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
     config = objects.within(recipe(config) if isinstance(config, str) else config)
-    folder = Path(config.out or f"runs/{config.name}-{config.seed}").expanduser()
+    folder = to_folder(config.out or f"runs/{config.name}-{config.seed}", "out")
     _require_free(folder, config, resume)
     assembly = assemble(config, objects=objects)
     run = Run(folder, assembly, State())
@@ -356,11 +357,11 @@ def open_run(folder: str | Path, trust: bool = False, *, model: Pipeline | None 
     configuration names code that is not limner's, as a run by your own algorithm does, it is imported only if you
     `trust` it; else UntrustedCode is raised.
     """
-    folder = Path(folder).expanduser()
+    folder = path_of(folder, "run")
     written = folder / "config.yaml"
     if not written.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml")
-    config = from_yaml(written.read_text(encoding="utf-8"), str(written), None if trust else ())
+    config = read_config(written, None if trust else ())
     objects = Objects(model=model)
     if (named := objects.within(config).model.path) != config.model.path:
         raise UserError(f"{folder} is a run of model {config.model.path}, and what is given is {named}: give that one")
@@ -380,7 +381,7 @@ def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"{folder} holds a run already: continue it with --resume, or choose another folder with --out")
-    if not is_of(config, written.read_text(encoding="utf-8"), str(written)):
+    if not is_of(config, text_of(written, str(written)), str(written)):
         raise UserError(
             f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume"
         )

@@ -41,7 +41,7 @@ def test_json_lines(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("gone.txt", None, "no such file"),
-        ("folder.txt", "folder", "cannot read it: Is a directory"),
+        ("folder.txt", "folder", "not a plain file"),
         ("p.csv", b"a", "unknown suffix '.csv'; use .txt (a prompt a line) or .jsonl"),
         ("p", b"a", "unknown suffix ''; use .txt (a prompt a line) or .jsonl"),
         ("p.txt", b"abc\xff", "not UTF-8 text (byte 3)"),

@@ -26,12 +26,41 @@ FILES = {
     "list.yaml": b"- 1\n",
     "odd.yaml": b"name: x\nstesp: 3\n",
     "file": b"",
+    "folder.txt/notes": b"",
+    "folder.yaml/notes": b"",
+    "latin.jsonl": b'{"prompt": "caf\xe9"}',
+    "many.jsonl": b'{"prompt": "a star", "n": 1' + b"0" * 5000 + b"}",
+    "deep.jsonl": b"[" * 100_000,
+    "nan.jsonl": b'{"prompt": "a star", "n": NaN}',
+    "half.jsonl": b'{"prompt": "\\ud800"}',
+    "blank.jsonl": b'{"prompt": " "}',
+    "list.jsonl": b'["a star"]',
+    "pointer.txt": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    "nul.txt": b"a star\0",
+    "pairs/metadata.jsonl": b'{"file_name": "nowhere.png", "prompt": "a star"}',
+    "numbers/metadata.jsonl": b'{"file_name": 3, "prompt": "a star"}',
+    "untold/metadata.jsonl": b'{"file_name": "a.png"}',
+    "raises.py": b"def recipe():\n    raise KeyError('x')\n",
+    "leaves.py": b"import sys\ndef recipe():\n    sys.exit()\n",
+    "leaves_at_once.py": b"import sys\nsys.exit(3)\n",
+    "syntax.py": b"def recipe(:\n",
+    "nulled.py": b"x = 1\0\n",
+    "latin.py": b"x = '\xe9'\n",
+    "recursive.py": b"def recipe():\n    return recipe()\n",
+    "asks.py": b"def recipe(name):\n    return name\n",
+    "wrong.py": b"import limner\ndef recipe():\n    return limner.RunConfig(name=3)\n",
+    "text.py": b"import limner\ndef recipe():\n    return limner.RunConfig(name='x', steps='3')\n",
+    "nothing.py": b"def recipe():\n    return None\n",
+    "own.py": b"from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Picky:\n    n: int = 0\n"
+    b"    stochastic = step = deterministic = 1\n\n    def __post_init__(self):\n        assert self.n == 1, '1'\n",
 }
+LONG = "a" * 5000
+HUGE = "9" * 5000
 
 BAD = {
     "--group-size 1": "group_size is 1, but DiffusionNFT compares",
-    "--prompts-per-step 0": "RunConfig: prompts_per_step must be at least 1, got 0",
-    "--sampler.steps 0": "Sampler: steps must be at least 1, got 0",
+    "--prompts-per-step 0": "RunConfig: prompts_per_step must be at least 1 and at most 100000, got 0",
+    "--sampler.steps 0": "Sampler: steps must be at least 1 and at most 10000, got 0",
     "--sampler.splits 1,1 --group_size 4": "sampler.splits (1, 1) must rise, from 0 on, to 2 at most",
     "--sampler.splits 0,1 --group_size 4": "sampler.splits divides a group at stochastic steps",
     "--sampler.splits 0,1 --sampler.dynamics FlowSDE --group_size 8": "sampler.splits (0, 1) divides a group into 4",
@@ -42,14 +71,14 @@ BAD = {
     "--optimizer.max_grad_norm -1": "Optimizer: max_grad_norm must be above 0, got -1.0",
     "--optimizer.betas 2,3": "Optimizer: betas must be at least 0 and below 1, got (2.0, 3.0)",
     "--optimizer.weight_decay -1": "Optimizer: weight_decay must be at least 0 and finite, got -1.0",
-    "--sampler.guidance inf": "Sampler: guidance must be finite, got inf",
-    "--evaluation.guidance -inf": "Evaluation: guidance must be finite, got -inf",
+    "--sampler.guidance inf": "Sampler: guidance must be at least -1000 and at most 1000, got inf",
+    "--evaluation.guidance -inf": "Evaluation: guidance must be at least -1000 and at most 1000, got -inf",
     "--anchor.weight inf": "DataAnchor: weight must be at least 0 and finite, got inf",
-    "--evaluation.ode_steps -3": "Evaluation: ode_steps must be at least 0, got -3",
+    "--evaluation.ode_steps -3": "Evaluation: ode_steps must be at least 0 and at most 10000, got -3",
     "--precision.dtype float8": "--precision.dtype cannot be 'float8'",
     "--algorithm FlowGRPO": "FlowGRPO scores stochastic steps, but the sampler's dynamics EulerODE",
     "--algorithm.num-times 9": "num_times 9 exceeds the sampler's 3 times",
-    "--algorithm.beta -1": "DiffusionNFT: beta must be above 0, got -1.0",
+    "--algorithm.beta -1": "DiffusionNFT: beta must be above 0 and finite, got -1.0",
     "--device quantum": "unknown device 'quantum'; use auto",
     "--prompts nowhere.txt": "prompts nowhere.txt: no such file",
     "--prompts empty.txt": "prompts empty.txt: the file holds no prompt",
@@ -76,13 +105,106 @@ BAD = {
     "--model.kind sd4": "--model.kind cannot be 'sd4'; did you mean 'sd'?",
     "--model.settings.max-sequence-length 1000": "model: max_sequence_length is 1000",
     "--model.train.targets attn.to_x": "LoRA target 'attn.to_x' is no linear layer",
-    "--model.train.rank 0": "Lora: rank must be at least 1, got 0",
+    "--model.train.rank 0": "Lora: rank must be at least 1 and at most 65536, got 0",
     "--out full": "full exists and is no run folder",
-    "--out file": "file exists and is no run folder",
-    "--out file/below": "file/below cannot be made (Not a directory)",
+    "--out file": "out: file cannot be made: file is a file",
+    "--out file/below": "out: file/below cannot be made: file is a file; choose another with --out",
+}
+
+BAD |= {
+    f"--steps {HUGE}": f"--steps needs an integer, got '{'9' * 39}...",
+    "--steps \u0663": "--steps needs an integer, got '\u0663'",
+    "--steps 1e3": "--steps needs an integer, got '1e3'",
+    "--steps 9223372036854775808": "RunConfig: steps must be below 2^63, got 9223372036854775808",
+    "--seed -1": "RunConfig: seed must be at least 0, got -1",
+    "--seed true": "--seed needs an integer, got 'true'",
+    "--group-size 1000000000000": "RunConfig: group_size must be at least 1 and at most 10000",
+    "--prompts-per-step 1000000000000": "RunConfig: prompts_per_step must be at least 1 and at most 100000",
+    "--sampler.steps 1000000000000": "Sampler: steps must be at least 1 and at most 10000",
+    "--model.train.rank 1000000000000": "Lora: rank must be at least 1 and at most 65536",
+    "--optimizer.lr nan": "--optimizer.lr needs a number, got 'nan'",
+    "--optimizer.lr 1e400": "Optimizer: lr must be above 0 and below 1, got inf",
+    "--optimizer.lr \u0661": "--optimizer.lr needs a number",
+    "--optimizer.lr 1j": "--optimizer.lr needs a number",
+    "--optimizer.betas 0.9": "--optimizer.betas needs 2 values",
+    "--optimizer.betas [0.9,0.9": "--optimizer.betas needs 2 values",
+    "--optimizer.betas a,b": "--optimizer.betas needs a number, got 'a'",
+    "--model.train.targets (": "--model.train.targets needs values with commas between them, got '('",
+    "--sampler.dynamics DDIM --sampler.dynamics.eta 2": "--sampler.dynamics: DDIM cannot be made: eta must be",
+    "--sampler.dynamics FlowSDE --sampler.dynamics.noise-level -1": "--sampler.dynamics: FlowSDE cannot be made",
+    "--sampler.dynamics own.py:Picky": "--sampler.dynamics: Picky cannot be made: 1",
+    "--overlap maybe": "--overlap needs true or false, got 'maybe'",
+    f"--name {LONG}": "name must be 1 to 100 characters",
+    "--name=": "name must be 1 to 100 characters",
+    "--name 'a\0'": "name must be 1 to 100 characters",
+    f"--{'a.' * 3000}b 1": "unknown key --a.a.a.a.",
+    f"--{LONG} 1": "unknown key --aaaa",
+    "--preset=": "unknown preset ''",
+    f"--preset {LONG}": "unknown preset 'aaaa",
+    "--prompts ~nobodyhere.txt": "prompts: '~nobodyhere.txt': ~ begins the name of a user that is not known here",
+    f"--prompts {LONG}.txt": "prompts: cannot look at 'aaaa",
+    "--prompts 'a\0.txt'": "prompts: no file can be called 'a\\x00.txt'",
+    "--prompts '\ud800.txt'": "prompts: no file can be called '\\ud800.txt'",
+    "--prompts folder.txt": "prompts folder.txt: not a plain file",
+    "--prompts nul.txt": "prompts nul.txt: a binary file",
+    "--prompts pointer.txt": "prompts pointer.txt: a Git LFS pointer",
+    "--prompts latin.jsonl": "prompts latin.jsonl: not UTF-8 text (byte 15)",
+    "--prompts many.jsonl": "prompts many.jsonl, line 1: not JSON that can be read",
+    "--prompts deep.jsonl": "prompts deep.jsonl, line 1: not JSON that can be read",
+    "--prompts nan.jsonl": "prompts nan.jsonl, line 1: not JSON that can be read: NaN is no JSON number",
+    "--prompts half.jsonl": "prompts half.jsonl, line 1: not JSON that can be read",
+    "--prompts blank.jsonl": 'prompts blank.jsonl, line 1: "prompt" must be a text that is not empty',
+    "--prompts list.jsonl": "prompts list.jsonl, line 1: expected an object",
+    "--evaluation.prompts ~nobodyhere.jsonl": "prompts: '~nobodyhere.jsonl': ~ begins",
+    "--anchor.weight 0.1 --anchor.data ~nobodyhere": "pictures: '~nobodyhere': ~ begins",
+    f"--anchor.weight 0.1 --anchor.data {LONG}": "pictures: cannot look at 'aaaa",
+    "--anchor.weight 0.1 --anchor.data pairs": "picture pairs/nowhere.png cannot be read: No such file",
+    "--anchor.weight 0.1 --anchor.data numbers": 'pictures numbers/metadata.jsonl, line 1: "file_name" must be a text',
+    "--anchor.weight 0.1 --anchor.data untold": 'pictures untold/metadata.jsonl, line 1: no key "prompt" or "text"',
+    "--model.path ~nobodyhere": "model: '~nobodyhere': ~ begins",
+    f"--model.path {LONG}": "model: cannot look at 'aaaa",
+    "--model.path 'a\0'": "model: no file can be called",
+    "--reward-cache file": "reward_cache: file cannot be made: file is a file",
+    "--reward ~nobodyhere.py:f": "reward '~nobodyhere.py:f': '~nobodyhere.py': ~ begins",
+    "--algorithm 'a\0.py:F'": "--algorithm 'a\\x00.py:F': no file can be called 'a\\x00.py'",
+    f"--algorithm {LONG}.py:F": "--algorithm 'aaaa",
+    "--reward leaves_at_once.py:f": "reward 'leaves_at_once.py:f': leaves_at_once.py does not import: SystemExit",
+    "--reward syntax.py:f": "reward 'syntax.py:f': syntax.py does not import: SyntaxError at line 1",
+    "--reward '0 ** -1 * jpeg_size'": "reward '0 ** -1 * jpeg_size': '0 ** (-1)' is no finite number",
+    "--reward '(-8) ** 0.5 * jpeg_size'": "reward '(-8) ** 0.5 * jpeg_size': '(-8) ** 0.5' is no finite number",
+    "--reward '10 ** 400 * jpeg_size'": "reward '10 ** 400 * jpeg_size': '10 ** 400' is no finite number",
+    f"--reward {'(' * 4000}": "reward '((((",
+    "--reward 'gate(jpeg_size, jpeg_size >= 1, soft=-1)'": "Gate: soft must be at least 0 and finite, got -1",
+    "--reward 'clip(jpeg_size, low=2, high=1)'": "reward clip(jpeg_size, low=2, high=1): low must not be above high",
+    "--reward 'scheduled(jpeg_size, steps=1.5)'": "Scheduled: steps must be an integer, got 1.5",
+    "--reward 'remote(url=3)'": "reward remote: url needs text, got 3",
+    "--reward 'ocr(metric=3)'": "reward ocr: metric",
+    "--reward 'vqa_score(question=3)'": "reward vqa_score: question needs text, got 3",
+    "--out ~nobodyhere/x": "out: '~nobodyhere/x': ~ begins",
+    f"--out {LONG}": "out: cannot look at 'aaaa",
+    "--out 'a\0'": "out: no file can be called",
+    "--out '\ud800'": "out: no file can be called",
+    "--device 'cpu\0'": "unknown device 'cpu\\x00'",
+    "extra": "unrecognized arguments: extra",
 }
 
 RECIPES = {
+    "folder.yaml": "recipe folder.yaml: not a plain file",
+    "~nobodyhere.yaml": "recipe: '~nobodyhere.yaml': ~ begins the name of a user",
+    f"{LONG}.yaml": "recipe: cannot look at 'aaaa",
+    "a\0.py": "recipe: no file can be called 'a\\x00.py'",
+    LONG: "unknown recipe 'aaaa",
+    "raises.py": "recipe raises.py: recipe(): KeyError at line 2: 'x'",
+    "leaves.py": "recipe leaves.py: recipe(): SystemExit at line 3",
+    "leaves_at_once.py": "recipe leaves_at_once.py: leaves_at_once.py does not import: SystemExit at line 2: 3",
+    "syntax.py": "recipe syntax.py: syntax.py does not import: SyntaxError at line 1",
+    "nulled.py": "recipe nulled.py: nulled.py does not import: ",
+    "latin.py": "recipe latin.py: latin.py does not import: SyntaxError",
+    "recursive.py": "recipe recursive.py: recipe(): RecursionError at line 2",
+    "asks.py": "recipe asks.py: recipe(): TypeError",
+    "wrong.py": "recipe wrong.py: recipe(): RunConfig: name must be text, got 3",
+    "text.py": "recipe text.py: recipe(): RunConfig: steps must be an integer, got '3'",
+    "nothing.py": "recipe nothing.py: the file has no function recipe() that returns a limner.RunConfig",
     "norecipe.py": "recipe norecipe.py: the file has no function recipe()",
     "list.yaml": "list.yaml is not a run's configuration",
     "odd.yaml": "odd.yaml: unknown key stesp; the nearest known key is steps",
@@ -113,7 +235,7 @@ def snapshot(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(path), os.stat(path).st_mtime_ns) for path in paths)
 
 
-@pytest.mark.parametrize("arguments", BAD)
+@pytest.mark.parametrize("arguments", BAD, ids=lambda arguments: ascii(arguments)[:60])
 def test_bad_values(arguments: str, miniature: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
     rewards = str(miniature.folder / "rewards.py")
     words = [word.format(rewards=rewards) for word in shlex.split(arguments)]
@@ -121,7 +243,7 @@ def test_bad_values(arguments: str, miniature: Miniature, capsys: pytest.Capture
     require_one_line(capsys, BAD[arguments].format(rewards=rewards))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: ascii(recipe)[:60])
 def test_bad_recipes(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", recipe]) == 2
     require_one_line(capsys, RECIPES[recipe])
@@ -129,6 +251,7 @@ def test_bad_recipes(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def require_one_line(capsys: pytest.CaptureFixture[str], beginning: str) -> None:
     printed = capsys.readouterr()
+    assert len(printed.err) < 1000
     assert printed.err.startswith(f"limner: {beginning}"), printed.err
     assert printed.err.count("\n") == 1 and printed.err.endswith("\n") and not printed.out
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from limner.core.needs import Needs, OldPolicy
 from limner.core.protocols import Actors, Context, ForwardProcess
-from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
+from limner.core.settings import Cap, Count, Natural, NotNegative, Positive, Range, Share, settings
 from limner.core.types import Batch, PassLoss, Renoised, Scored
 from limner.diffusion.prediction import Estimate
 from limner.diffusion.timesteps import TrainingTimes
@@ -51,13 +51,13 @@ class AWM:
     power: Positive = 0.25
     """p of the error's form "ghuber"."""
     clip_low: Annotated[float, Range(above=0, most=1)] = 1.0
-    clip_high: Positive = 1.0
+    clip_high: Cap = 1.0
     kl_weight: NotNegative = 1e-3
     kl_by_noise: bool = False
     num_times: Count = 6
     times: TrainingTimes = "logit_normal"
     min_time: Share = 0.0
-    advantage_clip: Positive = 5.0
+    advantage_clip: Cap = 5.0
     scale: AdvantageScale = "group"
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4

@@ -25,7 +25,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
-from limner.core.settings import Count, Positive, settings
+from limner.core.settings import Cap, Count, settings
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.ratio import clip_of, rescored
 from limner.objectives.advantage import tracked_advantage
@@ -41,14 +41,14 @@ class DDPO:
 
     surrogate: Literal["ratio", "score"] = "ratio"
     """The clipped ratio, or the score function (REINFORCE)."""
-    clip_low: Positive = 1e-4
-    clip_high: Positive = 1e-4
+    clip_low: Cap = 1e-4
+    clip_high: Cap = 1e-4
     clip_elements: Count = 16_384
     buffer_size: Count = 16
     """Last rewards of a prompt whose mean and standard deviation its advantages are relative to."""
     min_count: Count = 16
     """As long as a prompt has fewer rewards than this, those of the whole batch stand in."""
-    advantage_max: Positive = 5.0
+    advantage_max: Cap = 5.0
     num_updates: Count = 1
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from limner.core.needs import Needs, OldPolicy
 from limner.core.protocols import Actors, Context, ForwardProcess
-from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
+from limner.core.settings import Cap, Count, Natural, NotNegative, Positive, Share, settings
 from limner.core.types import Batch, PassLoss, Renoised, Scored
 from limner.diffusion.timesteps import TrainingTimes
 from limner.learning.credit import relative_advantage
@@ -53,7 +53,7 @@ class DiffusionNFT:
 
     beta: Positive = 1.0
     """How far the good and the bad policy lie from the old one."""
-    advantage_max: Positive = 5.0
+    advantage_max: Cap = 5.0
     adaptive: bool = True
     """Whether each error is divided by its mean size, detached."""
     kl_weight: NotNegative = 1e-4

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from limner.core.needs import Needs, RatioKind
 from limner.core.protocols import Actors, Context, DecisionProcess
-from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
+from limner.core.settings import Cap, Count, Natural, NotNegative, Share, settings
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.credit import relative_advantage
 from limner.learning.penalty import with_divergence
@@ -47,8 +47,8 @@ class FlowGRPO:
     `num_updates` is the number of optimizer steps a rollout is split over.
     """
 
-    clip_low: Positive = 1e-4
-    clip_high: Positive = 1e-4
+    clip_low: Cap = 1e-4
+    clip_high: Cap = 1e-4
     clip_elements: Count = 65_536
     kl_weight: NotNegative = 0.0
     kl: Literal["exact", "k3"] = "exact"
@@ -57,7 +57,7 @@ class FlowGRPO:
     scale: TreeScale = "group"
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4
-    advantage_max: Positive = 5.0
+    advantage_max: Cap = 5.0
     trim: Share = 0.0
     num_updates: Count = 2
     noise_weight: bool = False

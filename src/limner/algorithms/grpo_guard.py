@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, DecisionProcess
-from limner.core.settings import Count, Natural, NotNegative, Positive, settings
+from limner.core.settings import Cap, Count, Natural, NotNegative, settings
 from limner.core.types import Batch, Decisions, PassLoss
 from limner.learning.credit import clipped_advantage
 from limner.learning.penalty import with_divergence
@@ -35,13 +35,13 @@ class GRPOGuard:
     scaled by clip_elements / D.
     """
 
-    clip_low: Positive = 2e-6
-    clip_high: Positive = 2e-6
+    clip_low: Cap = 2e-6
+    clip_high: Cap = 2e-6
     clip_elements: Count = 65_536
     scale: AdvantageScale = "group"
     ddof: Natural = 0
     epsilon: NotNegative = 1e-4
-    advantage_max: Positive = 5.0
+    advantage_max: Cap = 5.0
     kl_weight: NotNegative = 0.0
     num_updates: Count = 2
 

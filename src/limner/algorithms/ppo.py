@@ -23,7 +23,7 @@ from torch import Tensor
 
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
-from limner.core.settings import Count, NotNegative, Positive, Range, settings
+from limner.core.settings import Cap, Count, NotNegative, Positive, Range, settings
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.critic import Critic, critic_features
 from limner.learning.penalty import with_divergence
@@ -42,12 +42,12 @@ class PPO:
 
     surrogate: Literal["ppo", "clip"] = "ppo"
     """PPO's own maximum of two losses, or one that is clipped alone."""
-    clip_low: Positive = 1e-4
-    clip_high: Positive = 1e-4
+    clip_low: Cap = 1e-4
+    clip_high: Cap = 1e-4
     clip_elements: Count = 65_536
     decay: Annotated[float, Range(least=0, most=1)] = 0.95
     normalise: bool = True
-    advantage_max: Positive = 5.0
+    advantage_max: Cap = 5.0
     kl_weight: NotNegative = 0.0
     critic_lr: Positive = 1e-3
     """Learning rate of the critic."""

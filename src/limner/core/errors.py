@@ -37,9 +37,22 @@ CLOSE = 0.65
 """How alike a name must be to one that is known to be a slip of it: shares of letters in common (difflib's ratio)."""
 
 
+MAX_SHOWN = 80
+"""Characters of a value that an error repeats."""
+
+
+def shown(value: object) -> str:
+    """Return a value as an error repeats it: the middle of a long one is left out."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no more than 4300 digits
+        return "a number of too many digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN // 2]}...{text[-MAX_SHOWN // 4 :]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest known name, and all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=CLOSE)
+    close = difflib.get_close_matches(name[:MAX_SHOWN], names, n=1, cutoff=CLOSE)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(names)})"

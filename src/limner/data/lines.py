@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from limner.core.errors import UserError
-
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""What a file begins with whose content was not fetched."""
-LFS_ADVICE = "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"
+from limner.core.paths import text_of
 
 
 def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
@@ -18,19 +15,7 @@ def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
 
     LF, CR LF and CR alone end a line. Raises UserError for a file that is missing, unreadable or not UTF-8.
     """
-    if not path.exists():
-        raise UserError(f"{what}: no such file")
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{what}: cannot read it: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what}: not UTF-8 text (byte {error.start})") from error
-    if "\0" in text:
-        raise UserError(f"{what}: a binary file, not UTF-8 text")
-    if content.startswith(LFS_POINTER):
-        raise UserError(f"{what}: {LFS_ADVICE}")
+    text = text_of(path, what)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # str.splitlines would cut at U+2028 too
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media
+from limner.core.paths import LFS_ADVICE, LFS_POINTER, path_of
 from limner.core.types import Prompt
-from limner.data.lines import LFS_ADVICE, LFS_POINTER, parse_object, pop_text, read_lines
+from limner.data.lines import parse_object, pop_text, read_lines
 
 LEAD = ("MPO", "PSD")
 """Formats whose first picture is the picture: a photograph with its previews, a composite with its layers."""
@@ -29,7 +30,7 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
     once and dropped, so that one that cannot be read is found here. Raises UserError, one line each, for a folder or
     file that is missing, a line that does not say both, and a picture that `read_picture` refuses.
     """
-    folder = Path(folder).expanduser()
+    folder = path_of(folder, "pictures")
     index = folder / "metadata.jsonl"
     if not index.is_file():
         raise UserError(f"pictures {folder}: no metadata.jsonl there; one line a picture, with file_name and prompt")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limner.core.errors import UserError
+from limner.core.paths import path_of
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
 
@@ -26,7 +27,7 @@ def read_prompts(path: str | Path) -> PromptFile:
     `meta`, which rewards can read. Raises UserError, one line each, for a file that is missing, unreadable, not UTF-8,
     malformed (with the line's number), or without prompts.
     """
-    path = Path(path).expanduser()
+    path = path_of(path, "prompts")
     if path.suffix not in (".txt", ".jsonl"):
         raise UserError(f"prompts {path}: unknown suffix {path.suffix!r}; use .txt (a prompt a line) or .jsonl")
     lines = read_lines(path, f"prompts {path}")

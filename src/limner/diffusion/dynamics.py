@@ -163,6 +163,9 @@ class FlowSDE:
 
     noise_level: float = 0.7
 
+    def __post_init__(self) -> None:
+        require_strength("noise_level", self.noise_level)
+
     @property
     def stochastic(self) -> bool:
         """Whether noise_level > 0."""
@@ -200,8 +203,8 @@ class DanceSDE:
     slope: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.eta, self.eta + self.slope) < 0:
-            raise ValueError(f"DanceSDE needs eta + slope t >= 0 for t from 0 to 1, got {self.eta} and {self.slope}")
+        require_strength("eta", self.eta)
+        require_strength("eta + slope", self.eta + self.slope)
 
     @property
     def stochastic(self) -> bool:
@@ -237,6 +240,9 @@ class CPS:
     """
 
     noise_level: float = 0.8
+
+    def __post_init__(self) -> None:
+        require_strength("noise_level", self.noise_level, 1)
 
     @property
     def stochastic(self) -> bool:
@@ -275,8 +281,7 @@ class DDIM:
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"DDIM needs 0 <= eta <= 1, got {self.eta}")
+        require_strength("eta", self.eta, 1)
 
     @property
     def stochastic(self) -> bool:
@@ -338,6 +343,12 @@ class Windowed:
     def deterministic(self) -> Dynamics:
         """Return inner's noise-free counterpart."""
         return self.inner.deterministic()
+
+
+def require_strength(name: str, strength: float, most: float = 100) -> None:
+    """Raise ValueError for a strength of noise below 0 or above `most`."""
+    if not 0 <= strength <= most:
+        raise ValueError(f"{name} must be at least 0 and at most {most:g}, got {strength}")
 
 
 def _transition(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.core.errors import UserError
+from limner.core.paths import path_of
 
 INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -22,7 +23,7 @@ def read_index(source: str | Path) -> Mapping[str, Any]:
     """
     if not is_local(source):
         return _of_hub(str(source))
-    source = Path(source).expanduser()
+    source = path_of(source, "model")
     if not source.is_dir():
         got = "it is a file" if source.exists() else "it does not exist"
         raise UserError(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from limner.core.errors import UserError
+from limner.core.settings import Range
+
+Pixels: TypeAlias = Annotated[int, Range(least=1, most=65_536)]
+"""A side of a picture."""
 
 
 def sides(resolution: int | None, width: int | None, own: int, multiple: int, most: int | None = None) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +19,7 @@ from limner.core.errors import UserError
 from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
-from limner.core.settings import Count, Finite, Named, Natural, settings
+from limner.core.settings import Count, Named, Natural, Range, settings
 from limner.core.tree import at, select
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
@@ -42,6 +42,11 @@ from limner.diffusion.timesteps import (
 )
 from limner.policies.guided import guided
 from limner.policies.plan import Plan
+
+MAX_STEPS = 10_000
+"""Of one sample; a scheduler's own grid has 1000."""
+Guidance: TypeAlias = Annotated[float, Range(least=-1000, most=1000)]
+"""A scale of classifier-free guidance; beyond a few tens there is no picture left."""
 
 
 @settings
@@ -67,7 +72,7 @@ class Sampler:
 
     dynamics: Annotated[Dynamics, Named("dynamics")] = field(default_factory=FlowSDE)
     """How a latent and its estimate become the next latent, with or without noise."""
-    steps: Count = 10
+    steps: Annotated[int, Range(least=1, most=MAX_STEPS)] = 10
     """Network evaluations of a sample (twice as many with guidance)."""
     grid: Grid = "own"
     """The times of the steps: those of the model's own scheduler, or equal ones, shifted as it shifts."""
@@ -83,7 +88,7 @@ class Sampler:
     """Iterations, at most, until it slides."""
     shared_start: bool = False
     splits: tuple[int, ...] = ()
-    guidance: Finite = 1.0
+    guidance: Guidance = 1.0
     """The scale of classifier-free guidance; 1: none."""
 
     def __post_init__(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from limner.core.errors import UserError, nearest
-from limner.recipes.yaml import from_yaml
-from limner.registry.file import import_file
+from limner.core.errors import UserError, nearest, shown
+from limner.core.paths import path_of
+from limner.recipes.yaml import read_config
+from limner.registry.file import blamed, import_file
 from limner.registry.find import find
 from limner.registry.names import RECIPES
 from limner.training.config import RunConfig
@@ -14,17 +15,24 @@ from limner.training.config import RunConfig
 
 def recipe(name: str) -> RunConfig:
     """Return the configuration that `name` stands for: a recipe, a `.py` file with `recipe()`, or a `config.yaml`."""
-    path = Path(name).expanduser()
     if name in RECIPES:
         return find(RECIPES, "recipe", name)()
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return from_yaml(path.read_text(encoding="utf-8"), str(path))
-    if path.suffix == ".py" and path.is_file():
-        made = import_file(path, f"recipe {name}").get("recipe")
-        config = made() if callable(made) else None
-        if not isinstance(config, RunConfig):
-            raise UserError(f"recipe {name}: the file has no function recipe() that returns a limner.RunConfig")
-        return config
-    if path.suffix in (".py", ".yaml", ".yml"):
-        raise UserError(f"recipe {name}: no such file")
-    raise UserError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
+    suffix = Path(name).suffix
+    if suffix not in (".py", ".yaml", ".yml"):
+        raise UserError(f"unknown recipe {shown(name)}{nearest(name, RECIPES)}")
+    path = path_of(name, "recipe")
+    if not path.is_file():
+        raise UserError(f"recipe {name}: {'not a plain file' if path.exists() else 'no such file'}")
+    return _of_file(path, f"recipe {name}") if suffix == ".py" else read_config(path)
+
+
+def _of_file(path: Path, what: str) -> RunConfig:
+    """Return what the function recipe() of a file makes."""
+    made = import_file(path, what).get("recipe")
+    config = None
+    if callable(made):
+        with blamed(path.resolve(), f"{what}: recipe()"):
+            config = made()
+    if not isinstance(config, RunConfig):
+        raise UserError(f"{what}: the file has no function recipe() that returns a limner.RunConfig")
+    return config

@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from limner.core.errors import CLOSE, UntrustedCode, UserError, nearest
-from limner.core.settings import Named
+from limner.core.errors import CLOSE, UntrustedCode, UserError, nearest, shown
+from limner.core.plain import real, whole
+from limner.core.settings import PLAIN, Named
 from limner.registry.find import find, require_seam
 from limner.registry.names import REGISTRIES, SEAMS
 from limner.registry.served import kind_of
@@ -25,6 +26,8 @@ Config = TypeVar("Config")
 
 TYPE = "type"
 """The key that names the class where there is a choice of several."""
+MAX_DEPTH = 50
+"""Names in a dotted key."""
 MOVED = {("model", "max_sequence_length"): ("model", "settings", "max_sequence_length")}
 """Keys of earlier versions, and what they are called now."""
 GONE = {
@@ -64,6 +67,8 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     tree: dict[str, Any] = {}
     for key, value in values.items():
         *path, last = key.replace("-", "_").split(".")
+        if len(path) > MAX_DEPTH:
+            raise UserError(f"unknown key --{key[:40]}...: no key has {len(path)} dots")
         node = tree
         for name in path:
             if not isinstance(node.setdefault(name, {}), dict):
@@ -90,12 +95,14 @@ def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: An
         if named is not None and tree.keys() & {name, named.kind, named.folder}:
             near = {key: _present(fields[key], current) for key in (name, named.kind, named.folder)} | changes
             changes[name] = _read_beside(named, tree.get(name, {}), place.child(name), near)
-    if current is not None:
-        return dataclasses.replace(current, **changes)
     for name, field in fields.items():
-        if name not in changes and field.default is dataclasses.MISSING is field.default_factory:
+        needed = field.init and field.default is dataclasses.MISSING is field.default_factory and current is None
+        if needed and name not in changes:
             raise UserError(f"{place.child(name)} is missing, and has no default")
-    return kind(**changes)
+    try:
+        return kind(**changes) if current is None else dataclasses.replace(current, **changes)
+    except (ValueError, TypeError, AssertionError) as error:  # of the maths, or of a user's own class
+        raise UserError(f"{place}: {kind.__name__} cannot be made: {error}") from error
 
 
 def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
@@ -113,8 +120,8 @@ def read(hint: Any, value: Any, place: Place, current: Any = None) -> Any:
     (kind,) = (member for member in members if member is not type(None))
     try:
         return _READERS[get_origin(kind) or kind](kind, value, place)
-    except ValueError:
-        raise UserError(f"{place} needs {described(kind)}, got {_shown(value)}") from None
+    except (ValueError, OverflowError):
+        raise UserError(f"{place} needs {described(kind)}, got {_shown(value, place)}") from None
 
 
 def hints_of(kind: type) -> dict[str, Any]:
@@ -230,11 +237,11 @@ def _read_bool(kind: Any, value: Any, place: Place) -> bool:
 
 
 def _read_int(kind: Any, value: Any, place: Place) -> int:
-    return int(value) if isinstance(value, str) else _instance(value, int)
+    return whole(value) if isinstance(value, str) else _instance(value, int)
 
 
 def _read_float(kind: Any, value: Any, place: Place) -> float:
-    number = float(value if isinstance(value, str) else _instance(value, int, float))
+    number = real(value) if isinstance(value, str) else float(_instance(value, int, float))
     if math.isnan(number):
         raise ValueError
     return number
@@ -247,14 +254,14 @@ def _read_str(kind: Any, value: Any, place: Place) -> str:
 def _read_choice(kind: Any, value: Any, place: Place) -> Any:
     choices = {str(choice): choice for choice in get_args(kind)}
     if str(value) not in choices:
-        raise UserError(f"{place} cannot be {_shown(value)}{nearest(str(value), choices)}")
+        raise UserError(f"{place} cannot be {_shown(value, place)}{nearest(str(value), choices)}")
     return choices[str(value)]
 
 
 def _read_tuple(kind: Any, value: Any, place: Place) -> tuple[Any, ...]:
     hints = get_args(kind)
     if isinstance(value, str) and not dataclasses.is_dataclass(hints[0]):
-        inside = value.strip("()[] ")
+        inside = _inside(value.strip())
         value = [part.strip() for part in inside.split(",")] if inside else []
     if isinstance(value, str):
         raise ValueError
@@ -263,6 +270,15 @@ def _read_tuple(kind: Any, value: Any, place: Place) -> tuple[Any, ...]:
     if len(hints) != len(_instance(value, Sequence)):
         raise ValueError
     return tuple(read(hint, part, place) for hint, part in zip(hints, value, strict=True))
+
+
+def _inside(text: str) -> str:
+    """Return a list without the brackets around it, if there are any."""
+    if text[:1] + text[-1:] in ("()", "[]"):
+        return text[1:-1].strip()
+    if set(text) & set("()[]"):
+        raise ValueError
+    return text
 
 
 _READERS = {
@@ -289,11 +305,11 @@ def described(kind: Any) -> str:
         return f"a list, each with {', '.join(field.name for field in dataclasses.fields(hints[0]))}"
     if hints:
         return "values with commas between them" if hints[-1] is Ellipsis else f"{len(hints)} values, as in 1,2"
-    return {bool: "true or false", int: "an integer", float: "a number", str: "text"}[kind]
+    return PLAIN[kind]
 
 
-def _shown(value: Any) -> str:
-    return "nothing" if value is True or value is None else repr(value)
+def _shown(value: Any, place: Place) -> str:
+    return "nothing" if value is None or (value is True and place.prefix == "--") else shown(value)
 
 
 def _first_path(name: Any, value: Any) -> tuple[str, ...]:

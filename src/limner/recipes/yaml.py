@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from limner.core.errors import UntrustedCode, UserError
+from limner.core.paths import text_of
+from limner.core.plain import MAX_BYTES, plain
 from limner.core.settings import Named
 from limner.recipes.override import MOVED, TYPE, Place, build, hints_of, named_of
 from limner.registry.find import find, name_of
@@ -28,13 +31,7 @@ def from_yaml(text: str, source: str = "config.yaml", trusted: Collection[str] |
     says so. Raises UntrustedCode for another one, and UserError, which begins with `source`, if the text is not YAML, a
     key is unknown, or a value does not fit.
     """
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = f": {error}"
-        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-            where = f", line {error.problem_mark.line + 1}: {error.problem}"
-        raise UserError(f"{source} is not YAML{where}") from None
+    tree = plain(text, source)
     if not isinstance(tree, dict):
         raise UserError(f"{source} is not a run's configuration: it holds no keys")
     try:
@@ -51,11 +48,17 @@ def _moved(tree: dict[str, Any]) -> dict[str, Any]:
         del tree["aggregation"]
     for (section, old), (_, *between, new) in MOVED.items():
         held = tree.get(section)
-        if isinstance(held, dict) and (value := held.pop(old, None)) is not None:
-            for key in between:
-                held = held.setdefault(key, {})
-            held[new] = value
+        if not isinstance(held, dict) or (value := held.pop(old, None)) is None:
+            continue
+        for key in between:
+            held[key] = held = {**there} if isinstance(there := held.get(key) or {}, dict) else {TYPE: there}
+        held[new] = value
     return tree
+
+
+def read_config(path: Path, trusted: Collection[str] | None = None) -> RunConfig:
+    """Return the configuration in a file. Raises as `from_yaml` does, and UserError for a file that is no text."""
+    return from_yaml(text_of(path, str(path), MAX_BYTES), str(path), trusted)
 
 
 def is_of(config: RunConfig, text: str, source: str) -> bool:

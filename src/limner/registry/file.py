@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from limner.core.errors import UserError
+from limner.core.paths import path_of
 
 _PREFIX = "limner_file_"
 
@@ -23,7 +25,7 @@ def import_file(file: Path, what: str) -> Mapping[str, Any]:
 
     Raises UserError, one line that begins with `what`: no such file, or one that does not import.
     """
-    path = file.expanduser().resolve()
+    path = path_of(file, what).resolve()
     if path.suffix != ".py":
         raise UserError(f"{what}: {file} is not a Python file (its name must end in .py)")
     if not path.is_file():
@@ -54,12 +56,23 @@ def _module(path: Path, what: str) -> ModuleType:
     from limner.engine.ambient import torch_as_it_was  # torch is loaded where code is run, and no sooner
 
     try:
-        with torch_as_it_was():
+        with torch_as_it_was(), blamed(path, f"{what}: {path.name} does not import"):
             exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
+    except UserError:
         del sys.modules[name]
-        raise UserError(f"{what}: {path.name} does not import: {_where(error, path)}") from error
+        raise
     return module
+
+
+@contextmanager
+def blamed(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever the code of a user's file raises, an exit too, into a UserError: what, and where in the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {_where(error, path)}") from error
 
 
 def _where(error: BaseException, path: Path) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
-from limner.core.errors import UserError
+from limner.core.errors import UserError, shown
 from limner.core.protocols import Adapter, Algorithm, ModelSettings, Sampling
-from limner.core.settings import Count, Finite, Named, Natural, NotNegative, Positive, Range, Share, settings
+from limner.core.settings import Cap, Count, Named, Natural, NotNegative, Range, Share, settings
 from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.precision import Precision as EnginePrecision
 from limner.engine.weights import Training, Weights
-from limner.policies.denoising import Sampler
+from limner.policies.denoising import MAX_STEPS, Guidance, Sampler
 from limner.training.source import Drawn, Source
 
 
@@ -23,7 +23,7 @@ from limner.training.source import Drawn, Source
 class Lora:
     """Train low-rank updates of the linear layers whose names end in `targets` (empty: the model's default ones)."""
 
-    rank: Count = 32
+    rank: Annotated[int, Range(least=1, most=65_536)] = 32
     """Columns of an update."""
     alpha: Count = 64
     """An update is scaled by alpha / rank."""
@@ -71,7 +71,7 @@ class Full:
         return "full weights"
 
 
-@dataclass(frozen=True)
+@settings
 class Model:
     """Which generator, and what is chosen about it."""
 
@@ -99,7 +99,7 @@ class Optimizer:
     """Optimizer steps in which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Whether the learning rate then stays, or falls to 0 along a cosine."""
-    max_grad_norm: Positive = 1.0
+    max_grad_norm: Cap = 1.0
     """What the norm of all gradients is cut to; inf: nothing is cut."""
     ema: Share = 0.0
     """Decay of the average of the weights that is evaluated and exported; 0: none."""
@@ -116,14 +116,14 @@ class DataAnchor:
     weight: NotNegative = 0.0
     batch: Count = 64
     """Pictures in each optimizer step."""
-    num_pairs: Count = 2000
+    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 2000
 
     def __post_init__(self) -> None:
         if self.weight and not self.data:
             raise UserError(f"anchor.weight {self.weight} needs anchor.data: a folder or world")
 
 
-@dataclass(frozen=True)
+@settings
 class Precision:
     """Networks run in `dtype`; log-probabilities, losses and kept latents are float32 whatever it is."""
 
@@ -136,7 +136,7 @@ OWN, ODE, GUIDED = "sampler", "ode", "guided"
 """Names of the samplers that `Evaluation` knows itself: the run's own, the plain ODE, and the guided base's."""
 
 
-@dataclass(frozen=True)
+@settings
 class NamedSampler:
     """A sampler that held-out samples are drawn by: of the base, of the result, or of both.
 
@@ -159,15 +159,15 @@ class Evaluation:
     prompts: str = ""
     """Held-out prompts: a file, or a split of a world, as in scenes:heldout; empty: nothing is measured."""
     reward: str = ""
-    seeds: Count = 4
+    seeds: Annotated[int, Range(least=1, most=10_000)] = 4
     """Samples of each held-out prompt, before and after."""
     every: Natural = 0
     """Evaluate on a part of the prompts every so many iterations, for the curve; 0: only before and after."""
     part: Count = 32
     """Prompts of that part, spread over the categories; one seed each."""
-    ode_steps: Natural = 0
+    ode_steps: Annotated[int, Range(least=0, most=MAX_STEPS)] = 0
     """Also measure with the plain ODE in this many steps; 0: do not."""
-    guidance: Finite = 1.0
+    guidance: Guidance = 1.0
     """Also measure the base with this guidance (and the plain ODE); 1: do not."""
     samplers: tuple[NamedSampler, ...] = ()
     """Also measure with these."""
@@ -184,6 +184,10 @@ class Evaluation:
         if ode and self.guidance != 1:
             ode.append(NamedSampler(GUIDED, own.plain(self.ode_steps, self.guidance), "before"))
         return (NamedSampler(OWN, own), *ode, *self.samplers)
+
+
+MAX_NAME = 100
+"""Characters of a run's name."""
 
 
 @settings
@@ -213,9 +217,9 @@ class RunConfig:
     evaluation: Evaluation = field(default_factory=Evaluation)
     steps: Count = 100
     """Iterations: roll out, score, update."""
-    prompts_per_step: Count = 8
+    prompts_per_step: Annotated[int, Range(least=1, most=100_000)] = 8
     """Prompts of an iteration, each the head of a group."""
-    group_size: Count = 16
+    group_size: Annotated[int, Range(least=1, most=10_000)] = 16
     """Samples of each prompt, which are compared with one another."""
     micro_batch: Count = 128
     """Network evaluations in one pass."""
@@ -231,6 +235,11 @@ class RunConfig:
     """The run folder; empty: runs/NAME-SEED."""
 
     def __post_init__(self) -> None:
+        if not self.name.strip() or not self.name.isprintable() or len(self.name) > MAX_NAME:
+            raise UserError(
+                f"name must be 1 to {MAX_NAME} characters that can be printed: reports and folders are called by it; "
+                f"got {shown(self.name)}"
+            )
         needs, name = self.algorithm.needs, type(self.algorithm).__name__
         if self.group_size < 2 and needs.group:
             raise UserError(

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.rng import Rng
+from limner.core.settings import Count, Finite, Natural, NotNegative, Range, Share, settings
 from limner.core.team import Team
 from limner.report.file import write_text
 from limner.training.fit import Fit, save
@@ -61,7 +62,11 @@ class Fresh(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+Portion: TypeAlias = Annotated[float, Range(least=0, most=1)]
+Rate: TypeAlias = Annotated[float, Range(above=0, below=1)]
+
+
+@settings
 class Pretraining:
     """How a base model is made.
 
@@ -75,36 +80,33 @@ class Pretraining:
     """
 
     model: Literal["sd3", "sd"] = "sd3"
-    seed: int = 0
-    noisy_share: float = 0.33
-    early_noisy_share: float = 0.15
-    early_steps: int = 10_500
-    dropped_share: float = 0.1
-    latent_channels: int = 8
+    seed: Natural = 0
+    noisy_share: Portion = 0.33
+    early_noisy_share: Portion = 0.15
+    early_steps: Natural = 10_500
+    dropped_share: Portion = 0.1
+    latent_channels: Annotated[int, Range(least=1, most=1024)] = 8
     """Numbers at each place of a latent, a square of 8 x 8 pixels: 8 for scenes, 16 for the strokes of words."""
-    autoencoder_steps: int = 2400
-    autoencoder_batch: int = 32
-    autoencoder_lr: float = 2e-3
-    divergence_weight: float = 1e-2
-    num_pairs: int = 80_000
-    steps: int = 16_000
-    batch: int = 128
-    lr: float = 3e-3
-    warmup: int = 300
-    weight_decay: float = 0.01
-    ema: float = 0.999
-    time_mean: float = 1.0
+    autoencoder_steps: Count = 2400
+    autoencoder_batch: Annotated[int, Range(least=1, most=10_000)] = 32
+    autoencoder_lr: Rate = 2e-3
+    divergence_weight: NotNegative = 1e-2
+    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 80_000
+    steps: Count = 16_000
+    batch: Annotated[int, Range(least=1, most=10_000)] = 128
+    lr: Rate = 3e-3
+    warmup: Count = 300
+    weight_decay: NotNegative = 0.01
+    ema: Share = 0.999
+    time_mean: Finite = 1.0
     """Training times are sigmoid(N(time_mean, 1)): 1 dwells where the caption decides what is drawn."""
-    checkpoint_seconds: float = 180.0
-    workers: int = 1
+    checkpoint_seconds: NotNegative = 180.0
+    workers: Annotated[int, Range(least=1, most=1024)] = 1
     """Processes that share each batch, one thread each: on a CPU they keep its cores busier than threads do."""
     compile: bool = False
     """Compile the denoiser (torch.compile; needs a C++ compiler): about a tenth faster, a minute to start."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "warmup", "latent_channels"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.batch % self.workers or self.autoencoder_batch % self.workers:
             raise UserError(
                 f"batch {self.batch} and autoencoder_batch {self.autoencoder_batch} must divide by workers "

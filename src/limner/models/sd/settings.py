@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from limner.models.picture import arguments
+from limner.core.settings import settings
+from limner.models.picture import Pixels, arguments
 
 if TYPE_CHECKING:
     import torch
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from limner.core.types import Pipeline
 
 
-@dataclass(frozen=True)
+@settings
 class SDSettings:
     """Stable Diffusion 1.5, 2.1 and XL, a UNet that predicts noise or v."""
 
-    resolution: int | None = None
+    resolution: Pixels | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own."""
-    width: int | None = None
+    width: Pixels | None = None
     """Width in pixels; None: the height."""
     negative_prompt: str = ""
     """What guidance leads away from."""

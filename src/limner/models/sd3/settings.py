@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from limner.models.picture import arguments
+from limner.core.settings import Natural, settings
+from limner.models.picture import Pixels, arguments
 
 if TYPE_CHECKING:
     import torch
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from limner.core.types import Pipeline
 
 
-@dataclass(frozen=True)
+@settings
 class SD3Settings:
     """Stable Diffusion 3 and 3.5, flow matching by a transformer over text and picture."""
 
-    resolution: int | None = None
+    resolution: Pixels | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own."""
-    width: int | None = None
+    width: Pixels | None = None
     """Width in pixels; None: the height."""
     negative_prompt: str = ""
     """What guidance leads away from."""
-    max_sequence_length: int | None = None
+    max_sequence_length: Natural | None = None
     """Length of the T5 part of the text, zeros where there is no T5; None: diffusers' default (256)."""
 
     serves: ClassVar[tuple[str, ...]] = ("StableDiffusion3Pipeline",)

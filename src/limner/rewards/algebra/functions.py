@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.settings import Count, Finite, NotNegative, require_declared
 from limner.objectives.advantage import group_advantage
 from limner.objectives.comparison import lexicographic_rate, win_rate
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Scope
@@ -31,6 +32,7 @@ class Function(Expression):
     """Whether a condition `c >= number` follows them: c is its last part."""
 
     def __post_init__(self) -> None:
+        require_declared(self)
         low, high = self.count
         if not low <= len(self.arguments) <= high:
             many = f"{low}" if low == high else f"{low} or more"
@@ -57,8 +59,8 @@ class Gate(Function):
     """x where c >= threshold, else `floor`; with soft = s > 0: floor + (x - floor) sigmoid((c - threshold) / s)."""
 
     condition: Condition
-    soft: float = 0.0
-    floor: float = 0.0
+    soft: NotNegative = 0.0
+    floor: Finite = 0.0
 
     name = "gate"
     conditioned = True
@@ -80,8 +82,8 @@ class Constrained(Function):
     """
 
     condition: Condition
-    rate: float = 0.1
-    limit: float = 10.0
+    rate: NotNegative = 0.1
+    limit: NotNegative = 10.0
 
     name = "constrained"
     conditioned = True
@@ -117,9 +119,9 @@ class Pessimistic(Function):
     Source: Coste et al., arXiv:2310.02743, eq. 4, who subtract the variance: power 2.
     """
 
-    k: float = 1.0
-    ddof: float = 0
-    power: float = 1.0
+    k: Finite = 1.0
+    ddof: NotNegative = 0
+    power: NotNegative = 1.0
 
     name = "pessimistic"
     count = (1, 99)
@@ -147,7 +149,7 @@ class Lexicographic(Function):
     A tie counts one half; the last part decides by any difference. See `lexicographic_rate`.
     """
 
-    tolerance: float = 0.0
+    tolerance: NotNegative = 0.0
 
     name = "lexicographic"
     count = (2, 99)
@@ -246,8 +248,8 @@ class Running(Function):
 class Logistic(Function):
     """sigmoid(slope (x - midpoint)): a probability, if slope and midpoint were fitted to people's choices."""
 
-    slope: float = 1.0
-    midpoint: float = 0.0
+    slope: Finite = 1.0
+    midpoint: Finite = 0.0
 
     name = "logistic"
 
@@ -264,6 +266,11 @@ class Clip(Function):
 
     name = "clip"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.low <= self.high:
+            raise UserError(f"reward {self}: low must not be above high")
+
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         return parts[0].clamp(self.low, self.high)
 
@@ -272,9 +279,9 @@ class Clip(Function):
 class Scheduled(Function):
     """w x, where w moves in a straight line from `first` to `last` in the first `steps` iterations, and stays."""
 
-    first: float = 0.0
-    last: float = 1.0
-    steps: int = 10
+    first: Finite = 0.0
+    last: Finite = 1.0
+    steps: Count = 10
 
     name = "scheduled"
     absolute = False

@@ -14,6 +14,7 @@ import torch
 
 from limner.core.errors import UserError
 from limner.core.media import Media
+from limner.core.paths import path_of
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.brisque.features import Array, features, grey
 
@@ -72,8 +73,8 @@ class Brisque:
 @functools.cache
 def _regressor(model: str, ranges: str) -> Regressor:
     if model:
-        weights, vectors, gamma, rho = read_svm(Path(model).expanduser())
-        return Regressor(weights, vectors, gamma, rho, *read_ranges(Path(ranges).expanduser()))
+        weights, vectors, gamma, rho = read_svm(path_of(model, "brisque"))
+        return Regressor(weights, vectors, gamma, rho, *read_ranges(path_of(ranges, "brisque")))
     try:
         package = importlib.metadata.distribution("brisque")
     except importlib.metadata.PackageNotFoundError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
+from limner.core.paths import path_of
 
 
 def pretrained(reward: str, kind: str, path: str) -> Any:
@@ -44,7 +44,7 @@ def read_weights(reward: str, path: str) -> Mapping[str, Tensor]:
 
     Raises UserError if the file cannot be read so.
     """
-    file = Path(path).expanduser()
+    file = path_of(path, reward)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
-import yaml
-
 from limner.core.errors import UserError, nearest
+from limner.core.paths import path_of, text_of
+from limner.core.plain import MAX_BYTES, plain
 
 Mean: TypeAlias = Literal["arithmetic", "geometric"]
 WORDS = {"yes": True, "no": False}
@@ -129,12 +129,7 @@ def _question(entry: Any, where: str, place: str) -> Question:
 
 
 def _read(path: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: cannot read it: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: neither YAML nor JSON: {' '.join(str(error).split())}") from None
+    return plain(text_of(path_of(path, where), where, MAX_BYTES), where)
 
 
 def _mapping(tree: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""What the words of a command line may be: each function reads one, or says what it needs, in one line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from limner.core.errors import shown
+from limner.core.plain import real
+
+MAX_LINE = 1000
+"""Characters of a complaint."""
+
+
+def line(message: str) -> str:
+    """Return a complaint on one line: what cannot be printed is escaped, the middle of what is very long left out."""
+    said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    return said if len(said) <= MAX_LINE else f"{said[: MAX_LINE // 2]} ... {said[-MAX_LINE // 3 :]}"
+
+
+def whole(text: str) -> int:
+    """Read a whole number of 18 digits at most."""
+    if not re.fullmatch("[-+]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"needs a whole number, got {shown(text)}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1, of 9 digits at most."""
+    if not re.fullmatch("[1-9][0-9]{,8}", text):
+        raise argparse.ArgumentTypeError(f"needs a whole number from 1, got {shown(text)}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Read a port; 0 is any free one."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"needs a whole number from 0 to 65535, got {shown(text)}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Read a number."""
+    try:
+        return real(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"needs a number, got {shown(text)}") from None
+
+
+def prompt(text: str) -> str:
+    """Read a text that UTF-8 can hold."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise argparse.ArgumentTypeError(f"needs a text in UTF-8, got {shown(text)}")
+    return text
+
+
+def png(text: str) -> Path:
+    """Read the name of a .png file."""
+    if not text.endswith(".png"):
+        raise argparse.ArgumentTypeError(f"needs a name that ends in .png, got {shown(text)}")
+    return Path(text)
