@@ -199,3 +199,16 @@ def test_reducers_print_as_they_are_read(text: str) -> None:
 def test_reducers_of_nothing_are_refused(text: str, why: str) -> None:
     with pytest.raises(UserError, match=why):
         parse(text)
+
+
+def test_a_composite_is_not_won_by_a_frozen_clip() -> None:
+    """Each steady term prefers the frozen clip; gated by motion it is worth nothing, and so is what goes nowhere."""
+    whole = compose("gate(video_track.path * video_track.mass * video_warp, video_dynamics >= 0.2)")
+    clip = render(read("a red circle moves right quickly"), np.random.default_rng(0)).frames
+    ways = ("freeze", "shuffle", "vanish", "teleport", "one bad frame")
+    clips = np.stack([clip, *(validity().SPOILT[way](clip) for way in ways)])
+    media = Videos(torch.from_numpy(clips).permute(0, 1, 4, 2, 3), 8)
+    plain, frozen, *others = whole(media, [Prompt("")] * len(clips)).score.tolist()
+    assert plain > 0.7 and frozen == 0 and max(others) < 0.3
+    steady = compose("video_flicker + video_smoothness")(media, [Prompt("")] * len(clips)).score
+    assert steady[1] == 2 > steady[0]
