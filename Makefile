@@ -40,7 +40,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 types: $(READY)
-	$(BIN)/mypy src/limner
+	$(BIN)/mypy src/limner benchmarks examples
 
 wheel: $(READY)
 	rm -rf build

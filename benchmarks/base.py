@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,15 @@ from torch import Tensor
 from limner.build import Assembly, assemble
 from limner.cli import take_keys
 from limner.core.media import Images
-from limner.core.protocols import Adapter
+from limner.core.protocols import Adapter, Policy
 from limner.core.rng import Rng
 from limner.core.types import Condition, Prompt
 from limner.diffusion.dynamics import EulerODE
 from limner.diffusion.prediction import to_estimate
 from limner.evaluate.protocol import evaluate
 from limner.evaluate.statistics import mean_interval
-from limner.policies.denoising import Denoising, Sampler
+from limner.judging.checked import Checked
+from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.report.file import write_text
@@ -81,14 +82,14 @@ def main() -> None:
     write_text(options.out, text + "\n")
 
 
-def accuracy(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], seeds: int) -> dict[str, Any]:
+def accuracy(assembly: Assembly, policy: Policy, asked: Sequence[Prompt], seeds: int) -> dict[str, Any]:
     """Return accuracy with its interval, overall and by category."""
-    draw: Callable[[Sequence[Prompt], Sequence[int]], Images] = drawer(assembly.parts, policy)
+    draw = drawer(assembly.parts, policy)
     result = evaluate(draw, asked, assembly.judge, range(seeds), batch=assembly.config.micro_batch)
     return {name: asdict(interval) for name, interval in result.summary().items()}
 
 
-def best_of(assembly: Assembly, policy: Denoising, asked: Sequence[Prompt], count: int) -> dict[str, float]:
+def best_of(assembly: Assembly, policy: Policy, asked: Sequence[Prompt], count: int) -> dict[str, float]:
     """Return how often at least one of `count` samples satisfies its prompt."""
     draw = drawer(assembly.parts, policy)
     result = evaluate(draw, asked, assembly.judge, range(count), batch=assembly.config.micro_batch)
@@ -127,7 +128,8 @@ def reconstructions(assembly: Assembly, count: int) -> float:
     rng = np.random.default_rng(Rng(("reconstructions",)).seed())
     drawn = [sample_scene(rng) for _ in range(count)]
     pictures = renders(drawn, rng)
-    return scenes(restored(assembly, pictures), [to_prompt(scene) for scene in drawn]).score.mean().item()
+    judged = Checked("scenes", scenes)(restored(assembly, pictures), [to_prompt(scene) for scene in drawn])
+    return judged.score.mean().item()
 
 
 def restored(assembly: Assembly, pictures: Images) -> Images:

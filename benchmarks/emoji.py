@@ -31,6 +31,11 @@ from limner.worlds.emoji.grammar import emojis, families, pictures, prompts, to_
 from limner.worlds.emoji.judges import First, Second, captions, first, second, similarities
 
 
+def judges() -> dict[str, First | Second]:
+    """Return both by name."""
+    return {"first": first(), "second": second()}
+
+
 def ranks(model: First | Second, shown: Tensor) -> Tensor:
     """Return the place of each held-out caption for its picture, 1 the nearest."""
     with torch.no_grad():
@@ -51,9 +56,12 @@ def agreement(count: int) -> dict[str, Any]:
     top1 = []
     for seed in range(count):
         shown = torch.cat(
-            [draw(asked[i : i + 128], [seed] * len(asked[i : i + 128])).pixels for i in range(0, len(asked), 128)]
+            [
+                draw(some, [seed] * len(some)).frames()[:, 0]
+                for some in (asked[i : i + 128] for i in rows[::128].tolist())
+            ]
         )
-        for name, model in {"first": first(), "second": second()}.items():
+        for name, model in judges().items():
             similarity = torch.cat([model.see(some) for some in shown.split(128)]) @ model.read(texts).T
             logs[name].append((model.log_scale.exp() * similarity).log_softmax(1)[rows, rows])
             if name == "first":
@@ -82,7 +90,7 @@ def main() -> None:
         "plain colours": torch.from_numpy(rng.random((len(real), 3, 1, 1), dtype=np.float32)).expand_as(real),
     }
     found: dict[str, Any] = {"captions": len(rows), "chance": 1 / len(rows), "seed": options.seed}
-    for name, model in {"first": first(), "second": second()}.items():
+    for name, model in judges().items():
         found[name] = {}
         for what, drawn in shown.items():
             place = ranks(model, drawn)[:, None]

@@ -35,7 +35,6 @@ def said(folder: Path) -> dict[str, Any]:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     hardware = manifest["hardware"]
     return summary | {
-        "command": manifest["command"],
         "commit": manifest["commit"],
         "cpu": hardware["cpu"],
         "instructions": hardware["instructions"],

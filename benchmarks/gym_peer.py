@@ -99,6 +99,7 @@ def peer_value(seed: int, decisions: int) -> float:
         while not done:
             with torch.no_grad():
                 normal = agent.policy.get_distribution(torch.from_numpy(observation)[None]).distribution
+            assert isinstance(normal, torch.distributions.Normal)
             kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()
             action = normal.sample()[0].numpy()
             observation, reward, done, _, _ = env.step(action)

@@ -60,10 +60,11 @@ def measure(method: str, steps: int) -> dict[str, float]:
 
     config = override(recipe("scenes"), {**METHODS[method], "sampler.steps": steps, "micro_batch": 72, "device": "cpu"})
     parts = assemble(config).parts
-    chosen = [parts.prompts[i] for i in parts.sampler.indices(0).tolist()]
+    studio = parts.studio
+    chosen = [studio.prompts[i] for i in studio.sampler.indices(0).tolist()]
     rollout = collect(
-        parts.behaviour,
-        parts.cache,
+        studio.policy,
+        studio.cache,
         chosen,
         config.group_size,
         rng=Rng((0,)),
@@ -71,7 +72,7 @@ def measure(method: str, steps: int) -> dict[str, float]:
         record=parts.algorithm.needs.path,
         micro_batch=config.micro_batch,
     )
-    scored = judge(rollout, render(rollout.sample, parts.decode, 72), parts.reward, 72)
+    scored = judge(rollout, render(rollout.sample, studio.decode, 72), studio.reward, 72)
     context = Context(Rng((1,)), 0, config.micro_batch)
     update(parts, Batch(rollout, parts.algorithm.advantage(scored, context)), context)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -100,7 +100,7 @@ def reading(reward: OCR, num: int, rng: np.random.Generator) -> dict[str, object
         print(f"{name:28} read exactly {exact[name]:8.2%}, mean similarity {output.score.mean():.4f}", flush=True)
     output = judged(reward, images, words)
     right = output.components["exact"].numpy()
-    groups = {split: [s == split for s in splits] for split in SPLITS}
+    groups: dict[str, list[bool]] = {split: [s == split for s in splits] for split in SPLITS}
     groups |= {category: [len(word) == int(category[0]) for word in words] for category in CATEGORIES}
     rows = {name: float(right[rows].mean()) for name, rows in groups.items()}
     wrong = [f"{word}: {said}" for word, said, good in zip(words, output.explanation, right, strict=True) if not good]

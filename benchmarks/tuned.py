@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from limner.core.errors import UserError
+from limner.core.protocols import Policy
 from limner.evaluate.protocol import OVERALL, Evaluation, compare, evaluate
-from limner.policies.denoising import Denoising
+from limner.judging.checked import Checked
 from limner.report.file import write_text
 from limner.run import Run, drawer, open_run
 from limner.worlds.scenes.grammar import prompts
@@ -51,7 +52,7 @@ def measure(runs: Sequence[Run], seeds: int) -> dict[str, Any]:
     return found
 
 
-def drawn(run: Run, policy: Denoising, seeds: int) -> Evaluation:
+def drawn(run: Run, policy: Policy, seeds: int) -> Evaluation:
     """Return what a policy draws for the held-out prompts, judged by the checker."""
     draw = drawer(run.assembly.parts, policy)
     return evaluate(draw, prompts("heldout"), Checked("scenes", scenes), range(seeds), batch=run.config.micro_batch)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from limner.core.media import Videos
+from limner.core.protocols import Reward
 from limner.core.types import Prompt
 from limner.judging.checked import Checked
 from limner.rewards.video.motion import VideoDynamics, video_warp
@@ -119,9 +120,16 @@ def scores(clips: list[Frames]) -> dict[str, float]:
     """Return the mean of each term over clips."""
     media = Videos(torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous(), FPS)
     prompts = [Prompt(text) for text in ASKED]
-    judges = (video_flicker, video_smoothness, video_warp, VideoDynamics(), video_consistency, video_track, motion)
-    names = ("flicker", "smoothness", "warp", "dynamics", "consistency", "track", "motion")
-    found = {name: Checked(name, judge)(media, prompts) for name, judge in zip(names, judges, strict=True)}
+    judges: dict[str, Reward] = {
+        "flicker": video_flicker,
+        "smoothness": video_smoothness,
+        "warp": video_warp,
+        "dynamics": VideoDynamics(),
+        "consistency": video_consistency,
+        "track": video_track,
+        "motion": motion,
+    }
+    found = {name: Checked(name, judge)(media, prompts) for name, judge in judges.items()}
     columns = {name: output.score for name, output in found.items()} | dict(found["track"].components)
     return {name: float(columns[name].nanmean()) for name in TERMS}
 
