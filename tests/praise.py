@@ -7,19 +7,27 @@ from torch import Tensor
 
 from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.dspo import DSPO
+from limner.algorithms.kto import KTO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Rollout
+from limner.learning.passes import optimizer_steps
+from limner.learning.restoration import matching_error
 from limner.objectives.matching import matching_log_likelihood
 
 PRAISED = 3
 """The sample that is praised."""
+BLAMED = 2
+"""The sample of its group that is worse, where one learns from pairs."""
 
 
-def praise(rollout: Rollout) -> Batch:
-    """Return a batch in which one sample is good and the others are as expected."""
+def praise(rollout: Rollout, pairs: bool = False) -> Batch:
+    """Return a batch in which one sample is good, and the others are as expected, or, of `pairs`, one of them bad."""
     advantage = torch.zeros(len(rollout))
     advantage[PRAISED] = 2.0
+    if pairs:
+        advantage[BLAMED] = -2.0
     return Batch(rollout, advantage)
 
 
@@ -33,6 +41,8 @@ def step_along(gradient: list[Tensor], parameters: list[Tensor], length: float) 
 def quality(algorithm, actors: Actors, rollout: Rollout, context: Context) -> float:
     """Return the praised sample's log-probability over its decisions, or minus its restoration error."""
     policy = actors.policy
+    if algorithm.needs.pairs:
+        return lead(algorithm, actors, rollout, context)
     with torch.no_grad():
         if algorithm.needs.path:
             packs = policy.pack(rollout, torch.tensor([PRAISED]), 100)
@@ -41,10 +51,23 @@ def quality(algorithm, actors: Actors, rollout: Rollout, context: Context) -> fl
         restored = policy.restore(pack, rollout.condition)
         if not isinstance(algorithm, DiffusionNFT):
             error = (restored.velocity - pack.velocity).square().reshape(len(pack), -1).mean(1)
-            if isinstance(algorithm, RewardWeighted | DGPO):
+            if isinstance(algorithm, RewardWeighted | DGPO | KTO):
                 return -float(error.sum())
             return float(matching_log_likelihood(error, pack.t, algorithm.weighting, algorithm.power).sum())
         error = (restored.x0 - pack.x0).reshape(len(pack), -1)
         weight = error.abs().mean(1) if algorithm.adaptive else 1.0
         # With A_max = 5 and A = 2 the mixture's pull is towards the sample; its error at w = w(old) falls.
         return -float((error.square().mean(1) / weight).sum())
+
+
+def lead(algorithm, actors: Actors, rollout: Rollout, context: Context) -> float:
+    """Return by how much the praised sample leads: in log-probability, or by a smaller error."""
+    batch = praise(rollout, pairs=True)
+    packs = list(list(optimizer_steps(algorithm, actors, batch, context))[0].packs())
+    with torch.no_grad():
+        if algorithm.needs.path:
+            found = [actors.policy.distribution(p.both, rollout.condition).log_prob(p.both.choice) for p in packs]
+        else:
+            found = [-matching_error(actors.policy.restore(p.both, rollout.condition), p.both) for p in packs]
+    better, worse = (sum(float(each.chunk(2)[side].sum()) for each in found) for side in (0, 1))
+    return better if isinstance(algorithm, DSPO) else better - worse  # a better sample is imitated by DSPO

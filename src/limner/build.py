@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Pipeline, Prompt
 from limner.data.pairs import captioned, read_media, read_pairs
+from limner.data.preferences import read_preferences
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.count import count_evaluations
@@ -44,8 +46,9 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
+from limner.training.library import Library, encoded
 from limner.training.loop import Parts
-from limner.training.source import Pictures, Studio
+from limner.training.source import Pictures, Preferences, Studio
 
 
 def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
@@ -159,9 +162,12 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
             "prompts_per_step to a multiple of the number of processes, or start fewer"
         )
     objects.require(config, training)
-    prompts = load_prompts(config.prompts, objects.prompts) if training else [Prompt("")]
+    draws = config.source.draws
+    named = training and (draws or bool(config.prompts))
+    prompts = load_prompts(config.prompts, objects.prompts) if named else [Prompt("")]
     cached = to_folder(config.reward_cache, "reward_cache") if config.reward_cache else None
-    reward = compose(config.reward, cached, objects.reward) if training else NOTHING
+    judges = training and (draws or bool(config.reward))
+    reward = compose(config.reward, cached, objects.reward) if judges else NOTHING
     judged_by, asked = config.evaluation.reward, config.evaluation.prompts
     heldout = load_prompts(asked, objects.heldout) if asked and training else []
     judge = compose(judged_by, None, objects.heldout_reward) if judged_by and training else reward.plain
@@ -175,7 +181,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, team.device, objects.model)
     counted = count_evaluations(model.networks)
-    old = config.algorithm.needs.old is not None
+    old = config.algorithm.needs.follows
     weights = config.model.train.weights(model, old=old, seed=config.seed, precision=precision)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
@@ -204,6 +210,10 @@ def _studio(
         media, texts = _pairs(data, num_pairs, model, config.seed)
         return model.encode_media(media), texts
 
+    @cache
+    def library(source: Preferences) -> Library:
+        return _library(source, config, model)
+
     encoders = model.encoders if isinstance(model, Encoding) else ()
     return Studio(
         policy=policy,
@@ -217,6 +227,7 @@ def _studio(
         encode=model.encode_media,
         decode=model.decode,
         pictures=pictures,
+        library=library,
         reward=reward,
         team=team,
     )
@@ -225,13 +236,37 @@ def _studio(
 def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media, list[Prompt]]:
     """Return the pictures of a folder, as large as the model draws them, or of a world, with their prompts."""
     if data not in WORLDS:
-        spec, source = model.latent(), read_pairs(data)
-        with torch.no_grad():
-            height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
-        return read_media(source, height, width)
+        source = read_pairs(data)
+        return read_media(source, *_size(model))
     world = find(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
     return captioned([world.pair(rng, 0.0) for rng in rngs])
+
+
+def _size(model: Adapter) -> tuple[int, int]:
+    """Return height and width of what a model draws."""
+    spec = model.latent()
+    with torch.no_grad():
+        height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
+    return height, width
+
+
+def _library(source: Preferences, config: RunConfig, model: Adapter) -> Library:
+    """Return the preferences of a source with their pictures encoded, `micro_batch` at a time; each is encoded once.
+
+    Raises UserError if the algorithm can learn nothing from any of them.
+    """
+    found, faults = read_preferences(source.data, source.worse, source.masks, source.broken)
+    name, size, spec = type(config.algorithm).__name__, _size(model), model.latent()
+    if config.algorithm.needs.group and not any(each.tells_apart for each in found):
+        raise UserError(
+            f"{name} learns from a better and a worse picture of one prompt, but {source.data} has no such pair: take "
+            "KTO, which learns from single pictures that are liked or not, or collect pairs"
+        )
+    library, more = encoded(found, model.encode_media, size, spec, config.micro_batch, source.broken)
+    for fault in faults + more:
+        print(f"left out: {fault}", file=sys.stderr)
+    return library
 
 
 def _anchor(data: DataAnchor) -> Anchor:
@@ -251,7 +286,7 @@ def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Prec
     require(config.algorithm, trained, anchored=config.anchor.weight > 0, processes=team.size)
     return Actors(
         policy=trained,
-        reference=policy("reference") if needs.reference else trained,
+        reference=policy("old" if needs.refresh else "reference") if needs.reference else trained,
         old=policy("old") if needs.old is not None else trained,
     )
 

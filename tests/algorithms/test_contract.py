@@ -9,12 +9,17 @@ import pytest
 import torch
 
 from limner.algorithms.awm import AWM
+from limner.algorithms.d3po import D3PO
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.dpo import DPO
+from limner.algorithms.dspo import DSPO
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
+from limner.algorithms.kto import KTO
+from limner.algorithms.mapo import MaPO
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
@@ -25,6 +30,7 @@ from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.learning.credit import credited
 from limner.learning.health import HEALTH
 from limner.learning.passes import optimizer_steps, partition
+from limner.learning.restoration import Noising
 from limner.policies.denoising import Sampler
 from limner.registry import names
 from limner.registry.find import find
@@ -49,6 +55,16 @@ ALGORITHMS = [
     FlowGRPO(num_updates=1, noise_weight=True),
     TRPO(),
     DGPO(num_times=2),
+    DPO(beta=10.0, noising=Noising(num_times=2)),
+    DPO(beta=1.0, loss="ipo"),
+    DPO(beta=0.1, loss="hinge", noising=Noising(error="noise")),
+    DPO(beta=10.0, loss="calibrated", pair="fronts", refresh=3),
+    DSPO(),
+    MaPO(margin_scale=10.0),
+    KTO(beta=10.0, judged="group"),
+    KTO(beta=1.0, judged="group", utility="loss_averse", offset="none"),
+    D3PO(clip=0.9),
+    D3PO(beta=10.0, clip=0.9, least_gap=0.01),
 ]
 
 
@@ -90,7 +106,8 @@ def test_positive_advantage_makes_a_sample_likelier(algorithm, rank):
     if hasattr(algorithm, "kl_weight"):
         algorithm = replace(algorithm, kl_weight=0.0)
     actors, rollout, parameters = setting(algorithm, rank)
-    grad, loss = gradient(algorithm, actors, rollout, praise(rollout).advantage, parameters)
+    batch = praise(rollout, algorithm.needs.pairs)
+    grad, loss = gradient(algorithm, actors, rollout, batch.advantage, parameters)
     assert torch.isfinite(grad).all() and grad.abs().max() > 0
     before = quality(algorithm, actors, rollout, context())
     step_along([p.grad for p in parameters], parameters, 1e-2)
@@ -100,7 +117,8 @@ def test_positive_advantage_makes_a_sample_likelier(algorithm, rank):
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
 def test_what_it_logs_has_a_meaning(algorithm):
     actors, rollout, parameters = setting(algorithm)
-    logged = set(losses(algorithm, actors, praise(rollout), context())[0].metrics) - {"weight"}
+    batch = praise(rollout, algorithm.needs.pairs)
+    logged = set(losses(algorithm, actors, batch, context())[0].metrics) - {"weight"}
     if algorithm.needs.own_update:
         logged |= algorithm.update(actors, parameters, praise(rollout), context()).keys() - {"grad_norm"}
     assert logged and logged <= HEALTH.keys()
@@ -166,6 +184,8 @@ def test_the_gradient_is_that_of_the_loss(algorithm):
         algorithm = replace(algorithm, num_updates=2)  # with one, its ratio is 1 whatever the weights
     elif isinstance(algorithm, FlowDPPO):
         algorithm = replace(algorithm, kl_limit=1e3)
+    elif isinstance(algorithm, KTO):
+        algorithm = replace(algorithm, offset="none")  # the mean gain has no gradient
     elif isinstance(algorithm, FlowGRPO | GRPOGuard | DDPO | PPO):
         algorithm = replace(algorithm, clip_low=10.0, clip_high=10.0)  # wide open: no kink near the point
     actors, rollout, parameters = setting(algorithm, rank=1, dtype=torch.float64)

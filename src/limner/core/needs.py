@@ -56,13 +56,15 @@ class Renoising:
     """How finished samples are noised again: each to `num_times` times of a kind, none below `min_time`.
 
     With `by_group` a group has one (time, noise) for all and learns as one: it stays whole in an optimizer step, and
-    the algorithm measures all of it before its loss (`OnGroups`).
+    the algorithm measures all of it before its loss (`OnGroups`), but where it learns from `pairs`. With `by_all` it
+    measures all samples of an optimizer step.
     """
 
     num_times: int
     times: TrainingTimes
     min_time: float = 0.0
     by_group: bool = False
+    by_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,16 @@ class Needs:
     """What an algorithm asks of the run, and how it learns; what is not asked for is not computed, stored or accepted.
 
     It learns from recorded decisions (`path`) or from finished samples that are noised again (`renoise`): its loss is
-    one on `Decisions` or on `Renoised`.
+    one on `Decisions` or on `Renoised`, or, with `pairs`, on pairs of these.
     """
 
     path: bool = False
     renoise: Renoising | None = None
+    pairs: bool = False
+    """Whether it learns from pairs of a group's samples, a better and a worse one: by advantages above and below 0."""
     reference: bool = False
+    refresh: int = 0
+    """Iterations after which the reference becomes the trained policy of then; 0: it stays the base."""
     old: OldPolicy | None = None
     """The weights that drew the samples, where those are not the trained ones."""
     clip: Clip | None = None
@@ -88,3 +94,14 @@ class Needs:
     """Whether it changes the weights itself, instead of giving a loss to an optimizer (`OwnUpdate`)."""
     alone: bool = False
     """Whether it reads other samples' decisions while it learns from one, so that one process must hold them all."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether weights are kept that follow the trained ones: an old policy, or a reference that is refreshed."""
+        return self.old is not None or self.refresh > 0
+
+    def decay(self, iteration: int) -> float:
+        """Return d of old <- d old + (1 - d) policy after an iteration; 1 where old weights stay as they are."""
+        if self.old is not None:
+            return self.old.decay(iteration)
+        return 0.0 if self.refresh and (iteration + 1) % self.refresh == 0 else 1.0

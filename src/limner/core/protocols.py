@@ -24,6 +24,7 @@ from limner.core.types import (
     Condition,
     Decisions,
     LatentSpec,
+    Pairs,
     PassLoss,
     Pipeline,
     Prompt,
@@ -285,7 +286,7 @@ class OnRenoised(Algorithm, Protocol):
 
 @runtime_checkable
 class OnGroups(Algorithm, Protocol):
-    """What an algorithm with `needs.renoise.by_group` is."""
+    """What an algorithm with `needs.renoise.by_group` or `by_all` is."""
 
     def measure(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> Float[Tensor, " pack"]:
         """Return a number of each (sample, time); it is asked without gradient."""
@@ -294,7 +295,19 @@ class OnGroups(Algorithm, Protocol):
     def pass_loss(
         self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised, group_mean: Float[Tensor, " pack"]
     ) -> PassLoss:
-        """Return the loss of each (sample, time), given the mean of what was measured of its group at that time."""
+        """Return the loss of each (sample, time), given the mean of what was measured.
+
+        It is that of the sample's group at that time, or, `by_all`, of all samples of the optimizer step at all times.
+        """
+        ...
+
+
+@runtime_checkable
+class OnPairs(Algorithm, Protocol):
+    """What an algorithm with `needs.pairs` is."""
+
+    def pass_loss(self, actors: Actors[Any], batch: Batch, pack: Pairs[Any]) -> PassLoss:
+        """Return the loss of each pair, and its health."""
         ...
 
 

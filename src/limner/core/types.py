@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -120,6 +120,8 @@ class Rollout:
     trajectory: Trajectory | None
     id: Int[Tensor, " batch"]
     version: int
+    region: Float[Tensor, "batch *latent"] | None = None
+    """Where a given sample counts, with mean 1 over its elements; None: everywhere alike."""
 
     def __len__(self) -> int:
         return self.group.shape[0]
@@ -226,7 +228,7 @@ class Batch:
     rollout: Rollout
     advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]
 
-    def decision_advantage(self, pack: Decisions) -> Float[Tensor, " pack"]:
+    def decision_advantage(self, pack: Decisions | Renoised) -> Float[Tensor, " pack"]:
         """Return the advantage of each decision: its own, or its sample's."""
         return self.advantage[pack.row] if self.advantage.ndim == 1 else self.advantage[pack.row, pack.column]
 
@@ -311,6 +313,8 @@ class Renoised:
     prompt_index: Int[Tensor, " pack"]
     row: Int[Tensor, " pack"]
     column: Int[Tensor, " pack"]
+    region: Float[Tensor, "pack *latent"] | None = None
+    """As in `Rollout`."""
 
     @property
     def velocity(self) -> Float[Tensor, "pack *latent"]:
@@ -319,3 +323,21 @@ class Renoised:
 
     def __len__(self) -> int:
         return self.row.shape[0]
+
+
+Pack = TypeVar("Pack", Decisions, Renoised)
+
+
+@dataclass(frozen=True)
+class Pairs(Generic[Pack]):
+    """A micro-batch of pairs, a better and a worse sample of one group each: a decision, or a noised sample, of both.
+
+    `both` holds those of the better samples and, in the same order, those of the worse ones. `margin` is by how much
+    the advantage of the better sample exceeds that of the worse one.
+    """
+
+    both: Pack
+    margin: Float[Tensor, " pairs"]
+
+    def __len__(self) -> int:
+        return self.margin.shape[0]

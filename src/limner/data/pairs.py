@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
     return pairs
 
 
-def read_picture(path: Path, height: int, width: int) -> Float[Tensor, "3 height width"]:
+def read_picture(path: Path | bytes, height: int, width: int) -> Float[Tensor, "3 height width"]:
     """Return a picture in [0, 1], upright, scaled to cover `height` x `width` and cut to its middle.
 
     What is transparent shows white; 16 bits become 8; CMYK is converted without a colour profile. Raises UserError for
@@ -57,10 +58,10 @@ def read_picture(path: Path, height: int, width: int) -> Float[Tensor, "3 height
     return torch.from_numpy(np.array(cut, dtype=np.float32) / 255).permute(2, 0, 1)
 
 
-def _decode(path: Path) -> Image.Image:
-    """Return all pixels of a file as `_rgb` does."""
+def _decode(path: Path | bytes) -> Image.Image:
+    """Return all pixels of a file, or of the bytes of one, as `_rgb` does."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
+        with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file, warnings.catch_warnings():
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise ValueError(LFS_ADVICE)
             file.seek(0)
@@ -68,7 +69,8 @@ def _decode(path: Path) -> Image.Image:
             return _rgb(Image.open(file))
     except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise UserError(f"picture {path} cannot be read: {reason or type(error).__name__}") from error
+        name = f"of {len(path)} bytes" if isinstance(path, bytes) else path
+        raise UserError(f"picture {name} cannot be read: {reason or type(error).__name__}") from error
 
 
 def captioned(pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]]) -> tuple[Media, list[Prompt]]:

@@ -20,6 +20,10 @@ HEALTH: Mapping[str, str] = {
     "reference_distance": "Mean squared difference of the velocities of the trained weights and the frozen base.",
     "error": "Mean squared error of the velocity on samples that were noised again.",
     "group_weight": "Weight of a group, 1 where it is ordered against its rewards and 0 where along them.",
+    "pair_accuracy": "Share of pairs whose better sample leads by the implicit reward, 1/2 at first; of single "
+    "samples, of those that have moved as they are wanted to.",
+    "better_change": "Error of the better samples of pairs minus that of the reference: below 0 they are learned.",
+    "worse_change": "The same of the worse ones: above 0 they are left.",
     "loss": "Mean loss; it compares micro-steps of one iteration, and says little across iterations.",
     "surrogate": "Mean of advantage times ratio, before the step.",
     "improvement": "What the step added to the mean of advantage times ratio.",

@@ -1,13 +1,13 @@
 """Splitting the samples of a rollout over optimizer steps, and each step over passes of the network.
 
 What an algorithm `needs` decides here, and nowhere else, what its loss is on: recorded decisions, finished samples that
-are noised again, or whole groups of these.
+are noised again, whole groups of these, or pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -25,14 +25,17 @@ from limner.core.protocols import (
     ForwardProcess,
     OnDecisions,
     OnGroups,
+    OnPairs,
     OnRenoised,
     Policy,
 )
 from limner.core.rng import Rng
-from limner.core.types import Batch, LossOutput, PassLoss, Renoised
+from limner.core.team import Team
+from limner.core.tree import concatenate
+from limner.core.types import Batch, Decisions, LossOutput, Pairs, PassLoss, Renoised, Rollout
 
 Packs = Callable[[], Iterator[Any]]
-"""Begins to go through the packs of an optimizer step: `Decisions`, or `Renoised`."""
+"""Begins to go through the packs of an optimizer step: `Decisions`, `Renoised`, or `Pairs` of these."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +65,29 @@ def optimizer_steps(
 
     The parts are those of all samples of the team, so every process takes part in every step, with its own share of it.
     """
-    how, rows = algorithm.needs.renoise, teaching(batch)
-    unit = (batch.rollout.group if how is not None and how.by_group else batch.rollout.id)[rows]
+    needs, rows = algorithm.needs, teaching(batch)
+    whole = needs.pairs or (needs.renoise is not None and needs.renoise.by_group)
+    unit = (batch.rollout.group if whole else batch.rollout.id)[rows]
     units = context.team.gather(unit).unique()
     for part in partition(units, algorithm.num_updates, context.rng.child("updates")):
-        chosen = rows[torch.isin(unit, part)]
-        if not len(chosen):
-            yield NOTHING
-        elif how is None:
-            deciding = cast(Actors[DecisionProcess], actors)
-            yield _over_decisions(cast(OnDecisions, algorithm), deciding, batch, chosen, context)
-        else:
-            restoring = cast(Actors[ForwardProcess], actors)
-            packs = partial(restoring.policy.renoise, batch.rollout, chosen, how, context.rng, context.micro_batch)
-            if how.by_group:
-                loss_of = _given_groups(cast(OnGroups, algorithm), restoring, batch, packs, how)
-            else:
-                loss_of = partial(cast(OnRenoised, algorithm).pass_loss, restoring, batch)
-            yield OptimizerStep(len(chosen) * how.num_times, packs, loss_of)
+        yield _step(algorithm, actors, batch, rows[torch.isin(unit, part)], context)
+
+
+def _step(
+    algorithm: Algorithm, actors: Actors[Policy], batch: Batch, rows: Int[Tensor, " rows"], context: Context
+) -> OptimizerStep:
+    """Return an optimizer step over the samples `rows`, in the form that the algorithm's needs call for."""
+    how = algorithm.needs.renoise
+    if algorithm.needs.pairs:
+        return _over_pairs(cast(OnPairs, algorithm), actors, batch, rows, context)
+    if how is not None and how.by_all:  # a member without samples takes part in the mean
+        return _over_renoised(algorithm, cast(Actors[ForwardProcess], actors), batch, rows, context, how)
+    if not len(rows):
+        return NOTHING
+    if how is None:
+        deciding = cast(Actors[DecisionProcess], actors)
+        return _over_decisions(cast(OnDecisions, algorithm), deciding, batch, rows, context)
+    return _over_renoised(algorithm, cast(Actors[ForwardProcess], actors), batch, rows, context, how)
 
 
 def require(algorithm: Algorithm, policy: Policy, anchored: bool = False, processes: int = 1) -> None:
@@ -129,11 +137,78 @@ def _over_decisions(
     return OptimizerStep(int(batch.rollout.path.mask[rows].sum()), packs, partial(algorithm.pass_loss, actors, batch))
 
 
-def _given_groups(
-    algorithm: OnGroups, actors: Actors[ForwardProcess], batch: Batch, packs: Packs, how: Renoising
+def _over_renoised(
+    algorithm: Algorithm,
+    actors: Actors[ForwardProcess],
+    batch: Batch,
+    rows: Int[Tensor, " rows"],
+    context: Context,
+    how: Renoising,
+) -> OptimizerStep:
+    def packs() -> Iterator[Renoised]:
+        if len(rows):
+            yield from actors.policy.renoise(batch.rollout, rows, how, context.rng, context.micro_batch)
+
+    loss_of: Callable[[Renoised], PassLoss] = partial(cast(OnRenoised, algorithm).pass_loss, actors, batch)
+    if how.by_group or how.by_all:
+        loss_of = _given_means(cast(OnGroups, algorithm), actors, batch, packs, how, context.team)
+    return OptimizerStep(len(rows) * how.num_times, packs, loss_of)
+
+
+def _over_pairs(
+    algorithm: OnPairs, actors: Actors[Policy], batch: Batch, rows: Int[Tensor, " rows"], context: Context
+) -> OptimizerStep:
+    """Go through the two samples of each pair side by side, in half as many pairs a pass as there are evaluations."""
+    pairs, size, how = paired(batch, rows), max(1, context.micro_batch // 2), algorithm.needs.renoise
+    if not len(pairs):
+        return NOTHING
+
+    def packs() -> Iterator[Pairs[Any]]:
+        better, worse = (side(actors.policy, batch.rollout, chosen, how, context.rng, size) for chosen in pairs.T)
+        for good, bad in zip(better, worse, strict=True):
+            yield Pairs(beside(good, bad), batch.decision_advantage(good) - batch.decision_advantage(bad))
+
+    num = how.num_times * len(pairs) if how is not None else int(batch.rollout.path.mask[pairs[:, 0]].sum())
+    return OptimizerStep(num, packs, partial(algorithm.pass_loss, actors, batch))
+
+
+def side(
+    policy: Policy, rollout: Rollout, rows: Int[Tensor, " rows"], how: Renoising | None, rng: Rng, size: int
+) -> Iterator[Any]:
+    """Yield the packs of one side of pairs: noised samples, or decisions."""
+    if how is None:
+        return cast(DecisionProcess, policy).pack(rollout, rows, size)
+    return cast(ForwardProcess, policy).renoise(rollout, rows, how, rng, size)
+
+
+def beside(better: Any, worse: Any) -> Any:
+    """Return two packs of one kind as one; decisions find their evaluations where they then are."""
+    if isinstance(worse, Decisions):
+        worse = replace(worse, place=worse.place + better.evaluations)
+    return concatenate([better, worse])
+
+
+def paired(batch: Batch, rows: Int[Tensor, " rows"]) -> Int[Tensor, "pairs 2"]:
+    """Return the pairs of samples `rows`, better and worse: of each group its best with its worst, and so on inwards.
+
+    Those whose advantage is above 0 are good, those below 0 bad; equal ones are taken by their ids.
+    """
+    rollout, advantage = batch.rollout, batch.advantage
+    found = []
+    for group in rollout.group[rows].unique():
+        mine = rows[rollout.group[rows] == group]
+        mine = mine[rollout.id[mine].argsort()]
+        mine = mine[advantage[mine].argsort(stable=True)]
+        num = min(int((advantage[mine] > 0).sum()), int((advantage[mine] < 0).sum()))
+        found.append(torch.stack([mine.flip(0)[:num], mine[:num]], 1))
+    return torch.cat(found) if found else rows.new_zeros(0, 2)
+
+
+def _given_means(
+    algorithm: OnGroups, actors: Actors[ForwardProcess], batch: Batch, packs: Packs, how: Renoising, team: Team
 ) -> Callable[[Renoised], PassLoss]:
-    """Measure whole groups in a pass of their own; return the loss that is given the means."""
-    means = _group_means(algorithm, actors, batch, packs(), how)
+    """Measure whole groups, or everything, in a pass of its own; return the loss that is given the means."""
+    means = _means(algorithm, actors, batch, packs(), how, team)
 
     def loss_of(pack: Renoised) -> PassLoss:
         return algorithm.pass_loss(actors, batch, pack, means[pack.row, pack.column].to(pack.x0))
@@ -141,15 +216,26 @@ def _given_groups(
     return loss_of
 
 
-def _group_means(
-    algorithm: OnGroups, actors: Actors[ForwardProcess], batch: Batch, packs: Iterator[Renoised], how: Renoising
+def _means(
+    algorithm: OnGroups,
+    actors: Actors[ForwardProcess],
+    batch: Batch,
+    packs: Iterator[Renoised],
+    how: Renoising,
+    team: Team,
 ) -> Float[Tensor, "batch times"]:
-    """Return of each (sample, time) the mean over its group of what is measured; what does not teach counts as 0."""
+    """Return for each (sample, time) the mean of what is measured, over its group then or over all at all times.
+
+    In a group what does not teach counts as 0; of all samples only those of the step count.
+    """
     _, place = batch.rollout.group.unique(return_inverse=True)
-    size = place.bincount()
-    sums = torch.zeros(len(size), how.num_times)
+    sums, count = torch.zeros(int(place.max()) + 1, how.num_times), 0
     with torch.no_grad():
         for pack in packs:
             measured = algorithm.measure(actors, batch, pack).float().cpu()
             sums.index_put_((place[pack.row], pack.column), measured, accumulate=True)
-    return (sums / size[:, None])[place]
+            count += len(pack)
+    if how.by_all:
+        total, number = team.sum(torch.tensor([float(sums.double().sum()), float(count)], dtype=torch.float64))
+        return (total / number).float().expand(len(place), how.num_times)
+    return (sums / place.bincount()[:, None])[place]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -76,3 +77,11 @@ def log_ratio_of(distribution: Distribution, pack: Decisions, of: RatioKind) -> 
         case "distance" if isinstance(distribution, Gaussian):
             return distribution.distance_ratio(pack.old, pack.choice)
     raise UserError(f"ratio {of} is one of Gaussian decisions, not of {type(distribution).__name__}: take log_ratio")
+
+
+def to_reference(actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> Float[Tensor, " pack"]:
+    """Return how much likelier decisions are than under the reference, as a log-ratio per element of a choice."""
+    new = actors.policy.distribution(pack, batch.rollout.condition)
+    with torch.no_grad():
+        reference = actors.reference.distribution(pack, batch.rollout.condition)
+    return new.log_ratio(reference, pack.choice) / actors.policy.elements()

@@ -164,6 +164,62 @@ def best_weight(
     return (valid & (low < high) & (rewards == high)).to(rewards.dtype)
 
 
+def extreme_pair(
+    rewards: Float[Tensor, " batch"], group: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"], least: float = 0.0
+) -> Float[Tensor, " batch"]:
+    """Return 1 for the best sample of each group and -1 for its worst, the first of equals; 0 for all others.
+
+    A group whose best and worst do not differ, or by less than `least`, has no pair.
+    Source: online DPO in Flow-GRPO's published code, and verl-omni's.
+    """
+    index, found = _dense(group), torch.zeros_like(rewards)
+    low, high = _extremes(rewards, index, valid)
+    apart = valid & (low < high) & (high - low >= least)
+    for sign, extreme in ((1, high), (-1, low)):
+        rows = (apart & (rewards == extreme)).nonzero()[:, 0]
+        first = rows.new_full((len(rewards),), len(rewards)).scatter_reduce(0, index[rows], rows, "amin")
+        found[first[index[rows]]] = sign
+    return found
+
+
+def win_rate(
+    rewards: Float[Tensor, " batch"], group: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Return the mean of sigmoid(r - r') over the valid samples r' of a sample's group, its own included.
+
+    It is the expected share of comparisons that the sample wins, if r is a Bradley-Terry score; invalid samples have 0.
+    Source: CaPO, arXiv:2502.02588, its calibrated reward.
+    """
+    same = (group[:, None] == group) & valid
+    exact = torch.where(valid, rewards.double(), 0)
+    share = torch.sigmoid(exact[:, None] - exact) * same
+    return torch.where(valid, share.sum(1) / same.sum(1).clamp(min=1), 0).to(rewards.dtype)
+
+
+def calibrated_pair(
+    rates: Float[Tensor, "batch rewards"], group: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Return +d/2 for the best sample of each group's best front and -d/2 for the worst of its worst one, else 0.
+
+    Best and worst are by the mean of `rates` (see `win_rate`), and d is the difference of the two means.
+    Source: CaPO, arXiv:2502.02588, its choice of pairs on the Pareto frontier.
+    """
+    mean = rates.mean(1)
+    best = extreme_pair(torch.where(front(rates, group, valid), mean, -1), group, valid).clamp(min=0)
+    worst = extreme_pair(torch.where(front(-rates, group, valid), mean, 2), group, valid).clamp(max=0)
+    apart = _group_sum((best + worst) * mean, index := _dense(group))[index]
+    return (best + worst) * apart / 2
+
+
+def front(
+    scores: Float[Tensor, "batch scores"], group: Int[Tensor, " batch"], valid: Bool[Tensor, " batch"]
+) -> Bool[Tensor, " batch"]:
+    """Return which valid samples nobody of their group beats: is as good in all scores, and better in one."""
+    same = (group[:, None] == group) & valid
+    beaten = (scores[:, None] <= scores).all(2) & (scores[:, None] < scores).any(2) & same
+    return valid & ~beaten.any(1)
+
+
 def softmax_weight(
     rewards: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"], temperature: float
 ) -> Float[Tensor, " batch"]:

@@ -12,14 +12,17 @@ MatchingWeight: TypeAlias = Literal["uniform", "t", "t2", "huber", "ghuber"]
 
 
 def velocity_mse(
-    velocity: Float[Tensor, "batch *latent"], target: Float[Tensor, "batch *latent"]
+    velocity: Float[Tensor, "batch *latent"],
+    target: Float[Tensor, "batch *latent"],
+    region: Float[Tensor, "batch *latent"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Return the mean over the latent of (velocity - target)^2, per sample.
+    """Return the mean over the latent of (velocity - target)^2, per sample; `region` weighs its elements, with mean 1.
 
     With target = noise - x0 it is the flow-matching loss, with a frozen network's velocity the divergence from it.
     Source: SD3, arXiv:2403.03206, section 2; as a penalty: DiffusionNFT, arXiv:2509.16117, published code.
     """
-    return _latent_mean((velocity - target) ** 2)
+    square = (velocity - target) ** 2
+    return _latent_mean(square if region is None else region * square)
 
 
 def elbo_weight(t: Float[Tensor, " batch"], noise_level: float = 0.7) -> Float[Tensor, " batch"]:

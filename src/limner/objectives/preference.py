@@ -1,144 +1,122 @@
-"""From preferences to weights: Bradley-Terry with features, calibration of a score, and who contributed what.
+"""Losses of preferences: of two samples of one prompt which is better, or of one whether it is wanted.
 
-Everything here is one model, P(y = 1) = sigmoid(features . weights): of a pair, with the difference of its features,
-it is Bradley-Terry; of one score and a constant, Platt's calibration.
+Likelihoods of diffusion models are not known, so an error of restoration stands for minus the log-likelihood: with l
+the error of the trained network on a noised sample, averaged over its elements, and l_ref that of the reference,
+
+    gap = (l^w - l_ref^w) - (l^l - l_ref^l),
+
+of the better sample w and the worse one l at the same noise and time. It is 0 at first, and below 0 where the better
+one has gained: minus a constant times it is the difference of the implicit rewards.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, TypeAlias, assert_never
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
+
+PairLoss: TypeAlias = Literal["sigmoid", "hinge", "ipo", "calibrated"]
+Utility: TypeAlias = Literal["sigmoid", "loss_averse", "risk_seeking"]
 
 
-class Logistic(NamedTuple):
-    """A fitted logistic model: weights, one standard error each, and the mean loss of the data in nats.
+def pair_loss(
+    gap: Float[Tensor, " pairs"], margin: Float[Tensor, " pairs"], beta: float, kind: PairLoss = "sigmoid"
+) -> Float[Tensor, " pairs"]:
+    """Return the loss of each pair, by its gap.
 
-    `standard_error` is the square root of the diagonal of the inverse Hessian: at ridge 0 the usual one (inverse Fisher
-    information), else the standard deviation of the Gaussian that approximates the posterior (Laplace).
+        sigmoid     -log sigmoid(-beta gap / 2)      Diffusion-DPO; log 2 at first
+        hinge       max(0, 1 + beta gap)             SLiC
+        ipo         (-gap - 1 / (2 beta))^2          IPO: the implicit rewards are to differ by so much and no more
+        calibrated  (margin + beta gap / 2)^2        CaPO: by as much as the calibrated rewards do, the `margin`
+
+    Source: Diffusion-DPO, arXiv:2311.12908, eq. 14, with the factor 1/2 of its published code, which takes the place of
+    T omega(lambda_t) and of the sum over elements; hinge and ipo as in diffusers' example of it, which has no 1/2;
+    CaPO, arXiv:2502.02588, of which no code was published: the 1/2 is that of the first.
     """
-
-    weights: Float[Tensor, " features"]
-    standard_error: Float[Tensor, " features"]
-    loss: Float[Tensor, ""]
-
-
-class Calibration(NamedTuple):
-    """P(good) = sigmoid(slope x score + offset)."""
-
-    slope: float
-    offset: float
-
-    def __call__(self, score: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Return the probability of each score."""
-        return torch.sigmoid(self.slope * score + self.offset)
+    match kind:
+        case "sigmoid":
+            return -logsigmoid(-beta / 2 * gap)
+        case "hinge":
+            return (1 + beta * gap).clamp(min=0)
+        case "ipo":
+            return (gap + 1 / (2 * beta)) ** 2
+        case "calibrated":
+            return (margin + beta / 2 * gap) ** 2
+        case _:
+            assert_never(kind)
 
 
-def fit_logistic(
-    features: Float[Tensor, "cases features"], target: Float[Tensor, " cases"], ridge: float = 0.0
-) -> Logistic:
-    """Return the weights w that minimise sum_i [log(1 + exp(z_i)) - y_i z_i] + ridge |w|^2 / 2, with z = features w.
+def kto_loss(
+    gain: Float[Tensor, " batch"],
+    wanted: Bool[Tensor, " batch"],
+    baseline: Float[Tensor, " batch"],
+    beta: float,
+    utility: Utility = "sigmoid",
+) -> Float[Tensor, " batch"]:
+    """Return 1 - h of each sample, with u = y beta (gain - baseline), y = 1 where it is wanted and -1 where it is not.
 
-    y in [0, 1] is the share of those who said yes. Newton's method in float64, each step halved until it improves.
-    Raises ValueError for values that are not finite, y out of range, a negative ridge, and data that have no best
-    weights at ridge 0: features that depend on each other, or that tell all answers without error.
+        sigmoid  h = sigmoid(u)      loss_averse  h = log sigmoid(u)      risk_seeking  h = -log sigmoid(-u)
+
+    `gain` is l_ref - l, how much better a sample is restored than by the reference, and `baseline` what counts as none.
+    Source: Diffusion-KTO, arXiv:2404.04465, section 4, and its published code.
     """
-    x, y = features.double(), target.double()
-    if not (x.isfinite().all() and bool(((y >= 0) & (y <= 1)).all())):
-        raise ValueError("features must be finite and targets in [0, 1]")
-    if ridge < 0 or len(x) == 0:
-        raise ValueError(f"expected at least one case and a ridge of 0 or more, got {len(x)} and {ridge}")
-    w, identity = x.new_zeros(x.shape[1]), torch.eye(x.shape[1], dtype=torch.float64)
-    for _ in range(100):
-        probability = torch.sigmoid(x @ w)
-        gradient = x.T @ (probability - y) + ridge * w
-        hessian = (x * (probability * (1 - probability))[:, None]).T @ x + ridge * identity
-        factor, failed = torch.linalg.cholesky_ex(hessian)
-        if failed:
-            break
-        step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-        moved = (x @ step).abs().max()
-        if moved <= 1e-8:  # not by the gradient, which vanishes where answers are separable too
-            loss = _loss(w - step, x, y, 0.0) / len(x)
-            return Logistic(w - step, torch.cholesky_inverse(factor).diagonal().sqrt(), loss)
-        w = w - _shortened(step, w, x, y, ridge)
-    raise ValueError(f"{len(x)} cases do not determine the weights of {x.shape[1]} features: give a ridge above 0")
+    u = torch.where(wanted, 1, -1) * beta * (gain - baseline)
+    match utility:
+        case "sigmoid":
+            return 1 - torch.sigmoid(u)
+        case "loss_averse":
+            return 1 - logsigmoid(u)
+        case "risk_seeking":
+            return 1 + logsigmoid(-u)
+        case _:
+            assert_never(utility)
 
 
-def fit_bradley_terry(
-    difference: Float[Tensor, "pairs clauses"], won: Float[Tensor, " pairs"], ridge: float = 0.0
-) -> Logistic:
-    """Return the clause weights w of P(first preferred) = sigmoid(w . (clauses of first - clauses of second)).
+def margin_loss(
+    better: Float[Tensor, " pairs"], worse: Float[Tensor, " pairs"], beta: float, scale: float, kappa: float
+) -> Float[Tensor, " pairs"]:
+    """Return l^w - beta log sigmoid(scale (phi(l^w) - phi(l^l))), phi(l) = kappa l / (e^(kappa l) - 1).
 
-    `won` is the share of votes for the first; a tie is 1/2. There is no constant, so swapping a pair changes nothing.
-    Raises ValueError as `fit_logistic`. Source: Bradley and Terry, 1952; with features as in VisionReward,
-    arXiv:2412.21059.
+    The errors are the trained network's alone: no reference is asked. phi falls from 1 at an error of 0.
+    Source: MaPO, arXiv:2406.06424, and its published code (`scale` is its number of training times, 1,000).
     """
-    return fit_logistic(difference, won, ridge)
+    return better - beta * logsigmoid(scale * (odds(better, kappa) - odds(worse, kappa)))
 
 
-def fit_pair_calibration(
-    difference: Float[Tensor, " pairs"], won: Float[Tensor, " pairs"], ridge: float = 0.0
-) -> Calibration:
-    """Return P(a person prefers the first) = sigmoid(slope x (score of first - score of second)), fitted; offset 0.
+def odds(error: Float[Tensor, "*batch"], kappa: float) -> Float[Tensor, "*batch"]:
+    """Return kappa l / (e^(kappa l) - 1), without cancellation where l is small; 1 at 0."""
+    x = kappa * error
+    small = x.abs() < 1e-6
+    return torch.where(small, 1 - x / 2, x / torch.expm1(torch.where(small, 1.0, x)))
 
-    1 / slope is the reward's own unit of preference: a lead of that much wins 73 % of votes.
+
+def tilted_score_loss(
+    new: Float[Tensor, "pairs *latent"],
+    reference: Float[Tensor, "pairs *latent"],
+    target: Float[Tensor, "pairs *latent"],
+    gap: Float[Tensor, " pairs"],
+    beta: float,
+) -> Float[Tensor, " pairs"]:
+    """Return |(new - target) - beta w (new - reference)|^2 / D of the better samples, w = 1 - sigmoid(-beta gap / 2).
+
+    What the trained and the frozen network predict of a better sample, and what a perfect one would. w has a gradient.
+    Source: DSPO (ICLR 2025), published code: the score is matched to that of the density which preferences tilt.
     """
-    return Calibration(float(fit_logistic(difference[:, None], won, ridge).weights), 0.0)
+    weight = beta * torch.sigmoid(beta / 2 * gap)
+    flat = [x.reshape(len(x), -1) for x in (new - target, new - reference)]
+    return (flat[0] - weight[:, None] * flat[1]).square().mean(1)
 
 
-def fit_score_calibration(
-    score: Float[Tensor, " cases"], good: Float[Tensor, " cases"], smooth: bool = True
-) -> Calibration:
-    """Return P(good) = sigmoid(slope x score + offset), fitted to whether people called each sample good (1 or 0).
+def path_pair_loss(
+    better: Float[Tensor, " pairs"], worse: Float[Tensor, " pairs"], beta: float, clip: float
+) -> Float[Tensor, " pairs"]:
+    """Return -log sigmoid(beta (u^w - u^l)), u = log clip(rho, 1 - clip, 1 + clip), of decisions' log-ratios log rho.
 
-    `smooth` fits to (n1 + 1) / (n1 + 2) for the n1 good ones and 1 / (n0 + 2) for the n0 others instead of 1 and 0, so
-    that a perfect separation has finite weights. Scores are standardised for the fit, and the result is in their unit.
-    Raises ValueError for scores that are all the same. Source: Platt, Probabilistic outputs for support vector
-    machines, 1999, section 2.2.
+    `better` and `worse` are log-ratios to the reference, per element. A clipped one has no gradient.
+    Source: D3PO, arXiv:2311.13231, eq. 12; SPO, arXiv:2406.04314; their published codes.
     """
-    s, y = score.double(), good.double()
-    num_good = y.sum()
-    if smooth:
-        y = y * (num_good + 1) / (num_good + 2) + (1 - y) / (len(y) - num_good + 2)
-    centre, spread = s.mean(), s.std(correction=0)
-    if not spread > 0:
-        raise ValueError("all scores are the same (or not finite): there is nothing to calibrate")
-    slope, offset = fit_logistic(torch.stack([(s - centre) / spread, torch.ones_like(s)], 1), y).weights.tolist()
-    return Calibration(slope / float(spread), offset - slope * float(centre / spread))
-
-
-def attribution(
-    weights: Float[Tensor, " clauses"], clauses: Float[Tensor, "batch clauses"], baseline: Float[Tensor, " clauses"]
-) -> Float[Tensor, "batch clauses"]:
-    """Return what each clause adds to the score w . (clauses - baseline): w_k (c_k - baseline_k); the rows sum to it.
-
-    For a linear score with independent clauses these are its Shapley values relative to the baseline.
-    """
-    return weights * (clauses - baseline)
-
-
-def _shortened(
-    step: Float[Tensor, " features"],
-    w: Float[Tensor, " features"],
-    x: Float[Tensor, "cases features"],
-    y: Float[Tensor, " cases"],
-    ridge: float,
-) -> Float[Tensor, " features"]:
-    """Return the step, halved (up to 30 times) until the loss at w - step is not larger but for rounding."""
-    most = _loss(w, x, y, ridge) * (1 + 1e-12)
-    for _ in range(30):
-        if _loss(w - step, x, y, ridge) <= most:
-            break
-        step = step / 2
-    return step
-
-
-def _loss(
-    w: Float[Tensor, " features"], x: Float[Tensor, "cases features"], y: Float[Tensor, " cases"], ridge: float
-) -> Float[Tensor, ""]:
-    z = x @ w
-    return (softplus(z) - y * z).sum() + ridge / 2 * (w @ w)
+    low, high = torch.tensor([1 - clip, 1 + clip]).log().tolist()
+    return -logsigmoid(beta * (better.clamp(low, high) - worse.clamp(low, high)))

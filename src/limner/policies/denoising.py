@@ -322,7 +322,8 @@ class Denoising:
             row = rows[p]
             x0, n, time = rollout.sample[row], noise[p, c].to(rollout.sample), t[p, c].to(rollout.sample)
             state = add_noise(self.model.schedule, x0, n, time)
-            yield Renoised(state, x0, n, time, rollout.prompt_index[row].to(x0.device), row, c)
+            region = None if rollout.region is None else rollout.region[row].to(x0)
+            yield Renoised(state, x0, n, time, rollout.prompt_index[row].to(x0.device), row, c, region)
 
     def elements(self) -> int:
         """Return the number of elements D of one latent."""

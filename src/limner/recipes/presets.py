@@ -225,6 +225,61 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.dynamics": "EulerODE",
         },
     ),
+    "diffusion_dpo": Preset(
+        "Diffusion-DPO, arXiv:2311.12908, its code for SD 1.5 and SDXL: beta 5,000 on errors of the noise",
+        {
+            "algorithm": "DPO",
+            "algorithm.beta": 5000.0,
+            "algorithm.noising.error": "noise",
+            "sampler.dynamics": "EulerODE",
+        },
+    ),
+    "flow_dpo": Preset(
+        "Flow-DPO, arXiv:2501.13918, as in Flow-GRPO's code: beta 100 on errors of the velocity, the same at any time",
+        {"algorithm": "DPO", "algorithm.beta": 100.0, "sampler.dynamics": "EulerODE"},
+    ),
+    "online_dpo": Preset(
+        "Online DPO of Flow-GRPO's code: best against worst of 24 drawn samples, a new reference every 40 iterations",
+        {
+            "algorithm": "DPO",
+            "algorithm.beta": 100.0,
+            "algorithm.refresh": 40,
+            "source": "Drawn",
+            "group_size": 24,
+            "sampler.dynamics": "EulerODE",
+        },
+    ),
+    "ipo": Preset(
+        "IPO, arXiv:2310.12036, as in diffusers' DPO example: implicit rewards are to differ by so much and no more",
+        {"algorithm": "DPO", "algorithm.loss": "ipo", "algorithm.beta": 100.0, "sampler.dynamics": "EulerODE"},
+    ),
+    "slic": Preset(
+        "SLiC's hinge, arXiv:2305.10425, as diffusers' DPO example has it",
+        {"algorithm": "DPO", "algorithm.loss": "hinge", "algorithm.beta": 100.0, "sampler.dynamics": "EulerODE"},
+    ),
+    "capo": Preset(
+        "CaPO, arXiv:2502.02588: pairs of the first and last front of several rewards, and their calibrated difference",
+        {
+            "algorithm": "DPO",
+            "algorithm.loss": "calibrated",
+            "algorithm.pair": "fronts",
+            "source": "Drawn",
+            "sampler.dynamics": "EulerODE",
+        },
+    ),
+    "spo": Preset(
+        "SPO, arXiv:2406.04314: pairs of steps from one state, here judged by the finished samples that they lead to",
+        {
+            "algorithm": "D3PO",
+            "algorithm.beta": 10.0,
+            "algorithm.clip": 0.1,
+            "source": "Drawn",
+            "sampler.dynamics": "FlowSDE",
+            "sampler.window": 1,
+            "sampler.window_range": (0, 3),
+            "sampler.shared_start": "true",
+        },
+    ),
     "rwr": Preset(
         "RWR as in DDPO, arXiv:2305.13301: the matching loss, weighted by the softmax of the reward",
         {"algorithm": "RewardWeighted", "algorithm.weight": "softmax", "sampler.dynamics": "EulerODE"},

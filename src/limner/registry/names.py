@@ -7,6 +7,7 @@ from collections.abc import Mapping
 RECIPES = {
     "scenes": "limner.recipes.scenes:recipe",
     "scenes_grpo": "limner.recipes.scenes_grpo:recipe",
+    "scenes_dpo": "limner.recipes.scenes_dpo:recipe",
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
 }
@@ -82,6 +83,11 @@ ALGORITHMS = {
     "DiffusionNFT": "limner.algorithms.diffusion_nft:DiffusionNFT",
     "DGPO": "limner.algorithms.dgpo:DGPO",
     "AWM": "limner.algorithms.awm:AWM",
+    "DPO": "limner.algorithms.dpo:DPO",
+    "KTO": "limner.algorithms.kto:KTO",
+    "MaPO": "limner.algorithms.mapo:MaPO",
+    "DSPO": "limner.algorithms.dspo:DSPO",
+    "D3PO": "limner.algorithms.d3po:D3PO",
     "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
 }
 DYNAMICS = {
@@ -93,7 +99,11 @@ DYNAMICS = {
     "DPMSolver": "limner.diffusion.dynamics:DPMSolver",
 }
 SAMPLERS = {"Sampler": "limner.policies.denoising:Sampler"}
-SOURCES = {"Drawn": "limner.training.source:Drawn", "Pictures": "limner.training.source:Pictures"}
+SOURCES = {
+    "Drawn": "limner.training.source:Drawn",
+    "Pictures": "limner.training.source:Pictures",
+    "Preferences": "limner.training.source:Preferences",
+}
 TRAININGS = {"Lora": "limner.training.config:Lora", "Full": "limner.training.config:Full"}
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "recipes": RECIPES,

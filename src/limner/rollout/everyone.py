@@ -49,6 +49,7 @@ def _ledger(rollout: Rollout, team: Team) -> Rollout:
         sample=rollout.sample.new_empty(len(ids), 0),
         trajectory=None if rollout.trajectory is None else _shared(rollout.trajectory, team),
         id=ids,
+        region=None,
     )
 
 

@@ -16,7 +16,7 @@ from limner.engine.lora import lora
 from limner.engine.precision import Precision as EnginePrecision
 from limner.engine.weights import Training, Weights
 from limner.policies.denoising import MAX_STEPS, Guidance, Sampler
-from limner.training.source import Drawn, Source
+from limner.training.source import Drawn, Pictures, Source
 
 
 @settings
@@ -247,11 +247,16 @@ class RunConfig:
                 "give it 2 or more (8 to 24 is usual); to save memory lower micro_batch instead"
             )
         self.sampler.require(self.algorithm, self.group_size)
+        if needs.group and isinstance(self.source, Pictures):
+            raise UserError(
+                f"{name} compares the samples of a group, but each of source Pictures is alone, and only good: take "
+                "RewardWeighted with weight reward, or source Preferences, which says what is better than what"
+            )
         if needs.path and not self.source.draws:
             raise UserError(
                 f"{name} scores the decisions by which samples were drawn, and those of source "
                 f"{type(self.source).__name__} are given: take an algorithm that noises finished samples again, as "
-                "RewardWeighted and DiffusionNFT do"
+                "DPO does with pairs, and RewardWeighted and DiffusionNFT do"
             )
         if self.anchor.weight and needs.own_update:
             raise UserError(

@@ -149,8 +149,8 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
         norms += [] if norm is None else [norm]
         if parts.ema is not None:
             parts.ema.update()
-    if parts.algorithm.needs.old is not None:
-        parts.weights.blend_old(parts.algorithm.needs.old.decay(context.step))
+    if parts.algorithm.needs.follows:
+        parts.weights.blend_old(parts.algorithm.needs.decay(context.step))
     sums = _summed(sums, parts.team)
     weight, anchored = sums.pop("weight", 0.0), sums.pop("anchor", None)
     metrics = {name: total / weight for name, total in sums.items()} if weight else {}

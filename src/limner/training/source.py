@@ -1,15 +1,15 @@
 """Where the judged samples of an iteration come from: they are drawn and judged, or given.
 
-A source is a frozen dataclass of settings, the value of `RunConfig.source`: `Drawn` (the default), `Pictures`, or one
-of yours, `--source my_file.py:MySource`.
+A source is a frozen dataclass of settings, the value of `RunConfig.source`: `Drawn` (the default), `Pictures`,
+`Preferences`, or one of yours, `--source my_file.py:MySource`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ from limner.data.sampler import PromptSampler
 from limner.rollout.audience import Audience
 from limner.rollout.collect import EncodeCache, collect
 from limner.rollout.score import Decode, judge
+from limner.training.library import Library
 
 Phase = Callable[[str], AbstractContextManager[None]]
 """Names what a block of work is, for the progress line and the clock: "rollout", "reward"."""
@@ -46,6 +47,8 @@ class Studio:
     encode: Callable[[Media], Tensor]
     pictures: Callable[[str, int], tuple[Tensor, Sequence[Prompt]]]
     """The latents and prompts of a folder, or of so many pairs of a world; encoded once."""
+    library: Callable[[Preferences], Library]
+    """Pictures that were compared; encoded once."""
     decode: Decode
     reward: Composition
     team: Team
@@ -125,6 +128,44 @@ class Pictures:
         return given(studio, [prompts[i] for i in rows.tolist()], latents[rows], worth, mine, mine, step)
 
 
+@dataclass(frozen=True)
+class Preferences:
+    """What people, or a judge, said of pictures: which of two is better, how several rank, whether one is liked.
+
+    `data` is a .jsonl, .csv or .parquet file, or a folder; see `limner.data.preferences`. Of two folders with pictures
+    of equal names it is that of the better ones, and `worse` the other; `masks` is a folder of masks, bright where the
+    pictures of that name count, and nowhere else. `broken`: whether a row or file that cannot be read stops the run.
+    """
+
+    data: str = ""
+    worse: str = ""
+    masks: str = ""
+    broken: Literal["refuse", "skip"] = "refuse"
+
+    @property
+    def draws(self) -> bool:
+        """They are given."""
+        return False
+
+    def scored(
+        self, studio: Studio, step: int, count: int, rng: Rng, phase: Phase, memory: dict[str, Any] | None = None
+    ) -> Scored:
+        """Choose the next `count` of them, in an order that is drawn anew for each epoch; each is a group."""
+        library = studio.library(self)
+        chosen = replace(studio.sampler, num_prompts=len(library.judged)).indices(step)[:count].tolist()
+        mine = list(studio.team.share(count))
+        groups = [library.judged[chosen[i]] for i in mine]
+        most = max(len(each.rows) for each in library.judged)
+        group = torch.tensor([i for i, each in zip(mine, groups, strict=True) for _ in each.rows], dtype=torch.long)
+        id = torch.tensor([i * most + k for i, each in zip(mine, groups, strict=True) for k in range(len(each.rows))])
+        rows = torch.tensor([row for each in groups for row in each.rows], dtype=torch.long)
+        worth = torch.tensor([w for each in groups for w in each.worth], dtype=torch.float64)
+        place = torch.tensor([each.region for each in groups for _ in each.rows], dtype=torch.long)
+        region = library.regions[place] if len(library.regions) > 1 else None
+        prompts = [each.prompt for each in groups for _ in each.rows]
+        return given(studio, prompts, library.latents[rows], worth, group, id, step, region)
+
+
 def given(
     studio: Studio,
     prompts: Sequence[Prompt],
@@ -133,11 +174,14 @@ def given(
     group: Int[Tensor, " batch"],
     id: Int[Tensor, " batch"],
     step: int,
+    region: Float[Tensor, "batch *latent"] | None = None,
 ) -> Scored:
     """Return samples that are known, each with its prompt and what it is worth; those of one `group` are compared.
 
-    `sample` are latents, as `studio.encode` makes them of media; `id` names a sample in the iteration of all processes.
+    `sample` are latents, as `studio.encode` makes them of media; `id` names a sample in the iteration of all processes;
+    `region` says where a sample counts, with mean 1 over a latent.
     """
     place = torch.arange(len(prompts))
-    rollout = Rollout(prompts, group, place, studio.cache.condition(prompts), sample, None, id, step)
+    condition = studio.cache.condition(prompts)
+    rollout = Rollout(prompts, group, place, condition, sample, None, id, step, region)
     return Scored(rollout, {"given": total}, total.isfinite(), total)

@@ -1,0 +1,69 @@
+"""The prompt that ComfyUI and A1111 (and its heirs, Forge among them) write into the pictures they make."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from limner.core.errors import UserError
+
+EXIF_COMMENT = 0x9286
+"""Where a JPEG or WebP has what a PNG has in a text chunk."""
+
+
+def embedded_prompt(picture: Path | bytes) -> str:
+    """Return the prompt that a picture was made with, as far as it is in the file; else "".
+
+    A1111 writes it in front of "Negative prompt:" and "Steps:" under "parameters"; ComfyUI writes its whole graph under
+    "prompt", where it is the text that reaches a sampler as "positive". Raises UserError for a file that is no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            said = {key: value for key, value in image.info.items() if isinstance(value, str)}
+            comment = image.getexif().get_ifd(0x8769).get(EXIF_COMMENT)
+    except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
+        name = picture if isinstance(picture, Path) else f"of {len(picture)} bytes"
+        raise UserError(f"picture {name} cannot be read: {' '.join(str(error).split())}") from error
+    if isinstance(comment, bytes):
+        said.setdefault("parameters", _text(comment))
+    if "parameters" in said:
+        return re.split(r"\n?(?:Negative prompt:|Steps: )", said["parameters"], maxsplit=1)[0].strip()
+    return _of_graph(said["prompt"]) if "prompt" in said else ""
+
+
+def _text(comment: bytes) -> str:
+    """Return an EXIF comment, behind the eight letters that name its encoding."""
+    return comment[8:].decode("utf-16-be" if comment.startswith(b"UNICODE") else "utf-8", errors="replace")
+
+
+def _of_graph(text: str) -> str:
+    """Return the text of the first node that leads to a sampler's "positive"."""
+    try:
+        graph = json.loads(text)
+    except ValueError:
+        return ""
+    nodes = {key: node for key, node in graph.items() if isinstance(node, Mapping)} if isinstance(graph, dict) else {}
+    for node in nodes.values():
+        inputs = node.get("inputs")
+        if isinstance(inputs, Mapping) and "positive" in inputs:
+            return _followed(nodes, inputs["positive"], len(nodes))
+    return ""
+
+
+def _followed(nodes: Mapping[str, Any], link: Any, steps: int) -> str:
+    """Return the text at the end of a link [node, output], `steps` nodes away at most."""
+    if isinstance(link, str):
+        return link.strip()
+    if steps == 0 or not isinstance(link, list) or not link or str(link[0]) not in nodes:
+        return ""
+    inputs = nodes[str(link[0])].get("inputs")
+    if not isinstance(inputs, Mapping):
+        return ""
+    ways = (inputs[key] for key in ("text", "text_g", "string", "value", "conditioning", "positive") if key in inputs)
+    return next((found for way in ways if (found := _followed(nodes, way, steps - 1))), "")
