@@ -31,6 +31,7 @@ _HOMES = (
     "limner.core.errors:RunError",
     "limner.core.errors:JudgeFailure",
     "limner.core.needs:Needs",
+    "limner.learning.restoration:Noising",
     "limner.training.source:given",
     "limner.training.config:RunConfig",
     "limner.training.config:Model",
@@ -53,12 +54,17 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.algorithms.awm import AWM as AWM
+    from limner.algorithms.d3po import D3PO as D3PO
     from limner.algorithms.ddpo import DDPO as DDPO
     from limner.algorithms.dgpo import DGPO as DGPO
     from limner.algorithms.diffusion_nft import DiffusionNFT as DiffusionNFT
+    from limner.algorithms.dpo import DPO as DPO
+    from limner.algorithms.dspo import DSPO as DSPO
     from limner.algorithms.flow_dppo import FlowDPPO as FlowDPPO
     from limner.algorithms.flow_grpo import FlowGRPO as FlowGRPO
     from limner.algorithms.grpo_guard import GRPOGuard as GRPOGuard
+    from limner.algorithms.kto import KTO as KTO
+    from limner.algorithms.mapo import MaPO as MaPO
     from limner.algorithms.ppo import PPO as PPO
     from limner.algorithms.reward_weighted import RewardWeighted as RewardWeighted
     from limner.algorithms.trpo import TRPO as TRPO
@@ -76,6 +82,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.diffusion.dynamics import DPMSolver as DPMSolver
     from limner.diffusion.dynamics import EulerODE as EulerODE
     from limner.diffusion.dynamics import FlowSDE as FlowSDE
+    from limner.learning.restoration import Noising as Noising
     from limner.models.sd.settings import SDSettings as SDSettings
     from limner.models.sd3.settings import SD3Settings as SD3Settings
     from limner.policies.denoising import Sampler as Sampler
@@ -97,6 +104,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.training.config import RunConfig as RunConfig
     from limner.training.source import Drawn as Drawn
     from limner.training.source import Pictures as Pictures
+    from limner.training.source import Preferences as Preferences
     from limner.training.source import given as given
 else:
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, DecisionProcess
-from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
+from limner.core.settings import Count, NotNegative, Positive, Share, settings
 from limner.core.types import Batch, Decisions, Pairs, PassLoss, Scored
 from limner.learning.preference import ordered
 from limner.learning.ratio import to_reference
@@ -38,13 +38,12 @@ class D3PO:
     beta: Positive = 0.1
     clip: Share = 0.1
     least_gap: NotNegative = 0.0
-    refresh: Natural = 0
     num_updates: Count = 1
 
     @property
     def needs(self) -> Needs:
         """The paths of pairs, and the reference."""
-        return Needs(path=True, pairs=True, reference=True, refresh=self.refresh)
+        return Needs(path=True, pairs=True, reference=True)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return 1 for the best sample of each group and -1 for its worst, if they are far enough apart."""

@@ -65,17 +65,11 @@ class KTO:
         new, reference = (frozen(each, batch, pack) for each in (actors.policy, actors.reference))
         return matching_error(reference, pack, self.noising.error) - matching_error(new, pack, self.noising.error)
 
-    def pass_loss(
-        self,
-        actors: Actors[ForwardProcess],
-        batch: Batch,
-        pack: Renoised,
-        mean: Float[Tensor, " pack"] | None = None,
-    ) -> PassLoss:
+    def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised, *mean: Tensor) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
         error = matching_error(restored(actors.policy, batch, pack), pack, self.noising.error)
         gain = matching_error(frozen(actors.reference, batch, pack), pack, self.noising.error) - error
-        baseline = torch.zeros_like(gain) if mean is None else mean.clamp(min=0)
+        baseline = mean[0].clamp(min=0) if mean else torch.zeros_like(gain)
         label = batch.advantage[pack.row].to(gain)
         weight = torch.where(label > 0, self.wanted_weight, self.unwanted_weight)
         loss = weight * kto_loss(gain, label > 0, baseline, self.beta, self.utility)

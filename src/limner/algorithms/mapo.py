@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, ForwardProcess
-from limner.core.settings import Count, Positive, settings
+from limner.core.settings import Count, NotNegative, Positive, settings
 from limner.core.types import Batch, Pairs, PassLoss, Renoised
 from limner.learning.preference import best_and_worst, ordered
 from limner.learning.restoration import Noising, matching_error, renoising_of, restored
@@ -28,7 +28,7 @@ from limner.objectives.preference import margin_loss
 class MaPO:
     """MaPO's hyper-parameters, and the algorithm."""
 
-    beta: Positive = 0.1
+    beta: NotNegative = 0.1
     kappa: Positive = 0.5
     margin_scale: Positive = 1000.0
     noising: Noising = Noising()

@@ -266,7 +266,6 @@ class Algorithm(Protocol):
         ...
 
 
-@runtime_checkable
 class OnDecisions(Algorithm, Protocol):
     """What an algorithm with `needs.path` is."""
 
@@ -275,7 +274,6 @@ class OnDecisions(Algorithm, Protocol):
         ...
 
 
-@runtime_checkable
 class OnRenoised(Algorithm, Protocol):
     """What an algorithm with `needs.renoise` is."""
 
@@ -284,7 +282,6 @@ class OnRenoised(Algorithm, Protocol):
         ...
 
 
-@runtime_checkable
 class OnGroups(Algorithm, Protocol):
     """What an algorithm with `needs.renoise.by_group` or `by_all` is."""
 
@@ -295,14 +292,10 @@ class OnGroups(Algorithm, Protocol):
     def pass_loss(
         self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised, group_mean: Float[Tensor, " pack"]
     ) -> PassLoss:
-        """Return the loss of each (sample, time), given the mean of what was measured.
-
-        It is that of the sample's group at that time, or, `by_all`, of all samples of the optimizer step at all times.
-        """
+        """Return the loss of each (sample, time), given the mean of its group then, or, `by_all`, of the whole step."""
         ...
 
 
-@runtime_checkable
 class OnPairs(Algorithm, Protocol):
     """What an algorithm with `needs.pairs` is."""
 

@@ -85,6 +85,11 @@ def read_media(pairs: Sequence[tuple[Path, Prompt]], height: int, width: int) ->
     return Images(pictures), [prompt for _, prompt in pairs]
 
 
+def as_media(pictures: Sequence[Float[Tensor, "3 height width"]]) -> Media:
+    """Return pictures of one size, as `read_picture` gives them, as media."""
+    return Images(torch.stack(list(pictures)))
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Return a picture upright, on white where it is transparent, with 8 bits of red, green and blue."""
     if image.format not in LEAD and _has_second(image):

@@ -113,10 +113,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Row | UserError]]:
         case ".jsonl":
             for number, line in read_lines(path, what):
                 where = f"{what}, line {number}"
-                try:
-                    yield where, parse_object(line, where)
-                except UserError as error:
-                    yield where, error
+                yield where, _object(line, where)
         case ".csv":
             lines = "\n".join(line for _, line in read_lines(path, what)).splitlines(keepends=True)
             for number, cells in enumerate(csv.DictReader(lines), 2):
@@ -126,6 +123,13 @@ def _rows(path: Path) -> Iterator[tuple[str, Row | UserError]]:
                 yield f"{what}, row {number}", row
         case _:
             raise UserError(f"{what}: unknown suffix {path.suffix!r}; use .jsonl, .csv, .parquet or a folder")
+
+
+def _object(line: str, where: str) -> Row | UserError:
+    try:
+        return parse_object(line, where)
+    except UserError as error:
+        return error
 
 
 def _parquet(path: Path, what: str) -> Iterator[Row]:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from limner.core.errors import UserError
-from limner.core.media import Images, Media
+from limner.core.media import Media
 from limner.core.types import LatentSpec, Prompt
-from limner.data.pairs import read_picture
+from limner.data.pairs import as_media, read_picture
 from limner.data.preferences import Broken, Preference
 
 
@@ -59,7 +59,7 @@ def encoded(
     def flush() -> None:
         if waiting:
             with torch.no_grad():
-                latents.append(encode(Images(torch.stack(waiting))))
+                latents.append(encode(as_media(waiting)))
             waiting.clear()
 
     regions = [torch.ones(spec.shape)]
