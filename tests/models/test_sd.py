@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from peft import LoraConfig
+from safetensors.torch import load_file
 from torch import Tensor
 
 from limner.core.errors import UserError
@@ -103,7 +104,7 @@ def test_rows_are_the_pipelines_own_encoding(adapter: SD, plain: Any) -> None:
 
 
 def test_an_exported_lora_is_the_same_in_plain_diffusers(adapter: SD, plain: Any, tmp_path: Path) -> None:
-    """Alpha is three times the rank: without its metadata the LoRA would be scaled wrongly."""
+    """Alpha is three times the rank; a reader of the tensors alone, who knows of no alpha, gets the same."""
     unet = UNet2DConditionModel.from_config(plain.unet.config)
     unet.load_state_dict(plain.unet.state_dict())
     config = LoraConfig(r=2, lora_alpha=6, target_modules=list(SD.lora_targets), init_lora_weights=False)
@@ -116,6 +117,10 @@ def test_an_exported_lora_is_the_same_in_plain_diffusers(adapter: SD, plain: Any
     trained.export_full(tmp_path / "full")
     plain.load_lora_weights(tmp_path / "lora")
     assert (before - prediction(adapter)).abs().max() > 1e-2
+    torch.testing.assert_close(prediction(SD.wrap(plain)), before, atol=1e-5, rtol=1e-5)
+    plain.unload_lora_weights()
+    (file,) = (tmp_path / "lora").glob("*.safetensors")
+    plain.load_lora_weights(load_file(file))
     torch.testing.assert_close(prediction(SD.wrap(plain)), before, atol=1e-5, rtol=1e-5)
     full = UNet2DConditionModel.from_pretrained(tmp_path / "full")
     torch.testing.assert_close(prediction(adapter.with_networks({"unet": full})), before, atol=1e-5, rtol=1e-5)
@@ -139,7 +144,9 @@ def test_what_cannot_work_is_refused(folder: Path, adapter: SD, tmp_path: Path) 
         SD.load(tmp_path)
     pipeline = SD.tiny("sd15").pipeline
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
-    with pytest.raises(UserError, match="needs a chain of alphas"):
+    with pytest.raises(
+        UserError, match="scheduler is a FlowMatchEulerDiscreteScheduler; limner serves a DDIMScheduler or"
+    ):
         SD.wrap(pipeline)
 
 

@@ -13,6 +13,8 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from peft import LoraConfig
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from limner.core.errors import UserError
@@ -57,13 +59,21 @@ def test_exported_lora_is_the_same_in_plain_diffusers(
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
 
 
-def test_without_its_metadata_the_exported_lora_would_be_scaled_wrongly(tiny: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metadata", [True, False], ids=["with metadata", "tensors alone"])
+def test_the_exported_lora_is_at_scale_one(tiny: Case, tmp_path: Path, metadata: bool) -> None:
+    """Alpha is three times the rank: a reader of the tensors alone, which takes alpha for the rank, gets it all."""
     adapter = trained(tiny, SD3.lora_targets, inject=False)
-    layers = peft.get_peft_model_state_dict(adapter.networks["transformer"])
-    StableDiffusion3Pipeline.save_lora_weights(tmp_path, transformer_lora_layers=layers)
+    adapter.export_lora(tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    with safe_open(file, "pt") as opened:
+        said = json.loads(opened.metadata()["lora_adapter_metadata"])
+    assert (said["transformer.r"], said["transformer.lora_alpha"]) == (4, 4)
+    if not metadata:
+        save_file(load_file(file), file)
     plain = fresh(tiny)
     plain.load_lora_weights(tmp_path)
-    assert (velocity(SD3.wrap(plain, SD3Settings(max_sequence_length=16))) - velocity(adapter)).abs().max() > 1e-3
+    theirs = velocity(SD3.wrap(plain, SD3Settings(max_sequence_length=16)))
+    torch.testing.assert_close(theirs, velocity(adapter), atol=1e-5, rtol=1e-5)
 
 
 def test_one_of_two_adapters_is_exported(tiny: Case, tmp_path: Path) -> None:
@@ -125,7 +135,7 @@ def test_a_folder_with_a_part_missing_is_refused(small: Case, tmp_path: Path, no
     folder = tmp_path / "broken"
     shutil.copytree(small.folder, folder)
     shutil.rmtree(folder / "vae")
-    assert "cannot be loaded" in refused(folder)
+    assert "has no vae: download that folder" in refused(folder)
 
 
 def test_a_folder_from_which_t5_was_removed_loads_without_it(tiny: Case, tmp_path: Path, no_network: None) -> None:
@@ -184,7 +194,7 @@ def test_wrong_sequence_length_and_scheduler_are_refused(tiny: Case) -> None:
         SD3.load(tiny.folder, SD3Settings(max_sequence_length=0))
     pipeline = SD3.tiny().pipeline
     pipeline.scheduler = nn.Identity()
-    with pytest.raises(UserError, match="the scheduler is a Identity"):
+    with pytest.raises(UserError, match="scheduler is a Identity; limner serves a FlowMatchEulerDiscreteScheduler"):
         SD3.wrap(pipeline)
 
 

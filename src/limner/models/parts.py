@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,17 +12,24 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from jaxtyping import Float
+from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase, T5EncoderModel
 
 from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.types import Prompt
 from limner.models.folder import is_local
+from limner.models.intact import HALF, only_half, require_intact
 from limner.models.quiet import no_bars
 
+logger = logging.getLogger(__name__)
+
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+ENCODER_KINDS: Mapping[str, Any] = {
+    kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel)
+}
 ENCODE_BATCH = 64
 DECODE_PIXELS = 2**22
 """Pixels decoded at once on an accelerator: four pictures of 1024 x 1024, some 10 GiB."""
@@ -32,21 +40,66 @@ DECODE_PIXELS_CPU = 2**17
 Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
-def load_pipeline(kind: type[Pipeline], source: str | Path, dtype: torch.dtype, without: Mapping[str, Any]) -> Pipeline:
-    """Return the pipeline of a folder or hub id; `without` are arguments that tell diffusers what it lacks.
+def load_pipeline(
+    kind: type[Pipeline],
+    source: str | Path,
+    index: Mapping[str, Any],
+    parts: Sequence[str],
+    dtype: torch.dtype,
+    without: Mapping[str, Any],
+) -> Pipeline:
+    """Return the pipeline of a folder or hub id, all of whose `parts` must be there, and whole.
 
-    The autoencoder stays float32, for it decodes what a reward judges. A folder never touches the network.
+    `without` are arguments that tell diffusers what it lacks. The autoencoder stays float32, for it decodes what a
+    reward judges. A folder never touches the network. Raises UserError for what cannot be loaded, or lacks weights.
     """
-    dtypes = {"vae": torch.float32, "default": dtype}
-    if not is_local(source):
-        return kind.from_pretrained(source, dtype=dtypes, **without)
-    folder = Path(source).expanduser()
+    folder = Path(source).expanduser() if is_local(source) else None
+    half: frozenset[str] = frozenset()
+    if folder is not None:
+        require_intact(folder, index, parts)
+        half = only_half(folder, parts)
+    if half:
+        logger.warning("model: %s holds %s in float16 only, and so it is read", source, ", ".join(sorted(half)))
     try:
         with no_bars():
-            return kind.from_pretrained(folder, dtype=dtypes, local_files_only=True, **without)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: {folder} cannot be loaded ({reason}); save or download the pipeline again") from error
+            stored = {part: _stored(folder is not None, part in half) for part in TEXT_ENCODERS if part in parts}
+            where, dtypes = folder or source, {"vae": torch.float32, "default": dtype}
+            encoders = {part: _encoder(index[part], where, part, dtype, how) for part, how in stored.items()}
+            how = _stored(folder is not None, bool(half))
+            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders)
+    except UserError:
+        raise
+    except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"model: {source} cannot be loaded ({reason}); save or download the pipeline again") from error
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            _require_weights(source, name, [key for key, each in part.named_parameters() if each.is_meta])
+    return pipeline
+
+
+def _stored(local: bool, half: bool) -> dict[str, Any]:
+    """Return how a library is told where files are, and which variant of them."""
+    return ({"local_files_only": True} if local else {}) | ({"variant": HALF} if half else {})
+
+
+def _encoder(named: Sequence[str], source: str | Path, part: str, dtype: torch.dtype, stored: Mapping[str, Any]) -> Any:
+    """Return a text encoder; left to diffusers, one that lacks weights would get random ones, and a warning."""
+    if named[1] not in ENCODER_KINDS:
+        known = ", ".join(ENCODER_KINDS)
+        raise UserError(f"model: {source} cannot be loaded: its {part} is a {named[1]}, and limner serves {known}")
+    load = ENCODER_KINDS[named[1]].from_pretrained
+    encoder, found = load(source, subfolder=part, dtype=dtype, output_loading_info=True, **stored)
+    _require_weights(source, part, sorted(found["missing_keys"]))
+    return encoder
+
+
+def _require_weights(source: str | Path, part: str, missing: Sequence[str]) -> None:
+    if missing:
+        raise UserError(
+            f"model: {source} lacks {len(missing)} of the weights of its {part}, such as {missing[0]}; save or "
+            "download the pipeline again"
+        )
 
 
 def freeze(pipeline: DiffusionPipeline, trained: nn.Module) -> None:
@@ -117,3 +170,15 @@ def merged(network: Any, adapter: str) -> Any:
             module.merge(adapter_names=[adapter])
     recurse_remove_peft_layers(network)
     return network
+
+
+def folded(network: Any, adapter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of the network's LoRA `adapter`, its scale alpha / rank folded into B, and its metadata.
+
+    Many tools read the tensors and nothing else, and take alpha for the rank: so it is, in the metadata too.
+    """
+    config = network.peft_config[adapter]
+    scale = config.lora_alpha / config.r
+    tensors = get_peft_model_state_dict(network, adapter_name=adapter)
+    tensors = {name: scale * each if "lora_B" in name else each for name, each in tensors.items()}
+    return tensors, config.to_dict() | {"lora_alpha": config.r}

@@ -17,10 +17,8 @@ from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl
 from diffusers.utils import convert_state_dict_to_diffusers
 from jaxtyping import Float, Int
-from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from limner.core.errors import UserError
 from limner.core.media import Images, Media
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
@@ -28,16 +26,19 @@ from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import served_index
-from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
+from limner.models.parts import decode, encode, encode_once, folded, freeze, load_pipeline, merged, text_encoders
 from limner.models.picture import sides
 from limner.models.quiet import say_once
 from limner.models.sd.build import Kind, tiny_pipeline
+from limner.models.sd.honoured import require_honoured
 from limner.models.sd.settings import SDSettings
 
 SDPipeline: TypeAlias = Any
 """StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers has no types."""
 OWN = SDSettings()
 """What the pipeline itself has chosen."""
+PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+PARTS_XL = (*PARTS, "text_encoder_2", "tokenizer_2")
 WITHOUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 """A checker that blackens pictures would be a hidden reward."""
 PREDICTIONS: Mapping[str, PredictionKind] = {"epsilon": "noise", "v_prediction": "v_prediction", "sample": "x0"}
@@ -80,27 +81,27 @@ class SD:
         if isinstance(source, DiffusionPipeline):
             return cls.wrap(copied(source, "unet", dtype, "sd", settings.serves).to(device), settings, dtype)
         index = served_index(source, "sd", settings.serves)
-        if index["_class_name"] == "StableDiffusionXLPipeline":
-            return cls.wrap(load_pipeline(StableDiffusionXLPipeline, source, dtype, {}).to(device), settings, dtype)
-        return cls.wrap(load_pipeline(StableDiffusionPipeline, source, dtype, WITHOUT).to(device), settings, dtype)
+        xl = index["_class_name"] == "StableDiffusionXLPipeline"
+        kind, parts = (StableDiffusionXLPipeline, PARTS_XL) if xl else (StableDiffusionPipeline, PARTS)
+        pipeline = load_pipeline(kind, source, index, parts, dtype, {} if xl else WITHOUT)
+        return cls.wrap(pipeline.to(device), settings, dtype)
 
     @classmethod
     def wrap(cls, pipeline: SDPipeline, settings: SDSettings = OWN, dtype: torch.dtype = torch.float32) -> SD:
-        """Return the adapter of a pipeline in memory, and freeze all of it but the UNet."""
+        """Return the adapter of a pipeline in memory, and freeze all of it but the UNet.
+
+        Raises UserError for one of which something is not honoured (`limner.models.sd.honoured`).
+        """
+        require_honoured(pipeline, isinstance(pipeline, StableDiffusionXLPipeline))
         cell = pipeline.vae_scale_factor
         multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
         height, width = sides(settings.resolution, settings.width, cell * pipeline.unet.config.sample_size, multiple)
         scheduler = pipeline.scheduler
-        kind = scheduler.config.get("prediction_type", "epsilon")
-        if "beta_start" not in scheduler.config or kind not in PREDICTIONS:
-            raise UserError(
-                f"model: the scheduler is a {type(scheduler).__name__} with prediction type {kind!r}; Stable Diffusion "
-                f"needs a chain of alphas (DDIM, PNDM, Euler, ...) and one of {', '.join(PREDICTIONS)}"
-            )
+        prediction = PREDICTIONS[scheduler.config.get("prediction_type", "epsilon")]
         freeze(pipeline, pipeline.unet)
         schedule = VariancePreserving(DDIMScheduler.from_config(scheduler.config).alphas_cumprod)
         size = (height // cell, width // cell)
-        return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, schedule, PREDICTIONS[kind])
+        return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, schedule, prediction)
 
     @classmethod
     def tiny(cls, kind: Kind = "sd15", folder: Path | None = None) -> SD:
@@ -214,10 +215,9 @@ class SD:
         return LatentSpec((unet.config.in_channels, *self.latent_size), torch.float32, unet.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
-        """Write the LoRA `adapter` of the UNet as `pipeline.load_lora_weights(folder)` reads it, with its metadata."""
-        network: Any = self.networks["unet"]
-        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(network, adapter_name=adapter))
-        metadata = network.peft_config[adapter].to_dict()
+        """Write the LoRA `adapter` of the UNet as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
+        tensors, metadata = folded(self.networks["unet"], adapter)
+        layers = convert_state_dict_to_diffusers(tensors)
         type(self.pipeline).save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=metadata)
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:

@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
 from jaxtyping import Float, Int
-from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
@@ -24,10 +23,11 @@ from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
-from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, merged, text_encoders
+from limner.models.parts import decode, encode, encode_once, folded, freeze, load_pipeline, merged, text_encoders
 from limner.models.picture import sides
 from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
+from limner.models.sd3.honoured import require_honoured
 from limner.models.sd3.settings import SD3Settings
 
 T5_LENGTH = 256
@@ -35,6 +35,7 @@ T5_LENGTH = 256
 
 OWN = SD3Settings()
 """What the pipeline itself has chosen."""
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
 OPTIONAL = ("text_encoder_3", "tokenizer_3")
 
 say_once(pipeline_stable_diffusion_3.__name__)
@@ -95,7 +96,9 @@ class SD3:
         if isinstance(source, DiffusionPipeline):
             return cls.wrap(copied(source, "transformer", dtype, "sd3", settings.serves).to(device), settings, dtype)
         index = served_index(source, "sd3", settings.serves)
-        pipeline = load_pipeline(StableDiffusion3Pipeline, source, dtype, absent(index, source, OPTIONAL))
+        without = absent(index, source, OPTIONAL)
+        parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
+        pipeline = load_pipeline(StableDiffusion3Pipeline, source, index, parts, dtype, without)
         return cls.wrap(pipeline.to(device), settings, dtype)
 
     @classmethod
@@ -105,7 +108,11 @@ class SD3:
         settings: SD3Settings = OWN,
         dtype: torch.dtype = torch.float32,
     ) -> SD3:
-        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer."""
+        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer.
+
+        Raises UserError for one of which something is not honoured (`limner.models.sd3.honoured`).
+        """
+        require_honoured(pipeline)
         length = _length(settings)
         if not 0 <= length <= 512:
             raise UserError(f"model: max_sequence_length is {length}; diffusers' SD3 takes 0 to 512 (None means 256)")
@@ -119,9 +126,6 @@ class SD3:
         height, width = sides(
             settings.resolution, settings.width, cell * pipeline.default_sample_size, patch, places * patch
         )
-        if not isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
-            got = type(pipeline.scheduler).__name__
-            raise UserError(f"model: the scheduler is a {got}; SD3 is sampled with a FlowMatchEulerDiscreteScheduler")
         freeze(pipeline, pipeline.transformer)
         return cls(pipeline, {"transformer": pipeline.transformer}, settings, (height // cell, width // cell), dtype)
 
@@ -233,15 +237,10 @@ class SD3:
         return LatentSpec(shape, torch.float32, transformer.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
-        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it.
-
-        Its metadata is written too: without it diffusers takes alpha for the rank, and scales the LoRA wrongly.
-        """
-        network: Any = self.networks["transformer"]
+        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
+        tensors, metadata = folded(self.networks["transformer"], adapter)
         StableDiffusion3Pipeline.save_lora_weights(
-            folder,
-            transformer_lora_layers=get_peft_model_state_dict(network, adapter_name=adapter),
-            transformer_lora_adapter_metadata=network.peft_config[adapter].to_dict(),
+            folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata
         )
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:

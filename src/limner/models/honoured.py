@@ -1,0 +1,74 @@
+"""What an adapter honours of the configuration of a pipeline's parts, declared field by field; all else is refused.
+
+A field that changes what a network computes, and that nobody here reads, would make every sample and every gradient
+quietly wrong: an autoencoder's `latents_mean`, a guidance embedding, the nine channels of an inpainting network.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from limner.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Honoured:
+    """The fields of a part's configuration, and what they may be.
+
+    `free` ones may be anything: the part itself computes by them, or the adapter reads them. `idle` ones may too, for
+    they cannot change what is computed here. One of `only` has one of these values. A field that stands in none of the
+    three is not known: it may be as the class has it by default, or None or false.
+    """
+
+    classes: tuple[str, ...]
+    """Names of the library's classes that the part may be of."""
+    free: frozenset[str]
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    idle: frozenset[str] = frozenset()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All fields that were decided about."""
+        return self.free | self.idle | frozenset(self.only)
+
+    def require(self, name: str, part: Any) -> None:
+        """Raise UserError, which names the field, for a part that would be computed otherwise than it was made for."""
+        kind = type(part).__name__
+        if kind not in self.classes:
+            raise UserError(f"model: {name} is a {kind}; limner serves a {' or '.join(self.classes)} here")
+        defaults = {key: each.default for key, each in inspect.signature(type(part).__init__).parameters.items()}
+        for key, value in part.config.items():
+            if key.startswith("_") or key in self.free | self.idle:
+                continue
+            allowed = self.only.get(key, (defaults.get(key), None, False))
+            if not any(value is each or value == each for each in allowed):
+                said = " or ".join(dict.fromkeys(map(str, allowed))) if key in self.only else "not set"
+                raise UserError(
+                    f"model: {name} has {key} {_short(value)}, which limner does not implement (it must be {said}): "
+                    "its samples would be wrong; take another model"
+                )
+
+
+def require_equal(what: str, value: object, other: str, expected: object) -> None:
+    """Raise UserError where two parts of a pipeline do not fit each other."""
+    if value != expected:
+        raise UserError(f"model: {what} {value}, and {other} {expected}: the parts do not belong together")
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+AUTOENCODER = Honoured(
+    classes=("AutoencoderKL",),
+    free=frozenset(
+        "act_fn block_out_channels down_block_types latent_channels layers_per_block mid_block_add_attention "
+        "norm_num_groups scaling_factor shift_factor up_block_types use_post_quant_conv use_quant_conv".split()
+    ),
+    only={"in_channels": (3,), "out_channels": (3,), "latents_mean": (None,), "latents_std": (None,)},
+    idle=frozenset({"force_upcast", "sample_size"}),  # it is float32 always, and decodes whole pictures, not tiles
+)

@@ -1,0 +1,76 @@
+"""Whether the files of a pipeline folder are there and whole: looked at before a library reads them, in seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from limner.core.errors import UserError
+
+POINTER = b"version https://git-lfs"
+"""How a file begins that git-lfs has not fetched yet."""
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+WEIGHTS = (".safetensors", ".bin")
+HALF = "fp16"
+"""The variant of weight files that are stored in float16: `model.fp16.safetensors`."""
+
+
+def require_intact(folder: Path, index: Mapping[str, Any], parts: Sequence[str]) -> None:
+    """Raise UserError, which names the file, unless each of `parts` is there, and its files are whole."""
+    for part in parts:
+        named = index.get(part)
+        if not isinstance(named, list) or len(named) != 2 or not all(isinstance(each, str) for each in named):
+            raise UserError(f"model: {folder} has no {part} in its model_index.json: download the pipeline again")
+        if not (folder / part).is_dir() or not any((folder / part).iterdir()):
+            raise UserError(f"model: {folder} has no {part}: download that folder of the pipeline")
+        if part.startswith("tokenizer"):
+            _require(folder / part, "vocabulary", VOCABULARIES)
+            _require(folder / part, "settings", ("tokenizer_config.json",))
+        else:
+            config = "scheduler_config.json" if part == "scheduler" else "config.json"
+            _require(folder / part, "configuration", (config,))
+            if part != "scheduler" and not any(_weights(folder / part)):
+                raise UserError(f"model: {folder / part} has no weights: download that folder of the pipeline")
+        for file in sorted(path for path in (folder / part).iterdir() if path.is_file()):
+            _require_whole(file)
+
+
+def only_half(folder: Path, parts: Sequence[str]) -> frozenset[str]:
+    """Return the parts whose weights are there in the variant `fp16` alone."""
+    held = {part: [f".{HALF}." in file.name for file in _weights(folder / part)] for part in parts}
+    return frozenset(part for part, files in held.items() if files and all(files))
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix in WEIGHTS)
+
+
+def _require(folder: Path, what: str, names: Sequence[str]) -> None:
+    if not any((folder / name).is_file() for name in names):
+        raise UserError(f"model: {folder} has no {what} ({' or '.join(names)}): download that folder of the pipeline")
+
+
+def _require_whole(file: Path) -> None:
+    with file.open("rb") as opened:
+        begin = opened.read(len(POINTER))
+    if begin == POINTER:
+        raise UserError(
+            f"model: {file} is a git-lfs pointer, and not the file itself: run `git lfs pull` in its folder"
+        )
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"model: {file} is cut short or damaged ({error}): download it again") from error
+    if file.name.endswith("config.json"):
+        try:
+            held = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"model: {file} is not JSON ({error}): download it again") from error
+        if not isinstance(held, dict) or not held:
+            raise UserError(f"model: {file} holds no settings: download it again")
