@@ -1,6 +1,7 @@
 """The command line. Nothing here imports torch before a command needs it: `limner --help` is instant.
 
-Bad input is one line on stderr and exit code 2; a run that had to stop is one line and 1; Ctrl-C is 130.
+Bad input, a reward that raises too, is one line on stderr and exit code 2 (LIMNER_DEBUG=1 adds a traceback); a run
+that had to stop is one line and 1; Ctrl-C is 130.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from limner import words
 from limner.completion import SHELLS, answer, shell_code
-from limner.core.errors import RunError, UserError, nearest
+from limner.core.errors import BrokenReward, RunError, UserError, nearest
 from limner.core.paths import to_file, to_folder
+from limner.report.naming import file_name, free
 
 KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
   --steps 40 --sampler.steps 8 --optimizer.lr 1e-3 --algorithm DiffusionNFT --algorithm.beta 0.5
@@ -34,6 +37,9 @@ OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--quiet"}
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
+DEBUG = "LIMNER_DEBUG"
+"""Environment variable: where it is set, a complaint about a user's input is shown with where it came from."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaint is one line, raised."""
@@ -47,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(arguments)
-    except UserError as error:
+    except (UserError, BrokenReward) as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
         return _fail(2, str(error))
     except RunError as error:
         return _fail(1, str(error))
@@ -145,7 +153,12 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
-    sample.add_argument("--out", type=Path, metavar="FILE", help="such as a .png file (RUN/samples/PROMPT-SEED.png)")
+    sample.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="such as x.png (RUN/samples/PROMPT-SEED.png); of several the sheet, beside x-SEED.png",
+    )
 
     _add_trust(sample)
 
@@ -299,20 +312,17 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     run = open_run(parsed.run, parsed.trust_code)
     if parsed.out and parsed.out.suffix not in run.suffixes:
         raise UserError(f"--out needs a name that ends in {' or '.join(run.suffixes)}, got {str(parsed.out)!r}")
+    suffix = parsed.out.suffix if parsed.out else run.suffixes[0]
+    stem = parsed.out.with_suffix("") if parsed.out else parsed.run / "samples" / file_name(parsed.prompt)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
-    name = _slug(parsed.prompt)[:60] or "empty"
-    stem = parsed.out or (parsed.run / "samples" / name).with_suffix(run.suffixes[0])
-    paths = [stem.with_stem(f"{stem.stem}-{seed}") for seed in seeds]
-    path = stem.with_suffix(".png") if parsed.count > 1 else parsed.out or paths[0]
-    path, *paths = (to_file(each, "--out") for each in (path, *(paths if parsed.count > 1 else ())))
+    sheet, paths = free(stem, seeds, suffix, named=parsed.out is not None)
+    paths = [to_file(path, "--out") for path in paths]
     media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if parsed.count == 1:
-        media.save([path])
-    else:
-        media.save(paths)
-        save_grid(path, media.stills(), [f"seed {seed}" for seed in seeds], columns=min(parsed.count, 8))
-    print(path)
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    media.save(paths)
+    if sheet is not None:
+        save_grid(sheet, media.stills(), [f"seed {seed}" for seed in seeds], columns=min(parsed.count, 8))
+    print(sheet or paths[0])
 
 
 def _report(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -350,7 +360,7 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.gallery import save_grid
     from limner.report.reward_card import extremes, lit, reward_card
 
-    path = to_file(parsed.out or Path("runs") / f"reward-{_slug(parsed.name)[:60]}.png", "--out")
+    path = to_file(parsed.out or Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png", "--out")
     composition, specs = judges.described(parsed.name)
     for spec in specs:
         print(reward_card(spec))
@@ -364,14 +374,9 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     pictures, columns = media.stills()[shown], max(1, len(labels) // 2)
     save_grid(path, pictures, labels, columns)
     for name, maps in output.maps.items():
-        place = path.with_stem(f"{path.stem}-{_slug(name)}")
+        place = path.with_stem(f"{path.stem}-{file_name(name)}")
         save_grid(place, lit(pictures, maps[shown]), labels, columns)
         print(f"bright where {name} is high: {place}")
-
-
-def _slug(text: str) -> str:
-    """Return the text as a file's name: lower-case letters and digits, a hyphen between."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from limner.build import Assembly, assemble
-from limner.core.errors import RunError, UserError
+from limner.core.errors import BrokenReward, RunError, UserError
 from limner.core.media import Media
 from limner.core.paths import path_of, text_of, to_folder
 from limner.core.protocols import Policy
@@ -46,6 +47,9 @@ from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.state import State
+
+TRACEBACK = "traceback.txt"
+"""Where a run folder says how the reward failed that ended the run."""
 
 
 @dataclass(repr=False)
@@ -288,7 +292,7 @@ def train(
         started -= sum(run.state.seconds.values())
     _make(folder)
     metrics = Metrics(folder, to_yaml(config))
-    with _closing(progress, metrics):
+    with _closing(folder, progress, metrics):
         if team.leads:
             write_text(folder / "config.yaml", to_yaml(config))
             write_provenance(run)
@@ -330,14 +334,23 @@ def _make(folder: Path) -> None:
 
 
 @contextmanager
-def _closing(progress: Progress, metrics: Metrics) -> Iterator[None]:
-    """Leave the terminal and the files in order, however it ends; a full disk stops a run, and is no bug."""
+def _closing(folder: Path, progress: Progress, metrics: Metrics) -> Iterator[None]:
+    """Leave the terminal and the files in order, however it ends; a full disk stops a run, and is no bug.
+
+    Nor is a reward that raises: its traceback is kept in the folder.
+    """
     try:
         try:
             yield
         finally:
             progress.close()
             metrics.close()
+    except BrokenReward as error:
+        write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+        raise BrokenReward(
+            f"{error} ({folder / TRACEBACK} has the traceback); the last checkpoint stands: mend the reward, and go on "
+            "with --resume"
+        ) from error
     except (OSError, SafetensorError) as error:
         if not _no_room(error):
             raise

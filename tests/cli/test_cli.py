@@ -176,6 +176,12 @@ def test_sample_writes_what_was_drawn(
     assert Image.open(one).size == (64, 64) and Image.open(one).getpixel((0, 0)) == (0, 0, 0)
     assert Image.open(two).size > (128, 64)
     assert [Image.open(f"x/two-{seed}.png").getpixel((0, 0))[0] for seed in (5, 6)] == [0, 255]
+    assert main([*command, "--out", "x/two.png"]) == 2
+    assert "two.png is there already, and nothing is written over: give another --out" in capsys.readouterr().err
+    assert main(command) == 0 and main([*command, "--count", "2"]) == 0
+    again = [str(Path(f"run/samples/two-red-stars{end}")) for end in ("_2-5.png", "_3.png")]
+    assert capsys.readouterr().out.split() == again
+    assert Image.open("run/samples/two-red-stars_3-6.png").getpixel((0, 0))[0] == 255
     assert main([*command, "--out", "x/two.jpg"]) == 2
     assert "--out needs a name that ends in .png, got 'x/two.jpg'" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner.core.errors import JudgeFailure, UserError
+from limner.core.errors import BrokenReward, JudgeFailure, UserError
 from limner.core.media import Images
 from limner.core.types import Prompt, RewardOutput
 from limner.judging.checked import Checked
@@ -98,7 +98,8 @@ def test_a_refused_sample_has_no_score_and_parts_are_kept() -> None:
 def test_a_wrong_shape_is_named_with_what_was_expected(answer: Any, got: str) -> None:
     with pytest.raises(UserError) as caught:
         judged(answer)
-    assert str(caught.value) == f"reward 'mine': expected one number a sample, shape (3,), got {got}"
+    said = str(caught.value).partition("; to say more")[0]
+    assert said == f"reward 'mine': expected one number a sample, shape (3,), got {got}"
 
 
 def test_wrong_validity_and_parts_are_named() -> None:
@@ -134,7 +135,7 @@ def test_a_judge_that_fails_marks_its_batch_and_says_why(caplog: pytest.LogCaptu
 
 
 def test_programming_errors_still_raise() -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(BrokenReward, match=r"^reward 'mine' raised ZeroDivisionError at line \d+ of test_checked.py: "):
         Checked("mine", lambda media, prompts: [1 / 0])(MEDIA, PROMPTS)
 
 
@@ -164,3 +165,38 @@ def unchecked(**said: Any) -> RewardOutput:
     for name, value in said.items():
         object.__setattr__(output, name, value)
     return output
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (torch.zeros(3), torch.ones(3, dtype=torch.bool)),
+        {"score": torch.zeros(3)},
+        [torch.zeros(3), None],
+        (np.zeros(3), {"a": np.zeros(3)}),
+    ],
+    ids=["scores and flags", "a dict", "a list", "arrays"],
+)
+def test_an_answer_that_says_more_in_a_form_of_its_own_is_told_of_reward_output(answer: Any) -> None:
+    with pytest.raises(UserError, match=r"to say more than a score, return limner.RewardOutput\(score, valid"):
+        Checked("mine", lambda media, prompts: answer)(Images(torch.zeros(3, 3, 4, 4)), [Prompt("")] * 3)
+
+
+@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, torch.from_numpy], ids=["array", "list", "tensor"])
+def test_every_field_of_an_output_may_be_an_array_or_a_list(form: Any) -> None:
+    """Maps are tensors or arrays."""
+    numbers, flags = np.array([0.5, 1.5, 2.5]), np.array([True, False, True])
+    maps = np.zeros((3, 2, 2))
+    part, where = {"part": form(numbers)}, {"where": maps}
+    answer = careless(score=form(numbers), valid=form(flags), components=part, uncertainty=form(numbers), maps=where)
+    output = Checked("mine", lambda media, prompts: answer)(Images(torch.zeros(3, 3, 4, 4)), [Prompt("")] * 3)
+    assert output.score[[0, 2]].tolist() == [0.5, 2.5] and output.score[1].isnan()
+    assert output.components["part"].tolist() == numbers.tolist() and output.uncertainty is not None
+    assert output.maps["where"].shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("wrong", [[torch.zeros(3)], None, torch.zeros(3)], ids=["list", "none", "tensor"])
+def test_components_without_names_are_refused(wrong: Any) -> None:
+    answer = careless(components=wrong)
+    with pytest.raises(UserError, match="expected `components` to be a dict of names, got"):
+        Checked("mine", lambda media, prompts: answer)(Images(torch.zeros(3, 3, 4, 4)), [Prompt("")] * 3)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
-from limner.core.types import Composed, Scored
+from limner.core.errors import UserError
+from limner.core.media import Images
+from limner.core.types import Composed, Prompt, Scored
 from limner.diffusion.dynamics import FlowSDE
+from limner.judges import compose
 from limner.objectives.advantage import group_advantage
 from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
@@ -101,3 +105,23 @@ def test_what_is_reported_of_what_is_compared() -> None:
         "a": (1.0, [1.0, 2.0, 3.0, 4.0]),
         "1": (3.0, [1.0] * 4),
     }
+
+
+def test_the_example_of_a_comparer_is_what_its_page_says() -> None:
+    """Redness .8, .5, .2 and a tie with the last; a black picture meets nobody."""
+    red = torch.tensor([0.8, 0.5, 0.2, 0.2, 0.0])
+    pixels = torch.stack([red, (1 - red) / 2, (1 - red) / 2], 1)
+    pixels[4] = 0
+    media = Images(pixels[:, :, None, None].expand(5, 3, 8, 8).contiguous())
+    reward = compose(f"win_rate('{Path(__file__).parents[2] / 'examples' / 'my_comparer.py'}:redder')")
+    won = reward.comparisons(media, [Prompt("")] * 5, torch.zeros(5, dtype=torch.long))["redder"]
+    assert won[:4].tolist() == pytest.approx([1, 2 / 3, 1 / 6, 1 / 6]) and won[4].isnan()
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_no_reward_takes_a_name_of_the_log(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"def {name}(media, prompts):\n    return [0.0] * len(prompts)\n")
+    with pytest.raises(
+        UserError, match=f"no reward can be called '{name}', for reward/{name} is the total's in the log"
+    ):
+        compose(f"'{tmp_path / 'mine.py'}:{name}'")

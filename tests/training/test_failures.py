@@ -71,9 +71,9 @@ def test_a_reward_that_always_fails_stops_the_run(
 def test_a_reward_that_begins_to_fail_keeps_what_was_learnt(
     miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The dry run asks once, and so does each of two good iterations; the file mended, the run goes on."""
+    """The dry run asks three times, and each of two good iterations once; the file mended, the run goes on."""
     file, recipe, out = tmp_path / "later.py", tmp_path / "recipe.yaml", tmp_path / "run"
-    file.write_text(FAILS_LATER.format(calls=3))
+    file.write_text(FAILS_LATER.format(calls=5))
     config = miniature.config(out, steps=6, checkpoint_every=2)
     recipe.write_text(to_yaml(replace(config, reward=f"{file}:reward")))
     assert main(["train", str(recipe), "--quiet"]) == 1
@@ -146,3 +146,40 @@ def test_weights_that_are_not_finite_stop_the_run(miniature: Miniature, tmp_path
     pipeline.save_pretrained(bad)
     with pytest.raises(RunError, match="the samples themselves are not finite"):
         train(replace(config, model=replace(config.model, path=str(bad))))
+
+
+RAISES_LATER = """
+calls = []
+
+
+def inner(media, prompts):
+    if len(calls) > {calls}:
+        raise ConnectionError("429 Too Many\\nRequests")
+    return media.frames()[:, 0, 0].mean((1, 2))
+
+
+def reward(media, prompts):
+    calls.append(len(prompts))
+    return inner(media, prompts)
+"""
+
+
+def test_a_reward_that_raises_is_one_line_and_keeps_the_checkpoint(
+    miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names reward, file and line; the traceback is in the folder; the file mended, the run goes on."""
+    file, recipe, out = tmp_path / "later.py", tmp_path / "recipe.yaml", tmp_path / "run"
+    file.write_text(RAISES_LATER.format(calls=5))
+    recipe.write_text(to_yaml(replace(miniature.config(out, steps=3, checkpoint_every=1), reward=f"{file}:reward")))
+    assert main(["train", str(recipe), "--quiet"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "limner: reward 'reward' raised ConnectionError at line 7 of later.py: 429 Too Many Requests ("
+    )
+    assert "the last checkpoint stands: mend the reward, and go on with --resume" in line
+    said = (out / "traceback.txt").read_text()
+    assert "in inner" in said and str(file) in said and str(out / "traceback.txt") in line
+    assert last_checkpoint(out)["state"]["iteration"] == 2
+    file.write_text(RAISES_LATER.format(calls=10**6))
+    assert main(["train", str(recipe), "--quiet", "--resume"]) == 0
+    assert [line["step"] for line in read(out)] == [0, 1, 2]

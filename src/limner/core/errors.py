@@ -29,7 +29,14 @@ class JudgeFailure(LimnerError):
     """A judge could not answer (a service that is down, a verdict that cannot be read).
 
     A reward raises it to mark the batch it was given invalid; the run goes on. Any other exception is a programming
-    error and stops the run.
+    error and stops the run (BrokenReward).
+    """
+
+
+class BrokenReward(LimnerError):
+    """A reward raised what is neither a JudgeFailure nor meant for a user: a programming error, which ends the run.
+
+    The message is one line that names reward and line; its cause has the traceback, and the last checkpoint stands.
     """
 
 

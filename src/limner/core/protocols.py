@@ -362,6 +362,19 @@ class Composition(Protocol):
         ...
 
 
+class Judges(Composition, Protocol):
+    """The judges of a run as they were put together."""
+
+    @property
+    def specs(self) -> Mapping[str, RewardSpec]:
+        """What those that score say about themselves, by the names of their columns."""
+        ...
+
+    def local(self) -> Composition:
+        """Return what asks those alone that are here, and may be asked as often as one likes."""
+        ...
+
+
 Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]
 """Media and one prompt a sample in, one score a sample out; what it cannot judge is invalid, never zero."""
 

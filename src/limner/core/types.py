@@ -176,6 +176,8 @@ class RewardSpec:
     maps: Mapping[str, str] = field(default_factory=dict)
     differentiable: bool = False
     deterministic: bool = True
+    elsewhere: bool = False
+    """Whether a service answers, which may cost money: it is not asked more than needed."""
     version: str = "1"
     source: str = ""
     code_licence: str = "Apache-2.0"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from limner.core.errors import JudgeFailure, UserError
+from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, UserError
 from limner.core.media import Media
 from limner.core.protocols import Reward
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import spec_of
 
 logger = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).parents[1]
 
 Place = Callable[[Tensor], Tensor]
 """Says where numbers are kept, in which precision, and whether with gradients."""
@@ -30,7 +34,7 @@ class Checked:
 
     A reward may return a tensor, array or list of one number a sample, or a RewardOutput. A score that is not finite is
     invalid, and an invalid score is NaN: never zero. One that raises JudgeFailure has judged none of its batch.
-    Raises UserError if the answer is not one number a sample.
+    Raises UserError if the answer is not one number a sample, and BrokenReward if there is none but an exception.
     """
 
     name: str
@@ -58,6 +62,10 @@ class Checked:
             logger.warning("reward %r did not judge %d samples: %s", self.name, len(media), failure)
             nothing = torch.full((len(media),), torch.nan, dtype=torch.float64)
             return RewardOutput(nothing, nothing.isfinite())
+        except LimnerError:
+            raise
+        except Exception as error:
+            raise BrokenReward(f"reward {self.name!r} raised {_told(error)}") from error
         return _formed(self.name, answer, len(media), place)
 
 
@@ -66,6 +74,9 @@ def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
         answer = RewardOutput(place(_column(name, answer, batch)), torch.ones(batch, dtype=torch.bool))
     score = place(_column(name, answer.score, batch))
     valid = _flags(name, answer.valid, batch).to(score.device) & score.isfinite()
+    for what, named in (("components", answer.components), ("maps", answer.maps)):
+        if not isinstance(named, Mapping):
+            raise UserError(f"reward {name!r}: expected `{what}` to be a dict of names, got {_describe(named)}")
     parts = {part: place(_column(f"{name}/{part}", values, batch)) for part, values in answer.components.items()}
     if (sigma := answer.uncertainty) is not None:
         sigma = place(_column(f"{name}/uncertainty", sigma, batch))
@@ -88,11 +99,11 @@ def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:
     """Return scores as a tensor of shape (batch,)."""
     expected = f"reward {name!r}: expected one number a sample, shape ({batch},), got"
     if not isinstance(scores, (Tensor, np.ndarray, list, tuple)):
-        raise UserError(f"{expected} {_describe(scores)}")
+        raise UserError(f"{expected} {_describe(scores)}{_more(scores)}")
     try:
         column = torch.as_tensor(scores, dtype=torch.float64 if isinstance(scores, (list, tuple)) else None)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{expected} {_describe(scores)}") from error
+        raise UserError(f"{expected} {_describe(scores)}{_more(scores)}") from error
     if column.shape != (batch,) or column.is_complex():
         raise UserError(f"{expected} {_describe(column)}")
     return column
@@ -100,9 +111,27 @@ def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:
 
 def _map(name: str, values: Any, batch: int) -> Float[Tensor, "batch rows columns"]:
     """Return maps, which must be of shape (batch, rows, columns)."""
+    if isinstance(values, np.ndarray):
+        values = torch.as_tensor(values)
     if not isinstance(values, Tensor) or values.ndim != 3 or len(values) != batch:
         raise UserError(f"reward {name!r}: expected a map a sample, ({batch}, rows, columns), got {_describe(values)}")
     return values
+
+
+def _more(answer: Any) -> str:
+    """Return what to write instead for an answer that says more than scores in a form of its own."""
+    several = isinstance(answer, (list, tuple)) and any(not isinstance(each, (int, float)) for each in answer)
+    said = isinstance(answer, dict) or several
+    return "; to say more than a score, return limner.RewardOutput(score, valid, components={...})" if said else ""
+
+
+def _told(error: Exception) -> str:
+    """Return kind, place in the reward's own file, and message of an error, on one line."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(PACKAGE)] or frames
+    own = [frame for frame in theirs if frame.filename == theirs[0].filename]
+    place = f" at line {own[-1].lineno} of {Path(own[-1].filename).name}" if own else ""
+    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
 
 
 def _describe(value: Any) -> str:

@@ -50,6 +50,7 @@ def joint_spec(expression: str, specs: Sequence[RewardSpec], absolute: bool) -> 
         axes=tuple(dict.fromkeys(axis for spec in specs for axis in spec.axes)),
         differentiable=absolute and all(spec.differentiable for spec in specs),
         deterministic=all(spec.deterministic for spec in specs),
+        elsewhere=any(spec.elsewhere for spec in specs),
         version=", ".join(spec.version for spec in specs),
     )
 

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from limner.core.errors import JudgeFailure, RunError, UserError
+from limner.core.errors import BrokenReward, JudgeFailure, RunError, UserError
 from limner.core.protocols import Reward
 from limner.judging import wire
 from limner.judging.checked import Checked
@@ -227,7 +227,8 @@ class Desk:
             raise Refused(422, "refused", str(error)) from error
         except (Exception, SystemExit) as error:
             logger.exception("reward %r raised", self.name)
-            said = f"the reward raised {type(error).__name__} on this request; its host's log says where"
+            raised = error.__cause__ if isinstance(error, BrokenReward) else error
+            said = f"the reward raised {type(raised).__name__} on this request; its host's log says where"
             raise Refused(422, "raised", said) from error
 
 

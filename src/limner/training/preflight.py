@@ -2,7 +2,8 @@
 
 It finds what would go wrong later: weights that are no numbers, a reward that cannot be called, for a prompt of any
 kind, trained on or held out; a ratio that is not 1 before any update, a clip range below the noise of the arithmetic, a
-run that will not fit into memory or patience.
+run that will not fit into memory or patience. It says what would go wrong in silence: a judge that cannot tell samples
+apart, or answers by chance.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
 from limner.core.team import ALONE
 from limner.core.tree import leaves, select
-from limner.core.types import Batch, Decisions, Prompt, Rollout
+from limner.core.types import Batch, Decisions, Prompt, Rollout, Scored
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.memory import peak_memory_mib
@@ -32,6 +33,7 @@ from limner.learning.ratio import log_ratio_of
 from limner.report.text import count, duration
 from limner.rollout.score import render
 from limner.training.config import RunConfig
+from limner.training.discernment import Discernment, discern
 from limner.training.footprint import Footprint, footprint
 from limner.training.kinds import Tally, kinds, tally
 from limner.training.loop import Clock, Parts
@@ -56,6 +58,7 @@ class Preflight:
     seconds: dict[str, float]
     memory: Footprint
     rewards: dict[str, list[float]]
+    judges: tuple[Discernment, ...]
     floor: float | None
     clip: tuple[float, float] | None
     notices: tuple[str, ...]
@@ -87,6 +90,7 @@ class Preflight:
             f"memory       {self.memory}",
             *(f"reward       {name}: {', '.join(f'{v:.3f}' for v in values)} on two samples"
               for name, values in self.rewards.items()),
+            *(f"judge        {each.name}: {each}" for each in self.judges),
         ]  # fmt: skip
         if self.floor is not None and self.clip is not None:
             lines.append(
@@ -149,6 +153,8 @@ def preflight(
     decisions, passes = _learn(config, parts, scored.rollout, rng)
     learned, used = time.perf_counter(), parts.evaluations() - before
     floor, clip = _ratio(config, parts, scored.rollout, notices)
+    judges = _discern(config, parts, scored, rng) if parts.source.draws else []
+    notices += [each.notice for each in judges if each.notice]
     scale = config.prompts_per_step / num_prompts * config.steps
     seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
     stills, evaluations = 0, used * scale
@@ -167,6 +173,7 @@ def preflight(
         seconds=seconds,
         memory=_memory(config, parts, scored.rollout, config.prompts_per_step / num_prompts - 1, stills),
         rewards={name: column[:2].tolist() for name, column in scored.rewards.items()},
+        judges=tuple(judges),
         floor=floor,
         clip=clip,
         notices=tuple(notices),
@@ -195,6 +202,12 @@ def _judge_others(config: RunConfig, parts: Parts, rollout: Rollout, prompts: Se
     with torch.no_grad():
         parts.studio.reward.columns(media, asked)
         parts.studio.reward.comparisons(media, asked, rows // 2)
+
+
+def _discern(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> list[Discernment]:
+    """Return what the samples tell of each judge."""
+    shown = render(scored.rollout.sample, parts.studio.decode, config.micro_batch)
+    return discern(parts.studio.reward, scored, shown, config.micro_batch, rng.child("shaken"))
 
 
 def _rehearse(

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.media import Media
-from limner.core.protocols import Composition, Policy
+from limner.core.protocols import Judges, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.types import Prompt, Rollout, Scored
@@ -50,7 +50,7 @@ class Studio:
     library: Callable[[Preferences], Library]
     """Pictures that were compared; encoded once."""
     decode: Decode
-    reward: Composition
+    reward: Judges
     team: Team
 
 

@@ -19,6 +19,9 @@ from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, walk
 from limner.rewards.algebra.within import Compare, plain, terms_of, wins
 
+RESERVED = ("mean", "std")
+"""What the log says of the total as `reward/NAME`: no judge has such a name."""
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -38,6 +41,11 @@ class Composition:
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"two rewards are called {name!r}: give their functions different names")
+            if name in RESERVED:
+                raise UserError(
+                    f"reward {self.expression}: no reward can be called {name!r}, for reward/{name} is the total's in "
+                    "the log; give the function another name"
+                )
         inside = {node.arguments[0] for node in walk(self.expression) if isinstance(node, WinRate)}
         for leaf in leaves(self.expression):
             if (leaf in self.comparers) != (leaf in inside):
@@ -115,6 +123,15 @@ class Composition:
         return Composed(total.masked_fill(~valid, torch.nan), valid & total.isfinite(), terms)
 
     @property
+    def specs(self) -> dict[str, RewardSpec]:
+        """What those that score say about themselves, by the names of their columns."""
+        return {leaf.column: judge.spec for leaf, judge in self.judges.items()}
+
+    def local(self) -> Composition:
+        """Return the same with those judges alone that are here; its total is not to be asked for."""
+        return replace(self, judges={leaf: judge for leaf, judge in self.judges.items() if not judge.spec.elsewhere})
+
+    @property
     def spec(self) -> RewardSpec:
         """What is known of the total."""
         return joint_spec(str(self.expression), [judge.spec for judge in self.judges.values()], self.absolute)
@@ -145,5 +162,7 @@ def _columns(answers: Mapping[str, RewardOutput]) -> dict[str, Float[Tensor, " b
         found[name] = output.score.masked_fill(~output.valid, torch.nan)
         found |= {f"{name}/{part}": values for part, values in output.components.items()}
         if output.uncertainty is not None:
+            if "uncertainty" in output.components:
+                raise UserError(f"reward {name!r} reports a component 'uncertainty' and an uncertainty: rename the one")
             found[f"{name}/uncertainty"] = output.uncertainty
     return found

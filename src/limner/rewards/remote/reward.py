@@ -71,7 +71,9 @@ class Remote:
     @property
     def spec(self) -> RewardSpec:
         """What is known without asking: next to nothing. GET /v1/specs tells the rest."""
-        return RewardSpec("remote", "whatever the server at `url` hosts", needs=("prompt",), deterministic=False)
+        return RewardSpec(
+            "remote", "whatever the server at `url` hosts", needs=("prompt",), deterministic=False, elsewhere=True
+        )
 
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         parts = torch.arange(len(media)).split(self.micro_batch) if len(media) else ()

@@ -69,6 +69,7 @@ class VLMChecklist(Asking):
             needs=("prompt", *([f"meta.{list_.meta}"] if list_.meta else [])),
             axes=("T", "C", "H", "W"),
             components={q.id: f"P({'yes' if q.answer else 'no'}): {q.text}" for q in list_.questions},
+            elsewhere=True,
             version=version(
                 *(TASK, ANSWER, list_.questions, list_.meta, list_.mean),
                 *(self.url, self.model, self.top, self.frames),

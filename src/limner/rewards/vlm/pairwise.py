@@ -66,6 +66,7 @@ class VLMPairwise(Asking):
             needs=("prompt",),
             axes=("T", "C", "H", "W"),
             components={"a_first": "share of a shown first, 0, 1/2 or 1", "a_second": "share of a shown second"},
+            elsewhere=True,
             version=version(self.task, self.url, self.model, self.guided, self.max_tokens, self.frames),
             source="UnifiedReward, arXiv:2503.05236; Pref-GRPO, arXiv:2508.20751",
             weights_licence="that of the model behind the URL",

@@ -63,6 +63,7 @@ class VLMRubric(Asking):
             needs=("prompt",),
             axes=("T", "C", "H", "W"),
             components={name: f"{meaning}, {unit}" for name, meaning in rubric.criteria.items()},
+            elsewhere=True,
             version=version(
                 *(task(rubric, self.reason), rubric.low, rubric.high, rubric.optional, self.url, self.model),
                 *(self.guided, self.max_tokens, self.frames),

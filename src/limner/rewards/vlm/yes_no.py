@@ -54,6 +54,7 @@ class VLMYesNo(Asking):
             needs=("prompt",),
             axes=("T", "C", "H", "W"),
             components={"mass": "P(yes) + P(no), in [0, 1]"},
+            elsewhere=True,
             version=version(ANSWER, self.question, self.url, self.model, self.top, self.frames),
             source="VQAScore, arXiv:2404.01291",
             weights_licence="that of the model behind the URL",
