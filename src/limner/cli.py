@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import sys
 import traceback
@@ -153,12 +152,8 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
-    sample.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="such as x.png (RUN/samples/PROMPT-SEED.png); of several the sheet, beside x-SEED.png",
-    )
+    out = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
+    sample.add_argument("--out", type=Path, metavar="FILE", help=out)
 
     _add_trust(sample)
 
