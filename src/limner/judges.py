@@ -30,6 +30,9 @@ from limner.rewards.algebra.tree import Expression, Leaf, leaves
 from limner.rewards.algebra.within import Compare
 from limner.rewards.function import usable
 
+RESERVED = ("mean", "std")
+"""What the log says of the total as `reward/NAME`: no judge has such a name."""
+
 
 def compose(text: str, cache: Path | None = None, given: RewardFunction | str | None = None) -> Composition:
     """Return the reward that an expression means, with its judges, or the `given` one that it stands for.
@@ -57,6 +60,12 @@ def _judged(text: str) -> tuple[Expression, Mapping[Leaf, Reward | Comparer]]:
 
 
 def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], cache: Path | None) -> Composition:
+    for leaf in found:
+        if leaf.column in RESERVED:
+            raise UserError(
+                f"reward {expression}: no reward can be called {leaf.column!r}, for reward/{leaf.column} is the total's in "
+                "the log; give the function another name"
+            )
     judges = {leaf: _judge(leaf, each, cache) for leaf, each in found.items() if not isinstance(each, Comparer)}
     comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}
     return Composition(expression, judges, comparers)

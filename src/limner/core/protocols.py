@@ -363,16 +363,12 @@ class Composition(Protocol):
 
 
 class Judges(Composition, Protocol):
-    """The judges of a run as they were put together."""
+    """The judges of a run as they were put together: specs by column, and what asks those alone that are here."""
 
     @property
-    def specs(self) -> Mapping[str, RewardSpec]:
-        """What those that score say about themselves, by the names of their columns."""
-        ...
+    def specs(self) -> Mapping[str, RewardSpec]: ...
 
-    def local(self) -> Composition:
-        """Return what asks those alone that are here, and may be asked as often as one likes."""
-        ...
+    def local(self) -> Composition: ...
 
 
 Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]

@@ -86,6 +86,19 @@ def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
     return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts, sigma, tuple(answer.explanation), maps)
 
 
+def told(answers: Mapping[str, RewardOutput]) -> dict[str, Float[Tensor, " batch"]]:
+    """Return the columns of judges' answers: `name`, `name/part` and `name/uncertainty`, NaN where not judged."""
+    found = {}
+    for name, output in answers.items():
+        found[name] = output.score.masked_fill(~output.valid, torch.nan)
+        found |= {f"{name}/{part}": values for part, values in output.components.items()}
+        if output.uncertainty is not None:
+            if "uncertainty" in output.components:
+                raise UserError(f"reward {name!r} reports a component 'uncertainty' and an uncertainty: rename the one")
+            found[f"{name}/uncertainty"] = output.uncertainty
+    return found
+
+
 def _flags(name: str, valid: Any, batch: int) -> Bool[Tensor, " batch"]:
     """Return which scores count, told by a tensor, an array or a list."""
     listed = isinstance(valid, (list, tuple)) and all(isinstance(flag, bool) for flag in valid)

@@ -14,13 +14,11 @@ from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.protocols import Judge
 from limner.core.types import Composed, Prompt, RewardOutput, RewardSpec, Term
+from limner.judging.checked import told
 from limner.judging.spec import joint_spec
 from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, walk
 from limner.rewards.algebra.within import Compare, plain, terms_of, wins
-
-RESERVED = ("mean", "std")
-"""What the log says of the total as `reward/NAME`: no judge has such a name."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,6 @@ class Composition:
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"two rewards are called {name!r}: give their functions different names")
-            if name in RESERVED:
-                raise UserError(
-                    f"reward {self.expression}: no reward can be called {name!r}, for reward/{name} is the total's in "
-                    "the log; give the function another name"
-                )
         inside = {node.arguments[0] for node in walk(self.expression) if isinstance(node, WinRate)}
         for leaf in leaves(self.expression):
             if (leaf in self.comparers) != (leaf in inside):
@@ -82,7 +75,7 @@ class Composition:
 
         `name` is the score, `name/part` what a judge reports beside it, `name/uncertainty` what it says of its own.
         """
-        return _columns({leaf.column: judge(media, prompts) for leaf, judge in self.judges.items()})
+        return told({leaf.column: judge(media, prompts) for leaf, judge in self.judges.items()})
 
     def comparisons(
         self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
@@ -150,19 +143,7 @@ class Composition:
     def _judged(self, ask: Callable[[Judge], RewardOutput]) -> RewardOutput:
         self.require_absolute("name what to evaluate by with --evaluation.reward")
         answers = {leaf.column: ask(judge) for leaf, judge in self.judges.items()}
-        columns = _columns(answers)
+        columns = told(answers)
         found = self.total(columns, torch.zeros(len(next(iter(columns.values()))), dtype=torch.long))
         maps = {f"{name}/{part}": shown for name, answer in answers.items() for part, shown in answer.maps.items()}
         return RewardOutput(found.total, found.valid, columns, maps=maps)
-
-
-def _columns(answers: Mapping[str, RewardOutput]) -> dict[str, Float[Tensor, " batch"]]:
-    found = {}
-    for name, output in answers.items():
-        found[name] = output.score.masked_fill(~output.valid, torch.nan)
-        found |= {f"{name}/{part}": values for part, values in output.components.items()}
-        if output.uncertainty is not None:
-            if "uncertainty" in output.components:
-                raise UserError(f"reward {name!r} reports a component 'uncertainty' and an uncertainty: rename the one")
-            found[f"{name}/uncertainty"] = output.uncertainty
-    return found
