@@ -63,8 +63,8 @@ def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], c
     for leaf in found:
         if leaf.column in RESERVED:
             raise UserError(
-                f"reward {expression}: no reward can be called {leaf.column!r}, for reward/{leaf.column} is the total's in "
-                "the log; give the function another name"
+                f"reward {expression}: no reward can be called {leaf.column!r}, for reward/{leaf.column} is the "
+                "total's in the log; give the function another name"
             )
     judges = {leaf: _judge(leaf, each, cache) for leaf, each in found.items() if not isinstance(each, Comparer)}
     comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}

@@ -365,7 +365,6 @@ class Composition(Protocol):
 class Judges(Composition, Protocol):
     """The judges of a run as they were put together: specs by column, and what asks those alone that are here."""
 
-    @property
     def specs(self) -> Mapping[str, RewardSpec]: ...
 
     def local(self) -> Composition: ...

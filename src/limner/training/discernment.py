@@ -130,7 +130,7 @@ def discern(judges: Judges, scored: Scored, shown: Shown, micro_batch: int, rng:
 
     Judges that are here are asked twice more: about the same, and about samples whose levels moved by one at most.
     """
-    found = {name: _first(name, spec, scored) for name, spec in judges.specs.items()}
+    found = {name: _first(name, spec, scored) for name, spec in judges.specs().items()}
     told = {name: each for name, each in found.items() if each is not None}
     rows, prompts, here = shown.finite.nonzero()[:, 0], scored.rollout.prompt_of(), judges.local()
     if not told or not len(rows):

@@ -115,9 +115,8 @@ class Composition:
             terms["1"] = Term(reported.constant, torch.ones_like(total))
         return Composed(total.masked_fill(~valid, torch.nan), valid & total.isfinite(), terms)
 
-    @property
     def specs(self) -> dict[str, RewardSpec]:
-        """What those that score say about themselves, by the names of their columns."""
+        """Return what those that score say about themselves, by the names of their columns."""
         return {leaf.column: judge.spec for leaf, judge in self.judges.items()}
 
     def local(self) -> Composition:
