@@ -36,6 +36,8 @@ OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--quiet"}
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
+SAMPLE_FILE = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
+
 DEBUG = "LIMNER_DEBUG"
 """Environment variable: where it is set, a complaint about a user's input is shown with where it came from."""
 
@@ -152,8 +154,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
-    out = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
-    sample.add_argument("--out", type=Path, metavar="FILE", help=out)
+    sample.add_argument("--out", type=Path, metavar="FILE", help=SAMPLE_FILE)
 
     _add_trust(sample)
 
