@@ -362,14 +362,6 @@ class Composition(Protocol):
         ...
 
 
-class Judges(Composition, Protocol):
-    """The judges of a run as they were put together: specs by column, and what asks those alone that are here."""
-
-    def specs(self) -> Mapping[str, RewardSpec]: ...
-
-    def local(self) -> Composition: ...
-
-
 Reward = Callable[[Media, Sequence[Prompt]], Tensor | RewardOutput]
 """Media and one prompt a sample in, one score a sample out; what it cannot judge is invalid, never zero."""
 

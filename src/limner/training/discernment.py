@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.media import Media, Shown
-from limner.core.protocols import Judges
 from limner.core.rng import Rng
 from limner.core.tree import leaves, select, tree_map
 from limner.core.types import RewardSpec, Scored
+from limner.training.source import Judges
 
 NOISY = 0.25
 """From this share of the variance within groups on, noise is worth a word."""

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.media import Media
-from limner.core.protocols import Judges, Policy
+from limner.core.protocols import Composition, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Prompt, Rollout, Scored
+from limner.core.types import Prompt, RewardSpec, Rollout, Scored
 from limner.data.sampler import PromptSampler
 from limner.rollout.audience import Audience
 from limner.rollout.collect import EncodeCache, collect
@@ -28,6 +28,14 @@ from limner.training.library import Library
 
 Phase = Callable[[str], AbstractContextManager[None]]
 """Names what a block of work is, for the progress line and the clock: "rollout", "reward"."""
+
+
+class Judges(Composition, Protocol):
+    """The judges of a run as they were put together: specs by column, and what asks those alone that are here."""
+
+    def specs(self) -> Mapping[str, RewardSpec]: ...
+
+    def local(self) -> Composition: ...
 
 
 @dataclass(frozen=True)
