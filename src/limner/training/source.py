@@ -19,7 +19,7 @@ from limner.core.media import Media
 from limner.core.protocols import Composition, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Prompt, RewardSpec, Rollout, Scored
+from limner.core.types import Composed, Prompt, RewardSpec, Rollout, Scored
 from limner.data.sampler import PromptSampler
 from limner.rollout.audience import Audience
 from limner.rollout.collect import EncodeCache, collect
@@ -30,12 +30,32 @@ Phase = Callable[[str], AbstractContextManager[None]]
 """Names what a block of work is, for the progress line and the clock: "rollout", "reward"."""
 
 
-class Judges(Composition, Protocol):
+class Judges(Protocol):
     """The judges of a run as they were put together: specs by column, and what asks those alone that are here."""
 
     def specs(self) -> Mapping[str, RewardSpec]: ...
 
     def local(self) -> Composition: ...
+
+    def columns(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, Float[Tensor, " batch"]]:
+        """Ask every judge once; return raw numbers by name, NaN where not judged."""
+        ...
+
+    def comparisons(
+        self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Ask those that compare about every pair of a group; return shares of wins by name."""
+        ...
+
+    def total(
+        self,
+        columns: Mapping[str, Float[Tensor, " batch"]],
+        group: Int[Tensor, " batch"],
+        step: int = 0,
+        memory: dict[str, Any] | None = None,
+    ) -> Composed:
+        """Return the total of samples that are compared within their groups; it may change `memory`."""
+        ...
 
 
 @dataclass(frozen=True)
