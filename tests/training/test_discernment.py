@@ -54,7 +54,7 @@ def test_a_judge_that_draws_lots_is_told_its_share_of_noise() -> None:
     """Uniform noise of width w has the variance w^2 / 12, of the judge alone and within groups."""
     generator = torch.Generator().manual_seed(0)
     found = seen(lambda media, prompts: level(media) + 80 * torch.rand(8, generator=generator, dtype=torch.float64))
-    assert found.again == pytest.approx(80 / math.sqrt(12), rel=0.5)
+    assert found.again is not None and 0.5 < found.again / (80 / math.sqrt(12)) < 1.5
     assert "contradicts itself" in found.notice and "of what is learned would be noise" in found.notice
     assert "claims to be deterministic" not in found.notice
 
