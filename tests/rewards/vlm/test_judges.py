@@ -300,10 +300,10 @@ def test_a_version_knows_a_file_by_its_content(tmp_path: Path) -> None:
     ("make", "said"),
     [
         (lambda: VLMRubric(preset="unified_rewards"), "did you mean 'unified_reward'"),
-        (lambda: VLMRubric(template="nowhere.yaml"), "rubric nowhere.yaml: cannot read it"),
+        (lambda: VLMRubric(template="nowhere.yaml"), "rubric nowhere.yaml: no such file"),
         (lambda: VLMRubric(max_tokens=0), "max_tokens must be 1 or more, got 0"),
         (lambda: VLMChecklist(preset="tifa"), "unknown preset 'tifa'"),
-        (lambda: VLMChecklist(file="nowhere.yaml"), "checklist nowhere.yaml: cannot read it"),
+        (lambda: VLMChecklist(file="nowhere.yaml"), "checklist nowhere.yaml: no such file"),
         (lambda: VLMChecklist(top=50), "top must be 2 to 20 tokens, got 50"),
         (lambda: VLMPairwise(preset="overal"), "did you mean 'overall'"),
         (lambda: VLMPairwise(max_tokens=0), "max_tokens must be 1 or more, got 0"),
