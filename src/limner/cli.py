@@ -19,6 +19,7 @@ from limner import words
 from limner.completion import SHELLS, answer, shell_code
 from limner.core.errors import BrokenReward, RunError, UserError, nearest
 from limner.core.paths import to_file, to_folder
+from limner.preference_commands import add_preference_commands
 from limner.report.naming import file_name, free
 
 KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
@@ -84,7 +85,7 @@ def _continuation(arguments: Sequence[str]) -> str:
     match arguments[:1]:
         case ["train"]:
             return f"; continue with: {command}{'' if '--resume' in arguments else ' --resume'}"
-        case ["pretrain"]:
+        case ["pretrain" | "pairs"]:
             return f"; continue with: {command}"
     return ""
 
@@ -183,7 +184,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     _add_reward_commands(command)
-    _add_annotate(command)
+    add_preference_commands(command)
     command("list", _list, "name the recipes, rewards, algorithms and models")
     completion = command("completion", _completion, "print what makes a shell complete limner's commands", SHELL_SETUP)
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
@@ -216,19 +217,6 @@ def _add_reward_commands(command: Callable[..., Parser]) -> None:
     serve.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")
     serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
     serve.add_argument("--judge-seconds", type=words.count, default=60, metavar="N", help="given to one request (60)")
-
-
-def _add_annotate(command: Callable[..., Parser]) -> None:
-    annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
-    annotate.add_argument("place", metavar="PLACE", type=Path, help="a run, folders of pictures, or pairs in a .jsonl")
-    annotate.add_argument("--invite", type=words.count, default=1, metavar="N", help="print so many new links (1)")
-    annotate.add_argument("--votes", type=words.count, default=1, metavar="N", help="at most so many a pair (1)")
-    annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
-    annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
-    annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")
-    annotate.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
-    annotate.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")
-    annotate.add_argument("--address", default="", metavar="URL", help="how others reach this machine, for the links")
 
 
 def _add_recipe(parser: Parser) -> None:
@@ -379,14 +367,6 @@ def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import judges
 
     judges.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env, parsed.judge_seconds)
-
-
-def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    try:
-        from limner.annotate import annotate
-    except ModuleNotFoundError as error:
-        raise UserError(f"annotate needs {error.name}: pip install 'limner[annotate]'") from error
-    annotate(**{name: value for name, value in vars(parsed).items() if name not in ("action", "version")})
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

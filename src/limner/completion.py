@@ -22,6 +22,8 @@ NAMES: Mapping[tuple[str, str], Sequence[str]] = {
     ("keys", "word"): (),
     ("sample", "prompt"): (),
     ("pretrain", "world"): tuple(WORLDS),
+    ("pairs", "model"): tuple(RECIPES),
+    ("pairs", "other"): tuple(RECIPES),
     ("reward", "name"): tuple(REWARDS),
     ("reward", "world"): tuple(WORLDS),
     ("serve-reward", "reward"): tuple(REWARDS),

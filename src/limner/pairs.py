@@ -1,0 +1,175 @@
+"""`limner pairs make`: pairs of pictures that a reward tells apart, for whoever learns from preferences.
+
+A folder of pairs has pairs.jsonl, a line a pair in limner's own layout, the pictures that it names, and made.json: what
+made them, and how many pairs were drawn so far.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.build import assemble, load_prompts
+from limner.core.errors import UserError
+from limner.core.paths import path_of, text_of, to_folder
+from limner.core.protocols import Composition
+from limner.core.rng import Rng
+from limner.core.tree import concatenate, select
+from limner.core.types import Prompt
+from limner.data.lines import parse_object, read_lines
+from limner.data.sampler import PromptSampler
+from limner.judges import compose
+from limner.recipes.named import recipe
+from limner.registry.names import RECIPES
+from limner.report.file import write_text
+from limner.rollout.score import shown
+from limner.run import Run, drawer, open_run
+from limner.training.config import Model, RunConfig
+from limner.training.state import State
+
+INDEX, MADE, PICTURES = "pairs.jsonl", "made.json", "pictures"
+SIDES = ("a", "b")
+BATCH = 64
+"""Pairs that are drawn, judged and written down at once, or the `micro_batch` of the first model, if that is less."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """How pairs are made: picture a by the first model, b by the last, both judged by `reward`."""
+
+    models: tuple[str, ...]
+    reward: str
+    prompts: str
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    """Of the plain ODE; None, both: each model is sampled as its recipe or run says."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what made.json says of it."""
+        return {**vars(self), "models": list(self.models)}
+
+
+def make(
+    model: str,
+    other: str = "",
+    *,
+    reward: str = "",
+    prompts: str = "",
+    count: int = 2000,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    out: str | Path = "",
+    trust: bool = False,
+) -> Path:
+    """Draw and judge `count` pairs, or as many as are missing in the folder `out`; return that folder.
+
+    A model is a run folder, a recipe (its base), or the base of a name, folder or hub id. The reward and the prompts
+    are by default those of the first. Pairs that the reward does not tell apart are left out.
+    """
+    runs = [opened(name, trust) for name in (model, other) if name]
+    config = runs[0].config
+    models = (model, other) if other else (model,)
+    making = Making(models, reward or config.reward, prompts or config.prompts, seed, steps, guidance)
+    asked, judges = load_prompts(making.prompts), compose(making.reward)
+    folder = to_folder(out or Path("runs") / f"pairs-{Path(model).name}", "--out")
+    done, rows = begun(folder, making)
+    batch = min(BATCH, config.micro_batch)
+    order = PromptSampler(len(asked), 1, seed)
+    while done < count:
+        pairs = range(done, min(done + batch, count))
+        chosen = [asked[int(order.indices(i))] for i in pairs]
+        rows += _drawn(folder, runs, judges, making, pairs, chosen)
+        done = pairs.stop
+        write_text(folder / INDEX, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_text(folder / MADE, json.dumps(making.settings() | {"drawn": done}, indent=2) + "\n")
+        print(f"{done} of {count} pairs drawn, {len(rows)} told apart", file=sys.stderr)
+    if not rows:
+        raise UserError(
+            f"{making.reward} tells none of {done} pairs apart: draw more with --count, or ask another reward"
+        )
+    return folder
+
+
+def opened(name: str, trust: bool = False) -> Run:
+    """Return a run from its folder, or one that has not begun, of a recipe or a base."""
+    if (path_of(name, "model") / "config.yaml").is_file():
+        return open_run(name, trust)
+    config = recipe(name) if name in RECIPES else RunConfig(name="pairs", model=Model(path=name))
+    return Run(Path(), assemble(config, training=False), State())
+
+
+def begun(folder: Path, making: Making) -> tuple[int, list[Mapping[str, Any]]]:
+    """Return how many pairs were drawn into a folder, and the rows of those that were told apart.
+
+    Raises UserError for a folder of something else, or of pairs that were made otherwise.
+    """
+    if not (folder / MADE).exists():
+        if folder.is_dir() and (there := {each.name for each in folder.iterdir()} - {PICTURES, INDEX, f".{MADE}.part"}):
+            raise UserError(f"{folder} holds {min(there)} and is no folder of pairs; choose another with --out")
+        if (folder / INDEX).exists():
+            raise UserError(f"{folder} holds pairs that were not made here; choose another folder with --out")
+        return 0, []
+    made = parse_object(text_of(folder / MADE, str(folder / MADE)), str(folder / MADE))
+    done = made.pop("drawn", 0)
+    for key, value in making.settings().items():
+        if made.get(key) != value:
+            raise UserError(f"{folder} holds pairs of {key} {made.get(key)}, not {value}; choose another with --out")
+    rows = [parse_object(line, f"{folder / INDEX}, line {i}") for i, line in read_lines(folder / INDEX, str(folder))]
+    return done, [row for row in rows if row["pair"] < done]
+
+
+def _drawn(
+    folder: Path, runs: Sequence[Run], judges: Composition, making: Making, pairs: Sequence[int], prompts: list[Prompt]
+) -> list[Mapping[str, Any]]:
+    """Draw and judge pairs, and write the pictures of those that are told apart; return their rows."""
+    seeds = [[Rng(("pairs", making.seed, i, side)).seed() for i in pairs] for side in SIDES]
+    sides = [_samples(run, making, prompts, some) for run, some in zip((runs[0], runs[-1]), seeds, strict=True)]
+    seen = shown(concatenate(sides))
+    score = _judged(judges, seen.media, [*prompts, *prompts])
+    score = score.masked_fill(~seen.finite, torch.nan).reshape(len(SIDES), -1)
+    apart = ((score[0] != score[1]) & score.isfinite().all(0)).nonzero()[:, 0]
+    suffix = runs[0].suffixes[0]
+    rows: list[Mapping[str, Any]] = []
+    (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+    for k in apart.tolist():
+        names = [f"{PICTURES}/{pairs[k]:06d}-{side}{suffix}" for side in SIDES]
+        select(seen.media, torch.tensor([k, len(pairs) + k])).save([folder / name for name in names])
+        a, b = score[:, k].tolist()
+        rows.append(
+            {
+                "pair": pairs[k],
+                "prompt": prompts[k].text,
+                "media_a": names[0],
+                "media_b": names[1],
+                "choice": SIDES[int(b > a)],
+                "score_a": a,
+                "score_b": b,
+            }
+        )
+    return rows
+
+
+def _samples(run: Run, making: Making, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Any:
+    own = making.steps is None and making.guidance is None
+    policy = run.assembly.policy("policy", None if own else run.config.sampler.plain(making.steps, making.guidance))
+    with run.averaged():
+        return drawer(run.assembly.parts, policy)(prompts, seeds)
+
+
+def _judged(judges: Composition, media: Any, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return what samples are worth, NaN where that cannot be said; both of a pair are a group."""
+    group = torch.arange(len(prompts) // len(SIDES)).repeat(len(SIDES))
+    with torch.no_grad():
+        columns = judges.columns(media, prompts) | judges.comparisons(media, prompts, group)
+    composed = judges.total({name: column.double() for name, column in columns.items()}, group)
+    return composed.total.masked_fill(~composed.valid, torch.nan)

@@ -1,0 +1,56 @@
+"""The commands about preferences: people say in a browser which picture is better, or a reward does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from limner import words
+from limner.core.errors import UserError
+
+AddCommand = Callable[..., argparse.ArgumentParser]
+
+
+def add_preference_commands(command: AddCommand) -> None:
+    """Add `annotate` and `pairs` to the command line."""
+    annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
+    annotate.add_argument("place", metavar="PLACE", type=Path, help="a run, folders of pictures, or pairs in a .jsonl")
+    annotate.add_argument("--invite", type=words.count, default=1, metavar="N", help="print so many new links (1)")
+    annotate.add_argument("--votes", type=words.count, default=1, metavar="N", help="at most so many a pair (1)")
+    annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
+    annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
+    annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")
+    annotate.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    annotate.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")
+    annotate.add_argument("--address", default="", metavar="URL", help="how others reach this machine, for the links")
+    pairs = command("pairs", _pairs, "make pairs of pictures, the better one by a reward; goes on where it stopped")
+    pairs.add_argument("verb", metavar="make", choices=["make"])
+    pairs.add_argument(
+        "model", metavar="MODEL", help="a run folder, a recipe (its base), or a base: name, folder, hub id"
+    )
+    pairs.add_argument("other", metavar="OTHER", nargs="?", default="", help="draws the second of each pair (MODEL)")
+    pairs.add_argument("--reward", default="", metavar="EXPRESSION", help="says which is better (MODEL's)")
+    pairs.add_argument("--prompts", default="", metavar="FILE", help="a .txt, .jsonl, or as in scenes:train (MODEL's)")
+    pairs.add_argument("--count", type=words.count, default=2000, metavar="N", help="how many are drawn (2000)")
+    pairs.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pairs (0)")
+    pairs.add_argument("--steps", type=words.count, help="denoising steps of the plain ODE (MODEL's sampler)")
+    pairs.add_argument("--guidance", type=words.number, help="guidance scale of the plain ODE (MODEL's sampler)")
+    pairs.add_argument("--out", default="", metavar="DIR", help="a folder (runs/pairs-MODEL)")
+    pairs.add_argument("--trust-code", action="store_true", help="run code outside limner that a config.yaml names")
+
+
+def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    try:
+        from limner.annotate import annotate
+    except ModuleNotFoundError as error:
+        raise UserError(f"annotate needs {error.name}: pip install 'limner[annotate]'") from error
+    annotate(**{name: value for name, value in vars(parsed).items() if name not in ("action", "version")})
+
+
+def _pairs(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.pairs import make
+
+    settings = {name: value for name, value in vars(parsed).items() if name not in ("action", "version", "verb")}
+    print(make(settings.pop("model"), settings.pop("other"), trust=settings.pop("trust_code"), **settings))

@@ -1,0 +1,113 @@
+"""`limner pairs make`, as typed: what it says of its pictures is so, it goes on where it stopped, and it trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limner import pairs
+from limner.cli import main
+from limner.data.preferences import read_preferences
+from run.miniature import Miniature
+
+COUNT = 6
+
+
+def make(miniature: Miniature, out: Path, *more: str) -> int:
+    words = ["--reward", miniature.reward("redness"), "--prompts", str(miniature.prompts), "--count", str(COUNT)]
+    return main(["pairs", "make", str(miniature.model), *words, "--steps", "3", "--out", str(out), *more])
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def redness(path: Path) -> int:
+    """What the miniature's reward says, from the file, by numpy alone."""
+    red = np.asarray(Image.open(path), np.float64)[..., 0] / 255
+    half = red.shape[1] // 2
+    return round(1000 * (red[:, :half].mean() - red[:, half:].mean()))
+
+
+@pytest.fixture(scope="module")
+def made(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs") / "made"
+    assert make(miniature, folder) == 0
+    return folder
+
+
+def test_the_better_picture_is_the_one_with_the_higher_reward(made: Path) -> None:
+    told = rows(made)
+    assert len(told) >= 3 and len(list((made / "pictures").iterdir())) == 2 * len(told)
+    for row in told:
+        assert row["score_a"] != row["score_b"] and row["choice"] == ("a" if row["score_a"] > row["score_b"] else "b")
+        for side in "ab":  # a mean on the edge of two whole levels may round either way
+            assert abs(redness(made / row[f"media_{side}"]) - row[f"score_{side}"]) <= 1
+        assert (made / row["media_a"]).read_bytes() != (made / row["media_b"]).read_bytes()
+    found, faults = read_preferences(made)
+    assert [each.worth for each in found] == [(1, 0) if row["choice"] == "a" else (0, 1) for row in told]
+    assert not faults and found[0].pictures[0] == made / told[0]["media_a"]
+
+
+def test_it_goes_on_where_it_stopped(
+    miniature: Miniature, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, calls = pairs._drawn, []
+
+    def stopping(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            drawn(*given)  # its pictures are written, and nothing says so yet
+            raise KeyboardInterrupt
+        return drawn(*given)
+
+    monkeypatch.setattr(pairs, "BATCH", 4)
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert make(miniature, whole) == 0
+    monkeypatch.setattr(pairs, "_drawn", stopping)
+    assert make(miniature, parted) == 130 and json.loads((parted / "made.json").read_text())["drawn"] == 4
+    assert make(miniature, parted) == 0 and contents(parted) == contents(whole)
+    assert make(miniature, parted) == 0 and len(calls) == 3  # nothing is left to do
+
+
+def test_another_seed_draws_others_and_another_making_is_refused(
+    miniature: Miniature, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make(miniature, tmp_path / "other", "--seed", "1") == 0
+    first, other = ({path.read_bytes() for path in (f / "pictures").iterdir()} for f in (made, tmp_path / "other"))
+    assert not first & other
+    assert make(miniature, made, "--seed", "1") == 2 and "holds pairs of seed 0, not 1" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x.txt").write_text("x")
+    assert make(miniature, tmp_path / "mine") == 2 and "x.txt and is no folder of pairs" in capsys.readouterr().err
+    assert make(miniature, tmp_path / "even", "--reward", "0 * symmetry") == 2
+    assert "tells none of 6 pairs apart" in capsys.readouterr().err
+
+
+def test_preferences_train_on_them(miniature: Miniature, made: Path, tmp_path: Path) -> None:
+    """A tuned run is then the other model: its pictures are the second of each pair."""
+    run, small = tmp_path / "run", ["--steps", "2", "--prompts_per_step", "2", "--micro_batch", "8", "--quiet"]
+    words = ["--source.data", str(made), "--model.path", str(miniature.model), "--evaluation.prompts", ""]
+    assert main(["train", "scenes_dpo", *words, *small, "--optimizer.lr", "0.05", "--out", str(run)]) == 0
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(log) == 2 and all(torch.tensor(line["loss"]).isfinite() for line in log)
+    both = tmp_path / "both"
+    words = ["--reward", miniature.reward("redness"), "--prompts", str(miniature.prompts), "--count", str(COUNT)]
+    assert main(["pairs", "make", str(miniature.model), str(run), *words, "--steps", "3", "--out", str(both)]) == 0
+    before, after = ({row["pair"]: row for row in rows(folder)} for folder in (made, both))
+    shared = before.keys() & after.keys()
+    assert shared and json.loads((both / "made.json").read_text())["models"] == [str(miniature.model), str(run)]
+    for pair in shared:
+        assert before[pair]["score_a"] == after[pair]["score_a"]
+        names = [folder / after[pair]["media_b"] for folder in (made, both)]
+        assert names[0].read_bytes() != names[1].read_bytes()
