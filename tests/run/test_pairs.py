@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,53 @@ def test_preferences_train_on_them(miniature: Miniature, made: Path, tmp_path: P
         assert before[pair]["score_a"] == after[pair]["score_a"]
         names = [folder / after[pair]["media_b"] for folder in (made, both)]
         assert names[0].read_bytes() != names[1].read_bytes()
+
+
+def test_the_dry_run_says_what_is_given(miniature: Miniature, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--source.data", str(made), "--model.path", str(miniature.model), "--evaluation.prompts", ""]
+    small = ["--prompts_per_step", "3", "--micro_batch", "8"]
+    assert main(["check", "scenes_dpo", *words, *small, "--group_size", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "3 given groups, 6 samples" in said and f"given        by Preferences(data='{made}'" in said
+
+
+def test_a_wrong_pairing_is_refused_with_the_way_out(
+    miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    liked = {"prompt": "a red star", "image": "x.png", "label": 1}
+    (tmp_path / "liked.jsonl").write_text(json.dumps(liked) + "\n")
+    words = ["--model.path", str(miniature.model), "--evaluation.prompts", "", "--source.data"]
+    for more, said in (
+        ([str(tmp_path), "--source", "Pictures"], "DPO compares the samples of a group, but each of source Pictures"),
+        ([str(tmp_path / "liked.jsonl")], "DPO learns from a better and a worse picture of one prompt, but"),
+        (
+            [str(tmp_path / "liked.jsonl"), "--algorithm", "FlowGRPO", "--sampler.dynamics", "FlowSDE"],
+            "FlowGRPO scores the decisions by which samples",
+        ),
+    ):
+        assert main(["check", "scenes_dpo", *words, *more]) == 2 and said in capsys.readouterr().err
+
+
+def test_every_command_of_the_page_runs(
+    miniature: Miniature, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands there, made tiny: another model, fewer and smaller steps, a folder of two folders."""
+    page = (Path(__file__).parents[2] / "docs" / "preferences.md").read_text(encoding="utf-8")
+    typed = [shlex.split(line)[1:] for block in page.split("```sh")[1:] for line in block.split("```")[0].splitlines()]
+    typed = [words for words in typed if words]
+    assert [words[0] for words in typed] == ["train", "pairs", "train"]
+    monkeypatch.chdir(tmp_path)
+    for name, side in (("chosen", "a"), ("rejected", "b")):
+        (tmp_path / "my_folder" / name).mkdir(parents=True)
+        for row in rows(made):
+            picture = (made / row[f"media_{side}"]).read_bytes()
+            (tmp_path / "my_folder" / name / f"a_red_star_{row['pair']}.png").write_bytes(picture)
+    for number, words in enumerate(typed):
+        words = [str(miniature.model) if word == "stable-diffusion-3.5-medium" else word for word in words]
+        if words[0] == "train":
+            words += ["--steps", "1", "--prompts_per_step", "2", "--micro_batch", "8", "--quiet"]
+            words += ["--evaluation.prompts", "", "--out", f"run{number}"]
+        else:
+            words[words.index("--count") + 1] = "8"
+        assert main(words) == 0

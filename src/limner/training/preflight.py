@@ -78,12 +78,16 @@ class Preflight:
         lines = [
             f"recipe       {config.name}, seed {config.seed}",
             f"prompts      {self.prompts}, in {config.prompts}"
-            + (f"; {self.comments} lines left out as comments" if self.comments else ""),
+            + (f"; {self.comments} lines left out as comments" if self.comments else "")
+            if config.source.draws
+            else f"given        by {config.source}",
             f"held out     {self.heldout}, in {config.evaluation.prompts}; {config.evaluation.seeds} seeds each"
             if self.heldout.total
             else "held out     none: nothing is evaluated (name prompts with --evaluation.prompts)",
-            f"iteration    {config.prompts_per_step} prompts x {config.group_size} samples = {self.samples} samples, "
-            f"{self.decisions} decisions or noised samples to learn from, in passes of {config.micro_batch}",
+            f"iteration    {config.prompts_per_step} "
+            + (f"prompts x {config.group_size} samples = " if config.source.draws else "given groups, ")
+            + f"{self.samples} samples, {self.decisions} decisions or noised samples to learn from, "
+            f"in passes of {config.micro_batch}",
             f"run          {config.steps} iterations, {config.steps * self.samples} samples, "
             f"{self.evaluations} network evaluations",
             f"time         about {total:.0f} s ({phases})",
@@ -166,7 +170,7 @@ def preflight(
         prompts=tally(parts.studio.prompts),
         heldout=tally(heldout),
         comments=read_prompts(config.prompts).comments if config.prompts.endswith(".txt") else 0,
-        samples=config.prompts_per_step * config.group_size,
+        samples=round(len(scored.rollout) * config.prompts_per_step / num_prompts),
         decisions=round(decisions * config.prompts_per_step / num_prompts),
         passes=passes,
         evaluations=round(evaluations),
