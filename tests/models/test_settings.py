@@ -88,7 +88,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("sd3", {"resolution": 24}, "model: resolution is 24 pixels; give a multiple of 16"),
     ("sd3", {"width": 24}, "model: width is 24 pixels; give a multiple of 16"),
     ("sd3", {"resolution": 256}, "model: resolution is 256 pixels; this network has places for 128 at most"),
-    ("sd15", {"resolution": 32, "width": -16}, "model: width is -16 pixels; give a multiple of 16"),
+    ("sd15", {"resolution": 32, "width": -16}, "SDSettings: width must be at least 1 and at most 65536, got -16"),
 ]
 
 

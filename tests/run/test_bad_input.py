@@ -278,8 +278,9 @@ def test_check_says_what_it_found_and_writes_nothing(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == "recipe miniature, seed 0".split()
     assert lines[1].startswith("prompts      ")
-    assert "2 prompts x 4 samples = 8 samples, 24 decisions or noised samples to learn from, in passes of 8" in lines[2]
-    assert "3 iterations, 24 samples" in lines[3]
+    assert lines[2].startswith("held out     ")
+    assert "2 prompts x 4 samples = 8 samples, 24 decisions or noised samples to learn from, in passes of 8" in lines[3]
+    assert "3 iterations, 24 samples" in lines[4]
     assert any(line.startswith("reward       redness: ") and line.endswith(" on two samples") for line in lines)
     # 1e-4 nats per element were published for 65,536 elements; a latent here has 64.
     assert lines[-1].endswith("clip range 1.0e-01 and 1.0e-01 nats per latent element")

@@ -107,11 +107,11 @@ def test_a_whole_run_there_is_the_run_on_the_cpu(
 def second_time_interrupted(curve: Callable[..., Any]) -> Callable[..., Any]:
     calls: list[int] = []
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return curve(*args)
+        return curve(*args, **named)
 
     return interrupted
 

@@ -14,7 +14,7 @@ import torch
 import limner.algorithms.diffusion_nft
 from limner.build import assemble
 from limner.cli import main
-from limner.core.errors import RunError
+from limner.core.errors import UserError
 from limner.objectives.matching import nft_loss
 from limner.recipes.yaml import to_yaml
 from limner.report.metrics import read
@@ -48,7 +48,7 @@ def test_samples_that_were_not_judged_are_left_out(miniature: Miniature, tmp_pat
     assert differences(start, run.assembly.parts.weights.state()["policy"])
     summary = json.loads((run.folder / "summary.json").read_text())
     assert summary["invalid"] == 9 and abs(summary["heldout"]["before"]["value"] - 10_000) < 500
-    assert summary["notices"] == ["9 samples could not be judged."]
+    assert "9 samples could not be judged." in summary["notices"]
     assert "9 samples could not be judged." in (run.folder / "report.html").read_text()
 
 
@@ -138,13 +138,13 @@ def test_five_steps_in_a_row_that_are_not_finite_stop_the_run(
 
 
 def test_weights_that_are_not_finite_stop_the_run(miniature: Miniature, tmp_path: Path) -> None:
-    """Their pictures are never shown to the judge."""
+    """They are found when the model is loaded."""
     config = miniature.config(tmp_path / "run", "redness")
     bad = tmp_path / "bad"
     pipeline = assemble(replace(config, model=replace(config.model, train=limner.Full()))).model.pipeline
     pipeline.transformer.proj_out.bias.data[0] = math.nan
     pipeline.save_pretrained(bad)
-    with pytest.raises(RunError, match="the samples themselves are not finite"):
+    with pytest.raises(UserError, match="weight proj_out.bias of its transformer is not finite"):
         train(replace(config, model=replace(config.model, path=str(bad))))
 
 

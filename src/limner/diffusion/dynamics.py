@@ -201,6 +201,7 @@ class DanceSDE:
 
     eta: float = 0.3
     slope: float = 0.0
+    """By how much the strength grows from t = 0 to 1."""
 
     def __post_init__(self) -> None:
         require_strength("eta", self.eta)
