@@ -34,7 +34,7 @@ In zsh likewise, after compinit; in fish:  limner completion fish | source"""
 
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
-OWN_FLAGS["train"] = RECIPE | {"--resume", "--quiet"}
+OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
 SAMPLE_FILE = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
@@ -195,6 +195,7 @@ def _add_training_commands(command: Callable[..., Parser]) -> None:
     train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
     _add_recipe(train)
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    train.add_argument("--accept-changes", action="store_true", help="resume though prompts, rewards or base changed")
     train.add_argument("--quiet", action="store_true", help="no progress line")
     _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
     keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
@@ -266,7 +267,7 @@ def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
 
     config = _config(parsed, values)
-    done = run.train(config, resume=parsed.resume, quiet=parsed.quiet)
+    done = run.train(config, resume=parsed.resume, quiet=parsed.quiet, accept_changes=parsed.accept_changes)
     if done.leads:
         print(done.folder / "report.html")
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 from PIL import Image
 
 from limner.build import Assembly
+from limner.claim import inputs
+from limner.core.errors import UserError
 from limner.core.protocols import DecisionProcess
 from limner.engine.memory import peak_memory_mib
 from limner.evaluate.protocol import OVERALL, Evaluation, compare
@@ -27,11 +29,11 @@ from limner.registry.served import source_of
 from limner.report.card import PLACE, Card
 from limner.report.curve import charts, headline, meanings
 from limner.report.data import Report, Spent
-from limner.report.file import write_text
+from limner.report.file import read_object, write_text
 from limner.report.gallery import grid
 from limner.report.glance import glance
 from limner.report.html import write_report
-from limner.report.manifest import hash_weights, manifest, write_manifest
+from limner.report.manifest import hash_weights, manifest
 from limner.report.metrics import read
 from limner.report.text import number, verdict
 from limner.training.config import OWN, RunConfig
@@ -67,10 +69,10 @@ def write_results(run: Finished, started: float | None = None) -> Path:
     first, last = before.get(OWN), after.get(OWN)
     lines = read(run.folder)
     main, categories = tables(before, after)
-    if started is not None or not (run.folder / "summary.json").exists():
+    summary = None if started is not None else _summary(run.folder)
+    if summary is None:
         total = sum(run.state.seconds.values()) if started is None else time.monotonic() - started
-        _write_summary(run, first, last, total)
-    summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+        summary = _write_summary(run, first, last, total)
     clip, policy = run.config.algorithm.needs.clip, run.assembly.parts.actors.policy
     band = clip.per_element(policy.elements()) if clip and isinstance(policy, DecisionProcess) else ()
     report = Report(
@@ -86,7 +88,7 @@ def write_results(run: Finished, started: float | None = None) -> Path:
             _phases(summary["seconds"]), {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]
         ),
         config=to_yaml(run.config),
-        manifest=json.loads((run.folder / "manifest.json").read_text(encoding="utf-8")),
+        manifest=read_object(run.folder / "manifest.json") or {},
         meanings=meanings(lines),
         notices=summary["notices"],
     )
@@ -107,7 +109,17 @@ def shown(run: Finished) -> str:
     return glance(title, said, rows[0] if rows else None, chart, by_chance)
 
 
-def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation | None, total: float) -> None:
+def _summary(folder: Path) -> dict[str, Any] | None:
+    """Return what summary.json says; None if it has to be written again, from what the folder holds."""
+    known = {"seconds", "network_evaluations", "peak_memory_mib", "notices"}
+    try:
+        found = read_object(folder / "summary.json")
+    except UserError:
+        return None
+    return found if found is not None and known <= found.keys() else None
+
+
+def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation | None, total: float) -> dict[str, Any]:
     unjudged = [f"{run.state.invalid} samples could not be judged."] if run.state.invalid else []
     summary: dict[str, Any] = {
         "recipe": run.config.name,
@@ -132,6 +144,7 @@ def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation |
                 "after": after.diversity().value,
             }
     write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
 
 
 def stored(folder: Path, moment: Moment, names: Sequence[str]) -> dict[str, Evaluation]:
@@ -177,18 +190,18 @@ def card(run: Finished, repo: str = "") -> Card:
     )
 
 
-def write_provenance(run: Finished) -> None:
-    """Write manifest.json: versions, hashes, seeds, hardware."""
-    config = run.config
+def provenance(run: Finished) -> dict[str, Any]:
+    """Return what manifest.json is to hold: versions, hashes, seeds, hardware."""
+    config, assembly = run.config, run.assembly
     source = Path(source_of(config.model.path)).expanduser()
-    content = manifest(
+    return manifest(
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
         weights=hash_weights(source) if source.exists() else {},
-        device=str(run.assembly.parts.team.device),
+        inputs=inputs(config, assembly.parts.studio.prompts, assembly.heldout),
+        device=str(assembly.parts.team.device),
         command=sys.argv,
     )
-    write_manifest(run.folder, content)
 
 
 def _phases(seconds: Mapping[str, float]) -> dict[str, float]:

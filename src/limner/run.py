@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +17,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from limner.build import Assembly, assemble
+from limner.claim import folder_of, held, make, require_unheld, require_usable, require_whole, settle
 from limner.core.errors import BrokenReward, RunError, UserError
 from limner.core.media import Media
-from limner.core.paths import path_of, text_of, to_folder
+from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.core.team import ALONE
@@ -30,18 +29,19 @@ from limner.core.types import Pipeline, Prompt
 from limner.engine import checkpoint
 from limner.evaluate.protocol import Draw, Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
-from limner.evaluate.store import load as load_evaluation
+from limner.evaluate.store import known as known_evaluation
 from limner.evaluate.store import save as save_evaluation
 from limner.objects import Objects, Prompts, RewardFunction
 from limner.recipes.named import recipe
-from limner.recipes.yaml import is_of, read_config, to_yaml
+from limner.recipes.yaml import to_yaml, written_config
 from limner.report.card import write_card
-from limner.report.file import write_text
+from limner.report.file import no_room, write_text
 from limner.report.hub import push as upload
+from limner.report.manifest import write_manifest
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.report.sheet import Samples
-from limner.results import Moment, card, outcome, sheet_of, shown, write_provenance, write_results
+from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
 from limner.training.config import OWN, NamedSampler, RunConfig
 from limner.training.loop import Hooks, Parts
 from limner.training.loop import train as train_loop
@@ -126,12 +126,19 @@ class Run:
         with self.averaged() if moment == "after" else nullcontext():
             for i, (name, policy) in enumerate(policies.items()):
                 place = self.folder / "samples" / f"{moment}-{name}"
-                results[name] = (load_evaluation(place) if moment == "before" else None) or self._evaluate(
+                known = known_evaluation(place, self.assembly.heldout, self.say) if moment == "before" else None
+                results[name] = known or self._evaluate(
                     policy, self.assembly.heldout, range(settings.seeds), (i, len(policies)), keeper(place)
                 )
-                if self.leads:
+                if self.leads and known is None:
                     save_evaluation(place, results[name])
         return results
+
+    def say(self, notice: str) -> None:
+        """Tell the person, and whoever reads the report."""
+        self.notices = (*self.notices, notice)
+        if self.progress is not None:
+            self.progress.say(f"note: {notice}")
 
     def curve(self, state: State, metrics: Metrics) -> dict[str, float]:
         """Return held-out reward by category on a part of the prompts, one seed each, and show some of the pictures."""
@@ -159,12 +166,16 @@ class Run:
         path = checkpoint.latest(self.folder / "checkpoints")
         if path is None:
             return False
-        kept, parts = checkpoint.load(path), self.assembly.parts
-        parts.weights.load_state(kept["weights"])
-        parts.stepper.load_state(kept["stepper"])
-        if parts.ema is not None:
-            parts.ema.load_state(kept["ema"])
-        self.state = State.from_dict(kept["state"])
+        parts = self.assembly.parts
+        try:
+            kept = checkpoint.load(path)
+            parts.weights.load_state(kept["weights"])
+            parts.stepper.load_state(kept["stepper"])
+            if parts.ema is not None:
+                parts.ema.load_state(kept["ema"])
+            self.state = State.from_dict(kept["state"])
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{path} is no checkpoint of such a run: {type(error).__name__}: {error}") from error
         return True
 
     def export(self, folder: Path | str | None = None, push: str = "", private: bool = False) -> Path:
@@ -250,8 +261,13 @@ def check(
     """Do the dry run of what `train` would be given: nothing is written, no weight moves."""
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
     config = objects.within(recipe(config) if isinstance(config, str) else config)
-    assembly = assemble(config, objects=objects)
-    return preflight(config, assembly.parts, assembly.heldout, Run(Path(), assembly, State()).rehearsals())
+    assembly, folder = assemble(config, objects=objects), folder_of(config)
+    found = preflight(config, assembly.parts, assembly.heldout, Run(folder, assembly, State()).rehearsals())
+    try:
+        require_usable(folder, config, resume=False)
+    except UserError as error:
+        return replace(found, notices=(*found.notices, f"a run would not begin: {error}"))
+    return found
 
 
 def train(
@@ -264,6 +280,7 @@ def train(
     model: Pipeline | str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    accept_changes: bool = False,
 ) -> Run:
     """Carry out a run: check, evaluate, train, evaluate, export, report. A name stands for its recipe.
 
@@ -273,29 +290,33 @@ def train(
     `heldout_reward`, or else by a `reward` that is given. Of an object the run folder keeps its name and a digest:
     `resume` needs it again.
 
-    With `resume` a run that was interrupted goes on from its last checkpoint, bit by bit as if it had not been.
+    With `resume` a run that was interrupted goes on from its last checkpoint, bit by bit as if it had not been. If its
+    prompts, its rewards or its base have changed since, it does so only if you `accept_changes`.
     Raises UserError before anything is written if the run could not work.
     """
     started = time.monotonic()
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
     config = objects.within(recipe(config) if isinstance(config, str) else config)
-    folder = to_folder(config.out or f"runs/{config.name}-{config.seed}", "out")
-    _require_free(folder, config, resume)
+    folder = folder_of(config)
+    require_usable(folder, config, resume)
     assembly = assemble(config, objects=objects)
     run = Run(folder, assembly, State())
+    if run.leads:
+        require_unheld(folder)
     found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
     team = assembly.parts.team
     progress = _announced(config, found, quiet, team.leads)
     run.progress, run.notices = progress, found.notices
-    if resume and run.restore():
-        progress.say(f"resuming at iteration {run.state.iteration}")
-        started -= sum(run.state.seconds.values())
-    _make(folder)
+    make(folder)
     metrics = Metrics(folder, to_yaml(config))
-    with _closing(folder, progress, metrics):
+    with held(folder) if team.leads else nullcontext(), _closing(folder, progress, metrics):
+        _begin(run, resume, accept_changes)
+        if run.state.iteration:
+            progress.say(f"resuming at iteration {run.state.iteration}")
+            started -= sum(run.state.seconds.values())
+        elif resume:
+            progress.say(f"nothing to resume in {folder}: it begins at iteration 0")
         if team.leads:
-            write_text(folder / "config.yaml", to_yaml(config))
-            write_provenance(run)
             metrics.truncate(run.state.iteration)
         progress.done = run.state.iteration
         run.measure("before")
@@ -325,12 +346,24 @@ def _announced(config: RunConfig, found: Preflight, quiet: bool, leads: bool) ->
     return progress
 
 
-def _make(folder: Path) -> None:
-    """Make the run folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
+def _begin(run: Run, resume: bool, accept_changes: bool) -> None:
+    """Put back what a folder holds of the run, if it is of that run, and write what the run is made of."""
+    folder, config, content = run.folder, run.config, provenance(run)
+    if run.leads:
+        content["changes"] = settle(folder, config, content, resume, accept_changes)
+        for notice in content["changes"]:
+            run.say(notice)
+    run.assembly.parts.team.wait()
+    if resume:
+        run.restore()
+    if not run.leads:
+        return
+    for notice in require_whole(folder, run.state.iteration, config):
+        run.say(notice)
+    if run.state.iteration > config.steps:
+        raise UserError(f"{folder} has done {run.state.iteration} iterations already, and steps is {config.steps}")
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_manifest(folder, content)
 
 
 @contextmanager
@@ -352,15 +385,9 @@ def _closing(folder: Path, progress: Progress, metrics: Metrics) -> Iterator[Non
             "with --resume"
         ) from error
     except (OSError, SafetensorError) as error:
-        if not _no_room(error):
+        if not no_room(error):
             raise
         raise RunError(f"{error}; the last checkpoint stands: make room, and go on with --resume") from error
-
-
-def _no_room(error: OSError | SafetensorError) -> bool:
-    """Tell whether a disk is full; safetensors says so in its message only."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return error.errno in full if isinstance(error, OSError) else any(f"os error {code}" in str(error) for code in full)
 
 
 def open_run(folder: str | Path, trust: bool = False, *, model: Pipeline | None = None) -> Run:
@@ -374,27 +401,12 @@ def open_run(folder: str | Path, trust: bool = False, *, model: Pipeline | None 
     written = folder / "config.yaml"
     if not written.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml")
-    config = read_config(written, None if trust else ())
+    config = written_config(written, None if trust else ())
     objects = Objects(model=model)
     if (named := objects.within(config).model.path) != config.model.path:
         raise UserError(f"{folder} is a run of model {config.model.path}, and what is given is {named}: give that one")
     run = Run(folder, assemble(config, training=False, objects=objects), State())
     if not run.restore():
+        require_whole(folder, 0, config)
         raise UserError(f"{folder} has no checkpoint yet; go on with: limner train {written} --resume")
     return run
-
-
-def _require_free(folder: Path, config: RunConfig, resume: bool) -> None:
-    """Refuse to write over another run, or to resume one under another configuration."""
-    written = folder / "config.yaml"
-    if not written.exists():
-        unfinished = f".{written.name}.part"  # all that a run leaves that was killed at its very start
-        if folder.exists() and (not folder.is_dir() or {entry.name for entry in os.scandir(folder)} - {unfinished}):
-            raise UserError(f"{folder} exists and is no run folder; choose another with --out")
-        return
-    if not resume:
-        raise UserError(f"{folder} holds a run already: continue it with --resume, or choose another folder with --out")
-    if not is_of(config, text_of(written, str(written)), str(written)):
-        raise UserError(
-            f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume"
-        )

@@ -21,6 +21,7 @@ def test_manifest_says_what_is_needed_and_no_path_of_the_machine(tmp_path: Path)
         config="name: scenes\n",
         seeds={"run": 0},
         weights={"a.safetensors": "00"},
+        inputs={"prompts a.txt": "11"},
         device="cpu",
         command=[str(tmp_path / "bin" / "limner"), "train", "scenes", "--out", "here"],
     )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from limner.core.errors import RunError
+from limner.core.errors import UserError
 from limner.report.metrics import FILE, Metrics, read
 
 
@@ -75,7 +75,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
 
 def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"step": 0}\n{"st\n{"step": 2}\n')
-    with pytest.raises(RunError, match="line 2 is not JSON"):
+    with pytest.raises(UserError, match="line 2 is no iteration after the one before"):
         read(tmp_path)
 
 

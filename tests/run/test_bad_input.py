@@ -265,7 +265,7 @@ def test_a_run_is_not_written_over(miniature: Miniature, tmp_path: Path, capsys:
     capsys.readouterr()
     assert main(["train", str(recipe), "--quiet"]) == 2
     require_one_line(capsys, f"{out} holds a run already: continue it with --resume, or choose another folder")
-    assert main(["train", str(recipe), "--quiet", "--resume", "--steps", "2"]) == 2
+    assert main(["train", str(recipe), "--quiet", "--resume", "--seed", "2"]) == 2
     require_one_line(capsys, f"{out} holds a run of another configuration; resume it with: limner train {out}")
     assert snapshot(tmp_path) == before
 

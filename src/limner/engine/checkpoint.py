@@ -42,9 +42,15 @@ def latest(folder: Path) -> Path | None:
     return next((path for path in _saved(folder) if _whole(path)), None)
 
 
+def damaged(folder: Path) -> list[Path]:
+    """Return the checkpoints that `latest` passes over."""
+    last = latest(folder)
+    return [path for path in _saved(folder) if last is None or _step(path) > _step(last)]
+
+
 def load(path: Path) -> Tree:
     """Return what was saved, on the CPU. Raises UserError if the file is damaged or no checkpoint."""
-    if not _NAME.fullmatch(path.name) or not path.is_file() or not _whole(path):
+    if not _NAME.fullmatch(path.name) or not _whole(path):
         raise UserError(f"{path} is not a whole checkpoint; resume from another one in {path.parent}")
     return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -112,5 +118,7 @@ def _step(path: Path) -> int:
 
 
 def _whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16] == path.stem.partition("-")[2]

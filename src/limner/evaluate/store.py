@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from limner.core.errors import UserError
 from limner.core.media import Media, to_image
 from limner.core.types import Prompt
 from limner.evaluate.protocol import Evaluation, Keep
@@ -35,11 +37,17 @@ def keeper(folder: Path) -> Keep:
 
 
 def save(folder: Path, evaluation: Evaluation) -> None:
-    """Write a still of each sample, FOLDER/000-0.png and so on, and, last of all, FOLDER/rewards.json."""
+    """Write a still of each sample, FOLDER/000-0.png and so on, and, last of all, FOLDER/rewards.json.
+
+    Each file is whole or absent, and rewards.json is absent while stills are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).unlink(missing_ok=True)
     for i, row in enumerate(evaluation.stills):
         for seed, still in zip(evaluation.seeds, row, strict=True):
-            to_image(still).save(folder / _name(i, seed))
+            part = folder / _name(i, seed, ".part")
+            to_image(still).save(part, format="PNG")
+            os.replace(part, folder / _name(i, seed))
     rewards = [
         {
             "prompt": prompt.text,
@@ -53,10 +61,34 @@ def save(folder: Path, evaluation: Evaluation) -> None:
     write_text(folder / FILE, json.dumps({"seeds": list(evaluation.seeds), "rewards": rewards}, indent=1) + "\n")
 
 
+def known(folder: Path, prompts: Sequence[Prompt], say: Callable[[str], None]) -> Evaluation | None:
+    """Return what an earlier session measured, unless that was of other prompts, or cannot be read, which is said."""
+    try:
+        found = load(folder)
+    except UserError as error:
+        say(str(error))
+        return None
+    return found if found is not None and list(found.prompts) == list(prompts) else None
+
+
 def load(folder: Path) -> Evaluation | None:
-    """Return what `save` wrote, and where the files of `keeper` are, or None if it did not finish."""
+    """Return what `save` wrote, and where the files of `keeper` are, or None if it did not finish.
+
+    Raises UserError if the files are damaged.
+    """
     if not (folder / FILE).exists():
         return None
+    try:
+        return _load(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder} cannot be read ({reason}); limner train {folder.parents[1] / 'config.yaml'} --resume measures "
+            "it again"
+        ) from error
+
+
+def _load(folder: Path) -> Evaluation:
     data = json.loads((folder / FILE).read_text(encoding="utf-8"))
     seeds, rows = data["seeds"], data["rewards"]
     rewards = [[torch.nan if value is None else value for value in row["reward"]] for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,35 @@ def read_config(path: Path, trusted: Collection[str] | None = None) -> RunConfig
     return from_yaml(text_of(path, str(path), MAX_BYTES), str(path), trusted)
 
 
-def is_of(config: RunConfig, text: str, source: str) -> bool:
-    """Tell whether `text` is that of `config` but for its run folder; of what it names, it runs what `config` does."""
+def written_config(file: Path, trusted: Collection[str] | None) -> RunConfig:
+    """Return the configuration in a run folder's file. Raises UserError if it cannot be read, or has been cut."""
+    text = text_of(file, str(file), MAX_BYTES)
+    config = from_yaml(text, str(file), trusted)
+    if not re.search(r"^out: .*\n", text, re.MULTILINE):
+        raise UserError(f"{file} has been cut: its last key, out, is missing; put it back from a copy")
+    return config
+
+
+def changed_keys(config: RunConfig, file: Path) -> dict[str, str]:
+    """Return what differs from a run folder's configuration, as "steps 5 instead of 3", by dotted key.
+
+    Where the run is has no part in it. Of what the file names, what `config` names too is run, and nothing else.
+    """
     try:
-        written = from_yaml(text, source, code_of(config))
-    except UntrustedCode:
-        return False
-    return to_yaml(dataclasses.replace(written, out="")) == to_yaml(dataclasses.replace(config, out=""))
+        written = written_config(file, code_of(config))
+    except UntrustedCode as error:
+        return {"": str(error)}
+    was, now = (_flat(_plain(dataclasses.replace(each, out=""))) for each in (written, config))
+    keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return {key: f"{key} {now.get(key, 'left out')} instead of {was.get(key, 'nothing')}" for key in keys}
+
+
+def _flat(tree: Any, place: str = "") -> dict[str, Any]:
+    """Return the values of nested keys by dotted key."""
+    if not isinstance(tree, dict):
+        return {place: tree}
+    parts = [_flat(part, f"{place}.{name}" if place else name) for name, part in tree.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def code_of(config: RunConfig) -> frozenset[str]:

@@ -22,12 +22,18 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
 def manifest(
-    *, config: str, seeds: Mapping[str, Any], weights: Mapping[str, str], device: str, command: Sequence[str]
+    *,
+    config: str,
+    seeds: Mapping[str, Any],
+    weights: Mapping[str, str],
+    inputs: Mapping[str, str],
+    device: str,
+    command: Sequence[str],
 ) -> dict[str, Any]:
     """Return versions, commit, hardware, seeds and hashes.
 
-    `config` is the text of config.yaml, `weights` what `hash_weights` returned, `command` is sys.argv: its program is
-    kept by name only, the rest as the user typed it.
+    `config` is the text of config.yaml, `weights` what `hash_weights` returned, `inputs` hashes of what else the run is
+    made of, `command` is sys.argv: its program is kept by name only, the rest as the user typed it.
     """
     return {
         "command": [Path(command[0]).name, *command[1:]] if command else [],
@@ -35,7 +41,11 @@ def manifest(
         "commit": _commit(),
         "hardware": _hardware(torch.device(device)),
         "seeds": dict(seeds),
-        "sha256": {"config": hashlib.sha256(config.encode()).hexdigest(), "weights": dict(weights)},
+        "sha256": {
+            "config": hashlib.sha256(config.encode()).hexdigest(),
+            "weights": dict(weights),
+            "inputs": dict(inputs),
+        },
     }
 
 

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from limner.core.errors import RunError
+from limner.core.errors import UserError
 from limner.report.file import write_text
 
 FILE = "metrics.jsonl"
@@ -60,6 +60,7 @@ class Metrics:
         assert self._file is not None
         self._file.write(_dump({"step": step, **{name: float(value) for name, value in values.items()}}))
         self._file.flush()
+        os.fsync(self._file.fileno())  # a checkpoint that survives has the lines before it
         for name, value in values.items():
             events.add_scalar(name, value, step)
         if self._wandb is not None:
@@ -98,18 +99,37 @@ class Metrics:
 
 
 def read(folder: Path) -> list[Line]:
-    """Return the lines of FOLDER/metrics.jsonl; a half-written last one is left out, one in the middle is an error."""
+    """Return the lines of FOLDER/metrics.jsonl; a half-written last one is left out.
+
+    Raises UserError for any other line that is no iteration after the one before.
+    """
     path = folder / FILE
     if not path.exists():
         return []
-    texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        *whole, last = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
     lines: list[Line] = []
-    for number, text in enumerate(texts[:-1], start=1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise RunError(f"{path}, line {number} is not JSON ({error.msg}): repair or delete the line") from error
-    return lines
+    for number, text in enumerate(whole, start=1):
+        line = _parsed(text)
+        if line is None or (lines and line["step"] <= lines[-1]["step"]):
+            raise UserError(f"{path}, line {number} is no iteration after the one before: repair or delete the line")
+        lines.append(line)
+    cut_short = _parsed(last)  # whole but for its end of line, if it is not None
+    return lines if cut_short is None else [*lines, cut_short]
+
+
+def _parsed(text: str) -> Line | None:
+    """Return the numbers of an iteration, or None if the text does not hold such."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return None
+    numbers = all(value is None or type(value) in (int, float) for value in line.values())
+    return line if numbers else None
 
 
 def _dump(line: Line) -> str:

@@ -1,0 +1,200 @@
+"""Whose a run folder is: one process writes it, for one configuration, on the inputs that it began with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from limner.core.errors import UserError
+from limner.core.paths import to_folder
+from limner.core.types import Prompt
+from limner.engine import checkpoint
+from limner.objects import is_object
+from limner.recipes.yaml import changed_keys, code_of, written_config
+from limner.registry.names import REWARDS
+from limner.report.file import read_object
+from limner.report.metrics import FILE, read
+from limner.rewards.algebra.parse import parse
+from limner.rewards.algebra.tree import leaves
+from limner.training.config import RunConfig
+
+CONFIG, LOCK, CHECKPOINTS = "config.yaml", ".lock", "checkpoints"
+UNFINISHED = {f".{CONFIG}.part", LOCK}
+"""All that a run leaves that was killed at its very start."""
+FREE = (
+    "steps", "micro_batch", "checkpoint_every", "overlap", "reward_cache", "ratio_floor", "device", "out",
+    "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
+    "evaluation.every", "evaluation.part", "precision.activation_checkpointing",
+)  # fmt: skip
+"""The keys that a run may be resumed with other values of: what was learned and measured with the old ones stands."""
+
+
+def folder_of(config: RunConfig) -> Path:
+    """Return the folder of a run."""
+    return to_folder(config.out or f"runs/{config.name}-{config.seed}", "out")
+
+
+def make(folder: Path) -> None:
+    """Make a run folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another with --out") from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep every other process from writing the folder. The lock ends with its process, however that ends."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"another process is writing {folder}: wait until it ends, or choose another folder with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_unheld(folder: Path) -> None:
+    """Refuse a run that another process writes: better known before the dry run than after."""
+    if begun(folder):
+        with held(folder):
+            pass
+
+
+def require_usable(folder: Path, config: RunConfig, resume: bool) -> dict[str, str]:
+    """Refuse to write over another run, or to resume one under another configuration; return the keys that changed.
+
+    A run that failed before its first iteration stands in nobody's way.
+    """
+    written = folder / CONFIG
+    if not written.exists():
+        there = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else {folder.name}
+        if os.path.lexists(folder) and there - UNFINISHED:
+            raise UserError(f"{folder} exists and is no run folder; choose another with --out")
+        return {}
+    if not begun(folder):
+        return changed_keys(config, written)
+    if not resume:
+        raise UserError(f"{folder} holds a run already: continue it with --resume, or choose another folder with --out")
+    changes = changed_keys(config, written)
+    if other := [change for key, change in changes.items() if key not in FREE]:
+        told = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+        raise UserError(
+            f"{folder} holds a run of another configuration; resume it with: limner train {written} --resume "
+            f"(changed: {told})"
+        )
+    return changes
+
+
+def settle(folder: Path, config: RunConfig, content: Mapping[str, Any], resume: bool, accept: bool) -> list[str]:
+    """Refuse a folder that was begun with other inputs than now, by name, unless changes are accepted.
+
+    `content` is what the manifest is to say. Returns what has changed since the run was begun, in all its sessions.
+    What was measured before the first iteration is forgotten where it was with other inputs.
+    """
+    keys = require_usable(folder, config, resume)
+    before = read_object(folder / "manifest.json")
+    changed = changed_inputs(before or {}, content)
+    if not begun(folder):
+        if changed or keys:
+            clear(folder)
+        return []
+    if changed and not accept:
+        raise UserError(
+            f"{folder} was begun with other inputs: {', '.join(changed)} changed since; put them back, or go on "
+            "knowingly with --accept-changes"
+        )
+    if changed:
+        clear(folder)
+    told = [f"resumed with {change}" for change in keys.values()] + [f"resumed with other {name}" for name in changed]
+    if before is None:
+        told.append("manifest.json was missing: whether prompts, rewards and base are as they were cannot be told")
+    return [*(before or {}).get("changes", []), *told]
+
+
+def clear(folder: Path) -> None:
+    """Remove what was measured before the first iteration."""
+    for place in (folder / "samples").glob("before-*"):
+        shutil.rmtree(place)
+
+
+def require_whole(folder: Path, iteration: int, config: RunConfig) -> list[str]:
+    """Refuse to go on from `iteration` where more was done and the checkpoint of it is gone; return what is missing."""
+    place, lines = folder / CHECKPOINTS, read(folder)
+    damaged = [path.name for path in checkpoint.damaged(place)]
+    if not iteration and (damaged or _had_checkpoint(folder, len(lines), config)):
+        found = f"{', '.join(damaged)} is damaged" if damaged else "it holds none"
+        raise UserError(
+            f"{place} has no whole checkpoint ({found}), but {len(lines)} iterations were done: put one back from a "
+            "copy, or begin anew in another folder with --out"
+        )
+    told = [f"checkpoint {name} is damaged, and passed over" for name in damaged]
+    missing = sorted(set(range(iteration)) - {line["step"] for line in lines})
+    if missing:
+        told.append(f"{folder / FILE} lacks {len(missing)} iterations that were done, {missing[0]} the first of them")
+    return told
+
+
+def _had_checkpoint(folder: Path, lines: int, config: RunConfig) -> bool:
+    """Tell whether so many lines are not logged without a checkpoint: it is written after the line of its iteration."""
+    if not lines:
+        return False
+    every = written_config(folder / CONFIG, code_of(config)).checkpoint_every
+    return lines > every or (folder / "summary.json").exists()
+
+
+def inputs(config: RunConfig, prompts: Sequence[Prompt], heldout: Sequence[Prompt]) -> dict[str, str]:
+    """Return the SHA-256 of what the configuration names: prompts, as they were read, and files of code."""
+    found = {f"prompts {config.prompts}": _of_prompts(prompts)}
+    if heldout:
+        found[f"held-out prompts {config.evaluation.prompts}"] = _of_prompts(heldout)
+    return found | {f"code {name}": _of_file(path) for name, path in _code(config).items()}
+
+
+def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of inputs and weights that changed; of two manifests, what the first did not know did not."""
+    known = {**before.get("sha256", {}).get("inputs", {}), **before.get("sha256", {}).get("weights", {})}
+    found = {**now["sha256"]["inputs"], **now["sha256"]["weights"]}
+    return [name for name, digest in known.items() if found.get(name) != digest]
+
+
+def begun(folder: Path) -> bool:
+    """Tell whether an iteration was done: a line was logged, or a checkpoint written."""
+    log, place = folder / FILE, folder / CHECKPOINTS
+    return (log.exists() and log.stat().st_size > 0) or any(place.glob("*.pt"))
+
+
+def _of_prompts(prompts: Sequence[Prompt]) -> str:
+    told = json.dumps([[p.text, dict(p.meta)] for p in prompts], sort_keys=True, default=repr)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _code(config: RunConfig) -> dict[str, Path]:
+    """Return the files of the user's own code that the configuration names."""
+    texts = [text for text in (config.reward, config.evaluation.reward) if text and not is_object(text)]
+    named = {leaf.name for text in texts for leaf in leaves(parse(text)) if leaf.name not in REWARDS}
+    found = {}
+    for name in sorted(named | code_of(config)):
+        place = name.rpartition(":")[0]
+        file = place if place.endswith(".py") else vars(sys.modules[place]).get("__file__")
+        if file:
+            found[place] = Path(file).expanduser()
+    return found
