@@ -32,6 +32,7 @@ from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
+from limner.engine.start import start_from
 from limner.engine.weights import Name, Weights
 from limner.judges import compose
 from limner.learning.passes import require
@@ -182,7 +183,12 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     model = load_model(config.model, precision, team.device, objects.model)
     counted = count_evaluations(model.networks)
     old = config.algorithm.needs.follows
+    start = start_from(config.model.start, model.networks) if config.model.start else None
+    if start is not None and config.model.train.whole:
+        start.merge(model.networks)
     weights = config.model.train.weights(model, old=old, seed=config.seed, precision=precision)
+    if start is not None and not config.model.train.whole:
+        start.into(weights, model.networks)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
     actors = _actors(config, model, weights, precision, team)

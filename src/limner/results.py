@@ -179,7 +179,7 @@ def card(run: Finished, repo: str = "") -> Card:
         sampler=c.sampler.described(),
         reward=c.reward,
         algorithm=str(c.algorithm),
-        trained=c.model.train.described(),
+        trained=c.model.train.described() + (f", begun from {c.model.start}" if c.model.start else ""),
         whole=c.model.train.whole,
         load=dict.fromkeys(run.assembly.model.left_out),
         call={**c.sampler.call(), **asked},
@@ -197,11 +197,16 @@ def provenance(run: Finished) -> dict[str, Any]:
     return manifest(
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
-        weights=hash_weights(source) if source.exists() else {},
+        weights=(hash_weights(source) if source.exists() else {}) | _of_start(config),
         inputs=inputs(config, assembly.parts.studio.prompts, assembly.heldout),
         device=str(assembly.parts.team.device),
         command=sys.argv,
     )
+
+
+def _of_start(config: RunConfig) -> dict[str, str]:
+    found = hash_weights(Path(config.model.start).expanduser()) if config.model.start else {}
+    return {f"start {name}": digest for name, digest in found.items()}
 
 
 def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
