@@ -143,7 +143,8 @@ def test_one_line_or_repaired(kind: str, whole: Path, tmp_path: Path, capsys: py
         code = main(arguments(command, run, recipe))
         printed = capsys.readouterr().err.splitlines()
         if text:
-            assert code in (1, 2) and printed[-1].startswith("limner: ") and text in printed[-1], (command, code, printed)
+            assert code in (1, 2), printed
+            assert printed[-1].startswith("limner: ") and text in printed[-1], (command, code, printed)
         else:
             assert code == 0, (command, printed)
         if expected[0] or "line" not in kind:
