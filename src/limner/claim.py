@@ -125,6 +125,15 @@ def settle(folder: Path, config: RunConfig, content: Mapping[str, Any], resume: 
     return [*(before or {}).get("changes", []), *told]
 
 
+def resumed(folder: Path, iteration: int) -> str:
+    """Return where a run goes on that was to be resumed."""
+    return (
+        f"resuming at iteration {iteration}"
+        if iteration
+        else f"nothing to resume in {folder}: it begins at iteration 0"
+    )
+
+
 def clear(folder: Path) -> None:
     """Remove what was measured before the first iteration."""
     for place in (folder / "samples").glob("before-*"):

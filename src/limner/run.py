@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from limner.build import Assembly, assemble
-from limner.claim import folder_of, held, make, require_unheld, require_usable, require_whole, settle
+from limner.claim import folder_of, held, make, require_unheld, require_usable, require_whole, resumed, settle
 from limner.core.errors import BrokenReward, RunError, UserError
 from limner.core.media import Media
 from limner.core.paths import path_of, to_folder
@@ -311,21 +311,15 @@ def train(
     metrics = Metrics(folder, to_yaml(config))
     with held(folder) if team.leads else nullcontext(), _closing(folder, progress, metrics):
         _begin(run, resume, accept_changes)
-        if run.state.iteration:
-            progress.say(f"resuming at iteration {run.state.iteration}")
-            started -= sum(run.state.seconds.values())
-        elif resume:
-            progress.say(f"nothing to resume in {folder}: it begins at iteration 0")
+        if resume:
+            progress.say(resumed(folder, run.state.iteration))
+        started -= sum(run.state.seconds.values())
         if team.leads:
             metrics.truncate(run.state.iteration)
         progress.done = run.state.iteration
         run.measure("before")
-        train_loop(
-            config,
-            assembly.parts,
-            run.state,
-            Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics)),
-        )
+        hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics))
+        train_loop(config, assembly.parts, run.state, hooks)
         run.measure("after")
         if team.leads:
             run.report(started)
