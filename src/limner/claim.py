@@ -99,6 +99,15 @@ def require_usable(folder: Path, config: RunConfig, resume: bool) -> dict[str, s
     return changes
 
 
+def obstacles(folder: Path, config: RunConfig) -> list[str]:
+    """Return why a new run would not begin in the folder, if it would not."""
+    try:
+        require_usable(folder, config, resume=False)
+    except UserError as error:
+        return [f"a run would not begin: {error}"]
+    return []
+
+
 def settle(folder: Path, config: RunConfig, content: Mapping[str, Any], resume: bool, accept: bool) -> list[str]:
     """Refuse a folder that was begun with other inputs than now, by name, unless changes are accepted.
 
@@ -154,6 +163,8 @@ def require_whole(folder: Path, iteration: int, config: RunConfig) -> list[str]:
     missing = sorted(set(range(iteration)) - {line["step"] for line in lines})
     if missing:
         told.append(f"{folder / FILE} lacks {len(missing)} iterations that were done, {missing[0]} the first of them")
+    if iteration > config.steps:
+        raise UserError(f"{folder} has done {iteration} iterations already, and steps is {config.steps}")
     return told
 
 

@@ -17,7 +17,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from limner.build import Assembly, assemble
-from limner.claim import folder_of, held, make, require_unheld, require_usable, require_whole, resumed, settle
+from limner.claim import (
+    folder_of,
+    held,
+    make,
+    obstacles,
+    require_unheld,
+    require_usable,
+    require_whole,
+    resumed,
+    settle,
+)
 from limner.core.errors import BrokenReward, RunError, UserError
 from limner.core.media import Media
 from limner.core.paths import path_of, to_folder
@@ -263,11 +273,7 @@ def check(
     config = objects.within(recipe(config) if isinstance(config, str) else config)
     assembly, folder = assemble(config, objects=objects), folder_of(config)
     found = preflight(config, assembly.parts, assembly.heldout, Run(folder, assembly, State()).rehearsals())
-    try:
-        require_usable(folder, config, resume=False)
-    except UserError as error:
-        return replace(found, notices=(*found.notices, f"a run would not begin: {error}"))
-    return found
+    return replace(found, notices=(*found.notices, *obstacles(folder, config)))
 
 
 def train(
@@ -354,8 +360,6 @@ def _begin(run: Run, resume: bool, accept_changes: bool) -> None:
         return
     for notice in require_whole(folder, run.state.iteration, config):
         run.say(notice)
-    if run.state.iteration > config.steps:
-        raise UserError(f"{folder} has done {run.state.iteration} iterations already, and steps is {config.steps}")
     write_text(folder / "config.yaml", to_yaml(config))
     write_manifest(folder, content)
 
