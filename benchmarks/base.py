@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.build import Assembly, assemble
+from limner.build import Assembly, assemble, drawer
 from limner.cli import take_keys
 from limner.core.media import Images
 from limner.core.protocols import Adapter, Policy
@@ -37,7 +37,6 @@ from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.report.file import write_text
-from limner.run import drawer
 from limner.worlds.scenes.grammar import Scene, prompts, sample_scene, to_prompt
 from limner.worlds.scenes.render import render
 from limner.worlds.scenes.reward import scenes

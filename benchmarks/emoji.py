@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.build import assemble
+from limner.build import assemble, drawer
 from limner.core.media import Images
 from limner.evaluate.statistics import mean_interval
 from limner.recipes.named import recipe
 from limner.report.file import write_text
-from limner.run import drawer
 from limner.worlds.emoji.fit import soften
 from limner.worlds.emoji.grammar import emojis, families, pictures, prompts, to_prompt
 from limner.worlds.emoji.judges import First, Second, captions, first, second, similarities

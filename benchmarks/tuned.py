@@ -15,12 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from limner.build import drawer
 from limner.core.errors import UserError
 from limner.core.protocols import Policy
 from limner.evaluate.protocol import OVERALL, Evaluation, compare, evaluate
 from limner.judging.checked import Checked
 from limner.report.file import write_text
-from limner.run import Run, drawer, open_run
+from limner.run import Run, open_run
 from limner.worlds.scenes.grammar import prompts
 from limner.worlds.scenes.reward import scenes
 

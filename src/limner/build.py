@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
@@ -21,6 +22,7 @@ from limner.core.paths import to_folder
 from limner.core.protocols import Actors, Adapter, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
+from limner.core.tree import tree_map
 from limner.core.types import Pipeline, Prompt
 from limner.data.pairs import captioned, read_media, read_pairs
 from limner.data.preferences import read_preferences
@@ -34,6 +36,7 @@ from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.start import start_from
 from limner.engine.weights import Name, Weights
+from limner.evaluate.protocol import Draw
 from limner.judges import compose
 from limner.learning.passes import require
 from limner.objects import NOTHING as NO_OBJECTS
@@ -310,3 +313,18 @@ def _stepper(config: RunConfig, weights: Weights, team: Team) -> Stepper:
         max_grad_norm=o.max_grad_norm,
         team=team,
     )
+
+
+def drawer(parts: Parts, policy: Policy) -> Draw:
+    """Return a function that draws sample i for prompt i at seed i; its noise depends on text and seed alone."""
+
+    def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
+        unique = list(dict.fromkeys(p.asked for p in prompts))
+        index = torch.tensor([unique.index(p.asked) for p in prompts])
+        ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
+        condition = parts.studio.cache.condition(unique)
+        with torch.no_grad():
+            drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
+            return tree_map(Tensor.cpu, parts.studio.decode(drawn.sample))
+
+    return draw

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.build import assemble, load_prompts
+from limner.build import assemble, drawer, load_prompts
 from limner.core.errors import UserError
 from limner.core.paths import path_of, text_of, to_folder
 from limner.core.protocols import Composition
@@ -31,7 +31,7 @@ from limner.recipes.named import recipe
 from limner.registry.names import RECIPES
 from limner.report.file import write_text
 from limner.rollout.score import shown
-from limner.run import Run, drawer, open_run
+from limner.run import Run, open_run
 from limner.training.config import Model, RunConfig
 from limner.training.state import State
 

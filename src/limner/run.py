@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
-from limner.build import Assembly, assemble
+from limner.build import Assembly, assemble, drawer
 from limner.claim import (
     folder_of,
     held,
@@ -29,15 +28,12 @@ from limner.claim import (
     settle,
 )
 from limner.core.errors import BrokenReward, RunError, UserError
-from limner.core.media import Media
 from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Policy
-from limner.core.rng import Rng
 from limner.core.team import ALONE
-from limner.core.tree import tree_map
 from limner.core.types import Pipeline, Prompt
 from limner.engine import checkpoint
-from limner.evaluate.protocol import Draw, Evaluation, Keep, evaluate
+from limner.evaluate.protocol import Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import known as known_evaluation
 from limner.evaluate.store import save as save_evaluation
@@ -53,7 +49,7 @@ from limner.report.progress import Progress
 from limner.report.sheet import Samples
 from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
 from limner.training.config import OWN, NamedSampler, RunConfig
-from limner.training.loop import Hooks, Parts
+from limner.training.loop import Hooks
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.state import State
@@ -242,21 +238,6 @@ class Run:
         team = ALONE if alone else self.assembly.parts.team
         draw = drawer(self.assembly.parts, policy)
         return evaluate(draw, prompts, judge, seeds, batch=batch, tick=tick, keep=keep, team=team)
-
-
-def drawer(parts: Parts, policy: Policy) -> Draw:
-    """Return a function that draws sample i for prompt i at seed i; its noise depends on text and seed alone."""
-
-    def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
-        unique = list(dict.fromkeys(p.asked for p in prompts))
-        index = torch.tensor([unique.index(p.asked) for p in prompts])
-        ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
-        condition = parts.studio.cache.condition(unique)
-        with torch.no_grad():
-            drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
-            return tree_map(Tensor.cpu, parts.studio.decode(drawn.sample))
-
-    return draw
 
 
 def check(

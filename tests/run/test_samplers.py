@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import limner
+from limner.build import drawer
 from limner.cli import main
 from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Denoiser
@@ -21,7 +22,6 @@ from limner.core.types import Prompt
 from limner.diffusion.dynamics import DPMSolver, EulerODE
 from limner.policies.denoising import Denoising, Sampler
 from limner.recipes.yaml import to_yaml
-from limner.run import drawer
 from limner.training.config import Evaluation, NamedSampler
 from run.miniature import Miniature
 
