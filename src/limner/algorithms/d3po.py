@@ -36,7 +36,9 @@ class D3PO:
     """D3PO's hyper-parameters, and the algorithm. A pair's rewards differ by `least_gap` or more."""
 
     beta: Positive = 0.1
+    """How steeply the loss falls as the pair comes apart, as in the formula."""
     clip: Share = 0.1
+    """How far from 1 a step's ratio has a gradient."""
     least_gap: NotNegative = 0.0
     num_updates: Count = 1
 

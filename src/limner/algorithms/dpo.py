@@ -47,8 +47,11 @@ class DPO:
     """DPO's hyper-parameters, and the algorithm. `refresh` 0: the reference stays the base."""
 
     beta: Positive = 2000.0
+    """How steeply the loss falls as the pair comes apart, as in the formula."""
     loss: PairLoss = "sigmoid"
+    """Which function of the gap; ipo and calibrated stop at a gap of their own."""
     pair: Literal["extremes", "fronts"] = "extremes"
+    """How a drawn group gives a pair: its best and worst sample, or one of its best and one of its last front."""
     noising: Noising = Noising()
     refresh: Natural = 0
     num_updates: Count = 1

@@ -28,6 +28,7 @@ class DSPO:
     """DSPO's hyper-parameters, and the algorithm."""
 
     beta: Positive = 1e-3
+    """How far the target lies beyond the better sample, as in the formula."""
     noising: Noising = Noising()
     num_updates: Count = 1
 

@@ -38,12 +38,18 @@ class KTO:
     """KTO's hyper-parameters, and the algorithm. `offset` "none" takes 0 for z, and half the forwards."""
 
     beta: Positive = 1000.0
+    """How steeply the utility saturates, as in the formula."""
     utility: Utility = "sigmoid"
+    """h, from gain to worth."""
     offset: Literal["mean", "none"] = "mean"
     judged: Literal["threshold", "group"] = "threshold"
+    """Against what a sample's worth is held: a number, or the mean of its group."""
     threshold: Finite = 0.5
+    """Above it a sample is wanted, below it not."""
     wanted_weight: NotNegative = 1.0
+    """Weight of wanted samples."""
     unwanted_weight: NotNegative = 1.0
+    """Weight of unwanted ones."""
     noising: Noising = Noising()
     num_updates: Count = 1
 

@@ -29,8 +29,11 @@ class MaPO:
     """MaPO's hyper-parameters, and the algorithm."""
 
     beta: NotNegative = 0.1
+    """Weight of the lead over the worse sample; 0: the better one is only imitated."""
     kappa: Positive = 0.5
+    """How soon an error counts as hopeless: phi falls from 1 over an error of about 1 / kappa."""
     margin_scale: Positive = 1000.0
+    """How steeply the lead counts, `scale` in the formula."""
     noising: Noising = Noising()
     num_updates: Count = 1
 
