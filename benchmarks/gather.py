@@ -1,4 +1,4 @@
-"""Keep what finished runs say of themselves, a small file each, under docs/results/runs.
+"""Keep what finished runs say of themselves, a small file each, under docs/results/spread.
 
     python benchmarks/gather.py runs/scenes-0 [runs/scenes-1 ...]
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from limner.report.file import write_text
 
-RUNS = Path(__file__).parents[1] / "docs" / "results" / "runs"
+KEPT = Path(__file__).parents[1] / "docs" / "results" / "spread"
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     for folder in parser.parse_args().runs:
         kept = said(folder)
-        path = RUNS / f"{kept['recipe']}-{kept['seed']}-{kept['instructions'].lower()}.json"
+        path = KEPT / f"{kept['recipe']}-{kept['seed']}-{kept['instructions'].lower()}.json"
         write_text(path, json.dumps(kept, indent=1) + "\n")
         print(path)
 

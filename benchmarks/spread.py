@@ -2,8 +2,8 @@
 
     python benchmarks/spread.py [--check]
 
-It is made of docs/results/runs, which `benchmarks/gather.py` fills. `--check` writes nothing, and fails if the page is
-not what would be written.
+It is made of docs/results/spread, which `benchmarks/gather.py` fills. `--check` writes nothing, and fails if the page
+is not what would be written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pictures of one prompt, after over before. Processor seconds are those of traini
 
 def page() -> str:
     """Return the page: a section a recipe."""
-    folder = ROOT / "docs" / "results" / "runs"
+    folder = ROOT / "docs" / "results" / "spread"
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     runs.sort(key=lambda run: (list(RECIPES).index(run["recipe"]), run["instructions"], run["seed"]))
     sections = [section(name, list(group)) for name, group in groupby(runs, key=lambda run: run["recipe"])]

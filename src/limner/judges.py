@@ -129,6 +129,7 @@ def judge_of(leaf: Leaf) -> Reward | Comparer:
     return build(found, settings, Place(f"reward {leaf.name}: "))
 
 
-def own_reward(name: str) -> Reward:
-    """Return the user's own reward that `FILE.py:FUNCTION`, or `package.module:FUNCTION`, names."""
-    return usable(find(REWARDS, "reward", name), name)
+def own_reward(name: str) -> Reward | Comparer:
+    """Return the user's own reward or comparer that `FILE.py:NAME`, or `package.module:NAME`, names."""
+    found = find(REWARDS, "reward", name)
+    return found if isinstance(found, Comparer) else usable(found, name)

@@ -146,7 +146,10 @@ def test_committed_rows_are_those_of_the_budget() -> None:
 
 
 def test_a_curve_is_kept_in_the_table(tmp_path: Path) -> None:
-    lines = [{"network_evaluations": 100}, {"network_evaluations": 200, "heldout/overall": 0.41071}]
+    lines = [
+        {"step": 0, "network_evaluations": 100},
+        {"step": 1, "network_evaluations": 200, "heldout/overall": 0.41071},
+    ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert scenes.curve(tmp_path) == "200:0.4107"
 

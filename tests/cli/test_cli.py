@@ -38,7 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `train` was asked to do, without doing it."""
     calls: list[dict[str, Any]] = []
 
-    def train(config: RunConfig, resume: bool, quiet: bool) -> Trained:
+    def train(config: RunConfig, resume: bool, quiet: bool, accept_changes: bool) -> Trained:
         calls.append({"config": config, "resume": resume, "quiet": quiet})
         return Trained(Path("here"))
 
@@ -140,7 +140,7 @@ def test_a_run_that_stops(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def train(config: RunConfig, resume: bool, quiet: bool) -> Trained:
+    def train(config: RunConfig, resume: bool, quiet: bool, accept_changes: bool) -> Trained:
         raise error
 
     monkeypatch.setattr(limner.run, "train", train)
@@ -149,7 +149,7 @@ def test_a_run_that_stops(
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(config: RunConfig, resume: bool, quiet: bool) -> Trained:
+    def train(config: RunConfig, resume: bool, quiet: bool, accept_changes: bool) -> Trained:
         raise ZeroDivisionError
 
     monkeypatch.setattr(limner.run, "train", train)

@@ -80,7 +80,7 @@ def test_a_reward_that_begins_to_fail_keeps_what_was_learnt(
     assert "no valid sample in 3 iterations in a row" in capsys.readouterr().err
     assert [line["invalid"] for line in read(out)] == [0, 0, 8, 8]
     file.write_text(FAILS_LATER.format(calls=10**6))
-    assert main(["train", str(recipe), "--quiet", "--resume"]) == 0
+    assert main(["train", str(recipe), "--quiet", "--resume", "--accept-changes"]) == 0
     assert [(line["step"], line["invalid"]) for line in read(out)] == [(0, 0), (1, 0), (2, 8), (3, 8), (4, 0), (5, 0)]
 
 
@@ -176,10 +176,10 @@ def test_a_reward_that_raises_is_one_line_and_keeps_the_checkpoint(
     assert line.startswith(
         "limner: reward 'reward' raised ConnectionError at line 7 of later.py: 429 Too Many Requests ("
     )
-    assert "the last checkpoint stands: mend the reward, and go on with --resume" in line
+    assert "the last checkpoint stands: mend the reward, and go on with --resume --accept-changes" in line
     said = (out / "traceback.txt").read_text()
     assert "in inner" in said and str(file) in said and str(out / "traceback.txt") in line
     assert last_checkpoint(out)["state"]["iteration"] == 2
     file.write_text(RAISES_LATER.format(calls=10**6))
-    assert main(["train", str(recipe), "--quiet", "--resume"]) == 0
+    assert main(["train", str(recipe), "--quiet", "--resume", "--accept-changes"]) == 0
     assert [line["step"] for line in read(out)] == [0, 1, 2]

@@ -79,12 +79,12 @@ class Model:
     """The kind of model, as `limner list` names it, or `my_file.py:MySettings`; empty: the one that serves `path`."""
     path: str = "scenes"
     """A folder in its library's own layout, a hub id, or the name of a built-in base."""
-    start: str = ""
-    """A LoRA, or networks, that an earlier run or another tool exported: training goes on from there; empty: no."""
     settings: Annotated[ModelSettings | None, Named("models", kind="kind", folder="path")] = None
     """What can be chosen about that kind, an SD3Settings, say; None: nothing is."""
     train: Annotated[Training, Named("trainings")] = field(default_factory=Lora)
     """Which weights learn."""
+    start: str = ""
+    """A LoRA, or networks, that an earlier run or another tool exported: training goes on from there; empty: no."""
 
 
 @settings
