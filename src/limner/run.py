@@ -361,7 +361,7 @@ def _closing(folder: Path, progress: Progress, metrics: Metrics) -> Iterator[Non
         write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
         raise BrokenReward(
             f"{error} ({folder / TRACEBACK} has the traceback); the last checkpoint stands: mend the reward, and go on "
-            "with --resume"
+            "with --resume --accept-changes"
         ) from error
     except (OSError, SafetensorError) as error:
         if not no_room(error):

@@ -109,7 +109,7 @@ def test_praise_makes_a_sample_likelier(generators: dict[str, Generator], kind: 
     cache, prompts, path = parts.studio.cache, list(parts.studio.prompts[:2]), parts.algorithm.needs.path
     rollout = collect(parts.studio.policy, cache, prompts, 4, rng=context.rng, step=0, record=path, micro_batch=16)
     trained = list(parts.weights.parameters().values())
-    for output in losses(parts.algorithm, parts.actors, praise(rollout), context):
+    for output in losses(parts.algorithm, parts.actors, praise(rollout, parts.algorithm.needs.pairs), context):
         output.loss.backward()
     before = quality(parts.algorithm, parts.actors, rollout, context)
     step_along([torch.zeros_like(p) if p.grad is None else p.grad for p in trained], trained, 1e-3)
