@@ -89,7 +89,7 @@ def by_prompt(media: Media, prompts: Sequence[Prompt]) -> list[float]:
 @pytest.mark.parametrize(
     ("reward", "said"),
     [
-        (constant, "reward 'mine' gave every sample 0.35: nothing can be learned from it"),
+        (constant, "reward 'mine' gave all 8 samples of the dry run 0.35, and from such groups nothing can be learned"),
         (nearly_constant, "which is the rounding of float32: nothing else would be learned"),
         (
             large_offset,
@@ -111,7 +111,7 @@ def test_a_crowded_end_of_the_range(high: float, low: float, said: str) -> None:
         return torch.where(level(media) > 5, 1.0, 5.0 if low == 1.0 else -5.0)
 
     red = RED.clone()
-    assert seen(ends, red).notice.startswith("reward 'mine' gave every sample 1")
+    assert seen(ends, red).notice.startswith("reward 'mine' gave all 8 samples of the dry run 1,")
     red[0] = 2
     found = seen(ends, red)
     assert (found.best if high == 1.0 else found.worst) == 7 / 8 and said not in found.notice

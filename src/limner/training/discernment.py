@@ -43,6 +43,7 @@ class Discernment:
     least: float
     most: float
     spread: float
+    samples: int
     groups: int
     constant: int
     """Groups whose samples all have one score."""
@@ -74,13 +75,13 @@ class Discernment:
         name, size = f"reward {self.name!r}", max(abs(self.least), abs(self.most))
         if self.least == self.most:
             return (
-                f"{name} gave every sample {self.least:g}: nothing can be learned from it. Reward something in which "
-                "samples of one prompt differ, or mend it"
+                f"{name} gave all {self.samples} samples of the dry run {self.least:g}, and from such groups nothing "
+                "can be learned. Unless that is chance, reward what differs between samples of one prompt, or mend it"
             )
         if self.constant == self.groups:
             return (
-                f"{name} gave all samples of a prompt the same, in each of {self.groups} groups: nothing can be "
-                "learned from differences between prompts. Use a finer measure, larger groups or harder prompts"
+                f"{name} gave all samples of a prompt the same, in each of {self.groups} groups: differences between "
+                "prompts teach nothing. Unless that is chance, use a finer measure, larger groups or harder prompts"
             )
         if self.float32 and self.spread < ULPS * torch.finfo(torch.float32).eps * size:
             return (
@@ -168,6 +169,7 @@ def _first(name: str, spec: RewardSpec, scored: Scored) -> Discernment | None:
         least=scores.min().item(),
         most=scores.max().item(),
         spread=math.sqrt(squares / sum(len(each) - 1 for each in groups)),
+        samples=len(scores),
         groups=len(groups),
         constant=sum(bool((each == each[0]).all()) for each in groups),
         worst=(scores <= spec.low).double().mean().item(),
