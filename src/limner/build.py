@@ -50,7 +50,7 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
-from limner.training.library import Library, encoded
+from limner.training.judged import Library, encoded
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
 
@@ -220,8 +220,8 @@ def _studio(
         return model.encode_media(media), texts
 
     @cache
-    def library(source: Preferences) -> Library:
-        return _library(source, config, model)
+    def judged(source: Preferences) -> Library:
+        return _judged(source, config, model)
 
     encoders = model.encoders if isinstance(model, Encoding) else ()
     return Studio(
@@ -236,7 +236,7 @@ def _studio(
         encode=model.encode_media,
         decode=model.decode,
         pictures=pictures,
-        library=library,
+        judged=judged,
         reward=reward,
         team=team,
     )
@@ -260,7 +260,7 @@ def _size(model: Adapter) -> tuple[int, int]:
     return height, width
 
 
-def _library(source: Preferences, config: RunConfig, model: Adapter) -> Library:
+def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
     """Return the preferences of a source with their pictures encoded, `micro_batch` at a time; each is encoded once.
 
     Raises UserError if the algorithm can learn nothing from any of them.

@@ -20,7 +20,7 @@ from torch import Tensor
 from limner.build import assemble, drawer, load_prompts
 from limner.core.errors import UserError
 from limner.core.paths import path_of, text_of, to_folder
-from limner.core.protocols import Composition
+from limner.core.protocols import Jury
 from limner.core.rng import Rng
 from limner.core.tree import concatenate, select
 from limner.core.types import Prompt
@@ -129,7 +129,7 @@ def begun(folder: Path, making: Making) -> tuple[int, list[Mapping[str, Any]]]:
 
 
 def _drawn(
-    folder: Path, runs: Sequence[Run], judges: Composition, making: Making, pairs: Sequence[int], prompts: list[Prompt]
+    folder: Path, runs: Sequence[Run], judges: Jury, making: Making, pairs: Sequence[int], prompts: list[Prompt]
 ) -> list[Mapping[str, Any]]:
     """Draw and judge pairs, and write the pictures of those that are told apart; return their rows."""
     seeds = [[Rng(("pairs", making.seed, i, side)).seed() for i in pairs] for side in SIDES]
@@ -166,7 +166,7 @@ def _samples(run: Run, making: Making, prompts: Sequence[Prompt], seeds: Sequenc
         return drawer(run.assembly.parts, policy)(prompts, seeds)
 
 
-def _judged(judges: Composition, media: Any, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+def _judged(judges: Jury, media: Any, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return what samples are worth, NaN where that cannot be said; both of a pair are a group."""
     group = torch.arange(len(prompts) // len(SIDES)).repeat(len(SIDES))
     with torch.no_grad():

@@ -106,7 +106,9 @@ def test_any_category_serves_and_none_is_counted_twice(
     changes = ["--prompts", "mixed.jsonl", "--evaluation.prompts", "mixed.jsonl", "--prompts_per_step", "6"]
     changes += ["--reward", "jpeg_size", "--evaluation.every", "1", "--out", "here"]
     assert main(["check", "recipe.yaml", *changes]) == 0
-    assert "prompts      6: " in capsys.readouterr().out
+    kinds = '["count", "colour"] 1, 1 1, one 1, "overall" 1, {"kind": "größer"} 1'
+    said = capsys.readouterr().out
+    assert f"prompts      6: {kinds}, in mixed.jsonl\n" in said
     assert main(["train", "recipe.yaml", *changes]) == 0
     line = read(place / "here")[0]
     columns = ['["count", "colour"]', "1", "one", '"overall"', '{"kind": "größer"}']

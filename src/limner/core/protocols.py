@@ -338,7 +338,7 @@ class Sampling(Protocol):
         ...
 
 
-class Composition(Protocol):
+class Jury(Protocol):
     """The judges of a run, and how their answers make the total."""
 
     def columns(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, Float[Tensor, " batch"]]:

@@ -10,7 +10,7 @@ from limner.training.config import Evaluation, Lora, Model, Optimizer, RunConfig
 
 
 def recipe() -> RunConfig:
-    """Teach the bundled base to draw what its prompts say (main job, five minutes on two cores)."""
+    """Teach the bundled base to draw what its prompts say (main job, minutes on two cores)."""
     return RunConfig(
         name="scenes",
         model=Model(path="scenes", settings=SD3Settings(max_sequence_length=0), train=Lora(rank=32, alpha=64)),

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.media import Media, Shown
-from limner.core.protocols import Composition
+from limner.core.protocols import Jury
 from limner.core.tree import concatenate, leaves, select
 from limner.core.types import Composed, Prompt
 from limner.rollout.score import Decode, render
@@ -32,7 +32,7 @@ class Audience:
     context: on the way out, what was not begun is not asked any more.
     """
 
-    reward: Composition
+    reward: Jury
     decode: Decode
     micro_batch: int
     overlap: bool = False

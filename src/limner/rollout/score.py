@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.core.errors import RunError
 from limner.core.media import Media, Shown
-from limner.core.protocols import Composition
+from limner.core.protocols import Jury
 from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select, tree_map
 from limner.core.types import Rollout, Scored
@@ -35,7 +35,7 @@ def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: 
 def judge(
     rollout: Rollout,
     seen: Shown,
-    reward: Composition,
+    reward: Jury,
     micro_batch: int,
     memory: dict[str, Any] | None = None,
     team: Team = ALONE,

@@ -16,46 +16,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.media import Media
-from limner.core.protocols import Composition, Policy
+from limner.core.protocols import Jury, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
-from limner.core.types import Composed, Prompt, RewardSpec, Rollout, Scored
+from limner.core.types import Prompt, RewardSpec, Rollout, Scored
 from limner.data.sampler import PromptSampler
 from limner.rollout.audience import Audience
 from limner.rollout.collect import EncodeCache, collect
 from limner.rollout.score import Decode, judge
-from limner.training.library import Library
+from limner.training.judged import Library
 
 Phase = Callable[[str], AbstractContextManager[None]]
 """Names what a block of work is, for the progress line and the clock: "rollout", "reward"."""
 
 
-class Judges(Protocol):
+class Judges(Jury, Protocol):
     """The judges of a run as they were put together: specs by column, and what asks those alone that are here."""
 
     def specs(self) -> Mapping[str, RewardSpec]: ...
 
-    def local(self) -> Composition: ...
-
-    def columns(self, media: Media, prompts: Sequence[Prompt]) -> dict[str, Float[Tensor, " batch"]]:
-        """Ask every judge once; return raw numbers by name, NaN where not judged."""
-        ...
-
-    def comparisons(
-        self, media: Media, prompts: Sequence[Prompt], group: Int[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, " batch"]]:
-        """Ask those that compare about every pair of a group; return shares of wins by name."""
-        ...
-
-    def total(
-        self,
-        columns: Mapping[str, Float[Tensor, " batch"]],
-        group: Int[Tensor, " batch"],
-        step: int = 0,
-        memory: dict[str, Any] | None = None,
-    ) -> Composed:
-        """Return the total of samples that are compared within their groups; it may change `memory`."""
-        ...
+    def local(self) -> Jury: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +55,7 @@ class Studio:
     encode: Callable[[Media], Tensor]
     pictures: Callable[[str, int], tuple[Tensor, Sequence[Prompt]]]
     """The latents and prompts of a folder, or of so many pairs of a world; encoded once."""
-    library: Callable[[Preferences], Library]
+    judged: Callable[[Preferences], Library]
     """Pictures that were compared; encoded once."""
     decode: Decode
     reward: Judges
@@ -179,7 +159,7 @@ class Preferences:
         self, studio: Studio, step: int, count: int, rng: Rng, phase: Phase, memory: dict[str, Any] | None = None
     ) -> Scored:
         """Choose the next `count` of them, in an order that is drawn anew for each epoch; each is a group."""
-        library = studio.library(self)
+        library = studio.judged(self)
         chosen = replace(studio.sampler, num_prompts=len(library.judged)).indices(step)[:count].tolist()
         mine = list(studio.team.share(count))
         groups = [library.judged[chosen[i]] for i in mine]
