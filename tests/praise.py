@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.dspo import DSPO
 from limner.algorithms.kto import KTO
+from limner.algorithms.mapo import MaPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.core.protocols import Actors, Context
 from limner.core.types import Batch, Rollout
@@ -69,5 +72,16 @@ def lead(algorithm, actors: Actors, rollout: Rollout, context: Context) -> float
             found = [actors.policy.distribution(p.both, rollout.condition).log_prob(p.both.choice) for p in packs]
         else:
             found = [-matching_error(actors.policy.restore(p.both, rollout.condition), p.both) for p in packs]
-    better, worse = (sum(float(each.chunk(2)[side].sum()) for each in found) for side in (0, 1))
-    return better if isinstance(algorithm, DSPO) else better - worse  # a better sample is imitated by DSPO
+    better, worse = (torch.cat([each.chunk(2)[side].flatten() for each in found]).double() for side in (0, 1))
+    if isinstance(algorithm, DSPO):  # a better sample is imitated
+        return float(better.sum())
+    if isinstance(algorithm, MaPO):  # imitated, and led by: of a pair that is far apart already only the first is left
+        return sum(mapo(algorithm, -b, -w) for b, w in zip(better.tolist(), worse.tolist(), strict=True))
+    return float((better - worse).sum())
+
+
+def mapo(algorithm: MaPO, better: float, worse: float) -> float:
+    """Return minus MaPO's loss of two errors: -l^w + beta log sigmoid(scale (phi(l^w) - phi(l^l)))."""
+    phi = [algorithm.kappa * error / math.expm1(algorithm.kappa * error) for error in (better, worse)]
+    lead = algorithm.margin_scale * (phi[0] - phi[1])
+    return -better + algorithm.beta * (min(lead, 0.0) - math.log1p(math.exp(-abs(lead))))
