@@ -214,7 +214,7 @@ def toy_studio(policy, pictures=None, micro_batch: int = 100, team: Team = ALONE
         cache=EncodeCache(model.encode),
         encode=lambda media: media,
         pictures=pictures,
-        library=None,
+        judged=None,
         decode=model.decode,
         reward=None,
         team=team,
