@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from limner.build import Assembly, assemble, drawer
-from limner.cli import take_keys
+from limner.commands.parser import take_keys
 from limner.core.media import Images
 from limner.core.protocols import Adapter, Policy
 from limner.core.rng import Rng

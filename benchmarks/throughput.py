@@ -24,7 +24,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from limner.build import assemble
-from limner.cli import take_keys
+from limner.commands.parser import take_keys
 from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout

@@ -21,7 +21,7 @@ import torch
 
 from base import accuracy, best_of, restored
 from limner.build import Assembly, assemble
-from limner.cli import take_keys
+from limner.commands.parser import take_keys
 from limner.core.media import Images
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import EulerODE

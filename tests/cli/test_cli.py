@@ -15,7 +15,8 @@ from PIL import Image
 
 import limner
 import limner.run
-from limner.cli import main, take_keys
+from limner.cli import main
+from limner.commands.parser import take_keys
 from limner.core.errors import RunError
 from limner.core.media import Images
 from limner.training.config import RunConfig

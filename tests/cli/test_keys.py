@@ -11,7 +11,7 @@ import pytest
 
 import limner
 from limner.cli import main
-from limner.completion import SHELLS
+from limner.commands.completion import SHELLS
 from limner.recipes.keys import keys
 from limner.recipes.named import recipe
 from limner.recipes.override import keys_of, override

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from limner import words
+from limner.commands import words
+from limner.commands.parser import AddCommand
 from limner.core.errors import UserError
-
-AddCommand = Callable[..., argparse.ArgumentParser]
 
 
 def add_preference_commands(command: AddCommand) -> None:

@@ -1,0 +1,61 @@
+"""The commands about what says which results are better: a look at it, and a host for it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from limner.commands import words
+from limner.commands.parser import AddCommand
+from limner.core.errors import RunError
+from limner.core.paths import to_file
+from limner.report.naming import file_name
+
+
+def add_reward_commands(command: AddCommand) -> None:
+    """Add `reward` and `serve-reward`."""
+    reward = command("reward", _reward, "show a reward: what it measures, and its best and worst examples")
+    reward.add_argument("verb", metavar="show", choices=["show"])
+    reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
+    reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures it judges (scenes)")
+    reward.add_argument(
+        "--count", type=words.count, default=64, help="how many pictures; half of the captions are wrong (64)"
+    )
+    reward.add_argument("--out", type=words.png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
+    serve = command("serve-reward", _serve_reward, "host a reward over HTTP, for remote(url=...) elsewhere")
+    serve.add_argument("reward", metavar="EXPRESSION", help="as in scenes, 'ocr(metric=\"exact\")' or file.py:function")
+    serve.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); beyond it only with a token")
+    serve.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")
+    serve.add_argument("--token-env", default="", metavar="VARIABLE", help="environment variable that holds the token")
+    serve.add_argument("--judge-seconds", type=words.count, default=60, metavar="N", help="given to one request (60)")
+
+
+def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import judges
+    from limner.report.gallery import save_grid
+    from limner.report.reward_card import extremes, lit, reward_card
+
+    path = to_file(parsed.out or Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png", "--out")
+    composition, specs = judges.described(parsed.name)
+    for spec in specs:
+        print(reward_card(spec))
+    media, prompts = judges.examples(parsed.world, parsed.count)
+    output = composition(media, prompts)
+    shown = extremes(output.score, 8)
+    if not len(shown):
+        raise RunError(f"{parsed.name} judged none of {parsed.count} pictures of {parsed.world}")
+    labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
+    print(f"\nbest and worst of {parsed.count} pictures of {parsed.world}: {path}")
+    pictures, columns = media.stills()[shown], max(1, len(labels) // 2)
+    save_grid(path, pictures, labels, columns)
+    for name, maps in output.maps.items():
+        place = path.with_stem(f"{path.stem}-{file_name(name)}")
+        save_grid(place, lit(pictures, maps[shown]), labels, columns)
+        print(f"bright where {name} is high: {place}")
+
+
+def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import judges
+
+    judges.serve_reward(parsed.reward, parsed.host, parsed.port, parsed.token_env, parsed.judge_seconds)

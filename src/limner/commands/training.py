@@ -1,0 +1,107 @@
+"""The commands that make a model do better, and what a person asks before: what will happen, and what can be set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from limner.commands.parser import AddCommand, Parser
+from limner.core.errors import UserError
+from limner.core.paths import to_folder
+
+KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
+  --steps 40 --sampler.steps 8 --optimizer.lr 1e-3 --algorithm DiffusionNFT --algorithm.beta 0.5
+`limner keys RECIPE` lists them with their meaning, `limner list` names recipes, rewards, algorithms and models."""
+LISTED_KEYS = """Keys that are set here choose whose keys are listed, as in: limner keys scenes --algorithm FlowGRPO"""
+PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
+  --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
+
+RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
+OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
+OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
+"""The commands that take keys of a configuration, and the flags of theirs that are no keys."""
+
+
+def add_training_commands(command: AddCommand) -> None:
+    """Add `train`, `check`, `keys` and `pretrain`."""
+    train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
+    _add_recipe(train)
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    train.add_argument("--accept-changes", action="store_true", help="resume though prompts, rewards or base changed")
+    train.add_argument("--quiet", action="store_true", help="no progress line")
+    _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
+    keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
+    _add_recipe(keys)
+    keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
+    pretrain = command(
+        "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
+    )
+    pretrain.add_argument("world", metavar="WORLD", help="scenes, words or emoji")
+    pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
+
+
+def _add_recipe(parser: Parser) -> None:
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a name, a .py file with a function recipe(), or a config.yaml"
+    )
+    parser.add_argument("--preset", metavar="NAME", help="settings of a published method, see `limner list`")
+    parser.add_argument(
+        "--reward",
+        action="append",
+        metavar="EXPRESSION",
+        help="as in jpeg_size, file.py:function or '0.7 * scenes - 0.1 * jpeg_size'",
+    )
+    parser.add_argument("--prompts", metavar="FILE", help="prompts: .txt, one a line, or .jsonl")
+    parser.add_argument("--seed", metavar="N", help="seed of everything that is random")
+    parser.add_argument("--out", metavar="DIR", help="the run folder (runs/NAME-SEED)")
+
+
+def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
+    """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
+    from limner.recipes.named import recipe
+    from limner.recipes.override import override
+    from limner.recipes.presets import with_preset
+
+    if parsed.reward and len(parsed.reward) > 1:
+        raise UserError(f"--reward is one expression: write --reward '{' + '.join(parsed.reward)}'")
+    given = {
+        "prompts": parsed.prompts,
+        "seed": parsed.seed,
+        "out": parsed.out,
+        "reward": parsed.reward and parsed.reward[0],
+    }
+    if parsed.reward:
+        values = {"evaluation.reward": "", **values}
+    values = {**values, **{k: v for k, v in given.items() if v is not None}}
+    config = recipe(parsed.recipe)
+    return with_preset(config, parsed.preset, values) if parsed.preset is not None else override(config, values)
+
+
+def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import run
+
+    config = _config(parsed, values)
+    done = run.train(config, resume=parsed.resume, quiet=parsed.quiet, accept_changes=parsed.accept_changes)
+    if done.leads:
+        print(done.folder / "report.html")
+
+
+def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import run
+
+    config = _config(parsed, values)
+    print(run.check(config).text(config))
+
+
+def _keys(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.recipes.keys import keys, text
+
+    print(text(keys(_config(parsed, values), parsed.word)))
+
+
+def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import build
+
+    build.pretrain(parsed.world, parsed.out and to_folder(parsed.out, "--out"), values)
