@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,12 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
     """
     find(WORLDS, "world", world)
     find(FRESH, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
-    from limner.training.pretrain import Pretraining, require_same
+    from limner.training.fit import require_same
+    from limner.training.pretrain import HOW, Pretraining
 
     config = override(Pretraining(), values)
     folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
-    require_same(folder, config)
+    require_same(folder, asdict(config), HOW)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rendezvous").unlink(missing_ok=True)
     if config.workers == 1:

@@ -63,7 +63,7 @@ def _continuation(arguments: Sequence[str]) -> str:
     match arguments[:1]:
         case ["train"]:
             return f"; continue with: {command}{'' if '--resume' in arguments else ' --resume'}"
-        case ["pretrain" | "pairs"]:
+        case ["pretrain" | "distill" | "pairs"]:
             return f"; continue with: {command}"
     return ""
 

@@ -328,3 +328,64 @@ def test_dpm_solver_is_that_of_diffusers():
         x = solver.step(x, estimate, t, s, schedule).mean
         y = theirs.step(noise, index, y).prev_sample
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_cps_of_noise_alone_is_the_sampler_of_consistency_models_on_a_flow():
+    """Step by step with FlowMatchLCMScheduler, on its grid and noise."""
+    from diffusers import FlowMatchLCMScheduler
+
+    theirs, times = FlowMatchLCMScheduler(shift=3.0), flow_grid(4, shift=3.0)
+    theirs.set_timesteps(4)
+    torch.testing.assert_close(theirs.sigmas, times)
+    x = y = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    for i, index in enumerate(theirs.timesteps):
+        velocity = torch.randn(2, 3, generator=torch.Generator().manual_seed(1 + i))
+        noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(100 + i))
+        t, s = times[i].expand(2), times[i + 1].expand(2)
+        following = CPS(1.0).step(x, to_estimate("velocity", velocity, x, t, FLOW), t, s, FLOW)
+        x = following.mean + following.std[:, None] * noise
+        y = theirs.step(velocity, index, y, generator=torch.Generator().manual_seed(100 + i)).prev_sample
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_cps_of_noise_alone_is_the_sampler_of_consistency_models_on_a_chain():
+    """mean = sqrt(abar(s)) x0, std = sqrt(1 - abar(s)): with LCMScheduler, its boundary condition taken off."""
+    from diffusers import LCMScheduler
+
+    theirs = LCMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, timestep_scaling=1e6
+    )
+    theirs.set_timesteps(4)
+    schedule = VariancePreserving(theirs.alphas_cumprod)
+    times = torch.cat([schedule.time(theirs.timesteps), torch.zeros(1)])
+    x = y = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    for i, index in enumerate(theirs.timesteps[:-1]):  # the last one returns the data
+        predicted = torch.randn(2, 3, generator=torch.Generator().manual_seed(1 + i))
+        noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(100 + i))
+        t, s = times[i].expand(2), times[i + 1].expand(2)
+        following = CPS(1.0).step(x, to_estimate("noise", predicted, x, t, schedule), t, s, schedule)
+        x = following.mean + following.std[:, None] * noise
+        y = theirs.step(predicted, index, y, generator=torch.Generator().manual_seed(100 + i)).prev_sample
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_ddim_with_all_its_noise_is_eulers_ancestral_sampler():
+    """On x / alpha = x0 + (sigma / alpha) noise, as SDXL-Turbo is sampled: EulerAncestralDiscreteScheduler's steps."""
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    theirs = EulerAncestralDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    theirs.set_timesteps(4)
+    abar = theirs.alphas_cumprod
+    schedule = VariancePreserving(abar)
+    times = torch.cat([schedule.time(theirs.timesteps.round().long()), torch.zeros(1)])
+    y = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)) * theirs.init_noise_sigma
+    x = y * schedule.alpha(times[:1])
+    for i, index in enumerate(theirs.timesteps):
+        predicted = torch.randn(2, 3, generator=torch.Generator().manual_seed(1 + i))
+        noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(100 + i))
+        t, s = times[i].expand(2), times[i + 1].expand(2)
+        following = DDIM(1.0).step(x, to_estimate("noise", predicted, x, t, schedule), t, s, schedule)
+        x = following.mean + following.std[:, None] * noise
+        theirs.scale_model_input(y, index)
+        y = theirs.step(predicted, index, y, generator=torch.Generator().manual_seed(100 + i)).prev_sample
+        torch.testing.assert_close(x / schedule.alpha(times[i + 1 : i + 2]), y, rtol=1e-4, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from limner.models.sd3.build import build as build_pipeline
 from limner.models.sd3.pretraining import SD3Pretraining
 from limner.policies.denoising import Sampler
 from limner.training import pretrain as module
+from limner.training.fit import require_same
 from limner.training.pretrain import Pretraining, pretrain
 from limner.worlds.scenes.reward import Scenes
 
@@ -99,7 +101,7 @@ def test_a_folder_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=text):
             build.pretrain("scenes", tmp_path, {**FEW, **values})
     assert (tmp_path / "config.yaml").read_text() == before
-    module.require_same(tmp_path, Pretraining(**FEW, workers=2, compile=True))
+    require_same(tmp_path, asdict(Pretraining(**FEW, workers=2, compile=True)), module.HOW)
     for values in ({"workers": 0}, {"warmup": 0}, {"latent_channels": 0}, {"workers": 3}):
         with pytest.raises(UserError, match="must"):
             Pretraining(**{**FEW, **values})

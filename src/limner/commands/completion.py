@@ -20,6 +20,7 @@ NAMES: Mapping[tuple[str, str], Sequence[str]] = {
     ("check", "recipe"): tuple(RECIPES),
     ("keys", "recipe"): tuple(RECIPES),
     ("keys", "word"): (),
+    ("distill", "model"): tuple(RECIPES),
     ("sample", "prompt"): (),
     ("pretrain", "world"): tuple(WORLDS),
     ("pairs", "model"): tuple(RECIPES),

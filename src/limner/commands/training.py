@@ -17,15 +17,18 @@ KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones 
 LISTED_KEYS = """Keys that are set here choose whose keys are listed, as in: limner keys scenes --algorithm FlowGRPO"""
 PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
   --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
+DISTILLATION_KEYS = """Every key of the distillation can be set as --KEY VALUE:
+  --steps 4 --guidance 4 --chains 2400 --updates 400 --lr 1e-3 --prompts FILE --seed 0"""
 
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
+OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
 
 def add_training_commands(command: AddCommand) -> None:
-    """Add `train`, `check`, `keys` and `pretrain`."""
+    """Add `train`, `check`, `keys`, `distill` and `pretrain`."""
     train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
     _add_recipe(train)
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
@@ -35,6 +38,11 @@ def add_training_commands(command: AddCommand) -> None:
     keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
     _add_recipe(keys)
     keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
+    distill = command(
+        "distill", _distill, "make a student of few steps of a model; goes on where it stopped", DISTILLATION_KEYS
+    )
+    distill.add_argument("model", metavar="MODEL", help="a recipe (its base), or a base: name, folder, hub id")
+    distill.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/distill-MODEL)")
     pretrain = command(
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
     )
@@ -105,3 +113,9 @@ def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import build
 
     build.pretrain(parsed.world, parsed.out and to_folder(parsed.out, "--out"), values)
+
+
+def _distill(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner import few_step
+
+    print(few_step.make(parsed.model, parsed.out and to_folder(parsed.out, "--out"), values))

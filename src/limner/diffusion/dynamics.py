@@ -13,7 +13,12 @@ Every dynamics here is one line, and they differ in two numbers only, std and th
 
 The SDEs follow the ODE and add Langevin noise: score(x_t) = -noise / sigma(t), so S^2 h / 2 score is the term in c.
 Their marginals are those of the ODE as h -> 0. CPS and DDIM keep c^2 + std^2 = sigma(s)^2 at any h. On rectified flow,
-alpha(s) x0 + sigma(s) noise = x_t + (s - t) (noise - x0): Euler's step. x_t = alpha(t) x0 + sigma(t) noise itself is
+alpha(s) x0 + sigma(s) noise = x_t + (s - t) (noise - x0): Euler's step.
+
+Networks of few steps are sampled by two of these: CPS(1), N(alpha(s) x0, sigma(s)^2 I), is how consistency models, LCM
+and DMD2 go on (diffusers' LCMScheduler and FlowMatchLCMScheduler), DDIM(1) how SDXL-Turbo does (Euler's ancestral step).
+
+x_t = alpha(t) x0 + sigma(t) noise itself is
 read by none of these; it is part of the seam for those to come.
 """
 

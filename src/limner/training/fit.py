@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
+from limner.core.errors import UserError
 from limner.core.team import Team
 
 
@@ -80,3 +82,20 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write atomically."""
     torch.save(dict(state), path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
+
+
+def require_same(folder: Path, asked: Mapping[str, Any], free: Collection[str]) -> None:
+    """Raise UserError if `folder` was begun with other settings than `asked`, whose `free` ones may change.
+
+    Its parts would not fit together.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name, value in asked.items():
+        if name not in free and earlier.get(name, value) != value:
+            raise UserError(
+                f"{folder} was begun with {name} {earlier[name]}, not {value}: go on with the same settings, or "
+                "choose another folder with --out"
+            )

@@ -119,20 +119,6 @@ HOW = ("workers", "compile", "checkpoint_seconds")
 Log = Callable[[Mapping[str, Any]], None]
 
 
-def require_same(folder: Path, config: Pretraining) -> None:
-    """Raise UserError if `folder` was begun with other settings: its parts would not fit together."""
-    path = folder / "config.yaml"
-    if not path.exists():
-        return
-    earlier, asked = yaml.safe_load(path.read_text(encoding="utf-8")), asdict(config)
-    for name in asked:
-        if name not in HOW and earlier.get(name, asked[name]) != asked[name]:
-            raise UserError(
-                f"{folder} was begun with {name} {earlier[name]}, not {asked[name]}: go on with the same settings, or "
-                "choose another folder with --out"
-            )
-
-
 def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path, team: Team | None = None) -> None:
     """Run what is left of the three stages in `folder`, then write the pipeline to `folder/pipeline` at half precision.
 

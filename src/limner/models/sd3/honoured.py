@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from limner.models.honoured import AUTOENCODER, Honoured, require_equal
@@ -24,11 +25,19 @@ FLOW = Honoured(
     ),
     only={"invert_sigmas": (False,), "stochastic_sampling": (False,)},
 )
+FLOW_FEW = replace(
+    FLOW,
+    classes=("FlowMatchLCMScheduler",),
+    only={"invert_sigmas": (False,), "scale_factors": (None,)},  # sizes that grow from step to step
+    idle=frozenset({"upscale_mode"}),
+)
+"""As consistency models are sampled, in few steps."""
 
 
 def require_honoured(pipeline: Any) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
+    chain = FLOW_FEW if type(pipeline.scheduler).__name__ in FLOW_FEW.classes else FLOW
+    chain.require("scheduler", pipeline.scheduler)
     TRANSFORMER.require("transformer", pipeline.transformer)
     AUTOENCODER.require("vae", pipeline.vae)
     transformer, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
