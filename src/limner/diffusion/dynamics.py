@@ -18,8 +18,7 @@ alpha(s) x0 + sigma(s) noise = x_t + (s - t) (noise - x0): Euler's step.
 Networks of few steps are sampled by two of these: CPS(1), N(alpha(s) x0, sigma(s)^2 I), is how consistency models, LCM
 and DMD2 go on (diffusers' LCMScheduler and FlowMatchLCMScheduler), DDIM(1) how SDXL-Turbo does (Euler's ancestral step).
 
-x_t = alpha(t) x0 + sigma(t) noise itself is
-read by none of these; it is part of the seam for those to come.
+x_t = alpha(t) x0 + sigma(t) noise itself is read by none of these; it is part of the seam for those to come.
 """
 
 from __future__ import annotations
