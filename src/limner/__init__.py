@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.sd.settings import SDSettings as SDSettings
     from limner.models.sd3.settings import SD3Settings as SD3Settings
     from limner.policies.denoising import Sampler as Sampler
+    from limner.policies.tokens import TokenSampler as TokenSampler
     from limner.recipes.named import recipe as recipe
     from limner.recipes.override import override as override
     from limner.recipes.presets import with_preset as with_preset

@@ -48,6 +48,7 @@ from limner.worlds.emoji import grammar as emoji
 from limner.worlds.motion import parse as read_motion
 from limner.worlds.motion import render as draw_clip
 from limner.worlds.oracle.model import Points
+from limner.worlds.oracle.tokens import Sequences
 from limner.worlds.scenes import parse
 from limner.worlds.scenes.render import render
 
@@ -115,6 +116,14 @@ def named() -> tuple[Tensor, list[Prompt]]:
 
 def points() -> tuple[Tensor, list[Prompt]]:
     return torch.tensor([[2.1, -2.1], [2.0, -2.0], [1.9, -1.8]]), [Prompt("")] * BATCH
+
+
+def written() -> tuple[Tensor, list[Prompt]]:
+    return torch.tensor([[0.0, 1, 2, 3], [3.0, 3, 0, 1], [2.0, 2, 2, 0]]), [Prompt("")] * BATCH
+
+
+def as_tokens(tokens: Tensor) -> Sequences:
+    return Sequences(tokens.long())
 
 
 def mirrored() -> tuple[Tensor, list[Prompt]]:
@@ -216,6 +225,7 @@ CASES = {
     "o1": Case(lambda: find(REWARDS, "reward", "o1"), points, away, media=Points),
     "o2": Case(lambda: find(REWARDS, "reward", "o2"), points, away, media=Points),
     "o3": Case(lambda: find(REWARDS, "reward", "o3"), points, away, media=Points),
+    "o4": Case(lambda: find(REWARDS, "reward", "o4"), written, why="a table knows no order", media=as_tokens),
     "video_flicker": Case(lambda: video_flicker, moving, flickering, media=clip),
     "video_smoothness": Case(lambda: video_smoothness, moving, flickering, media=clip),
     "video_warp": Case(lambda: video_warp, moving, flickering, media=clip),
@@ -373,7 +383,7 @@ def test_a_step_along_the_gradient_raises_the_score(name: str) -> None:
 
 def test_the_docs_name_every_reward() -> None:
     text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
-    of_other_pages = {"o1", "o2", "o3", "scenes_fraction", "motion_fraction"}
+    of_other_pages = {"o1", "o2", "o3", "o4", "scenes_fraction", "motion_fraction"}
     assert [
         name for name in REWARDS if f"`{name}`" not in text and f"`{name}(" not in text and name not in of_other_pages
     ] == []

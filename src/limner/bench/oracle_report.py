@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from limner.bench import tokens
 from limner.bench.oracles import ENTRIES, Point, curve, efficiency
 from limner.bench.plotting import pyplot
 from limner.core.errors import UserError, nearest
@@ -28,13 +29,14 @@ def bench(folder: Path, seeds: int, names: Sequence[str] = ()) -> str:
 
     `names` restricts the entries; what others have done stays.
     """
+    known = [*ENTRIES, *tokens.ENTRIES]
     for name in names:
-        if name not in ENTRIES:
-            raise UserError(f"unknown entry {name!r}{nearest(name, ENTRIES)}")
+        if name not in known:
+            raise UserError(f"unknown entry {name!r}{nearest(name, known)}")
     plt = pyplot()
     path = folder / "oracles.json"
     done = read(path) if path.exists() else {}
-    for name in names or ENTRIES:
+    for name in [name for name in names if name in ENTRIES] if names else ENTRIES:
         for world in WORLDS:
             for seed in range(seeds):
                 if (name, world, seed) not in done:
@@ -42,7 +44,8 @@ def bench(folder: Path, seeds: int, names: Sequence[str] = ()) -> str:
                     write(path, done)
                     last = done[name, world, seed][-1]
                     print(f"{name}, {world}, seed {seed}: reward +{last.reward:.3f} at {last.kl:.2f} nats", flush=True)
-    text = table(done)
+    of_tokens = [name for name in names if name in tokens.ENTRIES]
+    text = table(done) + "\n" + tokens.bench(folder, seeds, of_tokens if names else list(tokens.ENTRIES))
     write_text(folder / "oracles.md", text)
     plot(plt, done, folder / "oracles.png")
     return text

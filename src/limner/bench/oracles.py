@@ -134,11 +134,11 @@ def curve(entry: Entry, world: str, prediction: str = "velocity", seed: int = 0,
         return {}
 
     measure(state)
-    train(settings, assembly.parts, state, Hooks(_Silent(), _Silent(), lambda state: None, measure))
+    train(settings, assembly.parts, state, Hooks(Silent(), Silent(), lambda state: None, measure))
     return found
 
 
-class _Silent:
+class Silent:
     """Neither a progress line nor a log."""
 
     def phase(self, name: str, part: float | None = None) -> None: ...

@@ -44,6 +44,7 @@ REWARDS = {
     "o1": "limner.worlds.oracle.reward:o1",
     "o2": "limner.worlds.oracle.reward:o2",
     "o3": "limner.worlds.oracle.reward:o3",
+    "o4": "limner.worlds.oracle.reward:o4",
     "video_flicker": "limner.rewards.video.steadiness:video_flicker",
     "video_smoothness": "limner.rewards.video.steadiness:video_smoothness",
     "video_warp": "limner.rewards.video.motion:video_warp",
@@ -98,7 +99,10 @@ DYNAMICS = {
     "EulerODE": "limner.diffusion.dynamics:EulerODE",
     "DPMSolver": "limner.diffusion.dynamics:DPMSolver",
 }
-SAMPLERS = {"Sampler": "limner.policies.denoising:Sampler"}
+SAMPLERS = {
+    "Sampler": "limner.policies.denoising:Sampler",
+    "TokenSampler": "limner.policies.tokens:TokenSampler",
+}
 SOURCES = {
     "Drawn": "limner.training.source:Drawn",
     "Pictures": "limner.training.source:Pictures",

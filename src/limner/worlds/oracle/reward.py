@@ -12,6 +12,7 @@ from limner.core.media import Media
 from limner.core.types import Prompt, RewardSpec
 from limner.judging.spec import declare
 from limner.worlds.oracle.model import Points
+from limner.worlds.oracle.tokens import Sequences, number, rewards
 from limner.worlds.oracle.world import WORLDS
 
 SOURCE = "limner's design, section 8: oracle worlds"
@@ -58,6 +59,23 @@ def o2(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
 def o3(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return the reward of the mixture tilt, that of the nearest mode."""
     return WORLDS["o3"].score(_points(media))
+
+
+@declare(
+    RewardSpec(
+        "o4",
+        "the reward of a sequence of four tokens, from a table",
+        low=0.0,
+        high=1.0,
+        axes=("sequence",),
+        source=SOURCE,
+    )
+)
+def o4(media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+    """Return the reward of a sequence of four tokens, from a table."""
+    if not isinstance(media, Sequences):
+        raise UserError(f"o4 judges sequences of tokens, not {type(media).__name__}: it is for its own oracle")
+    return rewards().to(media.tokens.device)[number(media.tokens)]
 
 
 def _points(media: Media) -> Float[Tensor, "batch 2"]:
