@@ -60,12 +60,12 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
 
     No folder means runs/pretrain-WORLD-MODEL.
     """
-    find(WORLDS, "world", world)
+    source = find(WORLDS, "world", world)()
     find(FRESH, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
     from limner.training.fit import require_same
     from limner.training.pretrain import HOW, Pretraining
 
-    config = override(Pretraining(), values)
+    config = override(Pretraining(), source.pretraining | values)
     folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
     require_same(folder, asdict(config), HOW)
     folder.mkdir(parents=True, exist_ok=True)

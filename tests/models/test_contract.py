@@ -20,14 +20,21 @@ from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.build import SD3Size, build
 from limner.models.sd3.settings import SD3Settings
+from limner.models.wan.adapter import Wan
+from limner.models.wan.build import WanSize
+from limner.models.wan.build import build as build_wan
+from limner.models.wan.settings import WanSettings
 
 SMALL = SD3Size(Vocabulary(("red", "star")), layers=2)
+SMALL_WAN = WanSize(Vocabulary(("red", "star")), layers=2, heads=2)
 ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd3": SD3.tiny,
     "sd3-without-t5": lambda: SD3.wrap(build(SMALL), SD3Settings(max_sequence_length=0)),
     "sd15": lambda: SD.tiny("sd15"),
     "sd21": lambda: SD.tiny("sd21"),
     "sdxl": lambda: SD.tiny("sdxl"),
+    "wan": Wan.tiny,
+    "wan-of-a-world": lambda: Wan.wrap(build_wan(SMALL_WAN), WanSettings(32, num_frames=13, max_sequence_length=8)),
 }
 PROMPTS = [Prompt("a red star"), Prompt("two stars"), Prompt("a red star")]
 
@@ -147,23 +154,23 @@ def test_prediction_kind_and_schedule_belong_together(adapter: Denoiser) -> None
     torch.testing.assert_close(back, native, atol=1e-5, rtol=1e-5)
 
 
-def test_decode_gives_pictures_in_range(adapter: Denoiser) -> None:
+def test_decode_gives_frames_in_range(adapter: Denoiser) -> None:
     x = draw(adapter, 3)[0]
     with torch.no_grad():
-        pixels = adapter.decode(x).pixels
-        alone = adapter.decode(x[1:2]).pixels
-    assert pixels.shape[:2] == (3, 3) and pixels.dtype == torch.float32
+        pixels = adapter.decode(x).frames()
+        alone = adapter.decode(x[1:2]).frames()
+    assert pixels.shape[0] == pixels.shape[2] == 3 and pixels.dtype == torch.float32
     assert pixels.min() >= 0 and pixels.max() <= 1 and pixels.std() > 1e-3
     torch.testing.assert_close(alone[0], pixels[1], atol=1e-5, rtol=0)
 
 
 def test_decode_is_differentiable(adapter: Denoiser) -> None:
     x = draw(adapter, 1)[0].requires_grad_()
-    pixels = adapter.decode(x).pixels
+    pixels = adapter.decode(x).frames()
     weight = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(2))
     (gradient,) = torch.autograd.grad((weight * pixels).sum(), x)
     step = 1e-3 / gradient.norm() * gradient
     with torch.no_grad():
-        above, below = (adapter.decode(x + sign * step).pixels for sign in (1, -1))
+        above, below = (adapter.decode(x + sign * step).frames() for sign in (1, -1))
     difference = (weight.double() * (above.double() - below.double())).sum() / 2e-3
     torch.testing.assert_close(gradient.norm(), difference.float(), rtol=0.02, atol=0)

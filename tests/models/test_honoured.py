@@ -14,11 +14,14 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
     SD3Transformer2DModel,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
+    WanTransformer3DModel,
     schedulers,
 )
 from safetensors.torch import load_file, save_file
@@ -31,6 +34,7 @@ from limner.models.sd.honoured import AUTOENCODER_SD, CHAIN, UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.honoured import FLOW, TRANSFORMER
 from limner.models.sd3.settings import SD3Settings
+from limner.models.wan import honoured as wan
 
 TABLES = [
     (UNET, UNet2DConditionModel),
@@ -39,6 +43,10 @@ TABLES = [
     (AUTOENCODER_SD, AutoencoderKL),
     (TRANSFORMER, SD3Transformer2DModel),
     (FLOW, FlowMatchEulerDiscreteScheduler),
+    (wan.TRANSFORMER, WanTransformer3DModel),
+    (wan.AUTOENCODER, AutoencoderKLWan),
+    (wan.FLOW, FlowMatchEulerDiscreteScheduler),
+    (wan.MULTISTEP, UniPCMultistepScheduler),
     *((CHAIN, getattr(schedulers, name)) for name in CHAIN.classes),
 ]
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.core.media import Images
 from limner.core.needs import Renoising
 from limner.core.rng import Rng
 from limner.core.tree import leaves
@@ -20,6 +19,7 @@ from limner.engine.precision import Precision
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.settings import SD3Settings
+from limner.models.wan.adapter import Wan
 from limner.policies.denoising import Denoising, Sampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
@@ -33,6 +33,11 @@ INDEX, IDS = torch.tensor([0, 0, 1, 1]), torch.arange(4)
 
 def sd3(device: torch.device) -> SD3:
     return SD3.wrap(SD3.tiny().pipeline.to(device), SD3Settings(max_sequence_length=16))
+
+
+def wan(device: torch.device) -> Wan:
+    tiny = Wan.tiny()
+    return Wan.wrap(tiny.pipeline.to(device), tiny.settings)
 
 
 def sd(kind: str) -> Callable[[torch.device], SD]:
@@ -53,6 +58,7 @@ MODELS = {
     "sd15": sd("sd15"),
     "sd21": sd("sd21"),
     "sdxl": sd("sdxl"),
+    "wan": wan,
     "oracle": oracle("o1"),
     "oracle-noise": oracle("o3-noise"),
     "toy": toy,
@@ -79,7 +85,7 @@ def test_networks_in_bfloat16_leave_the_rest_in_float32(name: str) -> None:
     with pretended_cuda() as cuda:
         exact, half = numbers(name, cuda), numbers(name, cuda, Precision("bfloat16"))
     assert {value.dtype for value in half.values()} == {torch.float32}
-    if name.startswith("sd"):  # the others multiply no matrices, or only zeros
+    if name.startswith(("sd", "wan")):  # the others multiply no matrices, or only zeros
         assert not torch.equal(half["decided"], exact["decided"])
     assert (half["decided"] - exact["decided"]).norm() < 0.1 * exact["decided"].norm()
 
@@ -123,7 +129,7 @@ def numbers(name: str, device: torch.device, precision: Precision = EXACT) -> di
         "shown": shown.frames(),
     }
     if name not in ("toy", "oracle", "oracle-noise"):
-        found["latents"] = model.encode_media(Images(shown.pixels.detach().cpu()))
+        found["latents"] = model.encode_media(shown.rounded())
         require(device, [found["latents"]])
     found["gradient"] = torch.stack([gradient.norm() for gradient in gradients])
     return {place: value.detach().cpu() for place, value in found.items()}
@@ -144,7 +150,7 @@ def test_noise_that_stays_on_the_cpu_is_refused(name: str) -> None:
             model.predict(noise, t, model.encode(PROMPTS), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("name", ["sd3", "sd15", "sdxl"])
+@pytest.mark.parametrize("name", ["sd3", "sd15", "sdxl", "wan"])
 def test_encoders_work_where_they_are(name: str) -> None:
     """They leave the device when they have encoded, come back for more, and work on the CPU too."""
     expected = list(leaves(MODELS[name](torch.device("cpu")).encode(PROMPTS)))

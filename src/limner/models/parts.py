@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from jaxtyping import Float
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase, T5EncoderModel
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerBase,
+    T5EncoderModel,
+    UMT5EncoderModel,
+)
 
 from limner.core.errors import UserError
 from limner.core.media import Images
@@ -28,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 ENCODER_KINDS: Mapping[str, Any] = {
-    kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel)
+    kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel, UMT5EncoderModel)
 }
 ENCODE_BATCH = 64
 DECODE_PIXELS = 2**22
@@ -104,7 +110,8 @@ def _require_weights(source: str | Path, part: str, missing: Sequence[str]) -> N
 
 def freeze(pipeline: DiffusionPipeline, trained: nn.Module) -> None:
     """Put all parts in evaluation mode, and let only `trained` have gradients."""
-    pipeline.vae.to(memory_format=torch.channels_last)  # decodes a third faster on a CPU
+    if isinstance(pipeline.vae, AutoencoderKL):
+        pipeline.vae.to(memory_format=torch.channels_last)  # decodes a third faster on a CPU
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(part is trained)
@@ -137,6 +144,11 @@ def encode_once(
     return [torch.cat(columns)[rows].to(device, dtype) for columns in zip(*parts, strict=True)]
 
 
+def at_once(device: torch.device, pixels: int) -> int:
+    """Return how many pictures, or clips, of so many pixels an autoencoder takes at a time there."""
+    return max(1, (DECODE_PIXELS_CPU if device.type == "cpu" else DECODE_PIXELS) // pixels)
+
+
 def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell: int) -> Images:
     """Return the pictures, `cell` pixels for each of a latent's, that the autoencoder decodes, a few at a time.
 
@@ -144,8 +156,7 @@ def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell:
     """
     shift = vae.config.shift_factor or 0.0
     latents = sample.to(vae.dtype) / vae.config.scaling_factor + shift
-    pixels_at_once = DECODE_PIXELS_CPU if sample.device.type == "cpu" else DECODE_PIXELS
-    parts = latents.split(max(1, pixels_at_once // (cell**2 * sample[0, 0].numel())))
+    parts = latents.split(at_once(sample.device, cell**2 * sample[0, 0].numel()))
     decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
     return Images((decoded.float() / 2 + 0.5).clamp(0, 1))
 
@@ -154,8 +165,7 @@ def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell:
 def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[Tensor, "batch channels h w"]:
     """Return the means of the autoencoder's posteriors, on the scale that `decode` takes, a few pictures at a time."""
     pixels = 2 * frames[:, 0].to(vae.device, vae.dtype) - 1
-    at_once = DECODE_PIXELS_CPU if vae.device.type == "cpu" else DECODE_PIXELS
-    parts = pixels.split(max(1, at_once // pixels[0, 0].numel()))
+    parts = pixels.split(at_once(vae.device, pixels[0, 0].numel()))
     means = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
     return ((means - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
 

@@ -11,10 +11,15 @@ RECIPES = {
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
 }
-MODELS = {"sd3": "limner.models.sd3.settings:SD3Settings", "sd": "limner.models.sd.settings:SDSettings"}
+MODELS = {
+    "sd3": "limner.models.sd3.settings:SD3Settings",
+    "sd": "limner.models.sd.settings:SDSettings",
+    "wan": "limner.models.wan.settings:WanSettings",
+}
 FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
     "sd": "limner.models.sd.pretraining:SDPretraining",
+    "wan": "limner.models.wan.pretraining:WanPretraining",
 }
 BASES = {
     "scenes": "limner.worlds.scenes.reward:BASE",
@@ -26,6 +31,7 @@ WORLDS = {
     "scenes": "limner.worlds.scenes.reward:Scenes",
     "words": "limner.worlds.words.world:Words",
     "emoji": "limner.worlds.emoji.world:Emojis",
+    "motion": "limner.worlds.motion.world:Motions",
 }
 PROMPTS = {
     "emoji": "limner.worlds.emoji.grammar:prompts",

@@ -1,7 +1,7 @@
 """Train a world's base model from nothing: an autoencoder, then a denoising network with its text encoders.
 
-Three stages, each resumable: (1) the autoencoder on fresh renders; (2) the latents of a fixed data set of noisy
-(caption, picture) pairs; (3) the network by its pipeline's ordinary loss, at times t ~ sigmoid(N(time_mean, 1)).
+Three stages, each resumable: (1) the autoencoder on fresh renders; (2) the latents of a fixed data set of renders and
+noisy captions; (3) the network by its pipeline's ordinary loss, at times t ~ sigmoid(N(time_mean, 1)).
 
 Source: logit-normal times, Esser et al., arXiv:2403.03206, section 3.1.
 """
@@ -31,10 +31,15 @@ from limner.training.fit import Fit, save
 class PairSource(Protocol):
     """A world, as far as pretraining is concerned."""
 
-    def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[np.ndarray, list[str]]:
-        """Return one picture `[height, width, 3]` uint8 and, for each share, a caption that is noisy so often.
+    @property
+    def pretraining(self) -> Mapping[str, Any]:
+        """Settings that are its own where `Pretraining` has others."""
+        ...
 
-        The picture depends on `rng` alone, a caption on `rng` and its share.
+    def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[np.ndarray, list[str]]:
+        """Return one picture `[height, width, 3]`, or clip `[frames, height, width, 3]`, uint8, and its captions.
+
+        There is one for each share, noisy so often. What is shown depends on `rng` alone, a caption on its share too.
         """
         ...
 
@@ -48,13 +53,12 @@ class Fresh(Protocol):
         ...
 
     @property
-    def shifts(self) -> bool:
-        """Whether it shifts latents, not only scales them."""
-        ...
-
-    @property
     def trained(self) -> tuple[str, ...]:
         """What learns, by its name in the pipeline: the denoiser first, then its text encoders."""
+        ...
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """Return a data set's latents as the denoiser sees them; the autoencoder keeps how to undo it."""
         ...
 
     def loss(self, denoiser: nn.Module, x0: Tensor, texts: Sequence[str], noise: Tensor, t: Tensor) -> Tensor:
@@ -70,7 +74,7 @@ Rate: TypeAlias = Annotated[float, Range(above=0, below=1)]
 class Pretraining:
     """How a base model is made.
 
-    `model` is the kind of pipeline: "sd3", or "sd" for a UNet as in Stable Diffusion 1.5.
+    `model` is the kind of pipeline: "sd3", "sd" for a UNet as in Stable Diffusion 1.5, or "wan" for clips.
 
     `noisy_share` of the captions lack a clause or state a wrong one, `early_noisy_share` in the first `early_steps` of
     the network, which learns the words sooner from cleaner ones; `dropped_share` are empty, so that guidance works.
@@ -79,14 +83,16 @@ class Pretraining:
     is too large.
     """
 
-    model: Literal["sd3", "sd"] = "sd3"
+    model: Literal["sd3", "sd", "wan"] = "sd3"
     seed: Natural = 0
     noisy_share: Portion = 0.33
     early_noisy_share: Portion = 0.15
     early_steps: Natural = 10_500
     dropped_share: Portion = 0.1
     latent_channels: Annotated[int, Range(least=1, most=1024)] = 8
-    """Numbers at each place of a latent, a square of 8 x 8 pixels: 8 for scenes, 16 for the strokes of words."""
+    """Numbers at each place of a latent, a square of 8 x 8 pixels: 8 for scenes, 16 for the strokes of words.
+
+    In clips that place is four frames long, but for the first, which is a frame alone."""
     autoencoder_steps: Count = 2400
     autoencoder_batch: Annotated[int, Range(least=1, most=10_000)] = 32
     autoencoder_lr: Rate = 2e-3
@@ -143,7 +149,7 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     if team.rank == 0:
         encode_pairs(pipeline.vae, world, config, folder)
     team.wait()
-    train_network(fresh, *load_pairs(pipeline.vae, folder, fresh.shifts), config, folder, log, team)
+    train_network(fresh, *load_pairs(fresh, folder), config, folder, log, team)
     if team.rank > 0:
         return
     pipeline.components[fresh.trained[0]].half()
@@ -183,19 +189,17 @@ def encode_pairs(vae: Any, world: PairSource, config: Pretraining, folder: Path)
     with torch.inference_mode():
         for start in range(0, config.num_pairs, 250):
             rows = range(start, min(start + 250, config.num_pairs))
-            pictures, texts = _draw(world, config, "pairs", rows, config.noisy_share, config.early_noisy_share)
-            latents.append(vae.encode(_to_signed(pictures)).latent_dist.mean)
+            shown, texts = _draw(world, config, "pairs", rows, config.noisy_share, config.early_noisy_share)
+            latents.append(vae.encode(_to_signed(shown)).latent_dist.mean)
             late += [text for text, _ in texts]
             early += [text for _, text in texts]
     save(folder / "latents.pt", {"latents": torch.cat(latents), "captions": late, "early_captions": early})
 
 
-def load_pairs(vae: Any, folder: Path, shifts: bool) -> tuple[Tensor, list[str], list[str]]:
-    """Return the data set's scaled latents, captions and early captions; set the autoencoder's scale and shift."""
+def load_pairs(fresh: Fresh, folder: Path) -> tuple[Tensor, list[str], list[str]]:
+    """Return the data set's latents as the denoiser sees them, captions and early captions."""
     data = torch.load(folder / "latents.pt", weights_only=True)
-    mean, std = data["latents"].mean().item() if shifts else 0.0, data["latents"].std().item()
-    vae.register_to_config(scaling_factor=1 / std, shift_factor=mean)
-    return (data["latents"] - mean) / std, data["captions"], data["early_captions"]
+    return fresh.normalised(data["latents"]), data["captions"], data["early_captions"]
 
 
 def train_network(
@@ -234,11 +238,11 @@ def train_network(
 def _draw(
     world: PairSource, config: Pretraining, purpose: str, rows: range, *noisy_shares: float
 ) -> tuple[Tensor, list[list[str]]]:
-    """Return pictures, and the captions of each; they depend on (seed, purpose, row) alone, and captions on shares."""
+    """Return what is shown, and the captions of each; it depends on (seed, purpose, row) alone, captions on shares."""
     pairs = [world.pair(np.random.default_rng(Rng((config.seed, purpose, row)).seed()), *noisy_shares) for row in rows]
-    return torch.from_numpy(np.stack([picture for picture, _ in pairs])), [captions for _, captions in pairs]
+    return torch.from_numpy(np.stack([shown for shown, _ in pairs])), [captions for _, captions in pairs]
 
 
-def _to_signed(pictures: Tensor) -> Tensor:
-    """Map uint8 `[n, h, w, 3]` to float `[n, 3, h, w]` in [-1, 1]."""
-    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+def _to_signed(shown: Tensor) -> Tensor:
+    """Map uint8 `[n, *axes, 3]` to float `[n, 3, *axes]` in [-1, 1]."""
+    return shown.movedim(-1, 1).float() / 127.5 - 1

@@ -26,13 +26,17 @@ class SDPretraining:
 
     pipeline: Any
     trained: ClassVar[tuple[str, ...]] = ("unet", "text_encoder")
-    shifts: ClassVar[bool] = False
-    """diffusers' Stable Diffusion pipelines scale latents and do not shift them."""
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> SDPretraining:
         """Return a pipeline of the bundled bases' size with random weights, that knows the vocabulary."""
         return cls(build(SDSize(vocabulary, latent_channels=latent_channels), seed))
+
+    def normalised(self, latents: Float[Tensor, "pairs *latent"]) -> Float[Tensor, "pairs *latent"]:
+        """Return latents of variance 1; the autoencoder keeps their scale, for these pipelines do not shift."""
+        std = latents.std().item()
+        self.pipeline.vae.register_to_config(scaling_factor=1 / std, shift_factor=0.0)
+        return latents / std
 
     def loss(
         self,

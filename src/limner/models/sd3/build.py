@@ -11,11 +11,12 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import T5Config, T5EncoderModel
 
 from limner.core.types import Vocabulary
 from limner.models.autoencoder import small_autoencoder
 from limner.models.clip import projecting_encoder, word_tokenizer
+from limner.models.t5 import letter_tokenizer
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,6 @@ def build(size: SD3Size, seed: int = 0) -> StableDiffusion3Pipeline:
         text_encoder_3=None,
         tokenizer_3=None,
     )
-
-
-def letter_tokenizer(max_length: int) -> T5TokenizerFast:
-    """Return a T5 tokenizer over single letters and digits, built without a vocabulary file."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
-    pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=max_length)
 
 
 def tiny_pipeline(seed: int = 0) -> StableDiffusion3Pipeline:

@@ -25,12 +25,17 @@ class SD3Pretraining:
 
     pipeline: Any
     trained: ClassVar[tuple[str, ...]] = ("transformer", "text_encoder", "text_encoder_2")
-    shifts: ClassVar[bool] = True
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> SD3Pretraining:
         """Return a pipeline of the bundled bases' size with random weights, that knows the vocabulary."""
         return cls(build(SD3Size(vocabulary, latent_channels=latent_channels), seed))
+
+    def normalised(self, latents: Float[Tensor, "pairs *latent"]) -> Float[Tensor, "pairs *latent"]:
+        """Return latents of mean 0 and variance 1; the autoencoder keeps both as its shift and scale."""
+        mean, std = latents.mean().item(), latents.std().item()
+        self.pipeline.vae.register_to_config(scaling_factor=1 / std, shift_factor=mean)
+        return (latents - mean) / std
 
     def loss(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ class Emojis:
     """The world as pretraining sees it."""
 
     vocabulary = VOCABULARY
+    pretraining: ClassVar[Mapping[str, Any]] = {}
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it names an emoji of another family.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -85,6 +86,7 @@ class Scenes:
     """The world as pretraining sees it."""
 
     vocabulary = Vocabulary(VOCABULARY)
+    pretraining: ClassVar[Mapping[str, Any]] = {}
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it lacks a clause or states a wrong one.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ class Words:
     """The world as pretraining sees it. Its judge is the reward `ocr`, which reads the pictures."""
 
     vocabulary = VOCABULARY
+    pretraining: ClassVar[Mapping[str, Any]] = {}
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it asks for something else.

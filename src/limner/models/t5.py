@@ -1,0 +1,18 @@
+"""T5 tokenizers from nothing: given words are one token each, other text falls to its letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import T5TokenizerFast
+
+BEGINS = "\u2581"
+"""What SentencePiece writes for the space before a word."""
+
+
+def letter_tokenizer(max_length: int, words: Sequence[str] = ()) -> T5TokenizerFast:
+    """Return a T5 tokenizer over `words` and single letters and digits, built without a vocabulary file."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), (BEGINS, -2.0)]
+    pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    pieces += [(f"{BEGINS}{word}", -1.0) for word in words]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=max_length)

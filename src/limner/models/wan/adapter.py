@@ -1,0 +1,237 @@
+"""Wan 2.1 and the 5B of 2.2 (arXiv:2503.20314), text to video, through the parts of diffusers' own pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, UniPCMultistepScheduler, WanPipeline
+from diffusers.pipelines.wan import pipeline_wan
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limner.core.errors import UserError
+from limner.core.media import Media, Videos
+from limner.core.types import Condition, LatentSpec, Prompt
+from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.schedule import RectifiedFlow
+from limner.diffusion.timesteps import Grid
+from limner.models.borrowed import copied
+from limner.models.folder import absent, served_index
+from limner.models.parts import at_once, encode_once, folded, freeze, load_pipeline, merged, text_encoders
+from limner.models.picture import sides
+from limner.models.quiet import no_bars, say_once
+from limner.models.wan.build import tiny_pipeline
+from limner.models.wan.honoured import require_honoured
+from limner.models.wan.settings import WanSettings
+
+HEIGHT, WIDTH, FRAMES = 480, 832, 81
+"""What diffusers' pipeline draws unless it is told otherwise."""
+MULTIPLE = 16
+"""Pixels that it wants height and width to be a multiple of."""
+LENGTH = 512
+"""diffusers' default `max_sequence_length`."""
+
+OWN = WanSettings()
+"""What the pipeline itself has chosen."""
+PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+OPTIONAL = ("transformer_2",)
+
+say_once(pipeline_wan.__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Wan:
+    """A pipeline as a `Denoiser`: native velocity = noise - x0 on t = sigma, network index 1000 t.
+
+    Where the pipeline's solver is UniPC the index is the whole number below, as that asks.
+
+    `dtype` is that of the transformer's inputs; its output, the decoder and the clips are float32. `networks` holds
+    the trained transformer; text encoder and autoencoder are frozen. `latent_size` is frames, height and width.
+    """
+
+    pipeline: WanPipeline = field(repr=False)
+    networks: Mapping[str, nn.Module] = field(repr=False)
+    settings: WanSettings
+    latent_size: tuple[int, int, int]
+    dtype: torch.dtype
+
+    schedule: ClassVar[RectifiedFlow] = RectifiedFlow()
+    prediction: ClassVar[PredictionKind] = "velocity"
+    left_out: ClassVar[tuple[str, ...]] = ()
+    lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    """The published set: both attentions, within the clip and to the text."""
+    wide_lora_targets: ClassVar[tuple[str, ...]] = (*lora_targets, "ffn.net.0.proj", "ffn.net.2")
+    """For small bases: the feed-forward layers too."""
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | WanPipeline,
+        settings: WanSettings = OWN,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Wan:
+        """Load a pipeline folder or a hub id org/name, in whatever precision, or copy a pipeline that is in memory.
+
+        Raises UserError if there is no Wan pipeline, without touching the network for what looks like a path.
+        """
+        if isinstance(source, DiffusionPipeline):
+            return cls.wrap(copied(source, "transformer", dtype, "wan", settings.serves).to(device), settings, dtype)
+        index = served_index(source, "wan", settings.serves)
+        without = absent(index, source, OPTIONAL)
+        parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
+        pipeline = load_pipeline(WanPipeline, source, index, parts, dtype, without)
+        return cls.wrap(pipeline.to(device), settings, dtype)
+
+    @classmethod
+    def wrap(cls, pipeline: WanPipeline, settings: WanSettings = OWN, dtype: torch.dtype = torch.float32) -> Wan:
+        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer.
+
+        Raises UserError for one of which something is not honoured (`limner.models.wan.honoured`).
+        """
+        require_honoured(pipeline)
+        cell, pace = pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
+        patch = pipeline.transformer.config.patch_size
+        width = WIDTH if settings.resolution is None and settings.width is None else settings.width
+        height, width = sides(settings.resolution, width, HEIGHT, math.lcm(MULTIPLE, cell * patch[1], cell * patch[2]))
+        frames = FRAMES if settings.num_frames is None else settings.num_frames
+        _require_frames("model: num_frames is", frames, pace)
+        freeze(pipeline, pipeline.transformer)
+        size = ((frames - 1) // pace + 1, height // cell, width // cell)
+        return cls(pipeline, {"transformer": pipeline.transformer}, settings, size, dtype)
+
+    @classmethod
+    def tiny(cls, folder: Path | None = None) -> Wan:
+        """Return a miniature of Wan 2.1 with random weights: clips of 5 frames of 32 x 32.
+
+        With `folder` the pipeline is saved there, as diffusers does, and loaded again.
+        """
+        pipeline, settings = tiny_pipeline(), WanSettings(resolution=32, num_frames=5, max_sequence_length=16)
+        if folder is None:
+            return cls.wrap(pipeline, settings)
+        with no_bars():
+            pipeline.save_pretrained(folder)
+        return cls.load(folder, settings)
+
+    @property
+    def pipeline_name(self) -> str:
+        """Name of diffusers' class that loads the folder."""
+        return type(self.pipeline).__name__
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """What texts are encoded by; they may be elsewhere than the rest."""
+        return text_encoders(self.pipeline)
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Wan:
+        """Return this adapter over other networks of the same architecture, such as a frozen copy."""
+        return replace(self, networks=dict(networks))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        """Return {"context": [prompts + 1, tokens, dim]}, the negative prompt last; equal texts are encoded once."""
+        length = LENGTH if self.settings.max_sequence_length is None else self.settings.max_sequence_length
+
+        def embed(texts: list[str]) -> tuple[Tensor]:
+            context, _ = self.pipeline.encode_prompt(
+                texts,
+                do_classifier_free_guidance=False,
+                max_sequence_length=length,
+                device=self.encoders[0].device,
+            )
+            return (context,)
+
+        (context,) = encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
+        return {"context": context}
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return the transformer's velocity, noise - x0, in float32; the 5B of Wan 2.2 reads the time at each token."""
+        level = t * self.pipeline.scheduler.config.num_train_timesteps
+        if isinstance(self.pipeline.scheduler, UniPCMultistepScheduler):
+            level = level.floor()
+        if self.pipeline.config.expand_timesteps:
+            patch = self.pipeline.transformer.config.patch_size
+            level = level[:, None].expand(-1, math.prod(x.shape[2:]) // math.prod(patch))
+        (velocity,) = self.networks["transformer"](
+            hidden_states=x.to(self.dtype),
+            timestep=level,
+            encoder_hidden_states=condition["context"][prompt_index],
+            return_dict=False,
+        )
+        return velocity.float()
+
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
+        """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0.
+
+        "linear" are equal before the shift.
+        """
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        if grid == "linear":
+            scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+        else:
+            scheduler.set_timesteps(steps)
+        return scheduler.sigmas
+
+    def decode(self, sample: Float[Tensor, "batch channels frames height width"]) -> Videos:
+        """Return the clips that the autoencoder decodes, differentiable in `sample` where they are within its range.
+
+        It is given a few clips at a time, and keeps the latest frames of those, so that only one thread may decode.
+        """
+        mean, std = self._statistics()
+        cell, pace = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
+        count = at_once(sample.device, pace * cell**2 * sample[0, 0].numel())
+        latents = (sample * std + mean).to(self.pipeline.vae.dtype).split(count)
+        decoded = torch.cat([self.pipeline.vae.decode(part, return_dict=False)[0] for part in latents])
+        return Videos((decoded.float() / 2 + 0.5).clamp(0, 1).movedim(1, 2), self.settings.fps)
+
+    @torch.no_grad()
+    def encode_media(self, media: Media) -> Float[Tensor, "batch channels frames height width"]:
+        """Return the latents of clips, without the autoencoder's noise. Raises UserError for what it cannot halve."""
+        frames = media.frames()
+        _require_frames("a clip has", frames.shape[1], self.pipeline.vae_scale_factor_temporal)
+        vae, (mean, std) = self.pipeline.vae, self._statistics()
+        pixels = 2 * frames.movedim(2, 1).to(vae.device, vae.dtype) - 1
+        parts = pixels.split(at_once(vae.device, frames[0, :, 0].numel()))
+        latents = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
+        return ((latents.float() - mean) / std).float()
+
+    def latent(self) -> LatentSpec:
+        """Return the shape of one latent: channels, frames, height, width; it lives where the transformer is."""
+        transformer = self.pipeline.transformer
+        return LatentSpec((transformer.config.in_channels, *self.latent_size), torch.float32, transformer.device)
+
+    def export_lora(self, folder: Path, adapter: str = "default") -> None:
+        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
+        tensors, metadata = folded(self.networks["transformer"], adapter)
+        WanPipeline.save_lora_weights(
+            folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata
+        )
+
+    def export_full(self, folder: Path, adapter: str = "default") -> None:
+        """Write the transformer as `WanTransformer3DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
+        merged(self.networks["transformer"], adapter).save_pretrained(folder)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Return mean and std of the autoencoder's latents, a channel each."""
+        vae = self.pipeline.vae
+        mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=vae.device)
+        return mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
+
+
+def _require_frames(what: str, frames: int, pace: int) -> None:
+    if (frames - 1) % pace:
+        raise UserError(
+            f"{what} {frames} frames; give one more than a multiple of {pace}, as the autoencoder halves them"
+        )

@@ -1,0 +1,120 @@
+"""Build a Wan pipeline of any size from nothing: the base models of worlds, and the miniatures of tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
+
+from limner.core.types import Vocabulary
+from limner.models.t5 import letter_tokenizer
+
+
+@dataclass(frozen=True)
+class WanSize:
+    """The sizes of a Wan pipeline.
+
+    The autoencoder takes 2 x 2 pixels for one, as that of Wan 2.2 does, so that no convolution runs at full resolution;
+    then it halves height, width and frames twice. A clip of 13 frames of 32 x 32 is 4 latents of 4 x 4, each a token.
+    """
+
+    vocabulary: Vocabulary
+    latent_channels: int = 16
+    encoder_channels: int = 8
+    decoder_channels: int = 16
+    layers: int = 5
+    heads: int = 4
+    head_width: int = 32
+    text_width: int = 64
+    text_layers: int = 2
+    shift: float = 3.0
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_width
+
+
+def build(size: WanSize, seed: int = 0) -> WanPipeline:
+    """Return a randomly initialised pipeline that samples by Euler steps."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = letter_tokenizer(size.vocabulary.max_length, size.vocabulary.words)
+        transformer = WanTransformer3DModel(
+            patch_size=(1, 1, 1),
+            num_attention_heads=size.heads,
+            attention_head_dim=size.head_width,
+            in_channels=size.latent_channels,
+            out_channels=size.latent_channels,
+            text_dim=size.text_width,
+            freq_dim=size.width // 2,
+            ffn_dim=3 * size.width,
+            num_layers=size.layers,
+            rope_max_seq_len=32,
+        )
+        autoencoder = AutoencoderKLWan(
+            base_dim=size.encoder_channels,
+            decoder_base_dim=size.decoder_channels,
+            z_dim=size.latent_channels,
+            dim_mult=[1, 2, 4],
+            num_res_blocks=1,
+            temperal_downsample=[True, True],
+            latents_mean=[0.0] * size.latent_channels,
+            latents_std=[1.0] * size.latent_channels,
+            in_channels=12,
+            out_channels=12,
+            patch_size=2,
+            scale_factor_temporal=4,
+            scale_factor_spatial=8,
+        )
+        encoder = text_encoder(tokenizer, size.text_width, size.text_layers)
+    return WanPipeline(tokenizer, encoder, autoencoder, FlowMatchEulerDiscreteScheduler(shift=size.shift), transformer)
+
+
+def text_encoder(tokenizer: T5TokenizerFast, width: int, layers: int) -> UMT5EncoderModel:
+    """Return a randomly initialised encoder for `tokenizer`."""
+    heads = max(1, width // 32)
+    return UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(tokenizer),
+            d_model=width,
+            d_kv=width // heads,
+            d_ff=2 * width,
+            num_layers=layers,
+            num_heads=heads,
+            dropout_rate=0.0,
+        )
+    )
+
+
+def tiny_pipeline(seed: int = 0) -> WanPipeline:
+    """Return Wan 2.1 in miniature, random weights: its patches, its three halvings, its latent statistics and solver.
+
+    Clips are of 32 x 32 pixels at least, and of 4 n + 1 frames.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = letter_tokenizer(512)
+        transformer = WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            text_dim=16,
+            freq_dim=16,
+            ffn_dim=32,
+            num_layers=2,
+            rope_max_seq_len=32,
+        )
+        return WanPipeline(
+            tokenizer,
+            text_encoder(tokenizer, 16, 1),
+            AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+            UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+            transformer,
+        )

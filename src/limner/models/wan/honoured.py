@@ -1,0 +1,78 @@
+"""What the adapter honours of a Wan pipeline's parts: transformer, autoencoder and scheduler, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limner.core.errors import UserError
+from limner.models.honoured import Honoured, require_equal
+
+TRANSFORMER = Honoured(
+    classes=("WanTransformer3DModel",),
+    free=frozenset(
+        "attention_head_dim cross_attn_norm eps ffn_dim freq_dim in_channels num_attention_heads num_layers "
+        "out_channels patch_size qk_norm rope_max_seq_len text_dim".split()
+    ),
+    only={"added_kv_proj_dim": (None,), "image_dim": (None,), "pos_embed_seq_len": (None,)},  # a first frame's
+)
+AUTOENCODER = Honoured(
+    classes=("AutoencoderKLWan",),
+    free=frozenset(
+        "attn_scales base_dim decoder_base_dim dim_mult in_channels is_residual latents_mean latents_std "
+        "num_res_blocks out_channels patch_size scale_factor_spatial scale_factor_temporal temperal_downsample "
+        "z_dim".split()
+    ),
+    idle=frozenset({"dropout"}),  # it is only evaluated
+)
+FLOW = Honoured(
+    classes=("FlowMatchEulerDiscreteScheduler",),
+    free=frozenset(  # the scheduler's own grid is what is sampled on
+        "num_train_timesteps shift shift_terminal use_beta_sigmas use_exponential_sigmas use_karras_sigmas".split()
+    ),
+    only={
+        "invert_sigmas": (False,),
+        "stochastic_sampling": (False,),
+        "use_dynamic_shifting": (False,),  # the pipeline does not say how long a clip is
+    },
+    idle=frozenset("base_image_seq_len base_shift max_image_seq_len max_shift time_shift_type".split()),
+)
+MULTISTEP = Honoured(
+    classes=("UniPCMultistepScheduler",),
+    free=frozenset({"flow_shift", "num_train_timesteps", "shift_terminal"}),
+    only={
+        "final_sigmas_type": ("zero",),
+        "prediction_type": ("flow_prediction",),
+        "thresholding": (False,),
+        "use_beta_sigmas": (False,),
+        "use_dynamic_shifting": (False,),
+        "use_exponential_sigmas": (False,),
+        "use_flow_sigmas": (True,),
+        "use_karras_sigmas": (False,),
+    },
+    idle=frozenset(  # how diffusers' own solver steps, and chains of other models
+        "beta_end beta_schedule beta_start disable_corrector dynamic_thresholding_ratio lower_order_final predict_x0 "
+        "rescale_betas_zero_snr sample_max_value sigma_max sigma_min solver_order solver_p solver_type steps_offset "
+        "time_shift_type timestep_spacing trained_betas".split()
+    ),
+)
+SCHEDULERS = {kind: table for table in (FLOW, MULTISTEP) for kind in table.classes}
+
+
+def require_honoured(pipeline: Any) -> None:
+    """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
+    SCHEDULERS.get(type(pipeline.scheduler).__name__, FLOW).require("scheduler", pipeline.scheduler)
+    TRANSFORMER.require("transformer", pipeline.transformer)
+    AUTOENCODER.require("vae", pipeline.vae)
+    if pipeline.components["transformer_2"] is not None or pipeline.config.boundary_ratio is not None:
+        raise UserError(
+            "model: the pipeline has a second expert for the late steps (transformer_2, boundary_ratio), as Wan 2.2 "
+            "14B has, which limner does not implement yet; take Wan 2.1, or the 5B of 2.2"
+        )
+    transformer, vae = pipeline.transformer.config, pipeline.vae.config
+    require_equal("transformer has in_channels", transformer.in_channels, "the vae has z_dim", vae.z_dim)
+    require_equal("transformer has out_channels", transformer.out_channels, "the vae has z_dim", vae.z_dim)
+    width = pipeline.text_encoder.config.d_model
+    require_equal("transformer has text_dim", transformer.text_dim, "the text encoder gives", width)
+    colours = 3 * (vae.patch_size or 1) ** 2
+    require_equal("vae has in_channels", vae.in_channels, "the colours of its patches are", colours)
+    require_equal("vae has out_channels", vae.out_channels, "the colours of its patches are", colours)

@@ -1,0 +1,37 @@
+"""The world as pretraining sees it: clips, and captions that are wrong in a stated share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limner.worlds.motion.grammar import VOCABULARY, noisy_caption, sample_motion
+from limner.worlds.motion.render import render
+
+
+class Motions:
+    """The world as pretraining sees it."""
+
+    vocabulary = VOCABULARY
+    pretraining: ClassVar[Mapping[str, Any]] = {
+        "model": "wan",
+        "latent_channels": 16,
+        "autoencoder_steps": 3500,
+        "autoencoder_batch": 8,
+        "num_pairs": 24_000,
+        "steps": 5_000,
+        "early_steps": 3_500,
+    }
+
+    def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
+        """Return a clip and a caption for each share, the probability that it claims something else.
+
+        Never a held-out motion.
+        """
+        motion = sample_motion(rng)
+        frames = render(motion, rng).frames
+        return frames, [noisy_caption(motion, deepcopy(rng), share) for share in noisy_shares]
