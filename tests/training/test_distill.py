@@ -130,7 +130,7 @@ def test_what_was_killed_goes_on_to_the_same_student(moment: tuple[str, int], tm
         assert torch.equal(mine, theirs)
 
 
-def test_the_folder_is_sampled_by_diffusers_as_here(tmp_path: Path) -> None:
+def test_the_folder_is_sampled_by_diffusers_as_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """By its own scheduler, whose noise is the process's; the grid is 4 steps that end at LAST."""
     folder, settings = tmp_path / "tiny", SD3Settings(max_sequence_length=16)
     SD3.tiny(folder)
@@ -138,7 +138,7 @@ def test_the_folder_is_sampled_by_diffusers_as_here(tmp_path: Path) -> None:
     assert main(["distill", str(folder), *arguments, "--out", str(tmp_path / "out")]) == 0
     plain = StableDiffusion3Pipeline.from_pretrained(tmp_path / "out" / "pipeline")
     plain.set_progress_bar_config(disable=True)
-    assert isinstance(plain.scheduler, FlowMatchLCMScheduler)
+    assert isinstance(plain.scheduler, FlowMatchLCMScheduler) and "not expected" not in capfd.readouterr().err
     student = SD3.load(tmp_path / "out" / "pipeline", settings)
     assert student.times(4)[-2] == pytest.approx(LAST) and student.times(4)[0] == 1
     latents = torch.randn(1, *student.latent().shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -259,8 +260,9 @@ class SD3:
     def few_step(self) -> SD3:
         """Return a copy whose scheduler samples as consistency models are, in few steps, the last from t = LAST."""
         pipeline = copied(self.pipeline, "transformer", self.dtype, "sd3", self.settings.serves)
-        scheduler = FlowMatchLCMScheduler.from_config(pipeline.scheduler.config, shift_terminal=LAST)
-        pipeline.register_modules(scheduler=scheduler)
+        known = inspect.signature(FlowMatchLCMScheduler).parameters
+        config = {key: value for key, value in pipeline.scheduler.config.items() if key in known}
+        pipeline.register_modules(scheduler=FlowMatchLCMScheduler(**config | {"shift_terminal": LAST}))
         return SD3.wrap(pipeline, self.settings, self.dtype)
 
     def export_pipeline(self, folder: Path) -> None:
