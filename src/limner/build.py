@@ -19,7 +19,7 @@ from torch import Tensor
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.paths import to_folder
-from limner.core.protocols import Actors, Adapter, Policy, Sampling
+from limner.core.protocols import Actors, Adapter, ModelSettings, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.tree import tree_map
@@ -106,14 +106,19 @@ def load_model(
     model: Model, precision: Precision, device: torch.device, given: Pipeline | str | Path | None = None
 ) -> Adapter:
     """Return the adapter of the model's kind around its folder, or around a copy of the `given` pipeline."""
-    settings = model.settings
-    if settings is None:
-        settings = find(MODELS, "model kind", model.kind or kind_of(model.path))()
-    elif model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
+    settings = settings_of(model)
+    if model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
     source = given if given is not None and is_object(model.path) else source_of(model.path)
     return settings.load(source, dtype, device)
+
+
+def settings_of(model: Model) -> ModelSettings:
+    """Return what is chosen about a model: where nothing is, what its kind has of itself."""
+    if model.settings is not None:
+        return model.settings
+    return find(MODELS, "model kind", model.kind or kind_of(model.path))()
 
 
 def load_prompts(source: str, given: Prompts | str | None = None) -> list[Prompt]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from PIL import Image
 
-from limner.build import Assembly
+from limner.build import Assembly, settings_of
 from limner.claim import inputs
 from limner.core.errors import UserError
 from limner.core.protocols import DecisionProcess
@@ -170,7 +170,6 @@ def sheet_of(evaluation: Evaluation) -> Image.Image:
 def card(run: Finished, repo: str = "") -> Card:
     """Return the model card of what a run exports, to the Hub as `repo` or to a folder."""
     c = run.config
-    asked = {} if c.model.settings is None else c.model.settings.call()
     return Card(
         name=run.folder.name,
         base=run.assembly.base,
@@ -182,7 +181,7 @@ def card(run: Finished, repo: str = "") -> Card:
         trained=c.model.train.described() + (f", begun from {c.model.start}" if c.model.start else ""),
         whole=c.model.train.whole,
         load=dict.fromkeys(run.assembly.model.left_out),
-        call={**c.sampler.call(), **asked},
+        call=settings_of(c.model).call(c.sampler.call()),
         rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],
         example=run.assembly.parts.studio.prompts[0].text,
         bundled=BASES.get(c.model.path, ""),

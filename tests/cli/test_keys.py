@@ -16,7 +16,7 @@ from limner.recipes.keys import keys
 from limner.recipes.named import recipe
 from limner.recipes.override import keys_of, override
 from limner.registry.declared import completions
-from limner.registry.names import ALGORITHMS, DYNAMICS, RECIPES, SOURCES, TRAININGS
+from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, RECIPES, SOURCES, TRAININGS
 from limner.training.config import RunConfig
 
 CHOICES = {
@@ -24,7 +24,7 @@ CHOICES = {
     "sampler.dynamics": DYNAMICS,
     "source": SOURCES,
     "model.train": TRAININGS,
-    "model.kind": ("sd3", "sd"),
+    "model.kind": tuple(MODELS),
 }
 
 
@@ -33,7 +33,7 @@ def chosen() -> list[RunConfig]:
     first = recipe("scenes")
     given = [{key: name} for key, names in CHOICES.items() for name in names if key != "algorithm"]
     given += [{"algorithm": name, "sampler.dynamics": "FlowSDE", "sampler.grid": "own"} for name in ALGORITHMS]
-    given += [{"model.path": "scenes_sd", "model.kind": "sd", "model.settings.width": "64"}]
+    given += [{"model.path": "elsewhere", "model.kind": kind, "model.settings.width": "64"} for kind in MODELS]
     pictures = {"source": "Pictures", "source.data": "scenes", "algorithm": "RewardWeighted"}
     return [*map(recipe, RECIPES), *(override(first, pictures if "source" in each else each) for each in given)]
 
@@ -55,7 +55,7 @@ def test_the_source_names_the_keys_that_the_classes_have() -> None:
     [
         ("algorithm", list(ALGORITHMS)),
         ("sampler.dynamics", list(DYNAMICS)),
-        ("model.kind", ["sd3", "sd"]),
+        ("model.kind", list(MODELS)),
         ("optimizer.schedule", ["constant", "cosine"]),
         ("overlap", ["true", "false"]),
         ("sampler.grid", ["own", "linear"]),

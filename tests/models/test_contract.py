@@ -24,6 +24,7 @@ from limner.models.wan.adapter import Wan
 from limner.models.wan.build import WanSize
 from limner.models.wan.build import build as build_wan
 from limner.models.wan.settings import WanSettings
+from piped_cases import CASES
 
 SMALL = SD3Size(Vocabulary(("red", "star")), layers=2)
 SMALL_WAN = WanSize(Vocabulary(("red", "star")), layers=2, heads=2)
@@ -33,6 +34,7 @@ ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd15": lambda: SD.tiny("sd15"),
     "sd21": lambda: SD.tiny("sd21"),
     "sdxl": lambda: SD.tiny("sdxl"),
+    **{name: case.model for name, case in CASES.items()},
     "wan": Wan.tiny,
     "wan-of-a-world": lambda: Wan.wrap(build_wan(SMALL_WAN), WanSettings(32, num_frames=13, max_sequence_length=8)),
 }

@@ -17,6 +17,7 @@ from diffusers import (
     AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
     LCMScheduler,
     SD3Transformer2DModel,
     UNet2DConditionModel,
@@ -28,13 +29,16 @@ from safetensors.torch import load_file, save_file
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
-from limner.models.honoured import AUTOENCODER, Honoured
+from limner.models.flux import family as flux
+from limner.models.honoured import AUTOENCODER, FLOW, Honoured
+from limner.models.piped import Piped
 from limner.models.sd.adapter import SD
 from limner.models.sd.honoured import AUTOENCODER_SD, CHAIN, UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
-from limner.models.sd3.honoured import FLOW, TRANSFORMER
+from limner.models.sd3.honoured import TRANSFORMER
 from limner.models.sd3.settings import SD3Settings
 from limner.models.wan import honoured as wan
+from piped_cases import CASES as PIPED
 
 TABLES = [
     (UNET, UNet2DConditionModel),
@@ -42,6 +46,7 @@ TABLES = [
     (AUTOENCODER, AutoencoderKL),
     (AUTOENCODER_SD, AutoencoderKL),
     (TRANSFORMER, SD3Transformer2DModel),
+    (flux.TRANSFORMER, FluxTransformer2DModel),
     (FLOW, FlowMatchEulerDiscreteScheduler),
     (wan.TRANSFORMER, WanTransformer3DModel),
     (wan.AUTOENCODER, AutoencoderKLWan),
@@ -61,7 +66,10 @@ def test_every_field_of_the_library_was_decided_about(table: Honoured, kind: typ
 
 def changed(kind: str, part: str, **values: Any) -> Any:
     """Return a pipeline in memory whose part's configuration says something else."""
-    pipeline = SD3.tiny().pipeline if kind == "sd3" else SD.tiny(kind).pipeline  # type: ignore[arg-type]
+    if kind in PIPED:
+        pipeline = PIPED[kind].miniature()
+    else:
+        pipeline = SD3.tiny().pipeline if kind == "sd3" else SD.tiny(kind).pipeline  # type: ignore[arg-type]
     pipeline.components[part].register_to_config(**values)
     return pipeline
 
@@ -91,6 +99,17 @@ def changed(kind: str, part: str, **values: Any) -> Any:
         ("sd15", "unet", {"cross_attention_dim": 99}, "unet has cross_attention_dim 99, and the text encoders give 32"),
         ("sdxl", "unet", {"addition_time_embed_dim": 4}, "six sizes and the pooled text make 56"),
         ("sd15", "unet", {"a_field_of_tomorrow": 3}, "unet has a_field_of_tomorrow 3"),
+        (
+            "flux",
+            "transformer",
+            {"in_channels": 20},
+            "has in_channels 20, and four latent pixels of the vae",
+        ),
+        ("flux", "transformer", {"out_channels": 8}, "transformer has out_channels 8, which limner does not implement"),
+        ("flux", "transformer", {"joint_attention_dim": 9}, "joint_attention_dim 9, and text_encoder_2 gives 48"),
+        ("flux", "transformer", {"pooled_projection_dim": 9}, "pooled_projection_dim 9, and the text encoder gives 32"),
+        ("flux", "vae", {"latents_mean": [0.1] * 4}, "vae has latents_mean"),
+        ("flux", "scheduler", {"invert_sigmas": True}, "scheduler has invert_sigmas True"),
         ("sd3", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
         ("sd3", "transformer", {"in_channels": 33}, "transformer has in_channels 33"),
         ("sd3", "transformer", {"pooled_projection_dim": 5}, "and the text encoders give 96"),
@@ -103,8 +122,12 @@ def changed(kind: str, part: str, **values: Any) -> Any:
     ],
 )
 def test_what_is_not_honoured_is_refused_by_name(kind: str, part: str, values: dict[str, Any], said: str) -> None:
+    pipeline = changed(kind, part, **values)
     with pytest.raises(UserError) as caught:
-        (SD3 if kind == "sd3" else SD).wrap(changed(kind, part, **values))  # type: ignore[attr-defined]
+        if kind in PIPED:
+            Piped.wrap(PIPED[kind].family, pipeline, PIPED[kind].family.tiny_settings)
+        else:
+            (SD3 if kind == "sd3" else SD).wrap(pipeline)  # type: ignore[attr-defined]
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 

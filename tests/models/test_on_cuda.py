@@ -16,6 +16,7 @@ from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
 from limner.engine.precision import Precision
+from limner.models.piped import Piped
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.settings import SD3Settings
@@ -23,6 +24,7 @@ from limner.models.wan.adapter import Wan
 from limner.policies.denoising import Denoising, Sampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
+from piped_cases import CASES, Case
 from pretended_cuda import CUDA, pretended_cuda
 from toys import ToyDenoiser, toy_denoiser
 
@@ -44,6 +46,10 @@ def sd(kind: str) -> Callable[[torch.device], SD]:
     return lambda device: SD.wrap(SD.tiny(kind).pipeline.to(device))
 
 
+def piped(case: Case) -> Callable[[torch.device], Piped]:
+    return lambda device: Piped.wrap(case.family, case.miniature().to(device), case.family.tiny_settings)
+
+
 def oracle(path: str) -> Callable[[torch.device], Oracle]:
     return lambda device: Oracle.load(path, device)
 
@@ -58,6 +64,7 @@ MODELS = {
     "sd15": sd("sd15"),
     "sd21": sd("sd21"),
     "sdxl": sd("sdxl"),
+    **{name: piped(case) for name, case in CASES.items()},
     "wan": wan,
     "oracle": oracle("o1"),
     "oracle-noise": oracle("o3-noise"),

@@ -76,7 +76,7 @@ def sampled(adapter: Wan, steps: int, guidance: float = 1.0) -> Tensor:
 
 def drawn(pipeline: WanPipeline, adapter: Wan, steps: int, guidance: float = 1.0) -> Tensor:
     """Return what the unmodified pipeline draws from the same noise."""
-    call = dict(adapter.settings.call())
+    call = dict(adapter.settings.call({}))
     return pipeline(
         TEXTS,
         latents=noise(adapter, 2),

@@ -32,7 +32,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SD3.tiny(folder / "sd3")
     SD.tiny("sd15", folder / "sd15")
     (folder / "flux").mkdir()
-    (folder / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (folder / "flux" / "model_index.json").write_text('{"_class_name": "FluxFillPipeline"}')
     return folder
 
 
@@ -58,9 +58,9 @@ def test_the_kind_is_read_from_the_folder(folders: Path) -> None:
         assert isinstance(load_model(Model(path=str(folders / name)), Precision("float32"), CPU), kind)
     with pytest.raises(UserError) as caught:
         load_model(Model(path=str(folders / "flux")), Precision("float32"), CPU)
-    assert "flux is a FluxPipeline, and limner serves StableDiffusion3Pipeline, StableDiffusionPipeline, " in str(
-        caught.value
-    )
+    said = str(caught.value)
+    assert "flux is a FluxFillPipeline, and limner serves StableDiffusion3Pipeline, StableDiffusionPipeline, " in said
+    assert said.endswith("the nearest kind is flux (FluxPipeline); your own is a --model.kind FILE.py:NAME")
     with pytest.raises(UserError, match="model.settings are SDSettings.*, but model.kind sd3 has SD3Settings"):
         load_model(Model("sd3", str(folders / "sd3"), SDSettings()), Precision("float32"), CPU)
 

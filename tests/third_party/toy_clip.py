@@ -116,5 +116,5 @@ class ToyClipSettings:
         network.scale.data.mul_(self.scale)
         return ToyClips(network)
 
-    def call(self) -> Mapping[str, Any]:
-        return {}
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
+        return sampler

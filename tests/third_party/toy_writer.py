@@ -60,8 +60,8 @@ class WriterSettings:
     def load(self, source: str | Path, dtype: torch.dtype, device: torch.device) -> Writer:
         return Writer(Bigrams(4, LEVELS).to(device))
 
-    def call(self) -> Mapping[str, Any]:
-        return {}
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
+        return sampler
 
 
 @dataclass(frozen=True)

@@ -141,8 +141,8 @@ class ModelSettings(Protocol):
         """
         ...
 
-    def call(self) -> Mapping[str, Any]:
-        """Return the arguments that ask the library's own pipeline for the same."""
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments that ask the library's pipeline for what these, and `sampler` (`Sampling.call`), say."""
         ...
 
 

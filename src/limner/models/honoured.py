@@ -72,3 +72,12 @@ AUTOENCODER = Honoured(
     only={"in_channels": (3,), "out_channels": (3,), "latents_mean": (None,), "latents_std": (None,)},
     idle=frozenset({"force_upcast", "sample_size"}),  # it is float32 always, and decodes whole pictures, not tiles
 )
+
+FLOW = Honoured(
+    classes=("FlowMatchEulerDiscreteScheduler",),
+    free=frozenset(  # the scheduler's own grid is what is sampled on
+        "base_image_seq_len base_shift max_image_seq_len max_shift num_train_timesteps shift shift_terminal "
+        "time_shift_type use_beta_sigmas use_dynamic_shifting use_exponential_sigmas use_karras_sigmas".split()
+    ),
+    only={"invert_sigmas": (False,), "stochastic_sampling": (False,)},
+)

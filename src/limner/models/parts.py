@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from jaxtyping import Float
 from peft import get_peft_model_state_dict
@@ -127,12 +128,12 @@ def text_encoders(pipeline: DiffusionPipeline) -> list[nn.Module]:
 
 def encode_once(
     prompts: Sequence[Prompt],
-    encode: Callable[[list[str]], tuple[Tensor, ...]],
+    encode: Callable[[list[str]], dict[str, Tensor]],
     dtype: torch.dtype,
     device: torch.device,
     negative_prompt: str,
-) -> list[Tensor]:
-    """Return what `encode` makes of each prompt and, last, of the negative one.
+) -> dict[str, Tensor]:
+    """Return the rows that `encode` makes of each prompt and, last, of the negative one.
 
     A few texts are encoded at a time, equal ones once.
     """
@@ -141,7 +142,7 @@ def encode_once(
     parts = [encode(unique[start : start + ENCODE_BATCH]) for start in range(0, len(unique), ENCODE_BATCH)]
     place = {text: i for i, text in enumerate(unique)}
     rows = torch.tensor([place[text] for text in texts])
-    return [torch.cat(columns)[rows].to(device, dtype) for columns in zip(*parts, strict=True)]
+    return {name: torch.cat([part[name] for part in parts])[rows].to(device, dtype) for name in parts[0]}
 
 
 def at_once(device: torch.device, pixels: int) -> int:
@@ -168,6 +169,48 @@ def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[T
     parts = pixels.split(at_once(vae.device, pixels[0, 0].numel()))
     means = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
     return ((means - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
+
+
+def flow_times(scheduler: Any, steps: int, equal: bool, tokens: int) -> Float[Tensor, " points"]:
+    """Return the sigmas of a flow scheduler, shifted as its configuration says: `steps + 1`, last 0.
+
+    Its own steps crowd at the end (see `flow_grid`); `equal` ones are so before the shift. A dynamic shift follows the
+    number of `tokens` of a picture:
+
+        mu = base_shift + (max_shift - base_shift) (tokens - base_len) / (max_len - base_len)
+
+    Source: `calculate_shift` of diffusers' pipelines; Esser et al., arXiv:2403.03206, section 5.3.2.
+    """
+    config = scheduler.config
+    made = FlowMatchEulerDiscreteScheduler.from_config(config)
+    mu = None
+    if config.use_dynamic_shifting:
+        share = (tokens - config.base_image_seq_len) / (config.max_image_seq_len - config.base_image_seq_len)
+        mu = config.base_shift + share * (config.max_shift - config.base_shift)
+    if equal:
+        made.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu)
+    else:
+        made.set_timesteps(steps, mu=mu)
+    return made.sigmas
+
+
+def packed(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch tokens features"]:
+    """Return a token for each 2 x 2 latent pixels, row by row, its features channel by channel."""
+    cells = x.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpacked(
+    tokens: Float[Tensor, "batch tokens features"], size: tuple[int, int]
+) -> Float[Tensor, "batch channels height width"]:
+    """Return the latents of height and width `size` that were `packed`."""
+    cells = tokens.unflatten(1, (size[0] // 2, size[1] // 2)).unflatten(-1, (-1, 2, 2))
+    return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+def save_lora(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a LoRA of the transformer as `pipeline.load_lora_weights(folder)` reads it."""
+    pipeline.save_lora_weights(folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata)
 
 
 def merged(network: Any, adapter: str) -> Any:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from limner.core.errors import UserError
 from limner.core.settings import Range
+
+if TYPE_CHECKING:
+    import torch
+
+    from limner.core.protocols import Adapter
+    from limner.core.types import Pipeline
 
 Pixels: TypeAlias = Annotated[int, Range(least=1, most=65_536)]
 """A side of a picture."""
@@ -31,3 +40,25 @@ def arguments(resolution: int | None, width: int | None, negative_prompt: str) -
     return {name: value for name, value in asked.items() if value is not None} | (
         {"negative_prompt": negative_prompt} if negative_prompt else {}
     )
+
+
+def truly_guided(sampler: Mapping[str, Any], negative_prompt: str) -> dict[str, Any]:
+    """Return the sampler's arguments for a pipeline whose `guidance_scale` is no classifier-free guidance.
+
+    Such a one guides by `true_cfg_scale`, and only where it is given a negative prompt, be it an empty one.
+    """
+    asked = dict(sampler)
+    scale = asked.pop("guidance_scale", 1)
+    return asked | ({"true_cfg_scale": scale, "negative_prompt": negative_prompt} if scale > 1 else {})
+
+
+def piped(
+    family: str, source: str | Path | Pipeline, settings: Any, dtype: torch.dtype, device: torch.device
+) -> Adapter:
+    """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory; `family` is MODULE:NAME.
+
+    It is named, for families know their settings, and import diffusers.
+    """
+    module, _, name = family.partition(":")
+    found = vars(importlib.import_module(module))[name]
+    return importlib.import_module("limner.models.piped").Piped.load(found, source, settings, dtype, device)

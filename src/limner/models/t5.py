@@ -1,10 +1,10 @@
-"""T5 tokenizers from nothing: given words are one token each, other text falls to its letters."""
+"""T5 text encoders from nothing: in a tokenizer given words are one token each, other text falls to its letters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformers import T5TokenizerFast
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 BEGINS = "\u2581"
 """What SentencePiece writes for the space before a word."""
@@ -16,3 +16,10 @@ def letter_tokenizer(max_length: int, words: Sequence[str] = ()) -> T5TokenizerF
     pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
     pieces += [(f"{BEGINS}{word}", -1.0) for word in words]
     return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=max_length)
+
+
+def t5_encoder(tokenizer: T5TokenizerFast, width: int) -> T5EncoderModel:
+    """Return a randomly initialised T5 text encoder of one layer for `tokenizer`."""
+    return T5EncoderModel(
+        T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
+    )

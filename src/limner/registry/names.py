@@ -14,6 +14,7 @@ RECIPES = {
 MODELS = {
     "sd3": "limner.models.sd3.settings:SD3Settings",
     "sd": "limner.models.sd.settings:SDSettings",
+    "flux": "limner.models.flux.settings:FluxSettings",
     "wan": "limner.models.wan.settings:WanSettings",
 }
 FRESH = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from limner.core.errors import UserError
@@ -26,5 +27,9 @@ def kind_of_class(name: str, source: str) -> str:
     for kind, classes in served.items():
         if name in classes:
             return kind
-    known = ", ".join(each for classes in served.values() for each in classes)
-    raise UserError(f"model: {source} is a {name}, and limner serves {known}; your own is a --model.kind FILE.py:NAME")
+    by_class = {each: kind for kind, classes in served.items() for each in classes}
+    (like,) = difflib.get_close_matches(name, by_class, n=1, cutoff=0)
+    raise UserError(
+        f"model: {source} is a {name}, and limner serves {', '.join(by_class)}; the nearest kind is {by_class[like]} "
+        f"({like}); your own is a --model.kind FILE.py:NAME"
+    )

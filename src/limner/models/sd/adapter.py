@@ -150,21 +150,21 @@ class SD:
         negative = self.settings.negative_prompt
         if not isinstance(pipeline, StableDiffusionXLPipeline):
 
-            def texts_only(texts: list[str]) -> tuple[Tensor]:
-                return pipeline.encode_prompt(texts, device, 1, False)[:1]
+            def texts_only(texts: list[str]) -> dict[str, Tensor]:
+                return {"context": pipeline.encode_prompt(texts, device, 1, False)[0]}
 
-            return {"context": encode_once(prompts, texts_only, self.dtype, where, negative)[0]}
+            return encode_once(prompts, texts_only, self.dtype, where, negative)
 
-        def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
+        def embed(texts: list[str]) -> dict[str, Tensor]:
             context, _, pooled, _ = pipeline.encode_prompt(texts, device=device, do_classifier_free_guidance=False)
-            return context, pooled
+            return {"context": context, "pooled": pooled}
 
-        context, pooled = encode_once(prompts, embed, self.dtype, where, negative)
+        rows = encode_once(prompts, embed, self.dtype, where, negative)
         if pipeline.config.force_zeros_for_empty_prompt and not negative:
-            context[-1], pooled[-1] = 0, 0
+            rows["context"][-1], rows["pooled"][-1] = 0, 0
         height, width = (side * pipeline.vae_scale_factor for side in self.latent_size)
-        size = torch.tensor([height, width, 0, 0, height, width], dtype=self.dtype, device=context.device)
-        return {"context": context, "pooled": pooled, "size": size.expand(len(context), -1)}
+        size = torch.tensor([height, width, 0, 0, height, width], dtype=self.dtype, device=where)
+        return {**rows, "size": size.expand(len(prompts) + 1, -1)}
 
     def predict(
         self,

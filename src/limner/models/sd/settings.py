@@ -35,6 +35,6 @@ class SDSettings:
         adapter = importlib.import_module("limner.models.sd.adapter")  # by name: it knows these settings
         return adapter.SD.load(source, self, dtype, device)
 
-    def call(self) -> Mapping[str, Any]:
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments that ask a diffusers pipeline for the same."""
-        return arguments(self.resolution, self.width, self.negative_prompt)
+        return {**sampler, **arguments(self.resolution, self.width, self.negative_prompt)}

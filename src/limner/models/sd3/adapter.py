@@ -9,14 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
-    FlowMatchLCMScheduler,
-    StableDiffusion3Pipeline,
-)
+from diffusers import DiffusionPipeline, FlowMatchLCMScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -29,7 +23,18 @@ from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
-from limner.models.parts import decode, encode, encode_once, folded, freeze, load_pipeline, merged, text_encoders
+from limner.models.parts import (
+    decode,
+    encode,
+    encode_once,
+    flow_times,
+    folded,
+    freeze,
+    load_pipeline,
+    merged,
+    save_lora,
+    text_encoders,
+)
 from limner.models.picture import sides
 from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
@@ -178,7 +183,7 @@ class SD3:
         Equal texts are encoded once.
         """
 
-        def embed(texts: list[str]) -> tuple[Tensor, Tensor]:
+        def embed(texts: list[str]) -> dict[str, Tensor]:
             context, _, pooled, _ = self.pipeline.encode_prompt(
                 texts,
                 None,
@@ -187,10 +192,9 @@ class SD3:
                 do_classifier_free_guidance=False,
                 max_sequence_length=_length(self.settings),
             )
-            return context, pooled
+            return {"context": context, "pooled": pooled}
 
-        context, pooled = encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
-        return {"context": context, "pooled": pooled}
+        return encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
 
     def predict(
         self,
@@ -210,27 +214,9 @@ class SD3:
         return velocity.float()
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
-        """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0.
-
-        Its own steps crowd at the end (see `flow_grid`); "linear" are equal before the shift, as FLUX's pipeline and
-        DanceGRPO ask the same scheduler for (`sigmas=`).
-        """
-        config = self.pipeline.scheduler.config
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
-        mu = None
-        if config.use_dynamic_shifting:
-            mu = pipeline_stable_diffusion_3.calculate_shift(
-                math.prod(side // self.pipeline.patch_size for side in self.latent_size),
-                config.base_image_seq_len,
-                config.max_image_seq_len,
-                config.base_shift,
-                config.max_shift,
-            )
-        if grid == "linear":
-            scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu)
-        else:
-            scheduler.set_timesteps(steps, mu=mu)
-        return scheduler.sigmas
+        """Return the sigmas of the pipeline's scheduler; "linear" is what FLUX's pipeline and DanceGRPO ask it for."""
+        tokens = math.prod(side // self.pipeline.patch_size for side in self.latent_size)
+        return flow_times(self.pipeline.scheduler, steps, grid == "linear", tokens)
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
@@ -248,10 +234,7 @@ class SD3:
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
-        tensors, metadata = folded(self.networks["transformer"], adapter)
-        StableDiffusion3Pipeline.save_lora_weights(
-            folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata
-        )
+        save_lora(self.pipeline, folder, *folded(self.networks["transformer"], adapter))
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the transformer as `SD3Transformer2DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""

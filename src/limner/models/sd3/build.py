@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
-from transformers import T5Config, T5EncoderModel
+from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
 from limner.core.types import Vocabulary
-from limner.models.autoencoder import small_autoencoder
+from limner.models.autoencoder import small_autoencoder, tiny_autoencoder
 from limner.models.clip import projecting_encoder, word_tokenizer
-from limner.models.t5 import letter_tokenizer
+from limner.models.t5 import letter_tokenizer, t5_encoder
 
 
 @dataclass(frozen=True)
@@ -99,30 +93,14 @@ def tiny_pipeline(seed: int = 0) -> StableDiffusion3Pipeline:
             dual_attention_layers=(0,),
             qk_norm="rms_norm",
         )
-        autoencoder = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(4, 4, 8, 8),
-            layers_per_block=1,
-            latent_channels=16,
-            norm_num_groups=4,
-            sample_size=32,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            scaling_factor=1.5305,
-            shift_factor=0.0609,
-        )
-        encoder_3 = T5EncoderModel(
-            T5Config(vocab_size=len(tokenizer_3), d_model=112, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
-        )
         return StableDiffusion3Pipeline(
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-            vae=autoencoder,
+            vae=tiny_autoencoder(16, 1.5305, 0.0609),
             text_encoder=projecting_encoder(tokenizer, 32, 2),
             tokenizer=tokenizer,
             text_encoder_2=projecting_encoder(tokenizer, 64, 2),
             tokenizer_2=tokenizer,
-            text_encoder_3=encoder_3,
+            text_encoder_3=t5_encoder(tokenizer_3, 112),
             tokenizer_3=tokenizer_3,
         )

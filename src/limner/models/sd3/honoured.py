@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from limner.models.honoured import AUTOENCODER, Honoured, require_equal
+from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
 
 TRANSFORMER = Honoured(
     classes=("SD3Transformer2DModel",),
@@ -17,14 +17,6 @@ TRANSFORMER = Honoured(
 )
 """Its own forward pass computes by all of them; what it does not know (`guidance_embeds`) must not be set."""
 
-FLOW = Honoured(
-    classes=("FlowMatchEulerDiscreteScheduler",),
-    free=frozenset(  # the scheduler's own grid is what is sampled on
-        "base_image_seq_len base_shift max_image_seq_len max_shift num_train_timesteps shift shift_terminal "
-        "time_shift_type use_beta_sigmas use_dynamic_shifting use_exponential_sigmas use_karras_sigmas".split()
-    ),
-    only={"invert_sigmas": (False,), "stochastic_sampling": (False,)},
-)
 FLOW_FEW = replace(
     FLOW,
     classes=("FlowMatchLCMScheduler",),

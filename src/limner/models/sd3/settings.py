@@ -37,7 +37,7 @@ class SD3Settings:
         adapter = importlib.import_module("limner.models.sd3.adapter")  # by name: it knows these settings
         return adapter.SD3.load(source, self, dtype, device)
 
-    def call(self) -> Mapping[str, Any]:
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments that ask a diffusers pipeline for the same."""
         length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
-        return arguments(self.resolution, self.width, self.negative_prompt) | length
+        return {**sampler, **arguments(self.resolution, self.width, self.negative_prompt), **length}

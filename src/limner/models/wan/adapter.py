@@ -138,17 +138,16 @@ class Wan:
         """Return {"context": [prompts + 1, tokens, dim]}, the negative prompt last; equal texts are encoded once."""
         length = LENGTH if self.settings.max_sequence_length is None else self.settings.max_sequence_length
 
-        def embed(texts: list[str]) -> tuple[Tensor]:
+        def embed(texts: list[str]) -> dict[str, Tensor]:
             context, _ = self.pipeline.encode_prompt(
                 texts,
                 do_classifier_free_guidance=False,
                 max_sequence_length=length,
                 device=self.encoders[0].device,
             )
-            return (context,)
+            return {"context": context}
 
-        (context,) = encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
-        return {"context": context}
+        return encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
 
     def predict(
         self,

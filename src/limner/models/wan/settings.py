@@ -41,8 +41,8 @@ class WanSettings:
         adapter = importlib.import_module("limner.models.wan.adapter")  # by name: it knows these settings
         return adapter.Wan.load(source, self, dtype, device)
 
-    def call(self) -> Mapping[str, Any]:
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments that ask a diffusers pipeline for the same."""
         asked = {"num_frames": self.num_frames, "max_sequence_length": self.max_sequence_length}
         chosen = {name: value for name, value in asked.items() if value is not None}
-        return arguments(self.resolution, self.width, self.negative_prompt) | chosen
+        return {**sampler, **arguments(self.resolution, self.width, self.negative_prompt), **chosen}

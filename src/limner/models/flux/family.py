@@ -1,0 +1,101 @@
+"""FLUX.1 (Black Forest Labs, 2024): rectified flow by a transformer over text and packed latents.
+
+Its dev network is distilled for guidance: it is told a scale, and gives the guided velocity in one evaluation
+(Meng et al., arXiv:2210.03142). Guidance of the sampler is diffusers' `true_cfg_scale`, on top of that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import FluxPipeline
+from torch import Tensor
+
+from limner.core.types import Condition
+from limner.models.flux.build import tiny_pipeline
+from limner.models.flux.settings import FluxSettings
+from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
+from limner.models.parts import flow_times, packed, unpacked
+from limner.models.piped import Family, Piped
+
+TRANSFORMER = Honoured(
+    classes=("FluxTransformer2DModel",),
+    free=frozenset(
+        "attention_head_dim axes_dims_rope guidance_embeds in_channels joint_attention_dim num_attention_heads "
+        "num_layers num_single_layers pooled_projection_dim".split()
+    ),
+    only={"out_channels": (None,), "patch_size": (1,)},
+)
+
+
+def require(pipeline: Any, settings: FluxSettings) -> None:
+    """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
+    FLOW.require("scheduler", pipeline.scheduler)
+    TRANSFORMER.require("transformer", pipeline.transformer)
+    AUTOENCODER.require("vae", pipeline.vae)
+    has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
+    require_equal("transformer has in_channels", has.in_channels, "four latent pixels of the vae have", 4 * latent)
+    pooled, context = pipeline.text_encoder.config.hidden_size, pipeline.text_encoder_2.config.d_model
+    require_equal("transformer has pooled_projection_dim", has.pooled_projection_dim, "the text encoder gives", pooled)
+    require_equal("transformer has joint_attention_dim", has.joint_attention_dim, "text_encoder_2 gives", context)
+
+
+def embed(pipeline: Any, settings: FluxSettings, texts: list[str]) -> dict[str, Tensor]:
+    """Return T5's states of each text, and CLIP's pooled one."""
+    context, pooled, _ = pipeline.encode_prompt(
+        texts, device=pipeline.text_encoder.device, max_sequence_length=settings.max_sequence_length
+    )
+    return {"context": context, "pooled": pooled}
+
+
+def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
+    """Return the transformer's velocity, noise - x0; a token's place is its row and column, a word has none."""
+    size = (x.shape[-2], x.shape[-1])
+    guided = model.pipeline.transformer.config.guidance_embeds
+    (velocity,) = model.networks["transformer"](
+        hidden_states=packed(x),
+        timestep=t,
+        guidance=torch.full_like(t, model.settings.guidance) if guided else None,
+        pooled_projections=rows["pooled"],
+        encoder_hidden_states=rows["context"],
+        txt_ids=torch.zeros(rows["context"].shape[1], 3, dtype=x.dtype, device=x.device),
+        img_ids=places(size).to(x),
+        return_dict=False,
+    )
+    return unpacked(velocity, size)
+
+
+def places(size: tuple[int, int]) -> Tensor:
+    """Return (0, row, column) of each token of a latent of that height and width."""
+    return torch.cartesian_prod(torch.zeros(1), *(torch.arange(side // 2, dtype=torch.float32) for side in size))
+
+
+FLUX = Family(
+    kind="flux",
+    pipelines=(FluxPipeline,),
+    parts=("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae"),
+    without={"image_encoder": None, "feature_extractor": None},
+    require=require,
+    embed=embed,
+    predict=predict,
+    channels=lambda pipeline: pipeline.transformer.config.in_channels // 4,
+    times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
+    lora_targets=(
+        "attn.to_q",
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+        "ff.net.0.proj",
+        "ff.net.2",
+        "ff_context.net.0.proj",
+        "ff_context.net.2",
+    ),
+    miniature=tiny_pipeline,
+    tiny_settings=FluxSettings(resolution=32, max_sequence_length=16),
+)
+"""Layers as diffusers' LoRA scripts and Flow-GRPO adapt them: attention of both kinds of blocks, and feed-forward."""

@@ -1,0 +1,237 @@
+"""The adapter that families of pictures share: a pipeline as a `Denoiser`, and what its family has of its own.
+
+A family says how its texts are encoded, what its network is given, and which LoRA layers are usual; all else is alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limner.core.media import Images, Media
+from limner.core.protocols import ModelSettings
+from limner.core.tree import select
+from limner.core.types import Condition, LatentSpec, Prompt
+from limner.diffusion.prediction import PredictionKind
+from limner.diffusion.schedule import RectifiedFlow, Schedule
+from limner.diffusion.timesteps import Grid
+from limner.models.borrowed import copied
+from limner.models.folder import absent, served_index
+from limner.models.parts import (
+    decode,
+    encode,
+    encode_once,
+    flow_times,
+    folded,
+    freeze,
+    load_pipeline,
+    merged,
+    save_lora,
+    text_encoders,
+)
+from limner.models.picture import sides
+from limner.models.quiet import no_bars, say_once
+
+FLOW = RectifiedFlow()
+TRAINED = "transformer"
+
+
+class PictureSettings(ModelSettings, Protocol):
+    """What can be chosen about every kind that draws pictures."""
+
+    @property
+    def resolution(self) -> int | None: ...
+
+    @property
+    def width(self) -> int | None: ...
+
+    @property
+    def negative_prompt(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """What pipelines of one kind have of their own; `Piped` is all else.
+
+    `embed(pipeline, settings, texts)` gives the rows of a condition, `predict(model, x, t, rows)` the network's answer
+    in its native kind, `require(pipeline, settings)` refuses what would be computed otherwise than it was made for.
+    """
+
+    kind: str
+    pipelines: tuple[Any, ...]
+    """diffusers' classes."""
+    parts: tuple[str, ...]
+    """Folders that a pipeline must have."""
+    require: Callable[[Any, Any], None]
+    embed: Callable[[Any, Any, list[str]], dict[str, Tensor]]
+    predict: Callable[[Piped, Tensor, Tensor, Condition], Tensor]
+    miniature: Callable[[], Any]
+    """Returns a pipeline with random weights."""
+    tiny_settings: Any
+    """What a miniature is used with."""
+    lora_targets: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    """Parts that a pipeline may have, and that are used then."""
+    without: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that tell diffusers what is never loaded."""
+    own_side: Callable[[Any], int] = lambda pipeline: pipeline.default_sample_size * pipeline.vae_scale_factor
+    """Pixels of a side unless a resolution is set."""
+    channels: Callable[[Any], int] = lambda pipeline: pipeline.transformer.config.in_channels
+    patch: int = 2
+    """Latent pixels of a token's side."""
+    times: Callable[[Any, int, Grid, int], Tensor] = lambda pipeline, steps, grid, tokens: flow_times(
+        pipeline.scheduler, steps, grid == "linear", tokens
+    )
+    """(pipeline, steps, grid, tokens) -> `steps + 1` times."""
+    chain: Callable[[Any], tuple[Schedule, PredictionKind]] = lambda _: (FLOW, "velocity")
+    decode: Callable[[Any, Tensor, int], Images] = decode
+    encode: Callable[[Any, Tensor], Tensor] = encode
+    save_lora: Callable[[Any, Path, Mapping[str, Tensor], Mapping[str, Any]], None] = save_lora
+
+
+@dataclass(frozen=True, eq=False)
+class Piped:
+    """A pipeline as a `Denoiser`, over t = sigma with the network's own prediction.
+
+    `dtype` is that of the network's inputs; its output, the decoder and the pictures are float32. `networks` holds the
+    trained transformer; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width.
+    """
+
+    family: Family = field(repr=False)
+    pipeline: Any = field(repr=False)
+    networks: Mapping[str, nn.Module] = field(repr=False)
+    settings: Any
+    latent_size: tuple[int, int]
+    dtype: torch.dtype
+    schedule: Schedule = field(repr=False)
+    prediction: PredictionKind
+
+    @classmethod
+    def load(
+        cls,
+        family: Family,
+        source: str | Path | Any,
+        settings: PictureSettings,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Piped:
+        """Load a pipeline folder or a hub id org/name, in whatever precision, or copy a pipeline that is in memory.
+
+        Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
+        """
+        if isinstance(source, DiffusionPipeline):
+            pipeline = copied(source, TRAINED, dtype, family.kind, settings.serves)
+        else:
+            index = served_index(source, family.kind, settings.serves)
+            without = absent(index, source, family.optional)
+            parts = [*family.parts, *(part for part in family.optional if part not in without)]
+            (kind,) = (each for each in family.pipelines if each.__name__ == index["_class_name"])
+            pipeline = load_pipeline(kind, source, index, parts, dtype, {**without, **family.without})
+        return cls.wrap(family, pipeline.to(device), settings, dtype)
+
+    @classmethod
+    def wrap(
+        cls, family: Family, pipeline: Any, settings: PictureSettings, dtype: torch.dtype = torch.float32
+    ) -> Piped:
+        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer.
+
+        Raises UserError for one of which something is not honoured.
+        """
+        say_once(type(pipeline).__module__)
+        family.require(pipeline, settings)
+        cell = pipeline.vae_scale_factor
+        height, width = sides(settings.resolution, settings.width, family.own_side(pipeline), cell * family.patch)
+        freeze(pipeline, pipeline.transformer)
+        networks, size = {TRAINED: pipeline.transformer}, (height // cell, width // cell)
+        return cls(family, pipeline, networks, settings, size, dtype, *family.chain(pipeline))
+
+    @classmethod
+    def tiny(cls, family: Family, folder: Path | None = None) -> Piped:
+        """Return a miniature with random weights; with `folder` it is saved there, and loaded again."""
+        pipeline = family.miniature()
+        if folder is None:
+            return cls.wrap(family, pipeline, family.tiny_settings)
+        with no_bars():
+            pipeline.save_pretrained(folder)
+        return cls.load(family, folder, family.tiny_settings)
+
+    @property
+    def lora_targets(self) -> Sequence[str]:
+        """Name endings of the layers that are usually adapted."""
+        return self.family.lora_targets
+
+    @property
+    def pipeline_name(self) -> str:
+        """Name of diffusers' class that loads the folder."""
+        return type(self.pipeline).__name__
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Parts that diffusers would ask for unless it is told that they are None."""
+        return tuple(name for name in self.family.optional if self.pipeline.components[name] is None)
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """What texts are encoded by; they may be elsewhere than the rest."""
+        return text_encoders(self.pipeline)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the network sees of one picture."""
+        height, width = self.latent_size
+        return height * width // self.family.patch**2
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Piped:
+        """Return this adapter over other networks of the same architecture, such as a frozen copy."""
+        return replace(self, networks=dict(networks))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        """Return what the texts become, a row a prompt, the negative prompt last."""
+
+        def embed(texts: list[str]) -> dict[str, Tensor]:
+            return self.family.embed(self.pipeline, self.settings, texts)
+
+        return encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
+
+    def predict(
+        self,
+        x: Float[Tensor, "batch *latent"],
+        t: Float[Tensor, " batch"],
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return the transformer's prediction in float32."""
+        return self.family.predict(self, x.to(self.dtype), t, select(condition, prompt_index)).float()
+
+    def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
+        """Return the `steps + 1` times of the pipeline's scheduler, the last 0; "linear" are equal before its shift."""
+        return self.family.times(self.pipeline, steps, grid, self.tokens)
+
+    def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
+        """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
+        return self.family.decode(self.pipeline.vae, sample, self.pipeline.vae_scale_factor)
+
+    def encode_media(self, media: Media) -> Float[Tensor, "batch channels height width"]:
+        """Return the latents of pictures as the autoencoder sees them, without its noise."""
+        return self.family.encode(self.pipeline.vae, media.frames())
+
+    def latent(self) -> LatentSpec:
+        """Return the shape of one latent: channels, height, width; it lives where the transformer is."""
+        shape = (self.family.channels(self.pipeline), *self.latent_size)
+        return LatentSpec(shape, torch.float32, self.pipeline.transformer.device)
+
+    def export_lora(self, folder: Path, adapter: str = "default") -> None:
+        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
+        self.family.save_lora(self.pipeline, folder, *folded(self.networks[TRAINED], adapter))
+
+    def export_full(self, folder: Path, adapter: str = "default") -> None:
+        """Write the transformer as its `from_pretrained(folder)` reads it, LoRA `adapter` merged."""
+        merged(self.networks[TRAINED], adapter).save_pretrained(folder)

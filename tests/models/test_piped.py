@@ -1,0 +1,139 @@
+"""Every family of pictures against the unmodified diffusers pipeline, on a miniature with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from limner.core.errors import UserError
+from limner.core.media import Images
+from limner.diffusion.dynamics import EulerODE
+from limner.models.parts import packed, unpacked
+from limner.models.piped import Piped
+from limner.policies.denoising import Sampler
+from limner.policies.guided import guided
+from piped_cases import CASES, PROMPTS, TEXTS, Case, noise, prediction
+
+SIZE = {"resolution": 64, "width": 32}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def model(case: Case) -> Piped:
+    return case.model()
+
+
+def drawn(model: Piped, guidance: float, start: Tensor) -> Tensor:
+    """Return what Euler steps along the pipeline's own grid draw from `start`."""
+    condition, times, x = model.encode(PROMPTS), model.times(4), start
+    with torch.no_grad():
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            x = x + (s - t) * guided(model, guidance, x, t.expand(2), condition, torch.arange(2))
+        return model.decode(x).pixels
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("changes", [{}, {**SIZE, "negative_prompt": "two red"}], ids=["own", "set"])
+def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(
+    case: Case, guidance: float, changes: dict[str, Any]
+) -> None:
+    """As the exported card asks it to draw: guidance of both sorts, negative prompts, height and width."""
+    settings = replace(case.family.tiny_settings, **changes)
+    model, plain = case.model(settings), case.plain()
+    start = noise(model, 2)
+    call = dict(settings.call(Sampler(EulerODE(), 4, guidance=guidance).call())) | dict(case.extra)
+    if isinstance(call.get("negative_prompt"), str):  # for each of the texts that are asked for at once
+        call["negative_prompt"] = [call["negative_prompt"]] * len(TEXTS)
+    expected = plain(TEXTS, latents=case.given(start), output_type="pt", **call).images
+    assert expected.std() > 0.01 and (expected[0] - expected[1]).abs().max() > 1e-4
+    torch.testing.assert_close(drawn(model, guidance, start), expected, atol=1e-4, rtol=0)
+
+
+def test_latents_of_pictures_are_the_inverse_scale_of_decode(model: Piped) -> None:
+    """What the autoencoder is given by `decode` is what it gave to `encode`: the same scale and shift."""
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    latents = model.encode_media(Images(pixels))
+    assert latents.shape[1:] == model.latent().shape
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        def decode(self, latents: Tensor, return_dict: bool = True) -> tuple[Tensor]:
+            seen.append(latents)
+            return (latents.new_zeros(2, 3, *latents.shape[2:-2], 32, 32),)
+
+    spy = Spy()
+    spy.config, spy.dtype = model.pipeline.vae.config, torch.float32  # type: ignore[assignment]
+    model.family.decode(spy, latents, model.pipeline.vae_scale_factor)
+    with torch.no_grad():
+        own = model.pipeline.vae.encode(2 * pixels[:, :, None] - 1 if seen[0].ndim == 5 else 2 * pixels - 1)
+    torch.testing.assert_close(seen[0], own.latent_dist.mean, atol=1e-5, rtol=1e-5)
+
+
+def with_lora(case: Case) -> Piped:
+    """Return a model whose transformer carries a LoRA of rank 4 and alpha 12 that does something."""
+    model = case.model()
+    config = LoraConfig(r=4, lora_alpha=12, target_modules=list(model.lora_targets), init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        peft.inject_adapter_in_model(config, model.networks["transformer"], "default")
+    return model
+
+
+def test_an_exported_lora_is_the_same_in_plain_diffusers(case: Case, tmp_path: Path) -> None:
+    model, plain = with_lora(case), case.plain()
+    model.export_lora(tmp_path)
+    before = prediction(Piped.wrap(case.family, plain, case.family.tiny_settings))
+    plain.load_lora_weights(tmp_path)
+    after = prediction(Piped.wrap(case.family, plain, case.family.tiny_settings))
+    assert (after - before).abs().max() > 1e-3
+    torch.testing.assert_close(after, prediction(model), atol=1e-5, rtol=1e-4)
+
+
+def test_an_exported_network_is_the_same_in_plain_diffusers(case: Case, tmp_path: Path) -> None:
+    model = with_lora(case)
+    model.export_full(tmp_path)
+    kind = type(model.pipeline.transformer)
+    loaded = model.with_networks({"transformer": kind.from_pretrained(tmp_path)})
+    torch.testing.assert_close(prediction(loaded), prediction(model), atol=1e-5, rtol=1e-4)
+
+
+def test_every_default_target_is_a_layer(model: Piped) -> None:
+    names = [name for name, each in model.networks["transformer"].named_modules() if isinstance(each, nn.Linear)]
+    for target in model.lora_targets:
+        assert any(name.endswith(f".{target}") for name in names), target
+
+
+def test_a_folder_is_loaded_as_it_was_saved(case: Case, tmp_path: Path, no_network: None) -> None:
+    saved = case.model()
+    saved.pipeline.save_pretrained(tmp_path)
+    loaded = case.family.tiny_settings.load(tmp_path, torch.float32, torch.device("cpu"))
+    torch.testing.assert_close(prediction(loaded), prediction(saved))
+    plain = DiffusionPipeline.from_pretrained(tmp_path)
+    copied = case.family.tiny_settings.load(plain, torch.float32, torch.device("cpu"))
+    torch.testing.assert_close(prediction(copied), prediction(saved))
+    assert copied.pipeline_name == type(plain).__name__ in case.family.tiny_settings.serves
+
+
+def test_a_picture_of_part_of_a_token_is_refused(case: Case) -> None:
+    with pytest.raises(UserError, match="model: width is 36 pixels; give a multiple of"):
+        case.model(replace(case.family.tiny_settings, width=36))
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 6)])
+def test_tokens_are_unpacked_to_what_was_packed(size: tuple[int, int]) -> None:
+    x = torch.arange(2 * 3 * size[0] * size[1]).reshape(2, 3, *size).float()
+    tokens = packed(x)
+    assert torch.equal(unpacked(tokens, size), x)
+    assert torch.equal(tokens[0, 0], x[0, :, :2, :2].reshape(-1))

@@ -1,0 +1,59 @@
+"""The families that `Piped` serves, each with its miniatures and how its plain pipeline is given noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.types import Prompt
+from limner.models.flux import build as flux
+from limner.models.flux.family import FLUX
+from limner.models.parts import packed
+from limner.models.piped import Family, Piped
+
+TEXTS = ["a red star", "two stars"]
+PROMPTS = [Prompt(text) for text in TEXTS]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A miniature of a family. `given` is the noise as the plain pipeline takes it."""
+
+    family: Family
+    miniature: Callable[[], Any]
+    given: Callable[[Tensor], Tensor] = lambda noise: noise
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that switch off what a pipeline does beside drawing."""
+
+    def plain(self) -> Any:
+        """Return the pipeline as diffusers loads it from a folder: nothing drops out."""
+        pipeline = self.miniature()
+        pipeline.set_progress_bar_config(disable=True)
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.eval()
+        return pipeline
+
+    def model(self, settings: Any = None) -> Piped:
+        return Piped.wrap(self.family, self.miniature(), settings or self.family.tiny_settings)
+
+
+CASES = {
+    "flux": Case(FLUX, flux.tiny_pipeline, packed),
+    "flux-schnell": Case(FLUX, lambda: flux.tiny_pipeline(dev=False), packed),
+}
+
+
+def noise(model: Piped, count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, *model.latent().shape, generator=torch.Generator().manual_seed(seed))
+
+
+def prediction(model: Piped) -> Tensor:
+    """Return one prediction with which two transformers can be compared."""
+    t, index = torch.tensor([0.2, 0.5, 1]), torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        return model.predict(noise(model, 3), t, model.encode(PROMPTS), index)
