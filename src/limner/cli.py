@@ -17,6 +17,7 @@ from typing import Any
 from limner.commands import words
 from limner.commands.catalogue import add_catalogue_commands
 from limner.commands.completion import answer
+from limner.commands.machine import add_machine_commands
 from limner.commands.parser import Parser, take_keys
 from limner.commands.preferences import add_preference_commands
 from limner.commands.rewards import add_reward_commands
@@ -110,6 +111,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         return made[name]
 
     add_training_commands(command)
+    add_machine_commands(command)
     add_run_commands(command)
     add_reward_commands(command)
     add_preference_commands(command)
