@@ -19,6 +19,7 @@ Curve = dict[str, list[float]]
 
 SDE = {"sampler.dynamics": "FlowSDE"}
 ODE = {"sampler.dynamics": "EulerODE"}
+GIVEN = {"source": "limner.bench.annotated:Annotated", "source.annotator.of": "o2"}
 ORACLES: dict[str, Mapping[str, Any]] = {
     "Flow-GRPO": {"algorithm": "FlowGRPO", **SDE},
     "Flow-GRPO, penalty": {"algorithm": "FlowGRPO", "algorithm.scale": "none", "algorithm.kl_weight": 0.3, **SDE},
@@ -54,6 +55,20 @@ ORACLES: dict[str, Mapping[str, Any]] = {
     "ELBO": {"algorithm": "AWM", "algorithm.weighting": "uniform", "algorithm.kl_weight": 0.0, **ODE},
     "RWR": {"algorithm": "RewardWeighted", "algorithm.temperature": 1.0, "algorithm.kl_weight": 0.1, **ODE},
     "RAFT": {"algorithm": "RewardWeighted", "algorithm.weight": "best", **ODE},
+    "DPO": {"algorithm": "DPO", "algorithm.beta": 4.0, **GIVEN, **ODE},
+    "DPO, online": {"algorithm": "DPO", "algorithm.beta": 4.0, "algorithm.refresh": 3, **ODE},
+    "IPO": {"algorithm": "DPO", "algorithm.beta": 0.5, "algorithm.loss": "ipo", **GIVEN, **ODE},
+    "CaPO": {
+        "algorithm": "DPO", "algorithm.beta": 4.0, "algorithm.loss": "calibrated", "algorithm.pair": "fronts", **ODE
+    },
+    "KTO": {"algorithm": "KTO", "algorithm.beta": 8.0, "algorithm.num_updates": 2, **GIVEN, **ODE},
+    "DSPO": {"algorithm": "DSPO", "algorithm.beta": 0.3, **GIVEN, **ODE},
+    "MaPO": {"algorithm": "MaPO", "algorithm.margin_scale": 4.0, **GIVEN, **ODE},
+    "D3PO": {"algorithm": "D3PO", "algorithm.beta": 1.0, "algorithm.clip": 0.5, **SDE},
+    "SPO": {
+        "algorithm": "D3PO", "algorithm.beta": 10.0, "algorithm.clip": 0.5, "sampler.window": 1,
+        "sampler.window_range": (0, 5), "sampler.shared_start": True, **SDE,
+    },
 }  # fmt: skip
 SMALL = {"prompts_per_step": 2, "group_size": 4, "micro_batch": 6, "steps": 2, "evaluation.every": 0}
 UNET = {

@@ -16,6 +16,7 @@ from limner.objectives.preference import (
     path_pair_loss,
     tilted_score_loss,
 )
+from limner.objectives.tilt import discrete_tilt
 
 GAP = torch.tensor([0.0, -4e-4, 2e-3], dtype=torch.float64)
 MARGIN = torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64)
@@ -121,3 +122,40 @@ def test_win_rates_and_fronts():
     assert front(two, group, valid).tolist() == [True, True, False, True]
     assert front(-two, group, valid).tolist() == [False, False, True, True]
     assert calibrated_pair(two, group, valid).tolist() == pytest.approx([0, 0.2, -0.2, 0])  # means .6 and .2
+
+
+MODES, REWARD = torch.tensor([0.4, 0.2, 0.3, 0.1]).double(), torch.tensor([0.0, 1.0, 1.0, 0.5]).double()
+
+
+def best(kind: str, beta: float) -> torch.Tensor:
+    """Minimise the mean loss over all pairs of four outcomes, by how often each is drawn and each answer is given."""
+    wins = torch.sigmoid(REWARD[:, None] - REWARD)
+    weight = MODES[:, None] * MODES * wins
+    logits = MODES.log().requires_grad_(True)
+    optimizer = torch.optim.LBFGS([logits], lr=1, max_iter=400, tolerance_grad=1e-12, tolerance_change=1e-16,
+                                  line_search_fn="strong_wolfe")  # fmt: skip
+
+    def closure():
+        optimizer.zero_grad()
+        ratio = logits.log_softmax(0) - MODES.log()
+        gap = (ratio[None, :] - ratio[:, None]).flatten()  # of an exact likelihood: minus the log-ratio is its error
+        scale = 2 if kind == "sigmoid" else 1
+        loss = (pair_loss(scale * gap, torch.zeros(16).double(), beta, kind).view(4, 4) * weight).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return logits.detach().softmax(0)
+
+
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_the_optimum_of_dpo_is_the_tilt_of_the_reference(beta):
+    """Answers of Bradley-Terry, exact likelihoods, infinite data: pi_k exp(r_k / beta), normalised; o3's modes."""
+    torch.testing.assert_close(best("sigmoid", beta), discrete_tilt(MODES, REWARD, beta), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_the_optimum_of_ipo_is_the_tilt_by_how_often_one_wins(beta):
+    """IPO, arXiv:2310.12036, theorem 2 with Psi the identity: pi_k exp(P(k beats the reference) / beta)."""
+    won = torch.sigmoid(REWARD[:, None] - REWARD) @ MODES
+    torch.testing.assert_close(best("ipo", beta), discrete_tilt(MODES, won, beta), atol=1e-6, rtol=0)

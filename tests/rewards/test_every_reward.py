@@ -260,6 +260,7 @@ ELSEWHERE = {
     "vlm_rubric": "rewards/vlm/test_judges.py",
     "vlm_checklist": "rewards/vlm/test_judges.py",
     "vlm_pairwise": "rewards/vlm/test_judges.py",
+    "annotator": "worlds/test_annotator.py",
 }
 """A registered reward that cannot be tried here, and the file whose tests hold the same for it."""
 

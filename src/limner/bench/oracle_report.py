@@ -120,7 +120,8 @@ def _spread(values: Iterable[float]) -> str:
 def plot(plt: Any, curves: dict[Key, list[Point]], path: Path) -> None:
     """Draw reward over KL with the frontier, a panel for each world, and o3's mode weights over training."""
     figure, axes = plt.subplots(2, len(WORLDS), figsize=(13, 8), layout="constrained")
-    colours = dict(zip(ENTRIES, plt.get_cmap("tab20").colors, strict=False))
+    shades = [*plt.get_cmap("tab20").colors, *plt.get_cmap("tab20b").colors]
+    colours = dict(zip(ENTRIES, shades, strict=False))
     for ax, world in zip(axes[0], WORLDS, strict=True):
         best = sorted((p.kl, p.frontier) for key, points in curves.items() if key[1] == world for p in points)
         ax.plot(

@@ -16,16 +16,22 @@ from typing import Any, Literal
 import torch
 
 from limner.algorithms.awm import AWM
+from limner.algorithms.d3po import D3PO
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.dgpo import DGPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.dpo import DPO
+from limner.algorithms.dspo import DSPO
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
+from limner.algorithms.kto import KTO
+from limner.algorithms.mapo import MaPO
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
 from limner.bench import exact, grid
+from limner.bench.annotated import Annotated
 from limner.build import Assembly, assemble
 from limner.core.protocols import Algorithm
 from limner.core.rng import Rng
@@ -34,11 +40,15 @@ from limner.objectives.tilt import Quadratic, discrete_kl, discrete_tilt, fronti
 from limner.policies.denoising import Denoising, Sampler
 from limner.training.config import Full, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
+from limner.training.source import Drawn
 from limner.training.state import State
+from limner.worlds.annotator import Annotator
 from limner.worlds.oracle.model import Oracle
 from limner.worlds.oracle.world import WORLDS
 
 ORACLE = "limner.worlds.oracle.model:OracleSettings"
+SAMPLES = 128
+"""Samples of an iteration."""
 POINTS = 1024
 """Samples that o3's measures are means over."""
 
@@ -55,12 +65,22 @@ class Entry:
     splits: tuple[int, ...] = ()
     kl_weight: float = 0.0
     """The weight of the sum of the decisions' KL in the entry's objective; 0 where it has no such objective."""
+    groups: int = 4
+    """Into how many groups the samples of an iteration fall."""
+    given: bool = False
+    """Whether it learns from pairs of the base's samples that an annotator compared, as groups of two."""
+    parting: tuple[int, int] | None = None
+    """Samples of a group share their start up to a step in this range, and that step is the only one with noise."""
 
 
 KL = 0.3
 """The weight of penalties."""
 penalised = partial(Entry, steps=(400, 2000), schedule="cosine", kl_weight=KL)
 """An entry with a penalty, and as long as it takes to where it stops."""
+NOISE = 0.5
+"""Of the annotator: 88 of 100 answers tell samples apart that differ by 1."""
+paired = partial(Entry, schedule="cosine", steps=(100, 200), lr=(2e-2, 5e-3), groups=32)
+"""An entry that learns from the best and the worst of a group, or from two that are given."""
 ENTRIES = {
     "Flow-GRPO": Entry(FlowGRPO(num_updates=1), FlowSDE()),
     "Flow-GRPO, KL 0.3": penalised(FlowGRPO(num_updates=1, scale="none", kl_weight=KL), FlowSDE(), lr=(2e-2, 3e-2)),
@@ -81,6 +101,14 @@ ENTRIES = {
     "ELBO": Entry(AWM(weighting="uniform", kl_weight=0.0), EulerODE()),
     "RWR": Entry(RewardWeighted(temperature=1.0), EulerODE()),
     "RAFT": Entry(RewardWeighted(weight="best"), EulerODE()),
+    "DPO": paired(DPO(beta=2.0), EulerODE(), given=True),
+    "DPO, online": paired(DPO(beta=8.0, refresh=10), EulerODE()),
+    "IPO": paired(DPO(beta=0.5, loss="ipo"), EulerODE(), given=True),
+    "KTO": paired(KTO(beta=8.0), EulerODE(), given=True),
+    "DSPO": paired(DSPO(beta=0.3), EulerODE(), given=True),
+    "MaPO": paired(MaPO(margin_scale=4.0), EulerODE(), given=True),
+    "D3PO": paired(D3PO(beta=1.0, clip=0.5), FlowSDE()),
+    "SPO": paired(D3PO(beta=10.0, clip=0.5), FlowSDE(), lr=(2e-2, 2e-3), parting=(0, 8)),
 }
 
 
@@ -103,19 +131,22 @@ class Point:
 
 
 def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
-    """Return the run of an entry: 4 groups of 32 samples in 10 steps."""
+    """Return the run of an entry: 128 samples an iteration, in 10 steps where they are drawn."""
     deep = world == "o3"
+    groups = SAMPLES // 2 if entry.given else entry.groups
+    parting = {"window": 1, "window_range": entry.parting, "shared_start": True} if entry.parting else {}
     return RunConfig(
         name="oracle",
         model=Model(kind=ORACLE, path=world + ("-noise" if prediction == "noise" else ""), train=Full()),
         prompts="oracle:train",
         reward=world,
+        source=Annotated(Annotator(world, noise=NOISE)) if entry.given else Drawn(),
         algorithm=entry.algorithm,
-        sampler=Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits),
+        sampler=replace(Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits), **parting),
         optimizer=Optimizer(lr=entry.lr[deep], schedule=entry.schedule),
         steps=entry.steps[deep],
-        prompts_per_step=4,
-        group_size=32,
+        prompts_per_step=groups,
+        group_size=SAMPLES // groups,
         micro_batch=2048,
         seed=seed,
         device="cpu",

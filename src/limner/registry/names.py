@@ -79,6 +79,7 @@ REWARDS = {
     "vlm_rubric": "limner.rewards.vlm.rubric:VLMRubric",
     "vlm_checklist": "limner.rewards.vlm.checklist:VLMChecklist",
     "vlm_pairwise": "limner.rewards.vlm.pairwise:VLMPairwise",
+    "annotator": "limner.worlds.annotator:Annotator",
     "geneval_hf": "limner.rewards.vision.geneval_hf:GenEvalHF",
 }
 ALGORITHMS = {
