@@ -278,6 +278,15 @@ def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
             f"{name} learns from a better and a worse picture of one prompt, but {source.data} has no such pair: take "
             "KTO, which learns from single pictures that are liked or not, or collect pairs"
         )
+    divide = config.algorithm.needs.divide
+    worth = [each for preference in found for each in preference.worth if each != divide]
+    if divide is not None and (not worth or (min(worth) > divide) == (max(worth) > divide)):
+        kind = "worth what divides them" if not worth else "wanted" if worth[0] > divide else "unwanted"
+        raise UserError(
+            f"{name} learns from wanted pictures beside unwanted ones, but all of {source.data} are {kind} (the line "
+            f"is at {divide:g}): collect the other kind too, move algorithm.threshold, or, to imitate what is wanted, "
+            "take RewardWeighted with weight reward"
+        )
     library, more = encoded(found, model.encode_media, size, spec, config.micro_batch, source.broken)
     for fault in faults + more:
         print(f"left out: {fault}", file=sys.stderr)

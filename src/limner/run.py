@@ -305,6 +305,8 @@ def train(
             metrics.truncate(run.state.iteration)
         progress.done = run.state.iteration
         run.measure("before")
+        if config.model.train.whole and not config.algorithm.needs.reference:
+            assembly.parts.weights.release_reference()
         hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics))
         train_loop(config, assembly.parts, run.state, hooks)
         run.measure("after")

@@ -12,9 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+import limner
 from limner import pairs
 from limner.cli import main
 from limner.data.preferences import read_preferences
+from limner.recipes.named import recipe
+from limner.recipes.override import override
 from run.miniature import Miniature
 
 COUNT = 6
@@ -128,8 +131,17 @@ def test_a_wrong_pairing_is_refused_with_the_way_out(
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     liked = {"prompt": "a red star", "image": "x.png", "label": 1}
     (tmp_path / "liked.jsonl").write_text(json.dumps(liked) + "\n")
+    for name, label in (("disliked", 0), ("both", 1)):
+        rows = [liked | {"label": label}, liked | {"label": 0}]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--model.path", str(miniature.model), "--evaluation.prompts", "", "--source.data"]
+    kto, group = ["--algorithm", "KTO"], ["--source", "Drawn", "--reward", "contrast", "--group_size", "1"]
     for more, said in (
+        ([str(tmp_path / "liked.jsonl"), *kto], "KTO learns from wanted pictures beside unwanted ones, but all of"),
+        ([str(tmp_path / "liked.jsonl"), *kto], "are wanted (the line is at 0.5): collect the other kind too"),
+        ([str(tmp_path / "disliked.jsonl"), *kto], "are unwanted (the line is at 0.5)"),
+        ([str(tmp_path / "both.jsonl"), *kto, "--algorithm.threshold", "0"], "are wanted (the line is at 0)"),
+        (["", *group], "group_size is 1, but DPO compares the samples of a group with one another: give it 2 or more"),
         ([str(tmp_path), "--source", "Pictures"], "DPO compares the samples of a group, but each of source Pictures"),
         ([str(tmp_path / "liked.jsonl")], "DPO learns from a better and a worse picture of one prompt, but"),
         (
@@ -138,6 +150,24 @@ def test_a_wrong_pairing_is_refused_with_the_way_out(
         ),
     ):
         assert main(["check", "scenes_dpo", *words, *more]) == 2 and said in capsys.readouterr().err
+    both = [str(tmp_path / "both.jsonl"), *kto, "--prompts_per_step", "2", "--micro_batch", "4"]
+    assert main(["check", "scenes_dpo", *words, *both]) == 0
+
+
+@pytest.mark.parametrize(("algorithm", "copies"), [("DPO", 2), ("MaPO", 1)])
+def test_mapo_keeps_no_reference_in_memory(miniature: Miniature, made: Path, tmp_path: Path, algorithm, copies) -> None:
+    """Counted when all weights are trained: the elements of every network that the run still holds."""
+    values = {
+        "source.data": str(made), "model.path": str(miniature.model), "evaluation.prompts": str(miniature.prompts),
+        "evaluation.reward": "contrast", "evaluation.seeds": 1, "algorithm": algorithm, "model.train": "Full",
+        "steps": 1, "prompts_per_step": 2, "micro_batch": 8, "out": str(tmp_path), "evaluation.every": 0,
+    }  # fmt: skip
+    run = limner.train(override(recipe("scenes_dpo"), values), quiet=True)
+    parts = run.assembly.parts
+    held = {p.data_ptr(): p.numel() for role in parts.weights.roles.values() for n in role.networks.values()
+            for p in n.parameters()}  # fmt: skip
+    assert sum(held.values()) == copies * sum(p.numel() for p in parts.weights.parameters().values())
+    assert (tmp_path / "samples" / "before-sampler").is_dir()
 
 
 def test_every_command_of_the_page_runs(

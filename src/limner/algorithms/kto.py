@@ -55,10 +55,10 @@ class KTO:
 
     @property
     def needs(self) -> Needs:
-        """The reference, and, for z, a pass over all samples before the loss; no group, unless it is compared."""
+        """The reference, and, for z, a pass over all samples before the loss; wanted and unwanted, or a group."""
         by_all, group = self.offset == "mean", self.judged == "group"
         how = renoising_of(self.noising, by_all=by_all)
-        return Needs(renoise=how, reference=True, group=group)
+        return Needs(renoise=how, reference=True, group=group, divide=None if group else self.threshold)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return 1 for what is wanted and -1 for what is not; 0 at the threshold, and for what was not judged."""

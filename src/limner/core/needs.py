@@ -88,6 +88,8 @@ class Needs:
     """The range in which a ratio to what the sampler recorded counts."""
     group: bool = True
     """Whether it compares the samples of a group, so that one alone teaches nothing."""
+    divide: float | None = None
+    """The worth that divides wanted samples from unwanted ones, if it learns from both kinds; None: it has no such."""
     tree: bool = False
     """Whether it compares the branches of a tree of samples."""
     own_update: bool = False

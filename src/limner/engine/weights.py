@@ -38,7 +38,7 @@ class Weights:
 
     policy: Mapping[str, nn.Parameter]
     old: Mapping[str, nn.Parameter]
-    roles: Mapping[Name, Role]
+    roles: dict[Name, Role]
     replay: Callable[[], AbstractContextManager[None]]
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -53,6 +53,10 @@ class Weights:
     def actor(self, model: G, name: Name, precision: Precision) -> G:
         """Return `model` over its networks as they are under the weights `name`, in the run's precision."""
         return model.with_networks(self.networks(name, precision))
+
+    def release_reference(self) -> None:
+        """Forget the reference, and so free its copy where it is one, if nothing will ask it again."""
+        self.roles.pop("reference", None)
 
     def blend_old(self, decay: float) -> None:
         """Move the old policy, if there is one, towards the trained one: old <- decay old + (1 - decay) policy."""
