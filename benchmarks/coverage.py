@@ -32,6 +32,8 @@ class Family:
 
 
 CONTRACT = "tests/algorithms/test_contract.py"
+ANNOTATED = "tests/bench/test_annotated.py"
+PREFERENCE = "tests/objectives/test_preference.py"
 ALGEBRA = "tests/rewards/test_algebra.py"
 DYNAMICS = "tests/diffusion/test_dynamics.py"
 PUBLISHED = "tests/algorithms/test_published.py"
@@ -103,16 +105,18 @@ SECTIONS: dict[str, list[Family]] = {
         Family("data anchor (DDRL)", "--anchor.data, any algorithm", "tests/training/test_anchor.py", "Anchor"),
     ],
     "Preferences": [
-        Family("Diffusion-DPO, Flow-DPO"),
-        Family("IPO, hinge"),
-        Family("online DPO"),
-        Family("D3PO"),
-        Family("SPO"),
+        Family("Diffusion-DPO, Flow-DPO", "preset diffusion_dpo, flow_dpo", ANNOTATED, "test_diffusion_dpo_finds", "DPO"),
+        Family("IPO", "preset ipo", PREFERENCE, "test_the_optimum_of_ipo", "IPO"),
+        Family("hinge", "preset slic", PREFERENCE, "test_hinge"),
+        Family("online DPO, its reference refreshed", "preset online_dpo", ANNOTATED, "test_a_reference_that_is_refreshed",
+               "DPO, online"),
+        Family("D3PO", "D3PO", CONTRACT, "D3PO", "D3PO"),
+        Family("SPO", "preset spo", CONTRACT, "D3PO", "SPO"),
         Family("PSO"),
-        Family("Diffusion-KTO"),
-        Family("MaPO"),
-        Family("DSPO"),
-        Family("CaPO"),
+        Family("Diffusion-KTO", "KTO", PREFERENCE, "test_kto_by_hand", "KTO"),
+        Family("MaPO", "MaPO", "tests/run/test_pairs.py", "test_mapo_keeps_no_reference", "MaPO"),
+        Family("DSPO", "DSPO", PREFERENCE, "tilted_score_loss", "DSPO"),
+        Family("CaPO", "preset capo", PREFERENCE, "calibrated_pair"),
     ],
     "Reward gradients": [
         Family("ReFL"),

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from limner.bench import scenes
 from limner.bench.scenes import CLOSER, COLUMNS, ENTRIES, bench, configuration, evaluations, markdown, place, read_rows
 from limner.build import assemble
 from limner.cli import main
 from limner.models.sd.build import tiny_pipeline
+from limner.recipes.override import override
 from limner.training.config import Lora
 from limner.training.loop import Hooks, train
 from limner.training.state import State
@@ -71,6 +73,21 @@ def test_no_two_entries_share_a_folder() -> None:
     assert len({place(name, 0, 1) for name in ENTRIES}) == len(ENTRIES)
 
 
+def given(folder: Path) -> Path:
+    """Return a folder of two pairs."""
+    for name, brightness in (("chosen", 200), ("rejected", 50)):
+        (folder / "given" / name).mkdir(parents=True, exist_ok=True)
+        for picture in ("a red star", "a blue circle"):
+            Image.new("RGB", (8, 8), (brightness, 0, 0)).save(folder / "given" / name / f"{picture}.png")
+    return folder / "given"
+
+
+def test_evaluations_of_pairs_by_hand() -> None:
+    """DPO asks two networks three times about both of 72 pairs, MaPO one; online, a pair of twelve that are drawn."""
+    assert evaluations(configuration("DPO", 0, 1)) == 2 * 3 * 2 * 72 == 2 * evaluations(configuration("MaPO", 0, 1))
+    assert evaluations(configuration("DPO, online", 0, 1)) == 12 * (12 * 10 + 2 * 3 * 2)
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Miniature, unet: Path) -> None:
     """Never more; fewer where a group is all alike. Where its window is drawn, the bill is an average."""
@@ -83,6 +100,8 @@ def test_an_iteration_evaluates_what_it_is_billed_for(name: str, miniature: Mini
     model = replace(entry.model, path=str(path), train=Lora(rank=2, alpha=4))
     config = replace(entry, model=model, prompts=str(miniature.prompts), prompts_per_step=2, group_size=size, steps=1)
     config = replace(config, reward=miniature.reward("redness"), device="cpu")
+    if not config.source.draws:
+        config = override(config, {"source.data": str(given(miniature.prompts.parent))})
     state, silent = State(), Silent()
     train(config, assemble(config).parts, state, Hooks(silent, silent, lambda state: None, lambda state: {}))
     assert 0.6 * evaluations(config) <= state.evaluations <= evaluations(config)

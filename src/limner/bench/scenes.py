@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from limner.bench.annotated import Annotated
 from limner.bench.plotting import pyplot
 from limner.build import assemble, load_prompts
 from limner.core.errors import RunError, UserError, nearest
@@ -30,6 +32,7 @@ from limner.core.rng import Rng
 from limner.core.types import Rollout
 from limner.learning.credit import credited
 from limner.objectives.matching import velocity_mse
+from limner.pairs import make
 from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
 from limner.recipes.override import override
@@ -40,6 +43,7 @@ from limner.report.metrics import read
 from limner.run import open_run
 from limner.training.config import Evaluation, Full, Model, RunConfig
 from limner.training.loop import update
+from limner.worlds.annotator import Annotator
 
 FLOW = {"sampler.dynamics": "FlowSDE", "sampler.dynamics.noise_level": 0.7}
 WINDOW = {"sampler.window": 3, "sampler.window_range": (0, 4)}
@@ -55,6 +59,8 @@ UNET = {
     "sampler.grid": "own",
 }
 NOISY = {"algorithm.num_times": 3, "algorithm.min_time": 0.35}  # more noise than picture, as at .5 on the flow's line
+PAIRED = {"algorithm.noising.num_times": 3, "algorithm.noising.min_time": 0.5}  # as the recipe has its times
+GIVEN = {**PAIRED, "source": "Preferences", "prompts": "", "reward": "", "prompts_per_step": 72, "group_size": 2}
 WITHIN = "0.5 * {0}(scenes) + 0.5 * {0}(scenes.fraction)"
 ENTRIES: dict[str, Mapping[str, Any]] = {
     "DiffusionNFT, on policy": {"algorithm.decay": "none"},
@@ -100,6 +106,12 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "RWR, temperature 5": {**PRESETS["rwr"].keys, **LATE, "algorithm.temperature": 5.0},
     "RWR, lr 3e-4": {**PRESETS["rwr"].keys, **LATE, "optimizer.lr": 3e-4},
     "RAFT": {**PRESETS["raft"].keys, **LATE},
+    "DPO": {"algorithm": "DPO", "algorithm.beta": 20.0, **GIVEN},
+    "DPO, online": {"algorithm": "DPO", "algorithm.beta": 20.0, **PAIRED},
+    "IPO": {"algorithm": "DPO", "algorithm.loss": "ipo", "algorithm.beta": 20.0, **GIVEN},
+    "KTO": {"algorithm": "KTO", "algorithm.beta": 10.0, **GIVEN},
+    "MaPO": {"algorithm": "MaPO", "algorithm.margin_scale": 40.0, **GIVEN},
+    "SPO": PRESETS["spo"].keys,
     "UNet: DDPO": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET, **WINDOW},
     "UNet: DDPO, all steps": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET},
     "UNet: REINFORCE": {**PRESETS["reinforce"].keys, **UNET, **WINDOW},
@@ -111,11 +123,14 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "UNet: RWR": {**PRESETS["rwr"].keys, **UNET, **NOISY},
 }
 CLOSER = (
+    "DPO", "DPO, online",
     "DiffusionNFT, on policy", "AWM", "ELBO", "Flow-GRPO-Fast", "DGPO", "GRPO-Guard", "Flow-GRPO", "Flow-DPPO",
     "UNet: DiffusionNFT, on policy", "UNet: AWM", "AWM, published times", "DDPO", "DanceGRPO",
     "DiffusionNFT, published", "Flow-GRPO, published", "Flow-GRPO, published, lr 1e-3", "Flow-GRPO, published, lr 3e-3",
 )  # fmt: skip
 """Entries of three seeds: those that came out best with one, and the best-known methods. The others have one."""
+DRAWN, PAIRS = 3400, Path("runs/bench-scenes-pairs")
+"""How many pairs of the base's samples are drawn for the entries that are given pairs; 1,975 are told apart."""
 COLUMNS = (
     "budget", "entry", "algorithm", "seed", "iterations", "network_evaluations", "train", "before", "after", "change",
     "low", "high", "diversity_before", "diversity_after", "drift", "processor_seconds", "peak_memory_mib", "curve",
@@ -150,7 +165,8 @@ def configuration(name: str, seed: int, budget: int) -> RunConfig:
     """Return the run of an entry: the scenes recipe with its keys, as long as the budget lasts."""
     config = override(recipe("scenes"), ENTRIES[name])
     steps = max(1, budget // evaluations(config))
-    values = {
+    given = {} if config.source.draws else {"source.data": str(PAIRS)}
+    values = given | {
         "seed": seed,
         "steps": steps,
         "out": str(place(name, seed, budget)),
@@ -178,17 +194,19 @@ def evaluations(config: RunConfig) -> int:
 
 
 def counted(config: RunConfig) -> int:
-    """Carry out an iteration of one group, half of it good; return how often its network was asked.
+    """Carry out an iteration of one group, half of it good, or one pair; return how often its network was asked.
 
     The network is an oracle's, which costs nothing: how often a network is asked does not depend on what it answers.
     """
     model = Model("limner.worlds.oracle.model:OracleSettings", "o2", train=Full())
     small = replace(config, model=model, prompts="oracle:train", reward="o2", evaluation=Evaluation(), device="cpu")
-    parts = assemble(replace(small, prompts_per_step=1)).parts
+    source = small.source if small.source.draws else Annotated(Annotator("o2"))
+    parts = assemble(replace(small, source=source, prompts_per_step=1)).parts
     rng = Rng((config.seed, "counted"))
     scored = parts.source.scored(parts.studio, 0, 1, rng, lambda phase: nullcontext())
     advantage = torch.ones(config.group_size)
     advantage[::2] = -1
+    advantage[2:] *= not parts.algorithm.needs.pairs
     update(parts, credited(scored, advantage), Context(rng.child("update"), 0, config.micro_batch))
     return parts.evaluations()
 
@@ -198,6 +216,8 @@ def run(name: str, seed: int, budget: int) -> Path:
     config = configuration(name, seed, budget)
     folder = Path(config.out)
     if not (folder / "summary.json").exists():
+        if not config.source.draws:
+            make("scenes", count=DRAWN, out=PAIRS)
         started = (folder / "config.yaml").exists()
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_suffix(".yaml")
@@ -239,9 +259,10 @@ def row_of(name: str, seed: int, budget: int, folder: Path) -> Row:
 def trained(folder: Path, share: float = 0.2) -> float:
     """Return the accuracy on train prompts in the last `share` of a run's iterations: what settings are chosen by.
 
-    That of the weights that drew the samples: not averaged, and those of the old policy where there is one.
+    That of the weights that drew the samples: not averaged, and those of the old policy where there is one. NaN where
+    pairs are given.
     """
-    lines = [line["reward/scenes"] for line in read(folder)]
+    lines = [line.get("reward/scenes", math.nan) for line in read(folder)]
     return statistics.mean(lines[-max(1, round(share * len(lines))) :])
 
 
@@ -305,7 +326,7 @@ def markdown(rows: list[Row]) -> str:
             key[0],
             f"{mean(key, 'network_evaluations'):,.0f}",
             str(len(change)),
-            f"{100 * mean(key, 'train'):.1f} %",
+            f"{100 * mean(key, 'train'):.1f} %".replace("nan %", ""),
             f"{100 * mean(key, 'before'):.1f} %",
             f"{100 * mean(key, 'after'):.1f} %",
             f"{statistics.mean(change):+.1f}" + (f" ({min(change):+.1f} to {max(change):+.1f})" if change[1:] else ""),

@@ -20,8 +20,7 @@ def recipe() -> RunConfig:
         prompts="",
         reward="",
         source=Preferences("runs/pairs-scenes"),
-        algorithm=DPO(beta=500.0, noising=Noising(num_times=3, min_time=0.5)),
-        optimizer=replace(base.optimizer, lr=1e-3),
+        algorithm=DPO(beta=20.0, noising=Noising(num_times=3, min_time=0.5)),
         prompts_per_step=72,
         group_size=2,
     )
