@@ -135,13 +135,12 @@ def test_a_wrong_pairing_is_refused_with_the_way_out(
         rows = [liked | {"label": label}, liked | {"label": 0}]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--model.path", str(miniature.model), "--evaluation.prompts", "", "--source.data"]
-    kto, group = ["--algorithm", "KTO"], ["--source", "Drawn", "--reward", "contrast", "--group_size", "1"]
+    kto = ["--algorithm", "KTO"]
     for more, said in (
         ([str(tmp_path / "liked.jsonl"), *kto], "KTO learns from wanted pictures beside unwanted ones, but all of"),
         ([str(tmp_path / "liked.jsonl"), *kto], "are wanted (the line is at 0.5): collect the other kind too"),
         ([str(tmp_path / "disliked.jsonl"), *kto], "are unwanted (the line is at 0.5)"),
         ([str(tmp_path / "both.jsonl"), *kto, "--algorithm.threshold", "0"], "are wanted (the line is at 0)"),
-        (["", *group], "group_size is 1, but DPO compares the samples of a group with one another: give it 2 or more"),
         ([str(tmp_path), "--source", "Pictures"], "DPO compares the samples of a group, but each of source Pictures"),
         ([str(tmp_path / "liked.jsonl")], "DPO learns from a better and a worse picture of one prompt, but"),
         (
@@ -150,6 +149,8 @@ def test_a_wrong_pairing_is_refused_with_the_way_out(
         ),
     ):
         assert main(["check", "scenes_dpo", *words, *more]) == 2 and said in capsys.readouterr().err
+    assert main(["check", "scenes", "--preset", "online_dpo", "--group_size", "1"]) == 2
+    assert "group_size is 1, but DPO compares the samples of a group with one another" in capsys.readouterr().err
     both = [str(tmp_path / "both.jsonl"), *kto, "--prompts_per_step", "2", "--micro_batch", "4"]
     assert main(["check", "scenes_dpo", *words, *both]) == 0
 
