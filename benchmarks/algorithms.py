@@ -97,7 +97,7 @@ def oracles(name: str) -> list[str]:
             if other == entry:
                 found[world].append(efficiency(points[-1]))
         shares = ", ".join(f"{world} {statistics.mean(values):.2f}" for world, values in sorted(found.items()))
-        lines.append(f"* Oracles, {entry}: {shares}")
+        lines += [f"* Oracles, {entry}: {shares}"] if shares else []
     return lines
 
 

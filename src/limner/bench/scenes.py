@@ -204,7 +204,7 @@ def counted(config: RunConfig) -> int:
     parts = assemble(replace(small, source=source, prompts_per_step=1)).parts
     rng = Rng((config.seed, "counted"))
     scored = parts.source.scored(parts.studio, 0, 1, rng, lambda phase: nullcontext())
-    advantage = torch.ones(config.group_size)
+    advantage = torch.ones(len(scored.total))
     advantage[::2] = -1
     advantage[2:] *= not parts.algorithm.needs.pairs
     update(parts, credited(scored, advantage), Context(rng.child("update"), 0, config.micro_batch))
