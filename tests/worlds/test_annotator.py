@@ -12,6 +12,7 @@ from torch import Tensor
 
 from limner.bench.annotated import drawn
 from limner.cli import main
+from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.data.pairs import as_media, read_picture
@@ -55,6 +56,11 @@ def test_the_same_pair_has_the_same_answer_in_either_order() -> None:
     assert torch.equal(torch.cat([said(who, a[:3], b[:3]), said(who, a[3:], b[3:])]), answers)
     assert not torch.equal(said(Annotator("o2", noise=2.0, ties=0.3, random=0.1, seed=1), a, b), answers)
     assert set(said(who, a, a).tolist()) == {0.5}
+
+
+def test_a_taste_that_is_not_known_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown utility 'scene'; did you mean 'scenes'"):
+        Annotator("scene")
 
 
 def test_a_pair_of_which_one_cannot_be_judged_counts_for_neither() -> None:

@@ -134,7 +134,9 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
     """Return the run of an entry: 128 samples an iteration, in 10 steps where they are drawn."""
     deep = world == "o3"
     groups = SAMPLES // 2 if entry.given else entry.groups
-    parting = {"window": 1, "window_range": entry.parting, "shared_start": True} if entry.parting else {}
+    sampler = Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits)
+    if entry.parting:
+        sampler = replace(sampler, window=1, window_range=entry.parting, shared_start=True)
     return RunConfig(
         name="oracle",
         model=Model(kind=ORACLE, path=world + ("-noise" if prediction == "noise" else ""), train=Full()),
@@ -142,7 +144,7 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
         reward=world,
         source=Annotated(Annotator(world, noise=NOISE)) if entry.given else Drawn(),
         algorithm=entry.algorithm,
-        sampler=replace(Sampler(dynamics=entry.dynamics, steps=10, splits=entry.splits), **parting),
+        sampler=sampler,
         optimizer=Optimizer(lr=entry.lr[deep], schedule=entry.schedule),
         steps=entry.steps[deep],
         prompts_per_step=groups,

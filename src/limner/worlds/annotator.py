@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.protocols import Reward
 from limner.core.rng import fixed_share
@@ -54,7 +55,7 @@ class Annotator:
     either order, it says the same; another `seed` is another person of the same taste.
     """
 
-    of: Literal["o1", "o2", "o3", "scenes", "scenes_fraction"] = "scenes_fraction"
+    of: str = "scenes_fraction"
     """The utility: what is better by it is better."""
     noise: Positive = 1.0
     """The difference of utilities that 73 % of answers see, where there are no ties and no lapses."""
@@ -63,6 +64,10 @@ class Annotator:
     random: Share = 0.0
     """The share of answers that are drawn by a coin."""
     seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        if self.of not in UTILITIES:
+            raise UserError(f"annotator: unknown utility {self.of!r}{nearest(self.of, UTILITIES)}")
 
     @property
     def spec(self) -> RewardSpec:
