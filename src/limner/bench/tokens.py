@@ -1,6 +1,7 @@
 """Every algorithm that scores decisions on o4, the token world, where all that can be written can be summed over.
 
-A part of `limner bench oracles`. What an entry is measured by is exact: with p(y) the density of its policy,
+A part of `limner bench oracles`: written token by token, and by a masked model in random and in learned order
+(`limner.bench.masked`). What an entry is measured by is exact: with p(y) the density of its policy,
 
     J = sum_y p(y) r(y) - beta sum_y p(y) log(p(y) / base(y))
 
@@ -17,6 +18,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,19 +31,29 @@ from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.ppo import PPO
+from limner.bench import masked
 from limner.bench.oracles import Silent
-from limner.build import assemble
-from limner.core.protocols import Algorithm
+from limner.build import Assembly, assemble
+from limner.core.protocols import Algorithm, Sampling
 from limner.core.types import Prompt
 from limner.objectives.categorical import Categorical
-from limner.policies.tokens import TokenModel, TokenSampler
+from limner.policies.masked import MaskedSampler, Unmasking
+from limner.policies.tokens import Autoregressive, TokenModel, TokenSampler
 from limner.report.file import write_text
 from limner.training.config import Full, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
-from limner.worlds.oracle.tokens import Table, TokenOracle, number, rewards, sequences
+from limner.worlds.oracle.tokens import LENGTH, Table, TokenOracle, number, rewards, sequences
 
-ORACLE = "limner.worlds.oracle.tokens:TokenOracleSettings"
+WORLDS: dict[str, tuple[str, Sampling]] = {
+    "o4": ("limner.worlds.oracle.tokens:TokenOracleSettings", TokenSampler()),
+    "o4, masked": ("limner.worlds.oracle.masked:MaskedOracleSettings", MaskedSampler("random", steps=LENGTH)),
+    "o4, masked, ordered": (
+        "limner.worlds.oracle.masked:MaskedOracleSettings",
+        MaskedSampler("plackett_luce", steps=LENGTH),
+    ),
+}
+"""The kind of model, and how it is sampled."""
 KL = 0.1
 """The weight of penalties: the optimum keeps about half of the base's entropy."""
 WIDE: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "clip_elements": 1}
@@ -79,15 +91,16 @@ class Outcome:
     gained: float
 
 
-def config(entry: Entry, seed: int) -> RunConfig:
+def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
     """Return the run of an entry: 300 iterations of 4 groups of 32 sequences."""
+    kind, sampler = WORLDS[world]
     return RunConfig(
         name="oracle",
-        model=Model(kind=ORACLE, path="o4", train=Full()),
+        model=Model(kind=kind, path="o4", train=Full()),
         prompts="oracle:train",
         reward="o4",
         algorithm=entry.algorithm,
-        sampler=TokenSampler(),
+        sampler=sampler,
         optimizer=Optimizer(lr=entry.lr, schedule="cosine"),
         steps=300,
         prompts_per_step=4,
@@ -112,48 +125,70 @@ def best(base: Float[Tensor, " all"], worth: Float[Tensor, " all"], kl_weight: f
     return kl_weight * float((base + worth / kl_weight).logsumexp(0))
 
 
-@torch.no_grad()
 def outcome(policy: Float[Tensor, " all"], base: Float[Tensor, " all"], kl_weight: float) -> Outcome:
     """Return what a policy of this log-density has reached."""
     worth, shares = rewards().double(), policy.exp()
     reward, kl, start = float(shares @ worth), float(shares @ (policy - base)), float(base.exp() @ worth)
-    reached, most = reward - kl_weight * kl, best(base, worth, kl_weight)
+    return _reached(reward, kl, start, best(base, worth, kl_weight), kl_weight)
+
+
+def masked_outcome(policy: Unmasking, base: Unmasking, kl_weight: float) -> Outcome:
+    """Return what a masked policy has reached; its KL is that of the way by which it writes."""
+    worth, (p, q) = rewards().double(), (masked.chances(each) for each in (policy, base))
+    reward, start = (masked.value(each, q, 0.0, worth) for each in (p, q))
+    kl = -masked.value(p, q, 1.0, torch.zeros_like(worth))
+    most = masked.best(q, kl_weight, worth, policy.sampler.order != "random")
+    return _reached(reward, kl, start, most, kl_weight)
+
+
+def _reached(reward: float, kl: float, start: float, most: float, kl_weight: float) -> Outcome:
+    reached = reward - kl_weight * kl
     return Outcome(reward, kl, reached / most, (reached - start) / (most - start))
 
 
-def run(entry: Entry, seed: int = 0) -> Outcome:
+def run(entry: Entry, seed: int = 0, world: str = "o4") -> Outcome:
     """Train an entry and measure it."""
-    settings = config(entry, seed)
+    settings = config(entry, seed, world)
     assembly = assemble(settings)
     train(settings, assembly.parts, State(), Hooks(Silent(), Silent(), lambda state: None, lambda state: {}))
-    roles = assembly.parts.weights.roles
-    model = cast(TokenOracle, assembly.model)
-    with torch.no_grad():
-        trained, base = (log_density(model.with_networks(roles[role].networks)) for role in ("policy", "reference"))
-    return outcome(trained, base, entry.kl_weight)
+    return measured(assembly, entry.kl_weight)
+
+
+@torch.no_grad()
+def measured(assembly: Assembly, kl_weight: float) -> Outcome:
+    """Return what the trained policy of a run has reached."""
+    trained, base = assembly.policy("policy"), assembly.policy("reference")
+    if isinstance(trained, Unmasking) and isinstance(base, Unmasking):
+        return masked_outcome(trained, base, kl_weight)
+    p, q = (log_density(cast(Autoregressive, each).model) for each in (trained, base))
+    return outcome(p, q, kl_weight)
 
 
 def bench(folder: Path, seeds: int, names: Sequence[str]) -> str:
     """Run the seeds of entries that FOLDER/oracles_tokens.json lacks; write it, return a table of all it holds."""
     path = folder / "oracles_tokens.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name in names:
-        found = rows.setdefault(name, [])
+    for world, name in product(WORLDS, names):
+        found = rows.setdefault(world, {}).setdefault(name, [])
         for seed in range(len(found), seeds):
-            found.append(asdict(run(ENTRIES[name], seed)))
+            found.append(asdict(run(ENTRIES[name], seed, world)))
             write_text(path, json.dumps(rows, indent=1) + "\n")
-            print(f"{name}, o4, seed {seed}: {100 * found[-1]['objective']:.1f} % of the best", flush=True)
-    return table({name: [Outcome(**each) for each in found] for name, found in rows.items()})
+            print(f"{name}, {world}, seed {seed}: {100 * found[-1]['objective']:.1f} % of the best", flush=True)
+    return table(
+        {(name, world): [Outcome(**each) for each in found] for world, of in rows.items() for name, found in of.items()}
+    )
 
 
-def table(rows: Mapping[str, Sequence[Outcome]]) -> str:
+def table(rows: Mapping[tuple[str, str], Sequence[Outcome]]) -> str:
     """Return Markdown: means over seeds, and the least."""
-    lines = ["| algorithm | seeds | E[r] | KL, nats | J of the best J | least | gained, of what can be | least |"]
-    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
-    for name, found in rows.items():
+    lines = [
+        "| algorithm | world | seeds | E[r] | KL, nats | J of the best J | least | gained, of what can be | least |"
+    ]
+    lines.append("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    for (name, world), found in rows.items():
         columns = {key: [vars(each)[key] for each in found] for key in ("reward", "kl", "objective", "gained")}
         mean = {key: statistics.mean(column) for key, column in columns.items()}
-        cells = [name, str(len(found)), f"{mean['reward']:.3f}", f"{mean['kl']:.2f}"]
+        cells = [name, world, str(len(found)), f"{mean['reward']:.3f}", f"{mean['kl']:.2f}"]
         for key in ("objective", "gained"):
             cells += [f"{mean[key]:.3f}", f"{min(columns[key]):.3f}"]
         lines.append("| " + " | ".join(cells) + " |")

@@ -110,6 +110,7 @@ DYNAMICS = {
 SAMPLERS = {
     "Sampler": "limner.policies.denoising:Sampler",
     "TokenSampler": "limner.policies.tokens:TokenSampler",
+    "MaskedSampler": "limner.policies.masked:MaskedSampler",
 }
 SOURCES = {
     "Drawn": "limner.training.source:Drawn",
