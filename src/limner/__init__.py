@@ -89,6 +89,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.wan.settings import WanSettings as WanSettings
     from limner.policies.denoising import Sampler as Sampler
     from limner.policies.masked import MaskedSampler as MaskedSampler
+    from limner.policies.one_step import OneStepSampler as OneStepSampler
     from limner.policies.tokens import TokenSampler as TokenSampler
     from limner.recipes.named import recipe as recipe
     from limner.recipes.override import override as override

@@ -18,7 +18,6 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,15 +44,22 @@ from limner.training.loop import Hooks, train
 from limner.training.state import State
 from limner.worlds.oracle.tokens import LENGTH, Table, TokenOracle, number, rewards, sequences
 
-WORLDS: dict[str, tuple[str, Sampling]] = {
-    "o4": ("limner.worlds.oracle.tokens:TokenOracleSettings", TokenSampler()),
-    "o4, masked": ("limner.worlds.oracle.masked:MaskedOracleSettings", MaskedSampler("random", steps=LENGTH)),
-    "o4, masked, ordered": (
-        "limner.worlds.oracle.masked:MaskedOracleSettings",
-        MaskedSampler("plackett_luce", steps=LENGTH),
-    ),
+
+@dataclass(frozen=True)
+class World:
+    """How o4 is written: the kind of model, how it is sampled, and the file of what entries reached."""
+
+    kind: str
+    sampler: Sampling
+    file: str
+
+
+MASKED_ORACLE = "limner.worlds.oracle.masked:MaskedOracleSettings"
+WORLDS = {
+    "o4": World("limner.worlds.oracle.tokens:TokenOracleSettings", TokenSampler(), "oracles_tokens.json"),
+    "o4, masked": World(MASKED_ORACLE, MaskedSampler("random", steps=LENGTH), "oracles_masked.json"),
+    "o4, masked, ordered": World(MASKED_ORACLE, MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json"),
 }
-"""The kind of model, and how it is sampled."""
 KL = 0.1
 """The weight of penalties: the optimum keeps about half of the base's entropy."""
 WIDE: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "clip_elements": 1}
@@ -62,11 +68,12 @@ WIDE: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "clip_elements": 1}
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm, its learning rate, and the weight of the KL in its objective."""
+    """An algorithm, its learning rate, the weight of the KL in its objective, and iterations."""
 
     algorithm: Algorithm
     lr: float = 5e-2
     kl_weight: float = 0.0
+    steps: int = 300
 
 
 ENTRIES = {
@@ -92,17 +99,16 @@ class Outcome:
 
 
 def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
-    """Return the run of an entry: 300 iterations of 4 groups of 32 sequences."""
-    kind, sampler = WORLDS[world]
+    """Return the run of an entry: 4 groups of 32 sequences an iteration."""
     return RunConfig(
         name="oracle",
-        model=Model(kind=kind, path="o4", train=Full()),
+        model=Model(kind=WORLDS[world].kind, path="o4", train=Full()),
         prompts="oracle:train",
         reward="o4",
         algorithm=entry.algorithm,
-        sampler=sampler,
+        sampler=WORLDS[world].sampler,
         optimizer=Optimizer(lr=entry.lr, schedule="cosine"),
-        steps=300,
+        steps=entry.steps,
         prompts_per_step=4,
         group_size=32,
         micro_batch=2048,
@@ -165,18 +171,19 @@ def measured(assembly: Assembly, kl_weight: float) -> Outcome:
 
 
 def bench(folder: Path, seeds: int, names: Sequence[str]) -> str:
-    """Run the seeds of entries that FOLDER/oracles_tokens.json lacks; write it, return a table of all it holds."""
-    path = folder / "oracles_tokens.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for world, name in product(WORLDS, names):
-        found = rows.setdefault(world, {}).setdefault(name, [])
-        for seed in range(len(found), seeds):
-            found.append(asdict(run(ENTRIES[name], seed, world)))
-            write_text(path, json.dumps(rows, indent=1) + "\n")
-            print(f"{name}, {world}, seed {seed}: {100 * found[-1]['objective']:.1f} % of the best", flush=True)
-    return table(
-        {(name, world): [Outcome(**each) for each in found] for world, of in rows.items() for name, found in of.items()}
-    )
+    """Run the seeds of entries that the worlds' files in FOLDER lack; write them, return a table of all they hold."""
+    reached: dict[tuple[str, str], list[Outcome]] = {}
+    for world, how in WORLDS.items():
+        path = folder / how.file
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for name in names:
+            found = rows.setdefault(name, [])
+            for seed in range(len(found), seeds):
+                found.append(asdict(run(ENTRIES[name], seed, world)))
+                write_text(path, json.dumps(rows, indent=1) + "\n")
+                print(f"{name}, {world}, seed {seed}: {100 * found[-1]['objective']:.1f} % of the best", flush=True)
+        reached |= {(name, world): [Outcome(**each) for each in found] for name, found in rows.items()}
+    return table(reached)
 
 
 def table(rows: Mapping[tuple[str, str], Sequence[Outcome]]) -> str:

@@ -99,12 +99,8 @@ class MaskedSampler:
         """Any algorithm on decisions will do."""
 
     def plain(self, steps: int | None = None, guidance: float | None = None) -> MaskedSampler:
-        """Return the same; None: in as many steps, or with as much guidance, as here."""
-        return replace(
-            self,
-            steps=self.steps if steps is None else steps,
-            guidance=self.guidance if guidance is None else guidance,
-        )
+        """Return the same with another guidance: more steps are another distribution, and no finer ODE."""
+        return replace(self, guidance=self.guidance if guidance is None else guidance)
 
     def described(self) -> Mapping[str, str]:
         """Return what a summary says of it, by title."""

@@ -111,6 +111,7 @@ SAMPLERS = {
     "Sampler": "limner.policies.denoising:Sampler",
     "TokenSampler": "limner.policies.tokens:TokenSampler",
     "MaskedSampler": "limner.policies.masked:MaskedSampler",
+    "OneStepSampler": "limner.policies.one_step:OneStepSampler",
 }
 SOURCES = {
     "Drawn": "limner.training.source:Drawn",

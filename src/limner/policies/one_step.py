@@ -1,0 +1,168 @@
+"""One-step generators as policies: y = G(z, c) is one evaluation of a network, so the one decision is made beside it.
+
+A generator of one step draws z and has no density that could be computed. `OneStepSampler` says where there is chance
+that has one:
+
+    "output"   y ~ N(G(z, c), noise^2 I), z given      G learns; the decision is y, and what was decided in is z
+    "latent"   z ~ N(mean(c), std(c)^2 I), y = G(z, c)  where z is drawn from learns, and G stays as it is
+
+The gradient of the first is that of E[r] blurred by the noise, and grows noisier as the noise shrinks; with
+`shared_start` a group begins with one z, and only the noise tells its samples apart. The KL of a decision is
+|G - G_ref|^2 / (2 noise^2) there, and KL(N(mean, std^2 I) || N(0, I)) here, where the reference draws z as it was.
+
+Source: none known for generators of pictures; the first is REINFORCE's Gaussian unit (Williams, 1992, section 6) with a
+std that is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.protocols import Algorithm, Generator
+from limner.core.rng import Rng
+from limner.core.settings import NotNegative, settings
+from limner.core.tree import at
+from limner.core.types import Condition, Decisions, LatentSpec, Rollout, Sampled, Trajectory
+from limner.diffusion.gaussian import Gaussian
+
+Chance: TypeAlias = Literal["output", "latent"]
+
+
+class OneStepModel(Generator, Protocol):
+    """A generator that makes a sample of noise in one evaluation: a GAN, or a student of one step."""
+
+    def start(self, condition: Condition, prompt_index: Int[Tensor, " batch"]) -> Gaussian:
+        """Return what z is drawn from: N(0, I), until something has learned better."""
+        ...
+
+    def noise(self) -> LatentSpec:
+        """Return the shape of one z, and how and where it is kept."""
+        ...
+
+    def generate(
+        self, z: Float[Tensor, "batch *noise"], condition: Condition, prompt_index: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return G(z, c), a sample that `decode` shows."""
+        ...
+
+
+@settings
+class OneStepSampler:
+    """How a one-step generator's samples are drawn, and which chance is the decision."""
+
+    chance: Chance = "output"
+    """Whether noise on what comes out is decided, or the z that goes in."""
+    noise: NotNegative = 0.05
+    """The std of the noise on what comes out, in units of the sample; 0: none, and no decision."""
+    shared_start: bool = False
+    """Whether a group begins with one z."""
+
+    def __post_init__(self) -> None:
+        if self.chance == "latent" and self.shared_start:
+            raise UserError(
+                "sampler.shared_start gives a group one z, which is what chance latent decides: set it to false, or "
+                "take chance output"
+            )
+
+    def policy(self, model: OneStepModel) -> OneStep:
+        """Return the policy that draws from `model` so."""
+        return OneStep(model, self)
+
+    def require(self, algorithm: Algorithm, group_size: int) -> None:
+        """Raise UserError where `algorithm` scores decisions, but none are made."""
+        if algorithm.needs.path and self.chance == "output" and self.noise == 0:
+            raise UserError(
+                f"{type(algorithm).__name__} scores decisions, but with sampler.noise 0 none is made: raise it (a few "
+                "hundredths of the sample's spread), or take sampler.chance latent"
+            )
+
+    def plain(self, steps: int | None = None, guidance: float | None = None) -> OneStepSampler:
+        """Return the same without noise on what comes out: there is one step, and no guidance."""
+        return OneStepSampler(self.chance, noise=0.0)
+
+    def described(self) -> Mapping[str, str]:
+        """Return what a summary says of it, by title."""
+        return {"Steps": "1", "Chance": self.chance} | ({"Noise": f"{self.noise:g}"} if self.chance == "output" else {})
+
+    def call(self) -> Mapping[str, Any]:
+        """Return nothing: there is nothing to ask for."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What each sample's one decision was made in: its z, or, where z is decided, nothing but the prompt."""
+
+    z: Float[Tensor, "batch *steps_and_noise"]
+
+    def features(self) -> tuple[Float[Tensor, "batch *steps_and_noise"]]:
+        """Return z."""
+        return (self.z,)
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """A one-step generator and how it is sampled."""
+
+    model: OneStepModel
+    sampler: OneStepSampler
+
+    def at(self, iteration: int) -> OneStep:
+        """Return itself: it always samples alike."""
+        return self
+
+    def sample(
+        self,
+        condition: Condition,
+        prompt_index: Int[Tensor, " batch"],
+        group: Int[Tensor, " batch"],
+        id: Int[Tensor, " batch"],
+        *,
+        rng: Rng,
+        record: bool,
+    ) -> Sampled:
+        """Draw a sample for each id, by one evaluation, and record, if asked, what its decision was drawn from."""
+        index = prompt_index.to(self.model.latent().device)
+        start = self.model.start(condition, index)
+        names = group if self.sampler.shared_start else id
+        z = start.sample(rng.child("start").normal(names, tuple(start.mean.shape[1:])).to(start.mean))
+        y = self.model.generate(z, condition, index)
+        if self.sampler.chance == "latent":
+            drawn_from, choice, given = start, z, torch.zeros_like(z[:, :0])
+        else:
+            drawn_from, given = self._blurred(y), z
+            choice = y = drawn_from.sample(rng.child("output").normal(id, tuple(y.shape[1:])).to(y))
+        if not record:
+            return Sampled(y, None)
+        old = Gaussian(drawn_from.mean[:, None], drawn_from.std[:, None])
+        once = torch.ones(len(id), 1)
+        return Sampled(y, Trajectory(Given(given[:, None]), choice[:, None], once, old, once.bool(), id[:, None]))
+
+    def _blurred(self, y: Float[Tensor, "batch *latent"]) -> Gaussian:
+        return Gaussian(y, torch.full_like(y.flatten(1)[:, 0], self.sampler.noise))
+
+    def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
+        """Return the Gaussian of each decision under the present weights."""
+        if self.sampler.chance == "latent":
+            return self.model.start(condition, decisions.prompt_index)
+        return self._blurred(self.model.generate(decisions.state.z, condition, decisions.prompt_index))
+
+    def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
+        """Yield the decisions of the samples `rows`, one each, `size` at a time."""
+        path = rollout.path
+        for row in rows[path.mask[rows, 0]].split(size):
+            column = torch.zeros_like(row)
+            state, choice, length, old = at((path.states, path.choices, path.length, path.old), row, column)
+            index = rollout.prompt_index[row].to(choice.device)
+            yield Decisions(state, index, torch.arange(len(row)), choice, length, old, row, column)
+
+    def elements(self) -> int:
+        """Return the number of elements D of what is decided."""
+        return (self.model.latent() if self.sampler.chance == "output" else self.model.noise()).size
