@@ -43,7 +43,7 @@ from limner.objects import NOTHING as NO_OBJECTS
 from limner.objects import Objects, Prompts, is_object, origin, prompts_of
 from limner.recipes.override import override
 from limner.registry.find import find
-from limner.registry.names import FRESH, MODELS, PROMPTS, WORLDS
+from limner.registry.names import BASES, FRESH, MODELS, PROMPTS, WORLDS
 from limner.registry.served import kind_of, source_of
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
@@ -60,8 +60,12 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
 
     No folder means runs/pretrain-WORLD-MODEL.
     """
+    kind = str(values.get("model", "sd3"))
     source = find(WORLDS, "world", world)()
-    find(FRESH, "model", "sd3")  # before training.pretrain: it quiets what diffusers says on import
+    find(FRESH, "model", kind)  # before training.pretrain: it quiets what diffusers says on import
+    if kind == "tokens":
+        _pretrain_tokens(world, folder, values)
+        return
     from limner.training.fit import require_same
     from limner.training.pretrain import HOW, Pretraining
 
@@ -88,6 +92,18 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     source = find(WORLDS, "world", world)()
     fresh = find(FRESH, "model", config.model).build(source.vocabulary, config.latent_channels, config.seed)
     pretrain(fresh, source, config, folder, Team(rank=rank, size=config.workers))
+
+
+def _pretrain_tokens(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
+    from limner.training.fit import require_same
+    from limner.training.pretrain_tokens import HOW, TokenPretraining, pretrain_tokens
+
+    config = override(TokenPretraining(), values)
+    folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
+    require_same(folder, asdict(config), HOW)
+    source, start = find(WORLDS, "world", world)(), find(BASES, "base", config.start or world)
+    fresh = find(FRESH, "model", config.model).build(source.vocabulary, start, config.num_codes, config.seed)
+    pretrain_tokens(fresh, source, config, folder)
 
 
 def _leave_with_parent() -> None:

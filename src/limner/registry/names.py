@@ -16,11 +16,13 @@ MODELS = {
     "sd": "limner.models.sd.settings:SDSettings",
     "flux": "limner.models.flux.settings:FluxSettings",
     "wan": "limner.models.wan.settings:WanSettings",
+    "tokens": "limner.models.tokens.settings:TokensSettings",
 }
 FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",
     "sd": "limner.models.sd.pretraining:SDPretraining",
     "wan": "limner.models.wan.pretraining:WanPretraining",
+    "tokens": "limner.models.tokens.pretraining:TokensPretraining",
 }
 BASES = {
     "scenes": "limner.worlds.scenes.reward:BASE",

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from limner.core.settings import Count, Finite, Natural, NotNegative, Range, Sha
 from limner.core.team import Team
 from limner.report.file import write_text
 from limner.training.fit import Fit, save
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class PairSource(Protocol):
@@ -133,17 +136,7 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     Text encoders stay float32: diffusers loads a module in float32 whatever its file holds, transformers as stored.
     """
     team = team or Team()
-    folder.mkdir(parents=True, exist_ok=True)
-    if team.rank == 0:
-        write_text(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-
-    def log(row: Mapping[str, Any]) -> None:
-        if team.rank > 0:
-            return
-        with open(folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(" ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-
+    log = begin(folder, config) if team.rank == 0 else _silent
     pipeline = fresh.pipeline
     train_autoencoder(pipeline.vae, world, config, folder, log, team)
     if team.rank == 0:
@@ -155,6 +148,28 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     pipeline.components[fresh.trained[0]].half()
     pipeline.vae.half()
     pipeline.save_pretrained(folder / "pipeline")
+    finish(folder)
+
+
+def begin(folder: Path, config: DataclassInstance) -> Log:
+    """Make `folder` with its configuration, and return what writes a line of its log, and shows it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+
+    def log(row: Mapping[str, Any]) -> None:
+        with open(folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(" ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+
+    return log
+
+
+def _silent(row: Mapping[str, Any]) -> None:
+    """Log nothing: another process does."""
+
+
+def finish(folder: Path) -> None:
+    """Put the configuration, and the last log line of each step, beside the parts in FOLDER/pipeline."""
     shutil.copy(folder / "config.yaml", folder / "pipeline")
     lines = (folder / "log.jsonl").read_text().splitlines()
     last = {(row["stage"], row["step"]): line for line in lines for row in [json.loads(line)]}
@@ -167,7 +182,7 @@ def train_autoencoder(vae: Any, world: PairSource, config: Pretraining, folder: 
     for step in fit.steps(folder / "autoencoder.pt", config.checkpoint_seconds):
         first = step * config.autoencoder_batch
         rows = range(first + team.rank, first + config.autoencoder_batch, team.size)
-        pixels = _to_signed(_draw(world, config, "autoencoder", rows)[0])
+        pixels = to_signed(draw(world, config.seed, "autoencoder", rows)[0])
         posterior = vae.encode(pixels).latent_dist
         noise = Rng((config.seed, "posterior")).normal(torch.tensor(rows), tuple(posterior.mean.shape[1:]))
         error = vae.decode(posterior.mean + posterior.std * noise).sample - pixels
@@ -189,8 +204,8 @@ def encode_pairs(vae: Any, world: PairSource, config: Pretraining, folder: Path)
     with torch.inference_mode():
         for start in range(0, config.num_pairs, 250):
             rows = range(start, min(start + 250, config.num_pairs))
-            shown, texts = _draw(world, config, "pairs", rows, config.noisy_share, config.early_noisy_share)
-            latents.append(vae.encode(_to_signed(shown)).latent_dist.mean)
+            shown, texts = draw(world, config.seed, "pairs", rows, config.noisy_share, config.early_noisy_share)
+            latents.append(vae.encode(to_signed(shown)).latent_dist.mean)
             late += [text for text, _ in texts]
             early += [text for _, text in texts]
     save(folder / "latents.pt", {"latents": torch.cat(latents), "captions": late, "early_captions": early})
@@ -235,14 +250,14 @@ def train_network(
     networks.eval()
 
 
-def _draw(
-    world: PairSource, config: Pretraining, purpose: str, rows: range, *noisy_shares: float
+def draw(
+    world: PairSource, seed: int, purpose: str, rows: range, *noisy_shares: float
 ) -> tuple[Tensor, list[list[str]]]:
     """Return what is shown, and the captions of each; it depends on (seed, purpose, row) alone, captions on shares."""
-    pairs = [world.pair(np.random.default_rng(Rng((config.seed, purpose, row)).seed()), *noisy_shares) for row in rows]
+    pairs = [world.pair(np.random.default_rng(Rng((seed, purpose, row)).seed()), *noisy_shares) for row in rows]
     return torch.from_numpy(np.stack([shown for shown, _ in pairs])), [captions for _, captions in pairs]
 
 
-def _to_signed(shown: Tensor) -> Tensor:
+def to_signed(shown: Tensor) -> Tensor:
     """Map uint8 `[n, *axes, 3]` to float `[n, 3, *axes]` in [-1, 1]."""
     return shown.movedim(-1, 1).float() / 127.5 - 1

@@ -1,0 +1,197 @@
+"""Train a world's base of tokens: a tokenizer of pictures, then a decoder that writes them after their captions.
+
+Stages, each resumable: (1) the tokenizer, which begins as the autoencoder of another base with the clusters of its
+latents for codes, and then what makes pixels of codes alone; (2) the codes of a fixed data set of noisy (caption,
+picture) pairs; (3) the decoder, by the likelihood of the codes.
+
+Source: van den Oord et al., arXiv:1711.00937, eq. 3 (tokenizer); Sun et al., arXiv:2406.06525, section 2 (decoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limner.core.rng import Rng
+from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
+from limner.core.team import ALONE
+from limner.training.fit import Fit, save
+from limner.training.pretrain import Log, PairSource, Portion, Rate, begin, draw, finish, to_signed
+
+SAMPLED = 400
+"""Pictures whose latents are clustered into the first codes, and tell later which codes are used."""
+LLOYD = 10
+"""Rounds of that clustering."""
+HOW = ("checkpoint_seconds",)
+"""Settings that do not change what comes out, and may change when a folder goes on."""
+RESTART_EVERY = 100
+"""Steps after which codes that no latent is near begin again, in the first half of the tokenizer's training."""
+
+
+class FreshTokens(Protocol):
+    """A tokenizer and a decoder that were not trained yet, as far as pretraining is concerned."""
+
+    @property
+    def vqvae(self) -> Any:
+        """diffusers' `VQModel`."""
+        ...
+
+    @property
+    def decoder(self) -> nn.Module:
+        """What learns in the last stage."""
+        ...
+
+    def loss(self, texts: Sequence[str], codes: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
+        """Return the mean negative log-likelihood of a code after its caption and the codes before it, in nats."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write both as their libraries load them, at half precision."""
+        ...
+
+
+@settings
+class TokenPretraining:
+    """How a base of tokens is made.
+
+    `noisy_share` of the captions lack a clause or state a wrong one; `dropped_share` are empty, so that guidance works.
+    """
+
+    model: Literal["tokens"] = "tokens"
+    seed: Natural = 0
+    start: str = ""
+    """The base whose autoencoder the tokenizer begins as; empty: the one that is named as the world is."""
+    noisy_share: Portion = 0.25
+    dropped_share: Portion = 0.1
+    num_codes: Annotated[int, Range(least=2, most=65_536)] = 512
+    """Codes a token is one of; a picture has a token for each square of 8 x 8 pixels."""
+    tokenizer_steps: Count = 1200
+    tokenizer_batch: Annotated[int, Range(least=1, most=10_000)] = 24
+    tokenizer_lr: Rate = 1.5e-3
+    tokenizer_ema: Share = 0.99
+    restoring_steps: Count = 400
+    """Steps after these in which codes stay, and only what makes pixels of them learns."""
+    commitment: NotNegative = 0.25
+    """Weight of a latent's squared distance from its code; the code's from its latent weighs a quarter of it."""
+    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 32_000
+    steps: Count = 4000
+    batch: Annotated[int, Range(least=1, most=10_000)] = 32
+    lr: Rate = 3e-3
+    warmup: Count = 200
+    weight_decay: NotNegative = 0.01
+    ema: Share = 0.995
+    checkpoint_seconds: NotNegative = 180.0
+
+
+def train_tokenizer(vqvae: Any, world: PairSource, config: TokenPretraining, folder: Path, log: Log) -> None:
+    """Fit the tokenizer: absolute and squared error, and the distance between latents and their codes."""
+    codebook = vqvae.quantize.embedding.weight.detach()
+    codebook.copy_(clusters(_latents(vqvae, world, config, "codebook"), len(codebook)))
+    fit = Fit(vqvae, config.tokenizer_lr, 0.0, config.tokenizer_steps, 100, config.tokenizer_ema, ALONE)
+    for step in fit.steps(folder / "tokenizer.pt", config.checkpoint_seconds):
+        if step % RESTART_EVERY == 0 and 0 < step < config.tokenizer_steps // 2:
+            restart(codebook, _latents(vqvae, world, config, f"restart {step}"))
+        rows = range(step * config.tokenizer_batch, (step + 1) * config.tokenizer_batch)
+        pixels = to_signed(draw(world, config.seed, "tokenizer", rows)[0])
+        quantised, distance, _ = vqvae.quantize(vqvae.encode(pixels).latents)
+        error = vqvae.decode(quantised, force_not_quantize=True).sample - pixels
+        fit.update(error.abs().mean() + error.square().mean() + config.commitment * distance)
+        if step % 25 == 0:
+            errors = {"absolute": error.abs().mean().item(), "squared": error.square().mean().item()}
+            log({"stage": "tokenizer", "step": step, **errors, "distance": distance.item()} | fit.seconds())
+    fit.use_average()
+
+
+def train_restoration(vqvae: Any, world: PairSource, config: TokenPretraining, folder: Path, log: Log) -> None:
+    """Fit what makes pixels of codes: pictures become sharper, and no code of any picture changes."""
+    shown = nn.ModuleList([vqvae.post_quant_conv, vqvae.decoder])
+    fit = Fit(shown, config.tokenizer_lr, 0.0, config.restoring_steps, 20, config.tokenizer_ema, ALONE)
+    for step in fit.steps(folder / "restoration.pt", config.checkpoint_seconds):
+        rows = range(step * config.tokenizer_batch, (step + 1) * config.tokenizer_batch)
+        pixels = to_signed(draw(world, config.seed, "restoration", rows)[0])
+        with torch.no_grad():
+            quantised, _, _ = vqvae.quantize(vqvae.encode(pixels).latents)
+        error = vqvae.decode(quantised, force_not_quantize=True).sample - pixels
+        fit.update(error.abs().mean() + error.square().mean())
+        if step % 25 == 0:
+            log({"stage": "restoration", "step": step, "absolute": error.abs().mean().item()} | fit.seconds())
+    fit.use_average()
+
+
+@torch.no_grad()
+def _latents(vqvae: Any, world: PairSource, config: TokenPretraining, purpose: str) -> Float[Tensor, "places width"]:
+    """Return the latents of all places of some pictures, one after another."""
+    pixels = to_signed(draw(world, config.seed, purpose, range(SAMPLED))[0])
+    latents = torch.cat([vqvae.encode(part).latents for part in pixels.split(50)])
+    return latents.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def restart(codebook: Float[Tensor, "codes width"], latents: Float[Tensor, "places width"]) -> None:
+    """Put the latents that are farthest from their codes in place of the codes that no latent is nearest to."""
+    distance, nearest = torch.cdist(latents, codebook).min(1)
+    unused = torch.bincount(nearest, minlength=len(codebook)) == 0
+    codebook[unused] = latents[distance.topk(int(unused.sum())).indices]
+
+
+def clusters(points: Float[Tensor, "points width"], count: int) -> Float[Tensor, "count width"]:
+    """Return `count` centres of `points` by Lloyd's algorithm; the first are points that lie evenly in their order.
+
+    A centre that no point is nearest to stays where it was.
+    """
+    centres = points[torch.linspace(0, len(points) - 1, count).long()].clone()
+    for _ in range(LLOYD):
+        nearest = torch.cdist(points, centres).argmin(1)
+        sizes = torch.bincount(nearest, minlength=count)[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        centres = torch.where(sizes > 0, sums / sizes.clamp(min=1), centres)
+    return centres
+
+
+def encode_codes(vqvae: Any, world: PairSource, config: TokenPretraining, folder: Path) -> None:
+    """Write the codes and captions of the data set to FOLDER/codes.pt, unless they are there."""
+    if (folder / "codes.pt").exists():
+        return
+    codes, captions = [], []
+    with torch.inference_mode():
+        for start in range(0, config.num_pairs, 250):
+            rows = range(start, min(start + 250, config.num_pairs))
+            pictures, texts = draw(world, config.seed, "pairs", rows, config.noisy_share)
+            _, _, (_, _, chosen) = vqvae.quantize(vqvae.encode(to_signed(pictures)).latents)
+            codes.append(chosen.view(len(rows), -1).short())
+            captions += [text for (text,) in texts]
+    save(folder / "codes.pt", {"codes": torch.cat(codes), "captions": captions})
+
+
+def train_decoder(fresh: FreshTokens, config: TokenPretraining, folder: Path, log: Log) -> None:
+    """Fit the decoder to the codes of the data set, each after its caption."""
+    data = torch.load(folder / "codes.pt", weights_only=True)
+    codes, captions = data["codes"], data["captions"]
+    fresh.decoder.train()
+    fit = Fit(fresh.decoder, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, ALONE)
+    for step in fit.steps(folder / "decoder.pt", config.checkpoint_seconds):
+        generator = Rng((config.seed, "decoder", step)).generator()
+        chosen = torch.randint(len(captions), (config.batch,), generator=generator)
+        dropped = torch.rand(config.batch, generator=generator) < config.dropped_share
+        texts = ["" if gone else captions[i] for i, gone in zip(chosen.tolist(), dropped.tolist(), strict=True)]
+        loss = fresh.loss(texts, codes[chosen].long())
+        fit.update(loss)
+        if step % 25 == 0:
+            log({"stage": "decoder", "step": step, "loss": loss.item()} | fit.seconds())
+    fit.use_average()
+    fresh.decoder.eval()
+
+
+def pretrain_tokens(fresh: FreshTokens, world: PairSource, config: TokenPretraining, folder: Path) -> None:
+    """Run what is left of the stages in `folder`, then write the model to `folder/pipeline`."""
+    log = begin(folder, config)
+    train_tokenizer(fresh.vqvae, world, config, folder, log)
+    train_restoration(fresh.vqvae, world, config, folder, log)
+    encode_codes(fresh.vqvae, world, config, folder)
+    train_decoder(fresh, config, folder, log)
+    fresh.save(folder / "pipeline")
+    finish(folder)

@@ -1,0 +1,88 @@
+"""Pretraining of tokens: interrupted, and right in its pieces."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.nn import functional
+
+from limner import build
+from limner.core.errors import UserError
+from limner.core.types import Prompt
+from limner.models.tokens.adapter import Tokens
+from limner.models.tokens.build import tiny_parts
+from limner.models.tokens.pretraining import TokensPretraining
+from limner.training import pretrain_tokens as module
+from limner.training.pretrain_tokens import clusters, restart
+
+FEW = {
+    "tokenizer_steps": 3,
+    "tokenizer_batch": 2,
+    "restoring_steps": 1,
+    "num_pairs": 8,
+    "steps": 3,
+    "batch": 4,
+    "num_codes": 16,
+}
+
+
+def run(folder: Path) -> None:
+    build.pretrain("scenes", folder, {"model": "tokens", **FEW, "checkpoint_seconds": 0.0})
+
+
+def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the tokenizer's third step, and in the decoder's second."""
+    monkeypatch.setattr(module, "SAMPLED", 4)
+    monkeypatch.setattr(module, "RESTART_EVERY", 1)
+    run(tmp_path / "whole")
+    update, seen = module.Fit.update, itertools.count()
+
+    def failing(fit: module.Fit, loss: torch.Tensor) -> None:
+        if next(seen) in (2, 6):
+            raise KeyboardInterrupt
+        update(fit, loss)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Fit, "update", failing)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "parts")
+    run(tmp_path / "parts")
+    for file in ("tokenizer.pt", "restoration.pt", "codes.pt", "decoder.pt"):
+        whole, parts = (torch.load(tmp_path / name / file, weights_only=True) for name in ("whole", "parts"))
+        key = "codes" if file == "codes.pt" else "average"
+        assert all(torch.equal(a, b) for a, b in zip(whole[key], parts[key], strict=True))
+    base = tmp_path / "parts" / "pipeline"
+    assert yaml.safe_load((base / "config.yaml").read_text())["steps"] == 3 and (base / "log.jsonl").exists()
+    model = Tokens.load(base)
+    assert (model.num_codes, model.latent().shape) == (16, (64,))
+    assert model.decode(torch.zeros(1, 64, dtype=torch.long)).pixels.shape == (1, 3, 64, 64)
+    with pytest.raises(UserError, match="begun with num_codes 16, not 32"):
+        build.pretrain("scenes", tmp_path / "parts", {"model": "tokens", **FEW, "num_codes": 32})
+
+
+def test_the_loss_is_the_adapters_likelihood_of_a_picture_after_its_caption() -> None:
+    """Captions of three lengths: what stands at their left or right must not matter."""
+    parts = tiny_parts()
+    model, texts = Tokens.wrap(parts), ["a red star", "", "red star star star"]
+    codes = torch.randint(12, (3, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = TokensPretraining(parts).loss(texts, codes)
+        logits = model.logits(codes, model.encode([Prompt(text) for text in texts]), torch.arange(3))
+    torch.testing.assert_close(ours, functional.cross_entropy(logits.flatten(0, 1), codes.flatten()))
+
+
+def test_clusters_are_found_and_unused_codes_begin_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    points = middles.repeat_interleave(50, 0) + 0.1 * torch.randn(150, 2, generator=generator)
+    found = clusters(points, 3)
+    torch.testing.assert_close(found, points.view(3, 50, 2).mean(1))
+    codebook = torch.cat([found[:2], torch.tensor([[99.0, 99.0]])])
+    restart(codebook, points)
+    assert torch.equal(codebook[:2], found[:2])
+    assert (codebook[2] - points[100:]).abs().sum(1).min() == 0
