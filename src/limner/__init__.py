@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.flux.settings import FluxSettings as FluxSettings
     from limner.models.sd.settings import SDSettings as SDSettings
     from limner.models.sd3.settings import SD3Settings as SD3Settings
+    from limner.models.tokens.settings import TokensSettings as TokensSettings
     from limner.models.wan.settings import WanSettings as WanSettings
     from limner.policies.denoising import Sampler as Sampler
     from limner.policies.masked import MaskedSampler as MaskedSampler

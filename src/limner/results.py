@@ -26,7 +26,7 @@ from limner.evaluate.tables import diversity_row, tables
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
-from limner.report.card import PLACE, Card
+from limner.report.card import PLACE, Card, OwnUse
 from limner.report.curve import charts, headline, meanings
 from limner.report.data import Report, Spent
 from limner.report.file import read_object, write_text
@@ -170,22 +170,24 @@ def sheet_of(evaluation: Evaluation) -> Image.Image:
 def card(run: Finished, repo: str = "") -> Card:
     """Return the model card of what a run exports, to the Hub as `repo` or to a folder."""
     c = run.config
+    model = run.assembly.model
     return Card(
         name=run.folder.name,
         base=run.assembly.base,
         licence="apache-2.0" if c.model.path in BASES else "",
-        pipeline=run.assembly.model.pipeline_name,
+        pipeline=model.pipeline_name,
         sampler=c.sampler.described(),
         reward=c.reward,
         algorithm=str(c.algorithm),
         trained=c.model.train.described() + (f", begun from {c.model.start}" if c.model.start else ""),
         whole=c.model.train.whole,
-        load=dict.fromkeys(run.assembly.model.left_out),
+        load=dict.fromkeys(model.left_out),
         call=settings_of(c.model).call(c.sampler.call()),
         rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],
         example=run.assembly.parts.studio.prompts[0].text,
         bundled=BASES.get(c.model.path, ""),
         place=repo or PLACE,
+        own=model if isinstance(model, OwnUse) else None,
     )
 
 

@@ -22,6 +22,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
+    VQModel,
     WanTransformer3DModel,
     schedulers,
 )
@@ -37,6 +38,7 @@ from limner.models.sd.honoured import AUTOENCODER_SD, CHAIN, UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.honoured import TRANSFORMER
 from limner.models.sd3.settings import SD3Settings
+from limner.models.tokens.honoured import VQVAE
 from limner.models.wan import honoured as wan
 from piped_cases import CASES as PIPED
 
@@ -52,6 +54,7 @@ TABLES = [
     (wan.AUTOENCODER, AutoencoderKLWan),
     (wan.FLOW, FlowMatchEulerDiscreteScheduler),
     (wan.MULTISTEP, UniPCMultistepScheduler),
+    (VQVAE, VQModel),
     *((CHAIN, getattr(schedulers, name)) for name in CHAIN.classes),
 ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import VQModel
@@ -12,10 +14,12 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from limner.core.errors import UserError
 from limner.core.media import Images
+from limner.core.rng import Rng
 from limner.core.types import Condition, Prompt
 from limner.engine.lora import lora
 from limner.engine.precision import Precision
 from limner.models.tokens.adapter import Tokens
+from limner.policies.tokens import TokenSampler
 from limner.registry.served import kind_of
 
 PROMPTS = [Prompt("a red star"), Prompt("red"), Prompt("red star red star")]
@@ -122,6 +126,12 @@ def test_what_is_exported_computes_what_was_trained(tmp_path: Path, folder: Path
     plain = LlamaForCausalLM.from_pretrained(folder / "decoder", dtype=torch.float32)
     own = LlamaForCausalLM.from_pretrained(folder / "decoder", dtype=torch.float32)
     own.load_adapter(tmp_path / "lora")
+    used: dict[str, Any] = {}
+    lines = model.use(repr(str(folder)), repr(str(tmp_path / "lora")), False, "a red star", {"do_sample": False})
+    exec("\n".join(lines), used)
+    with torch.no_grad():
+        drawn_by_us = model.decode(greedy(model, condition, torch.tensor([0]))).rounded().frames()[0, 0]
+    assert (torch.from_numpy(np.array(used["image"])).permute(2, 0, 1) / 255 - drawn_by_us).abs().max() <= 1 / 255
     for theirs in (
         PeftModel.from_pretrained(plain, tmp_path / "lora"),
         own,
@@ -130,6 +140,17 @@ def test_what_is_exported_computes_what_was_trained(tmp_path: Path, folder: Path
         with torch.no_grad():
             found = model.with_networks({"decoder": theirs}).logits(tokens, condition, index)
         torch.testing.assert_close(found, ours, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_guidance_is_that_of_generate(folder: Path, model: Tokens, condition: Condition) -> None:
+    used: dict[str, Any] = {}
+    asked = {"do_sample": False, "guidance_scale": 3.0}
+    exec("\n".join(model.use(repr(str(folder)), repr(str(folder / "decoder")), True, "a red star", asked)), used)
+    sampler = TokenSampler(guidance=3.0, top_k=1)
+    one = torch.zeros(1, dtype=torch.long)
+    drawn = sampler.policy(model).sample(condition, one, one, one, rng=Rng((0,)), record=False).sample
+    assert torch.equal(drawn, used["codes"])
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:

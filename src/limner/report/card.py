@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from huggingface_hub import ModelCardData
 
@@ -19,6 +19,19 @@ PLACE = "PATH/TO/THIS/FOLDER"
 """Stands for the folder that a card lies in."""
 
 
+@runtime_checkable
+class OwnUse(Protocol):
+    """A model for which its libraries have no pipeline of one class."""
+
+    def use(self, base: str, place: str, whole: bool, prompt: str, call: Mapping[str, Any]) -> Sequence[str]:
+        """Return the lines of Python that draw `image`, a PIL picture.
+
+        `base` and `place` are expressions, of the base's folder and of what was exported; `call` is what is asked
+        beside the prompt.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Card:
     """What the card says.
@@ -27,7 +40,7 @@ class Card:
     the result can be loaded from. `sampler` is what it was measured with, by title. `pipeline` is the diffusers class,
     `load` the arguments of its `from_pretrained` beside the folder, `call` those of a call beside the prompt. `trained`
     is what learnt, `whole` whether it is no update of the base. `bundled` says where limner itself keeps the base, as
-    MODULE:NAME; "" means that diffusers knows it by `base`.
+    MODULE:NAME; "" means that diffusers knows it by `base`. `own` says how a model without a pipeline is used.
     """
 
     name: str
@@ -45,6 +58,7 @@ class Card:
     example: str = "your prompt"
     bundled: str = ""
     place: str = PLACE
+    own: OwnUse | None = None
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -75,7 +89,8 @@ def model_card(card: Card) -> str:
 
 def _header(card: Card) -> str:
     """Return what the Hub reads: only ids and licences that it knows, and a base only if it has it."""
-    tags = ["text-to-image", "diffusers", "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
+    library = "diffusers" if card.own is None else "transformers"
+    tags = ["text-to-image", library, "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
     known = _is_on_hub(card.base)
     said = ModelCardData(
         base_model=card.base if known else None,
@@ -83,7 +98,7 @@ def _header(card: Card) -> str:
         license=card.licence or "other",
         license_name=None if card.licence else "that-of-the-base",
         license_link=f"https://huggingface.co/{card.base}" if known and not card.licence else None,
-        library_name="diffusers",
+        library_name=library,
         pipeline_tag="text-to-image",
         tags=tags,
     )
@@ -97,11 +112,13 @@ def _is_on_hub(base: str) -> bool:
 
 def _usage(card: Card) -> str:
     load = "".join(f", {name}={value!r}" for name, value in card.load.items())
-    lines = ["from diffusers import " + card.pipeline]
+    lines = ["from diffusers import " + card.pipeline] if card.own is None else []
     base, place = repr(card.base or "PATH/TO/THE/BASE"), json.dumps(card.place)
-    if card.bundled and not card.whole:
+    if card.bundled and (card.own or not card.whole):
         module, base = card.bundled.split(":")
         lines.append(f"from {module} import {base}")
+    if card.own is not None:
+        return "\n".join([*lines, *card.own.use(base, place, card.whole, card.example, card.call)])
     lines.append("")
     if card.whole:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({place}{load})")

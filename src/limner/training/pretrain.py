@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from limner.core.settings import Count, Finite, Natural, NotNegative, Range, Sha
 from limner.core.team import Team
 from limner.report.file import write_text
 from limner.training.fit import Fit, save
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 class PairSource(Protocol):
@@ -136,7 +133,7 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     Text encoders stay float32: diffusers loads a module in float32 whatever its file holds, transformers as stored.
     """
     team = team or Team()
-    log = begin(folder, config) if team.rank == 0 else _silent
+    log = begin(folder, asdict(config)) if team.rank == 0 else _silent
     pipeline = fresh.pipeline
     train_autoencoder(pipeline.vae, world, config, folder, log, team)
     if team.rank == 0:
@@ -151,10 +148,10 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     finish(folder)
 
 
-def begin(folder: Path, config: DataclassInstance) -> Log:
-    """Make `folder` with its configuration, and return what writes a line of its log, and shows it."""
+def begin(folder: Path, asked: Mapping[str, Any]) -> Log:
+    """Make `folder` with the settings that were `asked`, and return what writes a line of its log, and shows it."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(asked), sort_keys=False))
 
     def log(row: Mapping[str, Any]) -> None:
         with open(folder / "log.jsonl", "a") as file:

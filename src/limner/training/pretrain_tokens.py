@@ -10,6 +10,7 @@ Source: van den Oord et al., arXiv:1711.00937, eq. 3 (tokenizer); Sun et al., ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -188,7 +189,7 @@ def train_decoder(fresh: FreshTokens, config: TokenPretraining, folder: Path, lo
 
 def pretrain_tokens(fresh: FreshTokens, world: PairSource, config: TokenPretraining, folder: Path) -> None:
     """Run what is left of the stages in `folder`, then write the model to `folder/pipeline`."""
-    log = begin(folder, config)
+    log = begin(folder, asdict(config))
     train_tokenizer(fresh.vqvae, world, config, folder, log)
     train_restoration(fresh.vqvae, world, config, folder, log)
     encode_codes(fresh.vqvae, world, config, folder)

@@ -20,7 +20,7 @@ from limner.core.media import Images, Media
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.models.folder import served_index
 from limner.models.intact import require_intact
-from limner.models.parts import DECODE_PIXELS, DECODE_PIXELS_CPU, folded, merged
+from limner.models.parts import at_once, folded, merged
 from limner.models.quiet import no_bars
 from limner.models.tokens.build import TokenParts, tiny_parts
 from limner.models.tokens.folder import LAYOUT, write_parts
@@ -188,8 +188,7 @@ class Tokens:
     @torch.no_grad()
     def decode(self, sample: Int[Tensor, "batch tokens"]) -> Images:
         """Return the pictures of tokens, a few at a time; tokens have no gradient."""
-        most = DECODE_PIXELS_CPU if sample.device.type == "cpu" else DECODE_PIXELS
-        parts = sample.split(max(1, most // (self._cell**2 * sample.shape[1])))
+        parts = sample.split(at_once(sample.device, self._cell**2 * sample.shape[1]))
         return Images(torch.cat([self._pixels(part) for part in parts]))
 
     def _pixels(self, tokens: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch 3 height width"]:
@@ -202,9 +201,36 @@ class Tokens:
         """Return the tokens of pictures."""
         vqvae = self.parts.vqvae
         pixels = 2 * media.frames()[:, 0].to(vqvae.device) - 1
-        most = DECODE_PIXELS_CPU if vqvae.device.type == "cpu" else DECODE_PIXELS
-        parts = pixels.split(max(1, most // pixels[0, 0].numel()))
+        parts = pixels.split(at_once(vqvae.device, pixels[0, 0].numel()))
         return torch.cat([vqvae.quantize(vqvae.encode(part).latents)[2][2].view(len(part), -1) for part in parts])
+
+    def use(self, base: str, place: str, whole: bool, prompt: str, call: Mapping[str, Any]) -> list[str]:
+        """Return the lines of Python by which transformers and diffusers draw a picture (`report.card.OwnUse`)."""
+        width, side = self.parts.vqvae.quantize.vq_embed_dim, self._grid
+        asked = "".join(f", {name}={value!r}" for name, value in call.items())
+        if call.get("guidance_scale", 1) != 1:
+            asked += (
+                f', negative_prompt_ids=tokenizer({self.settings.negative_prompt!r}, return_tensors="pt").input_ids'
+            )
+        decoder = place if whole else 'f"{base}/decoder"'
+        return [
+            "import torch",
+            "from diffusers import VQModel",
+            "from diffusers.image_processor import VaeImageProcessor",
+            "from transformers import AutoTokenizer, LlamaForCausalLM",
+            "",
+            f"base = {base}",
+            'tokenizer = AutoTokenizer.from_pretrained(f"{base}/tokenizer")',
+            f"decoder = LlamaForCausalLM.from_pretrained({decoder}, dtype=torch.float32)",
+            *([] if whole else [f"decoder.load_adapter({place})"]),
+            'vqvae = VQModel.from_pretrained(f"{base}/vqvae")',
+            f'words = tokenizer({prompt!r}, return_tensors="pt")',
+            f"written = decoder.generate(**words{asked})[:, words.input_ids.shape[1] :]",
+            "codes = written - len(tokenizer) + vqvae.config.num_vq_embeddings",
+            f"latents = vqvae.quantize.get_codebook_entry(codes.flatten(), (1, {side}, {side}, {width}))",
+            "pixels = vqvae.decode(latents, force_not_quantize=True).sample.detach()",
+            "image = VaeImageProcessor().postprocess(pixels)[0]",
+        ]
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of the decoder as peft, or the decoder's own `load_adapter(folder)`, reads it."""

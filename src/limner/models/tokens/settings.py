@@ -30,6 +30,6 @@ class TokensSettings:
         adapter = importlib.import_module("limner.models.tokens.adapter")  # by name: it knows these settings
         return adapter.Tokens.load(source, self, dtype, device)
 
-    def call(self) -> Mapping[str, Any]:
-        """Return nothing: no library has a pipeline for it."""
-        return {}
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments that ask `generate` of transformers for the same, beside the negative prompt."""
+        return {**sampler}
