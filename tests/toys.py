@@ -216,6 +216,7 @@ def toy_studio(policy, pictures=None, micro_batch: int = 100, team: Team = ALONE
         pictures=pictures,
         judged=None,
         decode=model.decode,
+        look=None,
         reward=None,
         team=team,
     )

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -50,6 +50,7 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
+from limner.training.focus import Everywhere, Focus
 from limner.training.judged import Library, encoded
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
@@ -259,9 +260,18 @@ def _studio(
         decode=model.decode,
         pictures=pictures,
         judged=judged,
+        look=_look(config.focus, model),
         reward=reward,
         team=team,
     )
+
+
+def _look(focus: Focus, model: Adapter) -> Callable[[Media, Sequence[Prompt]], Tensor] | None:
+    """Return how the focus looks at samples, with the judges that it asks; None where it is everywhere."""
+    if isinstance(focus, Everywhere):
+        return None
+    judge = compose(focus.judge) if focus.judge else None
+    return partial(focus.look, shape=model.latent().shape, judge=judge)
 
 
 def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media, list[Prompt]]:

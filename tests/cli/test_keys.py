@@ -34,6 +34,8 @@ def chosen() -> list[RunConfig]:
     given = [{key: name} for key, names in CHOICES.items() for name in names if key != "algorithm"]
     given += [{"algorithm": name, "sampler.dynamics": "FlowSDE", "sampler.grid": "own"} for name in ALGORITHMS]
     given += [{"model.path": "elsewhere", "model.kind": kind, "model.settings.width": "64"} for kind in MODELS]
+    path = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.grid": "own"}
+    given += [path | {"focus": "Patches"}, path | {"focus": "Local", "focus.judge": "sharpness"}]
     pictures = {"source": "Pictures", "source.data": "scenes", "algorithm": "RewardWeighted"}
     return [*map(recipe, RECIPES), *(override(first, pictures if "source" in each else each) for each in given)]
 

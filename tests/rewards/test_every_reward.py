@@ -33,7 +33,10 @@ from limner.rewards.contrast import contrast
 from limner.rewards.layout import layout
 from limner.rewards.sharpness import sharpness
 from limner.rewards.symmetry import Symmetry
+from limner.rewards.video.bounce import video_bounce
+from limner.rewards.video.features import VideoSubject
 from limner.rewards.video.motion import VideoDynamics, video_warp
+from limner.rewards.video.reference import video_reference
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
 from limner.rewards.vision.clip_score import ClipScore
@@ -131,9 +134,10 @@ def mirrored() -> tuple[Tensor, list[Prompt]]:
     return torch.cat([pictures[..., :24], pictures[..., :24].flip(-1)], -1), prompts
 
 
-def with_references() -> tuple[Tensor, list[Prompt]]:
-    pictures, prompts = photographs()
-    return pictures, [Prompt(p.text, {"reference": picture}) for p, picture in zip(prompts, pictures, strict=True)]
+def referring(shown: Callable[[], tuple[Tensor, list[Prompt]]]) -> tuple[Tensor, list[Prompt]]:
+    """Return media that are what their prompts refer to."""
+    media, prompts = shown()
+    return media, [Prompt(p.text, {"reference": each}) for p, each in zip(prompts, media, strict=True)]
 
 
 def with_things() -> tuple[Tensor, list[Prompt]]:
@@ -232,6 +236,9 @@ CASES = {
     "video_dynamics": Case(VideoDynamics, moving, why=SPOILT, media=clip),
     "video_consistency": Case(lambda: video_consistency, moving, why=SPOILT, media=clip),
     "video_track": Case(lambda: video_track, moving, why=SPOILT, media=clip),
+    "video_subject": Case(VideoSubject, moving, why=SPOILT, media=clip),
+    "video_bounce": Case(lambda: video_bounce, moving, why="tests/rewards/test_video_physics.py", media=clip),
+    "video_reference": Case(lambda: video_reference, lambda: referring(moving), flickering, media=clip),
     "jpeg_size": Case(lambda: find(REWARDS, "reward", "jpeg_size"), photographs, blurred),
     "jpeg_compressibility": Case(lambda: find(REWARDS, "reward", "jpeg_compressibility"), photographs, noisy),
     "sharpness": Case(lambda: sharpness, photographs, blurred),
@@ -246,7 +253,10 @@ CASES = {
     "hpsv2": Case(lambda: HPSv2(at("hps.pt"), at("hps")), photographs, why=RANDOM),
     "image_reward": Case(lambda: ImageReward(at("blip.pt"), at("blip")), photographs, why=RANDOM),
     "dino_similarity": Case(
-        lambda: DinoSimilarity(model=at("dino"), resize=20, crop=16), with_references, noisy, steps=(0.0, 0.1, 0.3, 1.0)
+        lambda: DinoSimilarity(model=at("dino"), resize=20, crop=16),
+        lambda: referring(photographs),
+        noisy,
+        steps=(0.0, 0.1, 0.3, 1.0),
     ),
     "vqa_score": Case(lambda: VqaScore(at("llava"), question="Does this show {}"), photographs, why=RANDOM),
     "geneval_hf": Case(

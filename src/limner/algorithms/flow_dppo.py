@@ -50,9 +50,9 @@ class FlowDPPO:
         again = rescored(actors, batch, pack)
         limit = self.kl_limit * self.clip_elements / again.elements
         divergence = again.distribution.kl(pack.old).detach() / again.elements
-        loss = trusted_surrogate(again.log_ratio, again.advantage, divergence, limit)
+        loss = again.loss(lambda ratio, advantage: trusted_surrogate(ratio, advantage, divergence, limit))
         return loss, {
-            "ratio_deviation": again.log_ratio.detach().abs(),
+            "ratio_deviation": again.deviation,
             "masked": (loss.detach() == 0).to(loss),
             "divergence": divergence,
         }

@@ -27,6 +27,7 @@ from limner.core.settings import Count, Natural, NotNegative, Positive, settings
 from limner.core.types import Batch, Decisions, PassLoss
 from limner.learning.credit import relative_advantage
 from limner.learning.passes import teaching
+from limner.learning.ratio import rescored
 from limner.objectives.advantage import AdvantageScale
 from limner.objectives.natural import conjugate_gradient
 
@@ -58,10 +59,9 @@ class TRPO:
 
     def pass_loss(self, actors: Actors[DecisionProcess], batch: Batch, pack: Decisions) -> PassLoss:
         """Return -A rho of each decision, and how far it is from the old one."""
-        distribution = actors.policy.distribution(pack, batch.rollout.condition)
-        log_ratio = distribution.log_ratio(pack.old, pack.choice)
-        loss = -batch.decision_advantage(pack).to(log_ratio) * log_ratio.exp()
-        return loss, {"surrogate": -loss.detach(), "step_kl": pack.old.kl(distribution)}
+        again = rescored(actors, batch, pack)
+        loss = again.loss(lambda ratio, advantage: -advantage * (ratio * again.elements).exp())
+        return loss, {"surrogate": -loss.detach(), "step_kl": pack.old.kl(again.distribution)}
 
     def update(
         self, actors: Actors[DecisionProcess], parameters: Sequence[nn.Parameter], batch: Batch, context: Context

@@ -214,6 +214,8 @@ class Scored:
     valid: Bool[Tensor, " batch"]
     total: Float[Tensor, " batch"]
     terms: Mapping[str, Term] = field(default_factory=dict)
+    places: Float[Tensor, "batch *latent"] | None = None
+    """What a focus saw at each place of the latent (`training/focus.py`); None: it is everywhere."""
 
     @property
     def reported(self) -> Float[Tensor, " batch"]:
@@ -223,16 +225,25 @@ class Scored:
         return torch.stack([term.weight * term.value for term in self.terms.values()]).sum(0)
 
 
+Advantage: TypeAlias = Float[Tensor, " batch"] | Float[Tensor, "batch steps"] | Float[Tensor, "batch steps *latent"]
+"""How much better than expected each sample was, each decision, or, dense, each decision at each place."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What an algorithm learns from: a rollout and how much better than expected each sample (or decision) was."""
+    """What an algorithm learns from: a rollout and how much better than expected each sample (or decision) was.
+
+    A dense `advantage` also says where in the latent; an axis of length 1 is alike along it, the steps' too.
+    """
 
     rollout: Rollout
-    advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]
+    advantage: Advantage
 
-    def decision_advantage(self, pack: Decisions | Renoised) -> Float[Tensor, " pack"]:
-        """Return the advantage of each decision: its own, or its sample's."""
-        return self.advantage[pack.row] if self.advantage.ndim == 1 else self.advantage[pack.row, pack.column]
+    def decision_advantage(self, pack: Decisions | Renoised) -> Float[Tensor, " pack"] | Float[Tensor, "pack *latent"]:
+        """Return the advantage of each decision: its own, or its sample's; a dense one over the latent."""
+        if self.advantage.ndim == 1:
+            return self.advantage[pack.row]
+        return self.advantage[pack.row, pack.column if self.advantage.shape[1] > 1 else 0]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
 from limner.diffusion.shape import latent_sum, over_latent, widen
+
+Weight: TypeAlias = Float[Tensor, "batch *#latent"]
+"""How often each element of a latent counts, with mean 1; an axis of length 1 is alike along it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +41,12 @@ class Gaussian:
         z = (widen(choice) - widen(self.mean)) / over_latent(self.std, choice)
         return -latent_sum(z**2) / 2 - self._size * (self.std.log() + math.log(2 * math.pi) / 2)
 
-    def log_ratio(self, old: Gaussian, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
+    def log_ratio(
+        self, old: Gaussian, choice: Float[Tensor, "batch *latent"], weight: Weight | None = None
+    ) -> Float[Tensor, " batch"]:
         """Return log N(choice; self) - log N(choice; old) in nats, in difference form.
+
+        With a `weight` of mean 1 each element's share of it counts so often, here and in the other ratios.
 
         With d = mean - mean_old, e = choice - mean_old, u = std_old^2 / std^2 - 1:
 
@@ -54,7 +62,7 @@ class Gaussian:
         u = _variance_excess(old.std, self.std)
         moved = d * (e - d / 2) / over_latent(self.std, d) ** 2
         widened = over_latent(u / 2, d) * ((e / over_latent(old.std, d)) ** 2 - 1)
-        return latent_sum(moved - widened) + self._size / 2 * (u.log1p() - u)
+        return _total(moved - widened, weight) + self._size / 2 * (u.log1p() - u)
 
     def kl(self, other: Gaussian) -> Float[Tensor, " batch"]:
         """Return KL(self || other) = |mean - mean'|^2 / (2 std'^2) + D/2 (u - log(1 + u)), in nats.
@@ -68,7 +76,9 @@ class Gaussian:
         z = (widen(self.mean) - widen(other.mean)) / over_latent(other.std, self.mean)
         return latent_sum(z**2) / 2 + self._size / 2 * (u - u.log1p())
 
-    def normalised_log_ratio(self, old: Gaussian, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
+    def normalised_log_ratio(
+        self, old: Gaussian, choice: Float[Tensor, "batch *latent"], weight: Weight | None = None
+    ) -> Float[Tensor, " batch"]:
         """Return sum (mean - mean_old) noise, with the noise (choice - mean_old) / std_old that was drawn.
 
         For equal std it is std (log_ratio + KL(old || self)): its mean over the noise is 0 and its spread that of the
@@ -77,16 +87,18 @@ class Gaussian:
         """
         old._require_density()
         d, e = widen(self.mean) - widen(old.mean), widen(choice) - widen(old.mean)
-        return latent_sum(d * e / over_latent(old.std, d))
+        return _total(d * e / over_latent(old.std, d), weight)
 
-    def distance_ratio(self, old: Gaussian, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
+    def distance_ratio(
+        self, old: Gaussian, choice: Float[Tensor, "batch *latent"], weight: Weight | None = None
+    ) -> Float[Tensor, " batch"]:
         """Return |choice - mean_old|^2 - |choice - mean|^2, in squared units of the latent, in difference form.
 
         For equal std it is 2 std^2 times log_ratio: without the density's own scale a step counts as much as its noise.
         Source: Flow-CPS, arXiv:2509.05952, published code, whose log-probability is minus the squared distance.
         """
         d, e = widen(self.mean) - widen(old.mean), widen(choice) - widen(old.mean)
-        return latent_sum(d * (2 * e - d))
+        return _total(d * (2 * e - d), weight)
 
     @property
     def _size(self) -> int:
@@ -98,6 +110,10 @@ class Gaussian:
                 f"a Gaussian with std {self.std.min().item():g} has no density: deterministic decisions (ODE steps, "
                 "steps outside a window, a last step to t = 0) must be left out of log-probabilities, ratios and KL"
             )
+
+
+def _total(x: Float[Tensor, "batch *latent"], weight: Weight | None) -> Float[Tensor, " batch"]:
+    return latent_sum(x if weight is None else weight * x)
 
 
 def _variance_excess(std: Float[Tensor, " batch"], other: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:

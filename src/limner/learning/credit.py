@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.protocols import Context
-from limner.core.types import Batch, Scored
+from limner.core.types import Advantage, Batch, Scored
 from limner.objectives.advantage import TreeScale, branch_mean, depth_advantage, group_advantage
 
 
@@ -62,7 +62,7 @@ def clipped_advantage(
     return found.clamp(-algorithm.advantage_max, algorithm.advantage_max)
 
 
-def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, "batch steps"]) -> Batch:
+def credited(scored: Scored, advantage: Advantage) -> Batch:
     """Return what an algorithm learns from: in a tree, a shared decision has the mean advantage of its valid samples.
 
     A decision that leads to no valid sample is masked. Up to here rewards and their statistics are float64; what weighs
@@ -72,7 +72,11 @@ def credited(scored: Scored, advantage: Float[Tensor, " batch"] | Float[Tensor, 
     if path is None or bool(path.mask.all()):
         return Batch(rollout, advantage.float())
     weight = scored.valid.to(advantage)
-    each, alive = (x if x.ndim == 2 else x[:, None].expand(path.node.shape) for x in (advantage, weight))
-    mask = path.mask & (branch_mean(alive, path.node, torch.ones_like(weight)) > 0)
-    rollout = replace(rollout, trajectory=replace(path, mask=mask))
+    alive = branch_mean(weight[:, None].expand(path.node.shape), path.node, torch.ones_like(weight)) > 0
+    rollout = replace(rollout, trajectory=replace(path, mask=path.mask & alive))
+    shared = bool((path.node != rollout.id[:, None]).any())
+    if advantage.ndim > 2 and not shared:  # large, and its own mean
+        return Batch(rollout, advantage.float())
+    each = advantage[:, None] if advantage.ndim == 1 else advantage
+    each = each.expand(*path.node.shape, *each.shape[2:])
     return Batch(rollout, branch_mean(each, path.node, weight).float())

@@ -50,6 +50,11 @@ class OptimizerStep:
         """Yield pack by pack the shares of the mean loss over `total` decisions, those of all processes together."""
         for pack in self.packs():
             loss, health = self.loss_of(pack)
+            if loss.shape != (len(pack),):
+                raise UserError(
+                    f"pass_loss gave a loss of shape {tuple(loss.shape)} for {len(pack)} decisions or samples, and it "
+                    "is one number each; under a focus the advantage is one over the latent: see learning.ratio"
+                )
             sums = {name: value.detach().sum() for name, value in health.items()}
             yield LossOutput(loss.sum() / total, sums | {"weight": torch.tensor(float(len(pack)))})
 

@@ -69,19 +69,20 @@ def group_advantage(
 
 
 def branch_mean(
-    values: Float[Tensor, "batch steps"], node: Int[Tensor, "batch steps"], weight: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch steps"]:
+    values: Float[Tensor, "batch steps *places"], node: Int[Tensor, "batch steps"], weight: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch steps *places"]:
     """Return the weighted mean of each step's values over the samples that share its decision; 0 where none weighs.
 
     Samples share a decision if they have the same `node` in its column. In the gradient of the expected reward a shared
     decision has the sum of their credits; the mean makes all decisions of a tree weigh alike, as BranchGRPO's do.
     """
-    batch, steps = values.shape
+    batch, steps = node.shape
     index = _dense((node * steps + torch.arange(steps)).flatten())
     weights = weight[:, None].expand(batch, steps).flatten()
-    mass = _group_sum(weights, index)
-    total = _group_sum(torch.where(weights > 0, values.flatten(), 0) * weights, index)
-    return (total / mass.clamp(min=torch.finfo(mass.dtype).tiny))[index].view(batch, steps)
+    mass = _group_sum(weights, index).clamp(min=torch.finfo(weights.dtype).tiny)
+    flat = values.reshape(batch * steps, -1)
+    total = _group_sum(torch.where(weights[:, None] > 0, flat, 0) * weights[:, None], index)
+    return (total / mass[:, None])[index].view(values.shape)
 
 
 def depth_advantage(
@@ -237,7 +238,7 @@ def _dense(group: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     return index
 
 
-def _group_sum(x: Float[Tensor, " batch"], index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+def _group_sum(x: Float[Tensor, "batch *more"], index: Int[Tensor, " batch"]) -> Float[Tensor, "batch *more"]:
     """Return the sum of each group, at the group's number."""
     return torch.zeros_like(x).index_add(0, index, x)
 

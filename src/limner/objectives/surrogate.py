@@ -51,6 +51,26 @@ def trusted_surrogate(
     return -advantage * log_ratio.exp() * inside
 
 
+def praise_and_blame(
+    advantage: Float[Tensor, "batch *latent"],
+) -> list[tuple[Float[Tensor, " batch"], Float[Tensor, "batch *latent"]]]:
+    """Return what of advantages over a latent is praise, and what is blame: an amount a each, and a weight w of mean 1.
+
+        A = a+ w+ + a- w-,      a+ = mean max(A, 0),      a- = mean min(A, 0)
+
+    so that a loss of a decision may be that of its praised and of its blamed part: each one ratio, the elements of
+    which count w times. Where A is the same everywhere there is one part, with w = 1, and the loss is that of a scalar
+    advantage; in general, at a ratio of 1, its value is -mean A and its gradient that of -mean A(p) log_ratio(p).
+    A part that no decision has is left out; where a decision lacks one of two, a = 0.
+    """
+    parts = []
+    for part in (advantage.clamp(min=0), advantage.clamp(max=0)):
+        amount = part.flatten(1).mean(1)
+        divisor = torch.where(amount == 0, 1, amount).view(-1, *(1,) * (part.ndim - 1))
+        parts.append((amount, part / divisor))
+    return [each for each in parts if each[0].any()] or parts[:1]
+
+
 def k3(log_ratio: Float[Tensor, "*decisions"]) -> Float[Tensor, "*decisions"]:
     """Return rho - 1 - log rho, rho = p_reference / p: never negative, and on average over p KL(p || reference).
 

@@ -60,6 +60,9 @@ REWARDS = {
     "video_dynamics": "limner.rewards.video.motion:VideoDynamics",
     "video_consistency": "limner.rewards.video.subject:video_consistency",
     "video_track": "limner.rewards.video.subject:video_track",
+    "video_subject": "limner.rewards.video.features:VideoSubject",
+    "video_bounce": "limner.rewards.video.bounce:video_bounce",
+    "video_reference": "limner.rewards.video.reference:video_reference",
     "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",
     "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
     "sharpness": "limner.rewards.sharpness:sharpness",
@@ -120,6 +123,11 @@ SOURCES = {
     "Pictures": "limner.training.source:Pictures",
     "Preferences": "limner.training.source:Preferences",
 }
+FOCUSES = {
+    "Everywhere": "limner.training.focus:Everywhere",
+    "Patches": "limner.training.focus:Patches",
+    "Local": "limner.training.focus:Local",
+}
 TRAININGS = {"Lora": "limner.training.config:Lora", "Full": "limner.training.config:Full"}
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "recipes": RECIPES,
@@ -129,6 +137,7 @@ REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "dynamics": DYNAMICS,
     "samplers": SAMPLERS,
     "sources": SOURCES,
+    "focuses": FOCUSES,
     "trainings": TRAININGS,
 }
 """What a user chooses from by name."""
@@ -139,6 +148,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "dynamics": ("stochastic", "step", "deterministic"),
     "samplers": ("policy", "require", "plain", "described", "call"),
     "sources": ("draws", "scored"),
+    "focuses": ("judge", "look", "spread"),
     "trainings": ("whole", "weights", "export", "described"),
 }
 """What a class must have to stand in a configuration as one of these: `core/protocols.py`, `diffusion/dynamics.py`."""

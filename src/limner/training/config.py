@@ -15,7 +15,9 @@ from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.precision import Precision as EnginePrecision
 from limner.engine.weights import Training, Weights
+from limner.learning.reliability import Reliability
 from limner.policies.denoising import MAX_STEPS, Guidance, Sampler
+from limner.training.focus import Everywhere, Focus
 from limner.training.source import Drawn, Pictures, Source
 
 
@@ -211,6 +213,10 @@ class RunConfig:
     """Where judged samples come from: the policy draws them, or they are given."""
     algorithm: Annotated[Algorithm, Named("algorithms")] = field(default_factory=FlowGRPO)
     """How weights follow from judged samples."""
+    reliability: Reliability = field(default_factory=Reliability)
+    """How much each group is believed (BPGO)."""
+    focus: Annotated[Focus, Named("focuses")] = field(default_factory=Everywhere)
+    """Where in a sample its advantage counts (ViPO, segment credit)."""
     sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
     """How samples are drawn in training."""
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -260,6 +266,13 @@ class RunConfig:
                 f"{type(self.source).__name__} are given: take an algorithm that noises finished samples again, as "
                 "DPO does with pairs, and RewardWeighted and DiffusionNFT do"
             )
+        if not isinstance(self.focus, Everywhere) and (needs.pairs or not needs.path):
+            raise UserError(
+                f"focus says where in recorded decisions an advantage counts, and {name} learns from others: take one "
+                "of FlowGRPO, GRPOGuard, FlowDPPO, DDPO, PPO and TRPO, or focus Everywhere"
+            )
+        if needs.pairs and not self.reliability.off:
+            raise UserError(f"reliability weighs the advantages of groups, and {name} learns from pairs: leave it out")
         if self.anchor.weight and needs.own_update:
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"

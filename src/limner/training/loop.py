@@ -28,11 +28,13 @@ from limner.engine.optim import Stepper
 from limner.engine.weights import Weights
 from limner.learning.credit import credited
 from limner.learning.passes import optimizer_steps
+from limner.learning.reliability import reliable_advantage
 from limner.objectives.advantage import informative
 from limner.rollout.everyone import everyones
 from limner.rollout.score import FailureBudget
 from limner.training.anchor import Anchor
 from limner.training.config import RunConfig
+from limner.training.focus import even
 from limner.training.source import Source, Studio
 from limner.training.state import State
 
@@ -101,8 +103,9 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
 
         with clock("update"):
             context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory, parts.team)
-            advantage = parts.algorithm.advantage(scored, context)
-            metrics = update(parts, credited(own, advantage[mine]), context)
+            advantage, believed = reliable_advantage(config.reliability, parts.algorithm, scored, context)
+            batch = credited(own, config.focus.spread(advantage[mine], own))
+            metrics = update(parts, batch, context) | believed
 
         state.iteration += 1
         state.failed = budget.failed
@@ -110,6 +113,8 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         processor_seconds, used = parts.team.sum(spent).tolist()
         state.record(clock.seconds, processor_seconds, round(used), scored)
         metrics |= describe(scored) | {"constant": _constant_groups(scored)}
+        if own.places is not None:
+            metrics["focus/even"] = float(parts.team.sum(torch.tensor(even(own))))
         metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:

@@ -34,6 +34,7 @@ from limner.report.text import count, duration
 from limner.rollout.score import render
 from limner.training.config import RunConfig
 from limner.training.discernment import Discernment, discern
+from limner.training.focus import even
 from limner.training.footprint import Footprint, footprint
 from limner.training.kinds import Tally, kinds, tally
 from limner.training.loop import Clock, Parts
@@ -154,7 +155,7 @@ def preflight(
     _judge_others(config, parts, scored.rollout, every[num_prompts:])
     start = time.perf_counter()
     notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
-    decisions, passes = _learn(config, parts, scored.rollout, rng)
+    decisions, passes = _learn(config, parts, scored, rng)
     learned, used = time.perf_counter(), parts.evaluations() - before
     floor, clip = _ratio(config, parts, scored.rollout, notices)
     judges = _discern(config, parts, scored, rng) if parts.source.draws else []
@@ -246,13 +247,16 @@ def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, s
     return footprint(device, peak_memory_mib(device), trained, kept, missing, stills)
 
 
-def _learn(config: RunConfig, parts: Parts, rollout: Rollout, rng: Rng) -> tuple[int, int]:
+def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[int, int]:
     """Run the update's forward and backward passes as if half of each group were good; return their size and number."""
-    advantage = torch.ones(len(rollout))
+    if even(scored) == len(scored.rollout):
+        raise UserError(f"focus {config.focus} sees the same everywhere in every sample: it has nothing to point at")
+    rollout, advantage = scored.rollout, torch.ones(len(scored.rollout))
     advantage[::2] = -1
+    batch = Batch(rollout, config.focus.spread(advantage, scored))
     decisions = passes = 0
     context = Context(rng.child("update"), 0, config.micro_batch)
-    for step in optimizer_steps(parts.algorithm, parts.actors, Batch(rollout, advantage), context):
+    for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
         decisions += step.size
         for share in step.shares(step.size):
             share.loss.backward()

@@ -19,6 +19,7 @@ from limner.core.media import Media
 from limner.core.protocols import Jury, Policy
 from limner.core.rng import Rng
 from limner.core.team import Team
+from limner.core.tree import select
 from limner.core.types import Prompt, RewardSpec, Rollout, Scored
 from limner.data.sampler import PromptSampler
 from limner.rollout.audience import Audience
@@ -58,6 +59,8 @@ class Studio:
     judged: Callable[[Preferences], Library]
     """Pictures that were compared; encoded once."""
     decode: Decode
+    look: Callable[[Media, Sequence[Prompt]], Tensor] | None
+    """What the focus sees at each place of the latent; None: it is everywhere."""
     reward: Judges
     team: Team
 
@@ -106,7 +109,19 @@ class Drawn:
                     drawn=audience.show,
                 )
             with phase("reward"):
-                return judge(rollout, audience.seen, audience, studio.micro_batch, memory, studio.team)
+                scored = judge(rollout, audience.seen, audience, studio.micro_batch, memory, studio.team)
+                return looked_at(studio, scored, audience.seen.media)
+
+
+def looked_at(studio: Studio, scored: Scored, media: Media) -> Scored:
+    """Return the samples with what the focus sees of them, `micro_batch` at a time."""
+    if studio.look is None:
+        return scored
+    prompts, parts = scored.rollout.prompt_of(), []
+    with torch.no_grad():
+        for rows in torch.arange(len(prompts)).split(studio.micro_batch):
+            parts.append(studio.look(select(media, rows), [prompts[i] for i in rows.tolist()]))
+    return replace(scored, places=torch.cat(parts))
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,21 @@ class Framewise:
         if self.reducer.name == "frames_random":
             rows = torch.arange(len(frames), device=frames.device)[:, None]
             frames = frames[rows, _drawn(frames, int(self.reducer.value)).to(frames.device)]
-        shape = frames.shape[:2]
-        asked = [prompt for prompt in prompts for _ in range(shape[1])]
-        output = ask(Images(frames.flatten(0, 1)), asked)
+        shape, output = frames.shape[:2], of_frames(ask, frames, prompts)
         parts = {name: self.reducer.reduce(part.unflatten(0, shape)) for name, part in output.components.items()}
         valid = output.valid.unflatten(0, shape).all(1)
         score = self.reducer.reduce(output.score.unflatten(0, shape))
         return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts)
+
+
+def of_frames(
+    ask: Callable[[Media, Sequence[Prompt]], RewardOutput],
+    frames: Float[Tensor, "batch frames 3 height width"],
+    prompts: Sequence[Prompt],
+) -> RewardOutput:
+    """Return what a judge of pictures says of each frame, all frames of the first sample first."""
+    asked = [prompt for prompt in prompts for _ in range(frames.shape[1])]
+    return ask(Images(frames.flatten(0, 1)), asked)
 
 
 def _drawn(frames: Float[Tensor, "batch frames 3 height width"], count: int) -> Int[Tensor, "batch count"]:

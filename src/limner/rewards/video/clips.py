@@ -46,3 +46,17 @@ def standing_out(frames: Frames) -> Float[Tensor, "batch frames height width"]:
     ground = border.transpose(1, 2).flatten(2).median(-1).values
     distance = (frames - ground[:, None, :, None, None]).square().sum(2).sqrt()
     return ((distance - 0.12) / 0.2).clamp(0, 1)
+
+
+def centroids(
+    out: Float[Tensor, "batch frames height width"],
+) -> tuple[Float[Tensor, "batch frames 2"], Float[Tensor, "batch frames"]]:
+    """Return x and y of the middle of what stands out in each frame, in pixels, and its area, from `standing_out`.
+
+    A frame with less than a pixel of it has the middle of the clip.
+    """
+    areas = out.sum((2, 3))
+    ys, xs = (torch.arange(n, dtype=out.dtype, device=out.device) for n in out.shape[-2:])
+    x, y = (out * xs).sum((2, 3)), (out * ys[:, None]).sum((2, 3))
+    centres = torch.stack([x, y], -1) / areas[..., None].clamp(min=1e-6)
+    return torch.where(areas[..., None] >= 1, centres, centres.mean(1, keepdim=True)), areas

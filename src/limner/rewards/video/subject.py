@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import declare
-from limner.rewards.video.clips import AXES, Frames, clips, judgeable, judged, standing_out
+from limner.rewards.video.clips import AXES, Frames, centroids, clips, judgeable, judged, standing_out
 
 BINS = 5
 """Bins of a colour channel."""
@@ -68,14 +68,10 @@ def video_track(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     """
     frames = clips(media, "video_track", 4)
     out = standing_out(frames.detach().nan_to_num()).double()
-    areas = out.sum((2, 3))
+    centres, areas = centroids(out)
     usual = areas.median(1, keepdim=True).values
     valid = judgeable(frames) & (areas.amax(1) >= 1)
     height, width = out.shape[-2:]
-    ys, xs = (torch.arange(n, dtype=out.dtype, device=out.device) for n in (height, width))
-    x, y = (out * xs).sum((2, 3)), (out * ys[:, None]).sum((2, 3))
-    centres = torch.stack([x, y], -1) / areas[..., None].clamp(min=1e-6)
-    centres = torch.where(areas[..., None] >= 1, centres, centres.mean(1, keepdim=True))
     times = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype, device=out.device)
     basis = torch.stack([torch.ones_like(times), times, times**2], 1)
     left = centres - basis @ (torch.linalg.pinv(basis) @ centres)

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from limner.worlds.emoji.features import picture_features, text_features
+from limner.judging.efficientnet import picture_features
+from limner.worlds.emoji.features import text_features
 from limner.worlds.emoji.grammar import FOLDER, Part, families, noisy_caption, pictures
 from limner.worlds.emoji.judges import First, Second, captions
 from limner.worlds.emoji.world import moved
