@@ -1,0 +1,114 @@
+"""Every algorithm on every kind of generator that is no denoiser: it teaches, or is refused with what to take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from limner.build import Assembly, assemble
+from limner.core.errors import UserError
+from limner.core.protocols import Context, Sampling
+from limner.core.rng import Rng
+from limner.core.types import Batch
+from limner.policies.masked import MaskedSampler
+from limner.policies.one_step import OneStepSampler
+from limner.policies.tokens import TokenSampler
+from limner.registry.find import find
+from limner.registry.names import ALGORITHMS
+from limner.rollout.collect import collect
+from limner.training.config import Full, Model, Optimizer, RunConfig
+from limner.training.loop import Hooks, train
+from limner.training.preflight import preflight
+from limner.training.state import State
+from praise import praise, quality, step_along
+from toys import Silent, losses
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A model, how it is sampled, and what judges it."""
+
+    model: str
+    sampler: Sampling
+    path: str = "o4"
+    reward: str = "o4"
+
+
+MASKED, ONE_STEP = "masked:MaskedOracleSettings", "one_step:OneStepOracleSettings"
+KINDS = {
+    "tokens": Kind("tokens:TokenOracleSettings", TokenSampler(top_k=3, guidance=1.5)),
+    "masked": Kind(MASKED, MaskedSampler("random", steps=2)),
+    "ordered": Kind(MASKED, MaskedSampler("plackett_luce", steps=3)),
+    "estimated": Kind(MASKED, MaskedSampler("confidence", steps=2)),
+    "output": Kind(ONE_STEP, OneStepSampler(noise=0.3), "o5", "o2"),
+    "latent": Kind(ONE_STEP, OneStepSampler("latent"), "o5-latent", "o2"),
+}
+SCORING = [name for name in ALGORITHMS if find(ALGORITHMS, "algorithm", name)().needs.path]
+
+
+def config(kind: Kind, name: str) -> RunConfig:
+    return RunConfig(
+        name="matrix",
+        model=Model(f"limner.worlds.oracle.{kind.model}", kind.path, train=Full()),
+        prompts="oracle:train",
+        reward=kind.reward,
+        algorithm=find(ALGORITHMS, "algorithm", name)(),
+        sampler=kind.sampler,
+        optimizer=Optimizer(lr=1e-3),
+        steps=1,
+        prompts_per_step=2,
+        group_size=4,
+        micro_batch=16,
+        device="cpu",
+    )
+
+
+def weights(assembly: Assembly) -> torch.Tensor:
+    return torch.cat([p.detach().reshape(-1).clone() for p in assembly.parts.weights.parameters().values()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_iteration_teaches_or_is_refused(kind: str, name: str) -> None:
+    settings, kept = config(KINDS[kind], name), Silent()
+    if name not in SCORING:
+        with pytest.raises(UserError, match=f"{name} noises finished samples again, which .* cannot do: take"):
+            assemble(settings)
+        return
+    assembly = assemble(settings)
+    before = weights(assembly)
+    preflight(settings, assembly.parts)
+    assert torch.equal(weights(assembly), before)
+    train(settings, assembly.parts, State(), Hooks(kept, kept, lambda state: None, lambda state: {}))
+    assert all(math.isfinite(value) for value in kept.metrics.values()), kept.metrics
+    after = weights(assembly)
+    assert after.isfinite().all() and not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SCORING)
+def test_the_contract_of_losses(kind: str, name: str) -> None:
+    """Praise makes a sample likelier; no advantage, no loss; a pass of another size has the same gradient."""
+    settings = config(KINDS[kind], name)
+    parts, context = assemble(settings).parts, Context(Rng(("praise",)), 0, 100)
+    cache, prompts = parts.studio.cache, list(parts.studio.prompts) * 2
+    rollout = collect(parts.studio.policy, cache, prompts, 4, rng=context.rng, step=0, record=True, micro_batch=16)
+    trained, batch = list(parts.weights.parameters().values()), praise(rollout, parts.algorithm.needs.pairs)
+
+    def gradient(size: int) -> torch.Tensor:
+        for parameter in trained:
+            parameter.grad = None
+        for output in losses(parts.algorithm, parts.actors, batch, replace(context, micro_batch=size)):
+            output.loss.backward()
+        return torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in trained])
+
+    nothing = Batch(rollout, torch.zeros(len(rollout)))
+    assert not losses(parts.algorithm, parts.actors, nothing, context)
+    before, whole = quality(parts.algorithm, parts.actors, rollout, context), gradient(100)
+    torch.testing.assert_close(gradient(3), whole, rtol=1e-4, atol=1e-7)
+    parts_of = torch.split(whole, [parameter.numel() for parameter in trained])
+    step_along([part.view_as(parameter) for part, parameter in zip(parts_of, trained, strict=True)], trained, 1e-3)
+    assert quality(parts.algorithm, parts.actors, rollout, context) > before
