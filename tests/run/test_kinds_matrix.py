@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 
+from limner.algorithms.flow_grpo import FlowGRPO
 from limner.build import Assembly, assemble
 from limner.core.errors import UserError
 from limner.core.protocols import Context, Sampling
@@ -112,3 +114,22 @@ def test_the_contract_of_losses(kind: str, name: str) -> None:
     parts_of = torch.split(whole, [parameter.numel() for parameter in trained])
     step_along([part.view_as(parameter) for part, parameter in zip(parts_of, trained, strict=True)], trained, 1e-3)
     assert quality(parts.algorithm, parts.actors, rollout, context) > before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"scale": "depth"}, "compares the branches of a tree, .*: take algorithm.scale group"),
+        ({"noise_weight": True}, "weighs decisions by their std, .*: set noise_weight to false"),
+        ({"ratio": "distance"}, "clips a distance to a mean, .*: take algorithm.ratio log_ratio"),
+    ],
+)
+def test_what_denoising_alone_has_is_refused(kind: str, asked: dict[str, Any], said: str) -> None:
+    """Before anything is loaded; decisions with Gaussian noise have a std and a mean whatever makes them."""
+    settings = config(KINDS[kind], "FlowGRPO")
+    if kind in ("output", "latent") and "scale" not in asked:
+        assert replace(settings, algorithm=FlowGRPO(**asked)).sampler == settings.sampler
+        return
+    with pytest.raises(UserError, match=f"FlowGRPO {said}"):
+        replace(settings, algorithm=FlowGRPO(**asked))

@@ -66,8 +66,8 @@ class FlowGRPO:
     @property
     def needs(self) -> Needs:
         """The path, the reference if there is a penalty, a tree if its depths are compared; the mean std of all."""
-        reference, tree, alone = self.kl_weight > 0, self.scale == "depth", self.noise_weight
-        return Needs(path=True, reference=reference, clip=clip_of(self, self.ratio), tree=tree, alone=alone)
+        clip, weighted, tree = clip_of(self, self.ratio), self.noise_weight, self.scale == "depth"
+        return Needs(path=True, reference=self.kl_weight > 0, clip=clip, tree=tree, spread=weighted, alone=weighted)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """Return the group-relative advantage, of each sample or, with scale "depth", of each decision."""

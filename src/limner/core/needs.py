@@ -92,6 +92,8 @@ class Needs:
     """The worth that divides wanted samples from unwanted ones, if it learns from both kinds; None: it has no such."""
     tree: bool = False
     """Whether it compares the branches of a tree of samples."""
+    spread: bool = False
+    """Whether it reads the std of decisions, which only those that are drawn with Gaussian noise have."""
     own_update: bool = False
     """Whether it changes the weights itself, instead of giving a loss to an optimizer (`OwnUpdate`)."""
     alone: bool = False

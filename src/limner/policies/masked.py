@@ -32,6 +32,7 @@ from limner.core.tree import at, leaves
 from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
 from limner.objectives.categorical import Categorical
 from limner.policies.denoising import Guidance
+from limner.policies.tokens import require_choices
 
 MASKED = -1
 """Stands in a sample where nothing is written yet."""
@@ -96,7 +97,8 @@ class MaskedSampler:
         return Unmasking(model, self)
 
     def require(self, algorithm: Algorithm, group_size: int) -> None:
-        """Any algorithm on decisions will do."""
+        """Raise UserError for an algorithm that asks for a tree, or for what Gaussian noise alone has."""
+        require_choices(algorithm, "masked tokens")
 
     def plain(self, steps: int | None = None, guidance: float | None = None) -> MaskedSampler:
         """Return the same with another guidance: more steps are another distribution, and no finer ODE."""

@@ -76,10 +76,15 @@ class OneStepSampler:
         return OneStep(model, self)
 
     def require(self, algorithm: Algorithm, group_size: int) -> None:
-        """Raise UserError where `algorithm` scores decisions, but none are made."""
+        """Raise UserError where `algorithm` scores decisions, but none are made, or compares those of a tree."""
+        name = type(algorithm).__name__
+        if algorithm.needs.tree:
+            raise UserError(
+                f"{name} compares the branches of a tree, but there is one step: take algorithm.scale group"
+            )
         if algorithm.needs.path and self.chance == "output" and self.noise == 0:
             raise UserError(
-                f"{type(algorithm).__name__} scores decisions, but with sampler.noise 0 none is made: raise it (a few "
+                f"{name} scores decisions, but with sampler.noise 0 none is made: raise it (a few "
                 "hundredths of the sample's spread), or take sampler.chance latent"
             )
 

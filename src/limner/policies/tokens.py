@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Generator
 from limner.core.rng import Rng
 from limner.core.settings import Natural, Positive, Range, settings
@@ -47,6 +48,17 @@ class TokenModel(Generator, Protocol):
         ...
 
 
+def require_choices(algorithm: Algorithm, kind: str) -> None:
+    """Raise UserError for an algorithm that choices among codes cannot serve: they have no std, mean or branches."""
+    needs, name = algorithm.needs, type(algorithm).__name__
+    if needs.tree:
+        raise UserError(f"{name} compares the branches of a tree, which {kind} do not have: take algorithm.scale group")
+    if needs.spread:
+        raise UserError(f"{name} weighs decisions by their std, which {kind} do not have: set noise_weight to false")
+    if needs.clip is not None and needs.clip.of == "distance":
+        raise UserError(f"{name} clips a distance to a mean, which {kind} do not have: take algorithm.ratio log_ratio")
+
+
 @settings
 class TokenSampler:
     """How a sample's tokens are drawn: from softmax(l / temperature) over those that top-k and top-p leave.
@@ -74,7 +86,8 @@ class TokenSampler:
         return Autoregressive(model, self)
 
     def require(self, algorithm: Algorithm, group_size: int) -> None:
-        """Any algorithm on decisions will do."""
+        """Raise UserError for an algorithm that asks for a tree, or for what Gaussian noise alone has."""
+        require_choices(algorithm, "tokens")
 
     def plain(self, steps: int | None = None, guidance: float | None = None) -> TokenSampler:
         """Return the same with another guidance; the number of tokens is the model's."""
