@@ -79,8 +79,8 @@ class TokenPretraining:
     """Steps after these in which codes stay, and only what makes pixels of them learns."""
     commitment: NotNegative = 0.25
     """Weight of a latent's squared distance from its code; the code's from its latent weighs a quarter of it."""
-    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 32_000
-    steps: Count = 4000
+    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 80_000
+    steps: Count = 16_000
     batch: Annotated[int, Range(least=1, most=10_000)] = 32
     lr: Rate = 3e-3
     warmup: Count = 200
