@@ -90,6 +90,6 @@ class MaskedOracleSettings:
         """Return the oracle, in float32 whatever `dtype` is."""
         return MaskedOracle.load(device)
 
-    def call(self) -> Mapping[str, Any]:
-        """Return nothing: no library draws an oracle."""
-        return {}
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return nothing more than the sampler asks: no library draws an oracle."""
+        return sampler

@@ -126,6 +126,6 @@ class OneStepOracleSettings:
         """Return the oracle of that name, in float32 whatever `dtype` is."""
         return OneStepOracle.load(str(source), device)
 
-    def call(self) -> Mapping[str, Any]:
-        """Return nothing: no library draws an oracle."""
-        return {}
+    def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return nothing more than the sampler asks: no library draws an oracle."""
+        return sampler
