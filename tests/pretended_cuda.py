@@ -135,6 +135,7 @@ def pretended_cuda() -> Iterator[torch.device]:
         "is_available": lambda: True,
         "synchronize": lambda device=None: None,
         "max_memory_allocated": lambda device=None: 0,
+        "mem_get_info": lambda device=None: (2**35, 2**36),
         "get_device_name": lambda device=None: "pretended",
     }
     with (

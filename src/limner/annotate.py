@@ -6,10 +6,11 @@ import secrets
 from pathlib import Path
 
 from limner.core.errors import UserError
+from limner.core.paths import path_of
 from limner.evaluate.store import load
 from limner.feedback.choosing import Asking
 from limner.feedback.desk import app
-from limner.feedback.gold import gold
+from limner.feedback.gold import gold, spoil
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather, item_at
 from limner.feedback.task import OVERALL, Item, Task, pairs_of
@@ -38,18 +39,19 @@ def annotate(
     What they say is kept in `database`: a URL, or by default PLACE/votes.db (beside a .jsonl: its name with .db).
     `address` is how others reach this machine, such as https://example.org, if a proxy stands before it.
     """
-    asked = named(questions)
+    asked, place = named(questions), path_of(place, "annotate")
     url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
     items, tasks = of_run(place) if (place / "config.yaml").exists() else gather(place)
     asking = Asking(least=min(3, votes), most=votes, active=active)
-    ledger = Ledger(url, asking, asked)
     spoilt = (place if place.is_dir() else place.parent) / f".{place.stem}-gold"
-    bad, known = gold(items, min(GOLD, len(tasks) // 4), spoilt)
-    ledger.add([*items, *bad], [*tasks, *known])
-    tokens = ledger.invite(invite)
     admin = secrets.token_urlsafe(24)
     # every question and answer needs a token, so other machines may be let in
     with listen(host, port, admin) as listener:
+        worse = spoil(items, min(GOLD, len(tasks) // 4))  # what cannot be read is found before anything is written
+        ledger = Ledger(url, asking, asked)
+        bad, known = gold(worse, spoilt)
+        ledger.add([*items, *bad], [*tasks, *known])
+        tokens = ledger.invite(invite)
         reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         print(f"{len(tasks)} pairs of {len(items)} items, {votes} votes each; answers are kept in {url.split('@')[-1]}")
         for name, token in tokens:

@@ -32,6 +32,7 @@ from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
+from limner.engine.memory import total_memory_mib
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.start import start_from
@@ -51,6 +52,7 @@ from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
 from limner.training.focus import Everywhere, Focus
+from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
@@ -207,6 +209,8 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, team.device, objects.model)
+    if training:
+        require_room(config, model.latent(), total_memory_mib(team.device))
     counted = count_evaluations(model.networks)
     old = config.algorithm.needs.follows
     start = start_from(config.model.start, model.networks) if config.model.start else None

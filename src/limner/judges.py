@@ -55,6 +55,8 @@ def _judged(text: str) -> tuple[Expression, Mapping[Leaf, Reward | Comparer]]:
     """Return an expression, and the judges it names."""
     if not text:
         raise UserError("no reward: name one, for example --reward jpeg_size")
+    if text.endswith(".py"):
+        raise UserError(f"reward {text}: which function of that file? Name it, as in {text}:my_function")
     expression = parse(text)
     return expression, {leaf: judge_of(leaf) for leaf in leaves(expression)}
 

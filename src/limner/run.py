@@ -31,6 +31,7 @@ from limner.core.errors import BrokenReward, RunError, UserError
 from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Policy
 from limner.core.team import ALONE
+from limner.core.tree import concatenate
 from limner.core.types import Pipeline, Prompt
 from limner.engine import checkpoint
 from limner.evaluate.protocol import Evaluation, Keep, evaluate
@@ -40,7 +41,7 @@ from limner.evaluate.store import save as save_evaluation
 from limner.objects import Objects, Prompts, RewardFunction
 from limner.recipes.named import recipe
 from limner.recipes.yaml import to_yaml, written_config
-from limner.report.card import write_card
+from limner.report.card import require_own, write_card
 from limner.report.file import no_room, write_text
 from limner.report.hub import push as upload
 from limner.report.manifest import write_manifest
@@ -90,9 +91,11 @@ class Run:
         """
         own = steps is None and guidance is None
         policy = self.assembly.policy("policy", None if own else self.config.sampler.plain(steps, guidance))
+        draw, seeds, size = drawer(self.assembly.parts, policy), range(seed, seed + count), self.config.micro_batch
+        some = [seeds[i : i + size] for i in range(0, count, size)]
         with self.averaged():
-            drawn = drawer(self.assembly.parts, policy)([Prompt(prompt)] * count, range(seed, seed + count))
-        return Samples(drawn.rounded(), prompt, range(seed, seed + count))
+            drawn = [draw([Prompt(prompt)] * len(each), each).rounded() for each in some]
+        return Samples(concatenate(drawn), prompt, seeds)
 
     @property
     def suffixes(self) -> Sequence[str]:
@@ -189,7 +192,9 @@ class Run:
 
         With `push`, NAME or OWNER/NAME, it is uploaded to the Hub as well, where it is everyone's unless `private`.
         """
-        target = to_folder(self.folder / "export" if folder is None else folder, "export")
+        target = to_folder(self.folder / "export" if folder is None else folder, "--out")
+        if folder is not None:
+            require_own(target)
         target.mkdir(parents=True, exist_ok=True)
         with self.averaged():
             self.config.model.train.export(self.assembly.model, target)

@@ -13,7 +13,7 @@ from feedback.collection import ledger_of, side_of, vote
 from limner.core.errors import UserError
 from limner.feedback.choosing import Asking
 from limner.feedback.export import lines
-from limner.feedback.gold import gold
+from limner.feedback.gold import gold, spoil
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather
 from limner.feedback.standing import standing
@@ -76,7 +76,7 @@ def test_the_same_key_counts_once_and_is_nobody_elses(tmp_path):
 
 def test_nobody_is_asked_the_same_twice_but_for_repetitions_with_the_sides_swapped(tmp_path):
     ledger = ledger_of(tmp_path, 40, most=3, gold=0.1, repeat=0.2)
-    ledger.add(*gold(list(ledger.board.items.values()), 6, tmp_path / "gold"))
+    ledger.add(*gold(spoil(list(ledger.board.items.values()), 6), tmp_path / "gold"))
     for me in people(ledger, 3):
         asked = {}
         while given := ledger.next(me, 1):

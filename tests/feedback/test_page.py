@@ -9,7 +9,7 @@ import pytest
 
 from feedback.collection import ledger_of
 from feedback.test_desk import hosted
-from limner.feedback.gold import gold
+from limner.feedback.gold import gold, spoil
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed (apt-get install chromium)")
@@ -195,7 +195,7 @@ def test_it_fits_and_needs_no_mouse(browser, place, width, height):
 
 def test_the_end_a_bad_link_and_the_admins_page(browser, tmp_path):
     ledger = ledger_of(tmp_path, 2, gold=0.0, repeat=0.0)
-    ledger.add(*gold(list(ledger.board.items.values()), 2, tmp_path / "gold"))
+    ledger.add(*gold(spoil(list(ledger.board.items.values()), 2), tmp_path / "gold"))
     with hosted(ledger) as url:
         page = opened(browser, f"{url}/#{ledger.invite(1)[0][1]}")
         for key in ("1", "2"):

@@ -188,6 +188,27 @@ BAD |= {
     "extra": "unrecognized arguments: extra",
 }
 
+BAD |= {
+    "--steps 1000000000": "RunConfig: steps must be at least 1 and at most 100000000, got 1000000000",
+    "--micro-batch 1000000000": "RunConfig: micro_batch must be at least 1 and at most 100000000",
+    "--group-size 1000000000": "RunConfig: group_size must be at least 1 and at most 10000",
+    "--algorithm.num-times 1000000000": "DiffusionNFT: num_times must be at least 1 and at most 100000000",
+    "--algorithm.num-updates 1000000000": "DiffusionNFT: num_updates must be at least 1 and at most 100000000",
+    "--anchor.weight 0.1 --anchor.data scenes --anchor.batch 1000000000": "DataAnchor: batch must be at least 1 and",
+    "--source Pictures --source.num-pairs 1000000000": "Pictures: num_pairs must be at least 1 and at most 10000000",
+    "--source Pictures --source.num-pairs 0": "Pictures: num_pairs must be at least 1 and at most 10000000, got 0",
+    "--group-size 10000 --prompts-per-step 100000 --micro-batch 100000000": "memory: the latents of the 1,000,000,000",
+    "--algorithm.num-times 100000000 --algorithm.times logit_normal": "memory: the latents of the 8 samples of an",
+    "--reward {rewards}": "reward {rewards}: which function of that file? Name it, as in {rewards}:my_function",
+    "--name ../../x": "name must be 1 to 100 characters that can be printed, and no slash",
+    "--name ..": "name must be 1 to 100 characters that can be printed, and no slash",
+    "--name a/b": "name must be 1 to 100 characters that can be printed, and no slash",
+    "--reward mine.py": "reward mine.py: which function of that file? Name it, as in mine.py:my_function",
+    "--prompts scenes": "prompts scenes: unknown suffix ''; use .txt (a prompt a line) or .jsonl, or a world's split",
+    "--algorithm flowgrpo": "--algorithm cannot be 'flowgrpo'; did you mean 'FlowGRPO'?",
+    "--reward-cache file/below": "reward_cache: file/below cannot be made: file is a file; choose another with --rew",
+}
+
 RECIPES = {
     "folder.yaml": "recipe folder.yaml: not a plain file",
     "~nobodyhere.yaml": "recipe: '~nobodyhere.yaml': ~ begins the name of a user",

@@ -14,6 +14,7 @@ from limner.bench import tokens
 from limner.bench.oracles import ENTRIES, Point, curve, efficiency
 from limner.bench.plotting import pyplot
 from limner.core.errors import UserError, nearest
+from limner.core.paths import text_of
 from limner.report.file import write_text
 from limner.worlds.oracle.world import WORLDS
 
@@ -52,14 +53,17 @@ def bench(folder: Path, seeds: int, names: Sequence[str] = ()) -> str:
 
 
 def read(path: Path) -> dict[Key, list[Point]]:
-    """Return the curves of a file that `write` wrote."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        (row["entry"], row["world"], row["seed"]): [
-            Point(**point | {"modes": tuple(point["modes"])}) for point in row["points"]
-        ]
-        for row in rows
-    }
+    """Return the curves of a file that `write` wrote. Raises UserError for another one."""
+    try:
+        rows = json.loads(text_of(path, str(path)))
+        return {
+            (row["entry"], row["world"], row["seed"]): [
+                Point(**point | {"modes": tuple(point["modes"])}) for point in row["points"]
+            ]
+            for row in rows
+        }
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not what was measured here ({error!r}); choose another folder with --out") from None
 
 
 def write(path: Path, curves: dict[Key, list[Point]]) -> None:

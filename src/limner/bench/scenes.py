@@ -8,6 +8,7 @@ runs lie in runs/bench-scenes-BUDGET-ENTRY-SEED and go on where they stopped.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
@@ -27,6 +28,7 @@ from limner.bench.plotting import pyplot
 from limner.build import assemble, load_prompts
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.needs import Renoising
+from limner.core.paths import text_of
 from limner.core.protocols import Context, ForwardProcess
 from limner.core.rng import Rng
 from limner.core.types import Rollout
@@ -290,11 +292,14 @@ def drift(folder: Path) -> float:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows that `write_rows` wrote; none if there is no file."""
+    """Return the rows that `write_rows` wrote; none if there is no file. Raises UserError for another table."""
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    table = csv.DictReader(io.StringIO(text_of(path, str(path)), newline=""))
+    rows = list(table)
+    if not {*COLUMNS} <= {*(table.fieldnames or ())} or any(None in row.values() for row in rows):
+        raise UserError(f"{path} is not what was measured here; choose another folder with --out")
+    return rows
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

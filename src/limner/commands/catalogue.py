@@ -19,7 +19,9 @@ def add_catalogue_commands(command: AddCommand) -> None:
     """Add `bench`, `list` and `completion`."""
     bench = command("bench", _bench, "measure the algorithms against what is known exactly; done rows are kept")
     bench.add_argument("name", metavar="NAME", choices=["oracles", "scenes"], help="oracles or scenes")
-    bench.add_argument("--seeds", type=words.count, help="how many (oracles 5; scenes 3 of the best, 1 of others)")
+    bench.add_argument(
+        "--seeds", type=words.at_most(1000), help="how many (oracles 5; scenes 3 of the best, 1 of others)"
+    )
     bench.add_argument(
         "--budget", type=words.count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)"
     )

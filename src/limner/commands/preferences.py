@@ -15,8 +15,12 @@ def add_preference_commands(command: AddCommand) -> None:
     """Add `annotate` and `pairs` to the command line."""
     annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
     annotate.add_argument("place", metavar="PLACE", type=Path, help="a run, folders of pictures, or pairs in a .jsonl")
-    annotate.add_argument("--invite", type=words.count, default=1, metavar="N", help="print so many new links (1)")
-    annotate.add_argument("--votes", type=words.count, default=1, metavar="N", help="at most so many a pair (1)")
+    annotate.add_argument(
+        "--invite", type=words.at_most(1000), default=1, metavar="N", help="print so many new links (1)"
+    )
+    annotate.add_argument(
+        "--votes", type=words.at_most(1000), default=1, metavar="N", help="at most so many a pair (1)"
+    )
     annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
     annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
     annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")

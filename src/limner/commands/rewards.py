@@ -8,8 +8,10 @@ from typing import Any
 
 from limner.commands import words
 from limner.commands.parser import AddCommand
-from limner.core.errors import RunError
+from limner.core.errors import RunError, UserError
 from limner.core.paths import to_file
+from limner.registry.find import find
+from limner.registry.names import WORLDS
 from limner.report.naming import file_name
 
 
@@ -20,7 +22,7 @@ def add_reward_commands(command: AddCommand) -> None:
     reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
     reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures it judges (scenes)")
     reward.add_argument(
-        "--count", type=words.count, default=64, help="how many pictures; half of the captions are wrong (64)"
+        "--count", type=words.at_most(10_000), default=64, help="how many pictures; half of the captions are wrong (64)"
     )
     reward.add_argument("--out", type=words.png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
     serve = command("serve-reward", _serve_reward, "host a reward over HTTP, for remote(url=...) elsewhere")
@@ -37,6 +39,9 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.reward_card import extremes, lit, reward_card
 
     path = to_file(parsed.out or Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png", "--out")
+    if parsed.out and path.exists():
+        raise UserError(f"{path} is there already, and nothing is written over: give another --out")
+    find(WORLDS, "world", parsed.world)
     composition, specs = judges.described(parsed.name)
     for spec in specs:
         print(reward_card(spec))

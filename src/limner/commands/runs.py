@@ -20,7 +20,7 @@ def add_run_commands(command: AddCommand) -> None:
     sample = command("sample", _sample, "draw pictures from a finished run")
     sample.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     sample.add_argument("prompt", metavar="PROMPT", type=words.prompt)
-    sample.add_argument("--count", type=words.count, default=1, help="how many (1)")
+    sample.add_argument("--count", type=words.at_most(1000), default=1, help="how many (1)")
     sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
@@ -47,10 +47,11 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     run = open_run(parsed.run, parsed.trust_code)
     if parsed.out and parsed.out.suffix not in run.suffixes:
         raise UserError(f"--out needs a name that ends in {' or '.join(run.suffixes)}, got {str(parsed.out)!r}")
-    suffix = parsed.out.suffix if parsed.out else run.suffixes[0]
-    stem = parsed.out.with_suffix("") if parsed.out else parsed.run / "samples" / file_name(parsed.prompt)
+    out = parsed.out and to_file(parsed.out, "--out")
+    suffix = out.suffix if out else run.suffixes[0]
+    stem = out.with_suffix("") if out else parsed.run / "samples" / file_name(parsed.prompt)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
-    sheet, paths = free(stem, seeds, suffix, named=parsed.out is not None)
+    sheet, paths = free(stem, seeds, suffix, named=out is not None)
     paths = [to_file(path, "--out") for path in paths]
     media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
     paths[0].parent.mkdir(parents=True, exist_ok=True)

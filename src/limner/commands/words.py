@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from limner.core.errors import shown
@@ -33,6 +34,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def at_most(most: int) -> Callable[[str], int]:
+    """Return what reads a whole number from 1 to `most`."""
+
+    def some(text: str) -> int:
+        if count(text) > most:
+            raise argparse.ArgumentTypeError(f"needs a whole number from 1 to {most}, got {shown(text)}")
+        return count(text)
+
+    return some
+
+
 def port(text: str) -> int:
     """Read a port; 0 is any free one."""
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
@@ -49,9 +61,9 @@ def number(text: str) -> float:
 
 
 def prompt(text: str) -> str:
-    """Read a text that UTF-8 can hold."""
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise argparse.ArgumentTypeError(f"needs a text in UTF-8, got {shown(text)}")
+    """Read a text that UTF-8 can hold, and that says something."""
+    if any("\ud800" <= c <= "\udfff" for c in text) or not text.strip():
+        raise argparse.ArgumentTypeError(f"needs a text in UTF-8 that is not empty, got {shown(text)}")
     return text
 
 

@@ -60,6 +60,7 @@ def shown(value: object) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest known name, and all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(name[:MAX_SHOWN], names, n=1, cutoff=CLOSE)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    written = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(name[:MAX_SHOWN].lower(), written, n=1, cutoff=CLOSE)
+    hint = f"; did you mean {written[close[0]]!r}?" if close else ""
     return f"{hint} (known: {', '.join(names)})"

@@ -61,12 +61,13 @@ def to_folder(name: str | Path, what: str) -> Path:
     Raises UserError, which begins with `what`, where a file is in the way, or writing is not allowed.
     """
     path = path_of(name, what)
+    other = f"choose another with --{what.removeprefix('--')}"
     there = next((each for each in (path, *path.parents) if os.path.lexists(each)), Path("."))
     if not there.is_dir():
         kind = "a file" if there.is_file() else "no folder"
-        raise UserError(f"{what}: {path} cannot be made: {there} is {kind}; choose another with --out")
+        raise UserError(f"{what}: {path} cannot be made: {there} is {kind}; {other}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{what}: {there} may not be written to; choose another folder with --out")
+        raise UserError(f"{what}: {there} may not be written to; {other}")
     return path
 
 

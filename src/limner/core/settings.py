@@ -72,7 +72,9 @@ class Named:
     folder: str = ""
 
 
-Count: TypeAlias = Annotated[int, Range(least=1)]
+MAX_COUNT = 10**8
+"""Nothing that is counted in a configuration has more; what people type beyond it is a slip."""
+Count: TypeAlias = Annotated[int, Range(least=1, most=MAX_COUNT)]
 Natural: TypeAlias = Annotated[int, Range(least=0)]
 Positive: TypeAlias = Annotated[float, Range(above=0, below=math.inf)]
 Cap: TypeAlias = Annotated[float, Range(above=0)]

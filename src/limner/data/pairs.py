@@ -41,7 +41,7 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
         entry = parse_object(line, where)
         path = folder / pop_text(entry, ("file_name",), where)
         pairs.append((path, Prompt(pop_text(entry, ("prompt", "text"), where))))
-        _decode(path)
+        decoded(path)
     if not pairs:
         raise UserError(f"pictures {index}: the file names no picture")
     return pairs
@@ -54,12 +54,15 @@ def read_picture(path: Path | bytes, height: int, width: int) -> Float[Tensor, "
     a file that is missing or damaged, more pixels than Pillow's limit against decompression bombs, numbers without a
     known range (floats, 32 bits), and several pictures in one file: which of an animation is meant is not ours to say.
     """
-    cut = ImageOps.fit(_decode(path), (width, height), Image.Resampling.LANCZOS)
+    cut = ImageOps.fit(decoded(path), (width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(cut, dtype=np.float32) / 255).permute(2, 0, 1)
 
 
-def _decode(path: Path | bytes) -> Image.Image:
-    """Return all pixels of a file, or of the bytes of one, as `_rgb` does."""
+def decoded(path: Path | bytes) -> Image.Image:
+    """Return all pixels of a file, or of the bytes of one, as 8 bits of red, green and blue.
+
+    Raises UserError as `read_picture` does.
+    """
     try:
         with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file, warnings.catch_warnings():
             if file.read(len(LFS_POINTER)) == LFS_POINTER:

@@ -29,7 +29,10 @@ def read_prompts(path: str | Path) -> PromptFile:
     """
     path = path_of(path, "prompts")
     if path.suffix not in (".txt", ".jsonl"):
-        raise UserError(f"prompts {path}: unknown suffix {path.suffix!r}; use .txt (a prompt a line) or .jsonl")
+        raise UserError(
+            f"prompts {path}: unknown suffix {path.suffix!r}; use .txt (a prompt a line) or .jsonl, or a world's "
+            "split, as in scenes:train"
+        )
     lines = read_lines(path, f"prompts {path}")
     if path.suffix == ".txt":
         prompts = [Prompt(line) for _, line in lines if line.split()[0] != "#"]

@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import torch
 
+CGROUP = Path("/sys/fs/cgroup")
+
 
 def peak_memory_mib(device: torch.device) -> float:
     """Return the peak in MiB: tensors on a cuda device; on any other device, the resident set of this process."""
@@ -20,8 +22,22 @@ def peak_memory_mib(device: torch.device) -> float:
 
 def available_memory_mib() -> float:
     """Return what this process may still take of the machine's memory, in MiB, or of its container's."""
-    free = float(psutil.virtual_memory().available)
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.is_file() and (most := limit.read_text().strip()) != "max":
-        free = min(free, float(most) - float(used.read_text()))
+    free, limit = float(psutil.virtual_memory().available), _limit()
+    if limit is not None:
+        free = min(free, limit - float((CGROUP / "memory.current").read_text()))
     return free / 2**20
+
+
+def total_memory_mib(device: torch.device) -> float:
+    """Return all that there is in MiB, in use or not: of a cuda device; on any other, of the machine or its container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1] / 2**20
+    total, limit = float(psutil.virtual_memory().total), _limit()
+    return (total if limit is None else min(total, limit)) / 2**20
+
+
+def _limit() -> float | None:
+    """Return the bytes that this container may take, or None if there is no such limit."""
+    file = CGROUP / "memory.max"
+    most = file.read_text().strip() if file.is_file() else "max"
+    return None if most == "max" else float(most)

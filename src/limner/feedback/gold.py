@@ -8,25 +8,30 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter
 
+from limner.data.pairs import decoded
 from limner.feedback.task import PICTURES, Item, Task, file_hash
 
 SPOILT = "spoilt"
 
 
-def gold(items: Sequence[Item], count: int, folder: Path) -> tuple[list[Item], list[Task]]:
-    """Return spoilt pictures, written to `folder`, and questions whose first item is better by construction.
+def spoil(items: Sequence[Item], count: int) -> list[tuple[Item, Image.Image]]:
+    """Return `count` pictures, spread evenly, with what becomes of each, clearly worse; clips are left out.
 
-    `count` pictures, spread evenly; clips are left out. What is spoilt is blurred over a twelfth of its width and
-    compressed at JPEG's quality 8: nobody who looks takes it for the better one.
+    Raises UserError for a picture that cannot be read.
     """
     pictures = [item for item in items if item.path.suffix.lower() in PICTURES]
     chosen = [pictures[i * len(pictures) // count] for i in range(min(count, len(pictures)))]
+    return [(item, spoilt(decoded(item.path))) for item in chosen]
+
+
+def gold(pairs: Sequence[tuple[Item, Image.Image]], folder: Path) -> tuple[list[Item], list[Task]]:
+    """Return spoilt pictures, written to `folder`, and questions whose first item is better by construction."""
     made, tasks = [], []
-    for item in chosen:
+    for item, picture in pairs:
         path = folder / f"{item.id}.png"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            spoilt(Image.open(item.path)).save(path)
+            picture.save(path)
         bad = Item(path.resolve(), item.prompt, SPOILT, file_hash(path), {"of": item.id})
         made.append(bad)
         tasks.append(Task("pair", item.prompt, (item.id, bad.id), better=0))
@@ -34,7 +39,7 @@ def gold(items: Sequence[Item], count: int, folder: Path) -> tuple[list[Item], l
 
 
 def spoilt(picture: Image.Image) -> Image.Image:
-    """Return the picture blurred and compressed till anybody sees it."""
+    """Return the picture blurred over a twelfth of its width and compressed at JPEG's quality 8: anybody sees it."""
     blurred = picture.convert("RGB").filter(ImageFilter.GaussianBlur(max(2.0, picture.width / 12)))
     stream = io.BytesIO()
     blurred.save(stream, "JPEG", quality=8)

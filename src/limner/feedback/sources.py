@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, shown
+from limner.core.paths import path_of, text_of
 from limner.data.lines import parse_object, pop_text, read_lines
 from limner.feedback.task import MEDIA, Item, Task, file_hash, pairs_of
 
@@ -54,7 +55,7 @@ def _found(folder: Path) -> list[Item]:
     items = []
     for stem, paths in sorted(named.items()):
         notes = [path.with_suffix(".txt") for path in paths if path.with_suffix(".txt").is_file()]
-        text = notes[0].read_text(encoding="utf-8").strip() if notes else stem if len(rooms) > 1 else ""
+        text = text_of(notes[0], f"caption {notes[0]}").strip() if notes else stem if len(rooms) > 1 else ""
         items += [item_at(path, text, path.parent.name, {}) for path in paths]
     return items
 
@@ -85,6 +86,6 @@ def item_at(path: Path, prompt: str, source: str, facts: dict[str, object], wher
     """Return a file as an item. Raises UserError if it is missing, or none that browsers show."""
     if path.suffix.lower() not in MEDIA:
         raise UserError(f"{where or path}: {path.name!r} is none of {', '.join(MEDIA)}, which browsers show")
-    if not path.is_file():
-        raise UserError(f"{where or path}: no file {path}")
+    if not path_of(path, where or str(path)).is_file():
+        raise UserError(f"{where or path}: no file {shown(str(path))}")
     return Item(path.resolve(), prompt, source, file_hash(path), facts)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import SQLAlchemyError
 
 from limner.core.errors import UserError
 
@@ -97,7 +97,7 @@ def opened(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _durable)
         metadata.create_all(engine)
-    except (ArgumentError, DBAPIError, NoSuchModuleError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the votes at {url.split('@')[-1]!r} cannot be opened: {reason}") from error
     return engine

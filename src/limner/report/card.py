@@ -11,12 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 
 from huggingface_hub import ModelCardData
 
+from limner.core.errors import UserError
 from limner.report.data import Interval, Kind, Row
 from limner.report.file import write_text
 from limner.report.text import ABSENT, bounds, difference, quantity
 
 PLACE = "PATH/TO/THIS/FOLDER"
 """Stands for the folder that a card lies in."""
+MADE = "Post-trained with reinforcement learning by limner"
+"""What every card says."""
 
 
 @runtime_checkable
@@ -61,6 +64,14 @@ class Card:
     own: OwnUse | None = None
 
 
+def require_own(folder: Path) -> None:
+    """Raise UserError for a folder that holds something, and no card of ours: what is there is not written over."""
+    card = folder / "README.md"
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if there and not (card.is_file() and MADE in card.read_text(encoding="utf-8", errors="replace")):
+        raise UserError(f"{folder} holds {there[0]} and is no earlier export; choose another folder with --out")
+
+
 def write_card(folder: Path, card: Card) -> None:
     """Write FOLDER/README.md."""
     write_text(folder / "README.md", model_card(card))
@@ -79,7 +90,7 @@ def model_card(card: Card) -> str:
     parts = [
         _header(card),
         f"# {card.name}\n",
-        f"Post-trained with reinforcement learning by limner{f', from `{_code(card.base)}`' * bool(card.base)}.\n",
+        f"{MADE}{f', from `{_code(card.base)}`' * bool(card.base)}.\n",
         f"| | |\n|---|---|\n{table}\n",
         f"## Use\n\n```python\n{_usage(card)}\n```\n",
         _evaluation(card.rows),

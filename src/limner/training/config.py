@@ -118,7 +118,7 @@ class DataAnchor:
 
     data: str = ""
     weight: NotNegative = 0.0
-    batch: Count = 64
+    batch: Annotated[int, Range(least=1, most=100_000)] = 64
     """Pictures in each optimizer step."""
     num_pairs: Annotated[int, Range(least=1, most=10**7)] = 2000
 
@@ -243,10 +243,11 @@ class RunConfig:
     """The run folder; empty: runs/NAME-SEED."""
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or not self.name.isprintable() or len(self.name) > MAX_NAME:
+        unfit = not self.name.isprintable() or len(self.name) > MAX_NAME or {*self.name} & {*"/\\"}
+        if not self.name.strip(" .") or unfit:
             raise UserError(
-                f"name must be 1 to {MAX_NAME} characters that can be printed: reports and folders are called by it; "
-                f"got {shown(self.name)}"
+                f"name must be 1 to {MAX_NAME} characters that can be printed, and no slash: reports and folders are "
+                f"called by it; got {shown(self.name)}"
             )
         needs, name = self.algorithm.needs, type(self.algorithm).__name__
         if self.group_size < 2 and needs.group:

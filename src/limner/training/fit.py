@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
+from limner.core.paths import text_of
+from limner.core.plain import plain
 from limner.core.team import Team
 
 
@@ -87,12 +88,14 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 def require_same(folder: Path, asked: Mapping[str, Any], free: Collection[str]) -> None:
     """Raise UserError if `folder` was begun with other settings than `asked`, whose `free` ones may change.
 
-    Its parts would not fit together.
+    Its parts would not fit together. So it does for a folder of something else, as a run is.
     """
     path = folder / "config.yaml"
     if not path.exists():
         return
-    earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
+    earlier = plain(text_of(path, str(path)), str(path))
+    if not isinstance(earlier, dict) or len(earlier.keys() & asked.keys()) < len(asked) / 2:
+        raise UserError(f"{path} is of something else; choose another folder with --out")
     for name, value in asked.items():
         if name not in free and earlier.get(name, value) != value:
             raise UserError(

@@ -21,7 +21,9 @@ class Tally:
     categories: Mapping[str, int]
 
     def __str__(self) -> str:
+        others = self.total - sum(self.categories.values())
         named = ", ".join(f"{name} {count:,}" for name, count in self.categories.items())
+        named += f", {others:,} without a category" if others else ""
         told = f": {named}" if 0 < len(self.categories) <= FEW else f" of {len(self.categories)} categories"
         return f"{self.total:,}{told if self.categories else ''}"
 

@@ -27,7 +27,7 @@ from limner.core.tree import leaves, select
 from limner.core.types import Batch, Decisions, Prompt, Rollout, Scored
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
-from limner.engine.memory import peak_memory_mib
+from limner.engine.memory import peak_memory_mib, total_memory_mib
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
 from limner.report.text import count, duration
@@ -162,11 +162,13 @@ def preflight(
     notices += [each.notice for each in judges if each.notice]
     scale = config.prompts_per_step / num_prompts * config.steps
     seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
-    stills, evaluations = 0, used * scale
+    stills, evaluations, missing = 0, used * scale, config.prompts_per_step / num_prompts - 1
     if heldout:
         some = kinds(heldout)[: config.micro_batch]
         seconds["evaluation"], measured, stills = _rehearse(rehearsals, some, parts.evaluations, pace, notices)
         evaluations += measured
+    memory = _memory(config, parts, scored.rollout, missing, stills)
+    memory.require(total_memory_mib(parts.team.device))
     return Preflight(
         prompts=tally(parts.studio.prompts),
         heldout=tally(heldout),
@@ -176,7 +178,7 @@ def preflight(
         passes=passes,
         evaluations=round(evaluations),
         seconds=seconds,
-        memory=_memory(config, parts, scored.rollout, config.prompts_per_step / num_prompts - 1, stills),
+        memory=memory,
         rewards={name: column[:2].tolist() for name, column in scored.rewards.items()},
         judges=tuple(judges),
         floor=floor,

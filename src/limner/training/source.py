@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from torch import Tensor
 from limner.core.media import Media
 from limner.core.protocols import Jury, Policy
 from limner.core.rng import Rng
+from limner.core.settings import Range, settings
 from limner.core.team import Team
 from limner.core.tree import select
 from limner.core.types import Prompt, RewardSpec, Rollout, Scored
@@ -124,7 +125,7 @@ def looked_at(studio: Studio, scored: Scored, media: Media) -> Scored:
     return replace(scored, places=torch.cat(parts))
 
 
-@dataclass(frozen=True)
+@settings
 class Pictures:
     """Pictures with prompts, each a group of its own and worth 1: RewardWeighted(weight="reward") fine-tunes on them.
 
@@ -132,7 +133,7 @@ class Pictures:
     """
 
     data: str = ""
-    num_pairs: int = 2000
+    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 2000
 
     @property
     def draws(self) -> bool:
@@ -151,7 +152,7 @@ class Pictures:
         return given(studio, [prompts[i] for i in rows.tolist()], latents[rows], worth, mine, mine, step)
 
 
-@dataclass(frozen=True)
+@settings
 class Preferences:
     """What people, or a judge, said of pictures: which of two is better, how several rank, whether one is liked.
 
