@@ -15,6 +15,8 @@ from limner.core.errors import UserError
 
 EXIF_COMMENT = 0x9286
 """Where a JPEG or WebP has what a PNG has in a text chunk."""
+WAYS = ("text", "text_g", "string", "value", "conditioning", "positive")
+"""The inputs of a node that may lead to a text, the likeliest first."""
 
 
 def embedded_prompt(picture: Path | bytes) -> str:
@@ -46,24 +48,27 @@ def _of_graph(text: str) -> str:
     """Return the text of the first node that leads to a sampler's "positive"."""
     try:
         graph = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     nodes = {key: node for key, node in graph.items() if isinstance(node, Mapping)} if isinstance(graph, dict) else {}
     for node in nodes.values():
         inputs = node.get("inputs")
         if isinstance(inputs, Mapping) and "positive" in inputs:
-            return _followed(nodes, inputs["positive"], len(nodes))
+            return _followed(nodes, inputs["positive"])
     return ""
 
 
-def _followed(nodes: Mapping[str, Any], link: Any, steps: int) -> str:
-    """Return the text at the end of a link [node, output], `steps` nodes away at most."""
-    if isinstance(link, str):
-        return link.strip()
-    if steps == 0 or not isinstance(link, list) or not link or str(link[0]) not in nodes:
-        return ""
-    inputs = nodes[str(link[0])].get("inputs")
-    if not isinstance(inputs, Mapping):
-        return ""
-    ways = (inputs[key] for key in ("text", "text_g", "string", "value", "conditioning", "positive") if key in inputs)
-    return next((found for way in ways if (found := _followed(nodes, way, steps - 1))), "")
+def _followed(nodes: Mapping[str, Any], link: Any) -> str:
+    """Return the first text that a link [node, output] leads to, over any number of nodes; each is visited once."""
+    waiting, seen = [link], set[str]()
+    while waiting:
+        link = waiting.pop()
+        if isinstance(link, str) and link.strip():
+            return link.strip()
+        if not isinstance(link, list) or not link or str(link[0]) not in nodes or str(link[0]) in seen:
+            continue
+        seen.add(str(link[0]))
+        inputs = nodes[str(link[0])].get("inputs")
+        if isinstance(inputs, Mapping):
+            waiting += [inputs[key] for key in reversed(WAYS) if key in inputs]
+    return ""

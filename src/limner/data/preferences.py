@@ -8,6 +8,7 @@ that was liked, or not, is worth 1 or 0.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, shown
+from limner.core.paths import path_of, text_of
 from limner.core.types import Prompt
 from limner.data.embedded import embedded_prompt
 from limner.data.lines import parse_object, read_lines
@@ -61,9 +63,9 @@ def read_preferences(
     equal names, and perhaps a third with masks; or it is the better one, and `worse` and `masks` the others. Raises
     UserError, one line, for what is not there, not of a known layout, or holds no preference.
     """
-    data = Path(data).expanduser()
-    if not str(data) or str(data) == ".":
+    if not str(data):
         raise UserError("no preferences: name a file or folder with --source.data")
+    data = path_of(data, "preferences")
     if not data.exists():
         raise UserError(f"preferences {data}: no such file or folder")
     index = next((data / name for name in INDEX if (data / name).is_file()), None) if data.is_dir() else data
@@ -97,14 +99,16 @@ def _of_file(path: Path) -> Iterator[Preference | UserError]:
                 continue
             pictures = tuple(path.parent / each if isinstance(each, str) else each for each in said.pictures)
             for each in pictures:
-                if isinstance(each, Path) and not each.is_file():
-                    raise Unusable(f"no picture {each}")
+                if isinstance(each, Path) and not path_of(each, where).is_file():
+                    raise Unusable(f"no picture {shown(str(each))}")
             text = said.prompt or embedded_prompt(pictures[0])
             if not text:
                 raise Unusable("it has no prompt, and none is embedded in the picture")
             yield Preference(Prompt(text), pictures, said.worth, where)
         except Unusable as error:
             yield UserError(f"{where}: {error}")
+        except UserError as error:
+            yield error if str(error).startswith(where) else UserError(f"{where}: {error}")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Row | UserError]]:
@@ -115,14 +119,23 @@ def _rows(path: Path) -> Iterator[tuple[str, Row | UserError]]:
                 where = f"{what}, line {number}"
                 yield where, _object(line, where)
         case ".csv":
-            lines = "\n".join(line for _, line in read_lines(path, what)).splitlines(keepends=True)
-            for number, cells in enumerate(csv.DictReader(lines), 2):
-                yield f"{what}, line {number}", {key: value for key, value in cells.items() if key is not None}
+            yield from _table(text_of(path, what), what)
         case ".parquet":
             for number, row in enumerate(_parquet(path, what), 1):
                 yield f"{what}, row {number}", row
         case _:
             raise UserError(f"{what}: unknown suffix {path.suffix!r}; use .jsonl, .csv, .parquet or a folder")
+
+
+def _table(text: str, what: str) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a CSV text, each with the line that it ends in, for a cell may hold several."""
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for cells in table:
+            row = {key.strip(): value.strip() for key, value in cells.items() if key is not None and value is not None}
+            yield f"{what}, line {table.line_num}", row
+    except csv.Error as error:
+        raise UserError(f"{what}, line {table.line_num}: not CSV that can be read: {error}") from None
 
 
 def _object(line: str, where: str) -> Row | UserError:
@@ -159,7 +172,9 @@ def _grouped(rows: Iterator[tuple[str, Row | UserError]]) -> Iterator[tuple[str,
         where, row = several[0]
         if len(several) > 1 and isinstance(row, Mapping):
             every = [each for _, each in several if isinstance(each, Mapping)]
-            columns = {name: [each[name] for each in every] for name in ("rank", "image", "image_path") if name in row}
+            columns = {
+                name: [each.get(name) for each in every] for name in ("rank", "image", "image_path") if name in row
+            }
             row = dict(row) | columns
         yield where, row
 
@@ -170,8 +185,8 @@ def _folders(data: Path, worse: str | Path, masks: str | Path) -> tuple[Path, Pa
     def within(names: Sequence[str]) -> Path | None:
         return next((data / name for name in names if (data / name).is_dir()), None)
 
-    better, other = (data, Path(worse).expanduser()) if worse else (within(BETTER), within(WORSE))
-    where = Path(masks).expanduser() if masks else within(MASKS)
+    better, other = (data, path_of(worse, "preferences")) if worse else (within(BETTER), within(WORSE))
+    where = path_of(masks, "preferences") if masks else within(MASKS)
     if better is None or other is None:
         raise UserError(
             f"preferences {data}: neither {', '.join(INDEX)} nor two folders, chosen and rejected, are in it; name the "

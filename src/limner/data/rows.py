@@ -15,9 +15,12 @@ A picture is the path of a file, its bytes, or {"bytes": ..., "path": ...}, as d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from limner.core.errors import shown
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -51,7 +54,7 @@ def _picture(value: Any) -> str | bytes:
         return value
     if isinstance(value, str) and value.strip():
         return value
-    raise Unusable(f"a picture is the path of a file or its bytes, got {type(value).__name__} {str(value)[:40]!r}")
+    raise Unusable(f"a picture is the path of a file or its bytes, got {type(value).__name__} {shown(value)}")
 
 
 YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
@@ -60,9 +63,12 @@ YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 def _number(value: Any) -> float:
     said = value.strip().lower() if isinstance(value, str) else value
     try:
-        return YES_NO[said] if isinstance(said, str) and said in YES_NO else float(said)
-    except (TypeError, ValueError) as error:
-        raise Unusable(f"expected a number, got {str(value)[:40]!r}") from error
+        number = YES_NO[said] if isinstance(said, str) and said in YES_NO else float(said)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Unusable(f"expected a number, got {shown(value)}")
+    return number
 
 
 def _said(row: Row, pictures: Sequence[Any], worth: Sequence[float]) -> Said:
@@ -79,6 +85,8 @@ def _said(row: Row, pictures: Sequence[Any], worth: Sequence[float]) -> Said:
 def _shares(a: Any, b: Any) -> tuple[float, float]:
     """Return the shares of votes of two; nobody's votes are a tie."""
     first, second = _number(a), _number(b)
+    if min(first, second) < 0:
+        raise Unusable(f"votes are no less than 0, got {first:g} and {second:g}")
     total = first + second
     return (first / total, second / total) if total > 0 else (0.5, 0.5)
 
@@ -100,7 +108,7 @@ def _ranked(row: Row) -> Said:
     """Return worths from ranks, the lowest being best: 1 for it, 0 for the highest, and evenly between."""
     pictures = next(row[key] for key in ("image_path", "image", "images") if key in row)
     ranks = [_number(each) for each in _listed(row["rank"])]
-    low, high = min(ranks), max(ranks)
+    low, high = min(ranks, default=0.0), max(ranks, default=0.0)
     worth = [(high - each) / (high - low) if high > low else 0.5 for each in ranks]
     return _said(row, _listed(pictures), worth)
 
