@@ -15,21 +15,25 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from limner.core.errors import UserError
-from limner.core.paths import to_folder
+from limner.core.paths import path_of, to_folder
 from limner.core.types import Prompt
+from limner.data.preferences import SUFFIXES
 from limner.engine import checkpoint
 from limner.objects import is_object
 from limner.recipes.yaml import changed_keys, code_of, written_config
-from limner.registry.names import REWARDS
+from limner.registry.file import with_imports
+from limner.registry.names import REWARDS, WORLDS
 from limner.report.file import read_object
 from limner.report.metrics import FILE, read
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import leaves
 from limner.training.config import RunConfig
+from limner.training.source import Pictures, Preferences
 
 CONFIG, LOCK, CHECKPOINTS = "config.yaml", ".lock", "checkpoints"
 UNFINISHED = {f".{CONFIG}.part", LOCK}
 """All that a run leaves that was killed at its very start."""
+TABLES = (".jsonl", ".csv", ".parquet", ".txt")
 FREE = (
     "steps", "micro_batch", "checkpoint_every", "overlap", "reward_cache", "ratio_floor", "device", "out",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
@@ -177,11 +181,12 @@ def _had_checkpoint(folder: Path, lines: int, config: RunConfig) -> bool:
 
 
 def inputs(config: RunConfig, prompts: Sequence[Prompt], heldout: Sequence[Prompt]) -> dict[str, str]:
-    """Return the SHA-256 of what the configuration names: prompts, as they were read, and files of code."""
+    """Return the SHA-256 of what the configuration names: prompts, as they were read, files of code, and pictures."""
     found = {f"prompts {config.prompts}": _of_prompts(prompts)}
     if heldout:
         found[f"held-out prompts {config.evaluation.prompts}"] = _of_prompts(heldout)
-    return found | {f"code {name}": _of_file(path) for name, path in _code(config).items()}
+    found |= {f"code {name}": _of_file(path) for name, path in _code(config).items()}
+    return found | {f"pictures {name}": _of_pictures(path_of(name, "pictures")) for name in _pictures(config)}
 
 
 def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -207,14 +212,44 @@ def _of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _of_pictures(place: Path) -> str:
+    """Return what a file says; of a folder what its tables and captions say, and the names and sizes of its pictures.
+
+    A folder may hold more than can be read at each start, and a picture that is another one seldom has as many bytes.
+    """
+    if place.is_file():
+        return _of_file(place)
+    told = []
+    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+        if path.suffix.lower() in TABLES:
+            told.append((path.relative_to(place).as_posix(), _of_file(path)))
+        elif path.suffix.lower() in SUFFIXES:
+            told.append((path.relative_to(place).as_posix(), str(path.stat().st_size)))
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _pictures(config: RunConfig) -> list[str]:
+    """Return the files and folders of pictures that the configuration names."""
+    source, anchor = config.source, config.anchor
+    named = [anchor.data] if anchor.weight else []
+    if isinstance(source, Pictures):
+        named.append(source.data)
+    if isinstance(source, Preferences):
+        named += [source.data, source.worse, source.masks]
+    return sorted({name for name in named if name and name not in WORLDS})
+
+
 def _code(config: RunConfig) -> dict[str, Path]:
-    """Return the files of the user's own code that the configuration names."""
+    """Return the files of the user's own code that the configuration names, and of what they import beside them."""
     texts = [text for text in (config.reward, config.evaluation.reward) if text and not is_object(text)]
     named = {leaf.name for text in texts for leaf in leaves(parse(text)) if leaf.name not in REWARDS}
-    found = {}
+    found: dict[str, Path] = {}
     for name in sorted(named | code_of(config)):
         place = name.rpartition(":")[0]
         file = place if place.endswith(".py") else vars(sys.modules[place]).get("__file__")
         if file:
-            found[place] = Path(file).expanduser()
+            path = Path(file).expanduser()
+            beside = [each for each in with_imports(path) if each != path]
+            found |= {os.path.join(os.path.dirname(place), os.path.relpath(each, path.parent)): each for each in beside}
+            found[place] = path
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from limner.claim import LOCK, held
 from limner.cli import main
@@ -145,3 +146,40 @@ def lock_and_tell(path: Path, writer: object) -> None:
     lock.acquire()
     writer.send("locked")  # type: ignore[attr-defined]
     signal.pause()
+
+
+def test_what_a_reward_imports_beside_it_counts(train: Train, tmp_path: Path) -> None:
+    """Also what that imports, in a package, within a function; not what is elsewhere."""
+    (tmp_path / "mine.py").write_text("import torch, helper\n" + REWARDS.format(sign="helper.SIGN * "))
+    (tmp_path / "helper.py").write_text("SIGN = 1\n\n\ndef late():\n    from parts import sign\n")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("from .sign import SIGN\n")
+    (tmp_path / "parts" / "sign.py").write_text("SIGN = 1\n")
+    assert train()[0] == 0
+    known = json.loads((tmp_path / "run/manifest.json").read_text())["sha256"]["inputs"]
+    code = {name.removeprefix("code ") for name in known if name.startswith("code ")}
+    assert code == {"mine.py", "helper.py", "parts/__init__.py", "parts/sign.py"}
+    (tmp_path / "parts" / "sign.py").write_text("SIGN = -1\n")
+    code, said = train("--resume")
+    assert code == 2 and "code parts/sign.py changed" in said[-1]
+
+
+def test_pictures_that_changed_are_named(train: Train, tmp_path: Path) -> None:
+    """A caption, or a picture of another size; what is beside them in the folder counts as little as it is read."""
+    folder = tmp_path / "anchors"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "a.png")
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "prompt": "two red stars"}\n')
+    arguments = ["--anchor.data", "anchors", "--anchor.weight", "0.1", "--anchor.batch", "2"]
+    assert train(*arguments)[0] == 0
+    (folder / "votes.db").write_text("")
+    assert train(*arguments, "--resume")[0] == 0
+    for name, content in (("metadata.jsonl", '{"file_name": "a.png", "prompt": "a blue star"}'), ("a.png", None)):
+        before = (folder / name).read_bytes()
+        if content is None:
+            Image.effect_noise((8, 8), 50).save(folder / name)
+        else:
+            (folder / name).write_text(content)
+        code, said = train(*arguments, "--resume")
+        assert code == 2 and "pictures anchors changed since" in said[-1]
+        (folder / name).write_bytes(before)

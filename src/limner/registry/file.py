@@ -5,6 +5,7 @@ What it changes of torch for the whole process, as `torch.set_grad_enabled(False
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 import traceback
@@ -36,6 +37,35 @@ def import_file(file: Path, what: str) -> Mapping[str, Any]:
 def is_of_file(module: str) -> bool:
     """Tell whether a module's name is one that `import_file` gives."""
     return module.startswith(_PREFIX)
+
+
+def with_imports(path: Path) -> list[Path]:
+    """Return a Python file, and those of its folder that it imports, or that these import; nothing is run."""
+    found, waiting = set[Path](), [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError, RecursionError):  # whoever imports it is told
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                waiting += [place for name in node.names for place in _places(path.parent, name.name)]
+            elif isinstance(node, ast.ImportFrom):
+                home = [file, *file.parents][: node.level + 1][-1] if node.level else path.parent
+                waiting += [place for name in node.names for place in _places(home, f"{node.module or ''}.{name.name}")]
+    return sorted(found)
+
+
+def _places(home: Path, dotted: str) -> Iterator[Path]:
+    """Yield where a module may lie that is imported from a folder, and the packages that it is in."""
+    for name in dotted.strip(".").split("."):
+        home = home / name
+        yield home.with_name(f"{name}.py")
+        yield home / "__init__.py"
 
 
 def _module(path: Path, what: str) -> ModuleType:
