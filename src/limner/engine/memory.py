@@ -29,7 +29,7 @@ def available_memory_mib() -> float:
 
 
 def total_memory_mib(device: torch.device) -> float:
-    """Return all that there is in MiB, in use or not: of a cuda device; on any other, of the machine or its container."""
+    """Return all that there is in MiB, in use or not: of a cuda device, or else of the machine or its container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1] / 2**20
     total, limit = float(psutil.virtual_memory().total), _limit()
