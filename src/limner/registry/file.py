@@ -49,8 +49,8 @@ def with_imports(path: Path) -> list[Path]:
         found.add(file)
         try:
             tree = ast.parse(file.read_bytes())
-        except (SyntaxError, ValueError, RecursionError):  # whoever imports it is told
-            continue
+        except (SyntaxError, ValueError, RecursionError):  # it imports nothing, and whoever imports it is told why
+            tree = ast.Module([], [])
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 waiting += [place for name in node.names for place in _places(path.parent, name.name)]
