@@ -73,6 +73,10 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
     from limner.training.pretrain import HOW, Pretraining
 
     config = override(Pretraining(), source.pretraining | values)
+    if source.pair(np.random.default_rng(0))[0].ndim != find(FRESH, "model", config.model).axes:
+        raise UserError(
+            f"--model {config.model}: pictures are drawn by sd3 and sd, clips by wan; leave --model away for {world}"
+        )
     folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
     require_same(folder, asdict(config), HOW)
     folder.mkdir(parents=True, exist_ok=True)
@@ -285,7 +289,7 @@ def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media,
         return read_media(source, *_size(model))
     world = find(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
-    return captioned([world.pair(rng, 0.0) for rng in rngs])
+    return captioned([world.pair(rng, 0.0) for rng in rngs], world.fps)
 
 
 def _size(model: Adapter) -> tuple[int, int]:

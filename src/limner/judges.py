@@ -106,9 +106,9 @@ def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds:
 
 
 def examples(world: str, count: int) -> tuple[Media, list[Prompt]]:
-    """Return pictures of a world with captions, every other one of which may be wrong."""
+    """Return pictures or clips of a world with captions, every other one of which may be wrong."""
     source = find(WORLDS, "world", world)()
-    return captioned([source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)])
+    return captioned([source.pair(np.random.default_rng(i), 0.5 * (i % 2)) for i in range(count)], source.fps)
 
 
 def judge_of(leaf: Leaf) -> Reward | Comparer:

@@ -171,6 +171,7 @@ def card(run: Finished, repo: str = "") -> Card:
     """Return the model card of what a run exports, to the Hub as `repo` or to a folder."""
     c = run.config
     model = run.assembly.model
+    before, after = (stored(run.folder, moment, [OWN]) for moment in ("before", "after"))
     return Card(
         name=run.folder.name,
         base=run.assembly.base,
@@ -183,7 +184,8 @@ def card(run: Finished, repo: str = "") -> Card:
         whole=c.model.train.whole,
         load=dict.fromkeys(model.left_out),
         call=settings_of(c.model).call(c.sampler.call()),
-        rows=tables(stored(run.folder, "before", [OWN]), stored(run.folder, "after", [OWN]))[0],
+        moves=any(found.files for found in after.values()),
+        rows=tables(before, after)[0],
         example=run.assembly.parts.studio.prompts[0].text,
         bundled=BASES.get(c.model.path, ""),
         place=repo or PLACE,

@@ -44,6 +44,13 @@ def test_header_is_yaml_and_code_is_python() -> None:
     assert "| Negative prompt | none |" in model_card(replace(CARD, call={}))
 
 
+def test_clips_are_frames() -> None:
+    text = model_card(replace(CARD, moves=True))
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["pipeline_tag"] == "text-to-video" in header["tags"] and "text-to-image" not in text
+    assert code(text).rstrip().endswith(".frames[0]")
+
+
 def test_evaluation_is_a_table_with_intervals() -> None:
     text = model_card(CARD)
     assert (

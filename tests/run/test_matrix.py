@@ -21,6 +21,8 @@ from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
 from limner.models.quiet import no_bars
 from limner.models.sd.adapter import SD
 from limner.models.sd3.settings import SD3Settings
+from limner.models.wan.adapter import Wan
+from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.registry.find import find
 from limner.registry.names import ALGORITHMS
@@ -61,6 +63,9 @@ def generators(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -
         for kind in ("sd15", "sd21", "sdxl"):
             SD.tiny(kind, folder / kind)
             found[kind] = Generator(Model("sd", str(folder / kind), None, lora), prompts, redness, DDIM())
+        Wan.tiny(folder / "wan")
+    clips = WanSettings(resolution=32, num_frames=5, max_sequence_length=8)
+    found["wan"] = Generator(Model("wan", str(folder / "wan"), clips, lora), prompts, "video_flicker", FlowSDE())
     return found
 
 
@@ -87,7 +92,7 @@ def weights(assembly: Assembly) -> torch.Tensor:
     return torch.cat([p.detach().reshape(-1).clone() for p in assembly.parts.weights.parameters().values()])
 
 
-@pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "oracle-flow", "oracle-noise"])
+@pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "wan", "oracle-flow", "oracle-noise"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_iteration_teaches(generators: dict[str, Generator], kind: str, name: str) -> None:
     settings, kept = config(generators[kind], name), Silent()
@@ -100,7 +105,7 @@ def test_an_iteration_teaches(generators: dict[str, Generator], kind: str, name:
     assert after.isfinite().all() and not torch.equal(after, before)
 
 
-@pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "oracle-flow", "oracle-noise"])
+@pytest.mark.parametrize("kind", ["sd3", "sd3-full", "sd15", "sd21", "sdxl", "wan", "oracle-flow", "oracle-noise"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_praise_makes_a_sample_likelier(generators: dict[str, Generator], kind: str, name: str) -> None:
     """A small step along the gradient of one good sample: its log-probability rises, or its restoration error falls."""

@@ -13,22 +13,25 @@ import psutil
 import pytest
 import torch
 import yaml
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, WanPipeline
 
 from limner import build
 from limner.core.errors import UserError
 from limner.core.types import Prompt
-from limner.diffusion.dynamics import DDIM
+from limner.diffusion.dynamics import DDIM, EulerODE
 from limner.models.sd.adapter import SD
 from limner.models.sd.pretraining import SDPretraining
 from limner.models.sd3.build import SD3Size
 from limner.models.sd3.build import build as build_pipeline
 from limner.models.sd3.pretraining import SD3Pretraining
+from limner.models.wan.adapter import Wan
+from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.training import pretrain as module
 from limner.training.fit import require_same
 from limner.training.pretrain import Pretraining, pretrain
 from limner.worlds.scenes.reward import Scenes
+from walk import walk_frames
 
 FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4, "early_steps": 2}
 
@@ -175,3 +178,29 @@ def test_a_unet_is_pretrained_and_plain_diffusers_draws_with_it(tmp_path: Path) 
             x = policy.step(x, (t[None], s[None]), condition, index, torch.tensor([False]))[1].mean
         ours = adapter.decode(x).pixels.permute(0, 2, 3, 1)
     torch.testing.assert_close(torch.from_numpy(picture), ours, rtol=0, atol=2e-3)
+
+
+def test_clips_are_pretrained_and_plain_diffusers_draws_with_them(tmp_path: Path) -> None:
+    build.pretrain("motion", tmp_path, FEW)
+    pipeline = WanPipeline.from_pretrained(tmp_path / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    settings = WanSettings(resolution=32, num_frames=13, fps=8, max_sequence_length=12)
+    adapter, texts = Wan.load(tmp_path / "pipeline", settings), ["a red star falls", "a blue circle bounces"]
+    noise = torch.randn(2, *adapter.latent().shape, generator=torch.Generator().manual_seed(0))
+    theirs = pipeline(
+        texts, latents=noise, num_inference_steps=3, guidance_scale=1.0, output_type="pt", **settings.call()
+    ).frames
+    assert theirs.shape == (2, 13, 3, 32, 32) and noise[0].numel() <= 1024
+    torch.testing.assert_close(walk_frames(adapter, EulerODE(), 3, texts, noise), theirs, rtol=0, atol=1e-3)
+    assert sum(file.stat().st_size for file in (tmp_path / "pipeline").rglob("*") if file.is_file()) <= 10 * 10**6
+    latents = torch.load(tmp_path / "latents.pt", weights_only=True)["latents"]
+    kept = pipeline.vae.config
+    torch.testing.assert_close(torch.tensor(kept.latents_mean), latents.mean([0, 2, 3, 4]))
+    torch.testing.assert_close(torch.tensor(kept.latents_std), latents.std([0, 2, 3, 4]))
+
+
+@pytest.mark.parametrize(("world", "model"), [("motion", "sd3"), ("scenes", "wan")])
+def test_clips_and_pictures_are_not_taken_for_each_other(world: str, model: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--model {model}: pictures are drawn by sd3 and sd, clips by wan"):
+        build.pretrain(world, tmp_path / "new", {"model": model})
+    assert not (tmp_path / "new").exists()

@@ -20,7 +20,7 @@ def add_reward_commands(command: AddCommand) -> None:
     reward = command("reward", _reward, "show a reward: what it measures, and its best and worst examples")
     reward.add_argument("verb", metavar="show", choices=["show"])
     reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
-    reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures it judges (scenes)")
+    reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures or clips it judges (scenes)")
     reward.add_argument(
         "--count", type=words.at_most(10_000), default=64, help="how many pictures; half of the captions are wrong (64)"
     )

@@ -46,7 +46,7 @@ def add_training_commands(command: AddCommand) -> None:
     pretrain = command(
         "pretrain", _pretrain, "train a world's base model from nothing; goes on where it stopped", PRETRAINING_KEYS
     )
-    pretrain.add_argument("world", metavar="WORLD", help="scenes, words or emoji")
+    pretrain.add_argument("world", metavar="WORLD", help="scenes, words, emoji or motion")
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.media import Images, Media
+from limner.core.media import Images, Media, Videos
 from limner.core.paths import LFS_ADVICE, LFS_POINTER, path_of
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
@@ -76,10 +76,15 @@ def decoded(path: Path | bytes) -> Image.Image:
         raise UserError(f"picture {name} cannot be read: {reason or type(error).__name__}") from error
 
 
-def captioned(pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]]) -> tuple[Media, list[Prompt]]:
-    """Return pictures [height, width, 3] with a caption each, as a world draws them, as media and prompts."""
-    levels = torch.from_numpy(np.stack([picture for picture, _ in pairs])).permute(0, 3, 1, 2)
-    return Images(levels), [Prompt(text) for _, (text,) in pairs]
+def captioned(
+    pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]], fps: float | None
+) -> tuple[Media, list[Prompt]]:
+    """Return pictures [height, width, 3], or clips [frames, ...], with a caption each, as media and prompts.
+
+    `fps` are the frames a second of clips, None of pictures.
+    """
+    levels = torch.from_numpy(np.stack([shown for shown, _ in pairs])).movedim(-1, -3)
+    return Images(levels) if fps is None else Videos(levels, fps), [Prompt(text) for _, (text,) in pairs]
 
 
 def read_media(pairs: Sequence[tuple[Path, Prompt]], height: int, width: int) -> tuple[Media, list[Prompt]]:

@@ -42,8 +42,9 @@ class Card:
     `base` is a hub id, a folder or "". `licence` is named as the Hub names it; "": that of the base. `place` is where
     the result can be loaded from. `sampler` is what it was measured with, by title. `pipeline` is the diffusers class,
     `load` the arguments of its `from_pretrained` beside the folder, `call` those of a call beside the prompt. `trained`
-    is what learnt, `whole` whether it is no update of the base. `bundled` says where limner itself keeps the base, as
-    MODULE:NAME; "" means that diffusers knows it by `base`. `own` says how a model without a pipeline is used.
+    is what learnt, `whole` whether it is no update of the base, `moves` whether it shows clips. `bundled` says where
+    limner itself keeps the base, as MODULE:NAME; "" means that diffusers knows it by `base`. `own` says how a model
+    without a pipeline is used.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Card:
     algorithm: str
     trained: str
     whole: bool = False
+    moves: bool = False
     load: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
@@ -101,7 +103,8 @@ def model_card(card: Card) -> str:
 def _header(card: Card) -> str:
     """Return what the Hub reads: only ids and licences that it knows, and a base only if it has it."""
     library = "diffusers" if card.own is None else "transformers"
-    tags = ["text-to-image", library, "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
+    task = "text-to-video" if card.moves else "text-to-image"
+    tags = [task, library, "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
     known = _is_on_hub(card.base)
     said = ModelCardData(
         base_model=card.base if known else None,
@@ -110,7 +113,7 @@ def _header(card: Card) -> str:
         license_name=None if card.licence else "that-of-the-base",
         license_link=f"https://huggingface.co/{card.base}" if known and not card.licence else None,
         library_name=library,
-        pipeline_tag="text-to-image",
+        pipeline_tag=task,
         tags=tags,
     )
     return f"---\n{said.to_yaml()}\n---\n"
@@ -137,7 +140,8 @@ def _usage(card: Card) -> str:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({base}{load})")
         lines.append(f"pipe.load_lora_weights({place})")
     arguments = "".join(f", {name}={value!r}" for name, value in card.call.items())
-    lines.append(f"image = pipe({card.example!r}{arguments}).images[0]")
+    name, shown = ("frames", "frames[0]") if card.moves else ("image", "images[0]")
+    lines.append(f"{name} = pipe({card.example!r}{arguments}).{shown}")
     return "\n".join(lines)
 
 

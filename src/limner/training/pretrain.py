@@ -53,6 +53,11 @@ class Fresh(Protocol):
         ...
 
     @property
+    def axes(self) -> int:
+        """Axes of one thing that it shows: 3 of a picture, 4 of a clip."""
+        ...
+
+    @property
     def trained(self) -> tuple[str, ...]:
         """What learns, by its name in the pipeline: the denoiser first, then its text encoders."""
         ...

@@ -26,6 +26,7 @@ class SDPretraining:
 
     pipeline: Any
     trained: ClassVar[tuple[str, ...]] = ("unet", "text_encoder")
+    axes: ClassVar[int] = 3
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> SDPretraining:

@@ -25,6 +25,7 @@ class SD3Pretraining:
 
     pipeline: Any
     trained: ClassVar[tuple[str, ...]] = ("transformer", "text_encoder", "text_encoder_2")
+    axes: ClassVar[int] = 3
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> SD3Pretraining:

@@ -25,6 +25,7 @@ class WanPretraining:
 
     pipeline: Any
     trained: ClassVar[tuple[str, ...]] = ("transformer", "text_encoder")
+    axes: ClassVar[int] = 4
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> WanPretraining:

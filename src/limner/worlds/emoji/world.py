@@ -25,6 +25,7 @@ class Emojis:
 
     vocabulary = VOCABULARY
     pretraining: ClassVar[Mapping[str, Any]] = {}
+    fps: ClassVar[float | None] = None
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it names an emoji of another family.

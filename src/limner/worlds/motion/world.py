@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limner.worlds.motion.grammar import VOCABULARY, noisy_caption, sample_motion
-from limner.worlds.motion.render import render
+from limner.worlds.motion.render import FPS, render
 
 
 class Motions:
@@ -26,6 +26,8 @@ class Motions:
         "steps": 5_000,
         "early_steps": 3_500,
     }
+
+    fps: ClassVar[float | None] = FPS
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a clip and a caption for each share, the probability that it claims something else.

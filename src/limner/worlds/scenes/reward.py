@@ -87,6 +87,7 @@ class Scenes:
 
     vocabulary = Vocabulary(VOCABULARY)
     pretraining: ClassVar[Mapping[str, Any]] = {}
+    fps: ClassVar[float | None] = None
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it lacks a clause or states a wrong one.

@@ -22,6 +22,7 @@ class Words:
 
     vocabulary = VOCABULARY
     pretraining: ClassVar[Mapping[str, Any]] = {}
+    fps: ClassVar[float | None] = None
 
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[NDArray[np.uint8], list[str]]:
         """Return a picture and a caption for each share, the probability that it asks for something else.
