@@ -28,6 +28,17 @@ from piped_cases import CASES
 
 SMALL = SD3Size(Vocabulary(("red", "star")), layers=2)
 SMALL_WAN = WanSize(Vocabulary(("red", "star")), layers=2, heads=2)
+
+
+def two_experts() -> Wan:
+    """Return a pipeline whose noisy times have a network of their own."""
+    tiny = Wan.tiny()
+    first = tiny.pipeline.transformer
+    tiny.pipeline.register_modules(transformer_2=type(first).from_config(first.config))
+    tiny.pipeline.register_to_config(boundary_ratio=0.5)
+    return Wan.wrap(tiny.pipeline, tiny.settings)
+
+
 ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd3": SD3.tiny,
     "sd3-without-t5": lambda: SD3.wrap(build(SMALL), SD3Settings(max_sequence_length=0)),
@@ -36,6 +47,7 @@ ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sdxl": lambda: SD.tiny("sdxl"),
     **{name: case.model for name, case in CASES.items()},
     "wan": Wan.tiny,
+    "wan-with-two-experts": two_experts,
     "wan-of-a-world": lambda: Wan.wrap(build_wan(SMALL_WAN), WanSettings(32, num_frames=13, max_sequence_length=8)),
 }
 PROMPTS = [Prompt("a red star"), Prompt("two stars"), Prompt("a red star")]

@@ -33,13 +33,24 @@ def small_5b() -> WanPipeline:
     return pipeline
 
 
-@pytest.fixture(scope="module", params=["2.1", "5B of 2.2"])
+def two_experts() -> WanPipeline:
+    """Return the 14B of Wan 2.2 in miniature: another network below half the noise."""
+    pipeline = Wan.tiny().pipeline
+    second = WanTransformer3DModel.from_config(pipeline.transformer.config)
+    pipeline.register_modules(transformer_2=second)
+    pipeline.register_to_config(boundary_ratio=0.5)
+    return pipeline
+
+
+KINDS = {"2.1": lambda: Wan.tiny().pipeline, "5B of 2.2": small_5b, "14B of 2.2": two_experts}
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wan")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        pipeline = Wan.tiny().pipeline if request.param == "2.1" else small_5b()
-    pipeline.save_pretrained(folder)
+        KINDS[request.param]().save_pretrained(folder)
     return folder
 
 
@@ -144,23 +155,26 @@ def test_rows_are_the_pipelines_own_encoding(folder: Path) -> None:
 
 def test_a_lora_is_loaded_by_plain_diffusers(folder: Path, tmp_path: Path) -> None:
     adapter = Wan.load(folder, SETTINGS)
-    network = adapter.networks["transformer"]
-    network.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=list(adapter.lora_targets)))
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if "lora_" in name:
-                weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    for network in adapter.networks.values():
+        network.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=list(adapter.lora_targets)))
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                if "lora_" in name:
+                    weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
     adapter.export_lora(tmp_path / "lora")
     adapter.export_full(tmp_path / "full")
     condition, t = adapter.encode([Prompt(text) for text in TEXTS]), torch.tensor([0.3, 0.8])
-    pipeline = plain(folder)
-    before = Wan.wrap(pipeline, SETTINGS).predict(noise(adapter, 2), t, condition, torch.arange(2))
-    pipeline.load_lora_weights(tmp_path / "lora")
-    whole = plain(folder)
-    whole.transformer = WanTransformer3DModel.from_pretrained(tmp_path / "full")
+    pipeline, whole = plain(folder), plain(folder)
+    before = Wan.load(pipeline, SETTINGS).predict(noise(adapter, 2), t, condition, torch.arange(2))
+    for name in adapter.networks:
+        second = name == "transformer_2"
+        place = name if second else ""
+        pipeline.load_lora_weights(tmp_path / "lora" / place, load_into_transformer_2=second)
+        network = WanTransformer3DModel.from_pretrained(tmp_path / "full" / place)
+        whole.register_modules(**{name: network})
     expected = adapter.predict(noise(adapter, 2), t, condition, torch.arange(2))
-    assert (expected - before).norm() > 0.05 * before.norm()
+    assert ((expected - before).flatten(1).norm(dim=1) > 0.05 * before.flatten(1).norm(dim=1)).all()
     for each in (pipeline, whole):
         found = Wan.wrap(each, SETTINGS).predict(noise(adapter, 2), t, condition, torch.arange(2))
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -191,7 +205,7 @@ def test_sizes_that_cannot_be(tiny: Path, changes: dict[str, Any], said: str) ->
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p.register_to_config(boundary_ratio=0.9), "has a second expert"),
+        (lambda p: p.register_to_config(boundary_ratio=0.9), "has no transformer_2 and boundary_ratio 0.9"),
         (lambda p: p.transformer.register_to_config(image_dim=8), "transformer has image_dim 8"),
         (lambda p: p.transformer.register_to_config(in_channels=36), "transformer has in_channels 36, and the vae has"),
         (lambda p: p.transformer.register_to_config(text_dim=8), "and the text encoder gives 16"),

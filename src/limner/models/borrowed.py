@@ -14,12 +14,12 @@ from limner.core.errors import UserError
 from limner.models.folder import require_served
 
 
-def copied(pipeline: Any, trained: str, dtype: torch.dtype, adapter: str, classes: Sequence[str]) -> Any:
+def copied(pipeline: Any, trained: Sequence[str], dtype: torch.dtype, adapter: str, classes: Sequence[str]) -> Any:
     """Return an equal pipeline, as a folder of it would load: the autoencoder in float32, the rest in `dtype`.
 
-    The network `trained` is a copy; all others are new modules over the owner's own tensors, which cost no memory until
-    they are moved or cast, and are never written. Raises UserError for a pipeline of another class than `classes`, one
-    that is spread over devices or quantised, and one whose trained network has a LoRA.
+    The networks `trained` are copies; all others are new modules over the owner's own tensors, which cost no memory
+    until they are moved or cast, and are never written. Raises UserError for a pipeline of another class than
+    `classes`, one that is spread over devices or quantised, and one whose trained networks have a LoRA.
     """
     require_served(type(pipeline).__name__, "the pipeline", adapter, classes)
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
@@ -27,14 +27,15 @@ def copied(pipeline: Any, trained: str, dtype: torch.dtype, adapter: str, classe
         raise UserError("model: the pipeline moves its parts as it needs them (offload, device_map); give one without")
     if any(vars(part).get("hf_quantizer") is not None for part in parts.values()):
         raise UserError("model: the pipeline is quantised, and what is trained must not be; give one that is not")
-    if any(isinstance(module, BaseTunerLayer) for module in parts[trained].modules()):
-        raise UserError(
-            f"model: the pipeline's {trained} has a LoRA; make it part of the weights first, by pipeline.fuse_lora() "
-            "and pipeline.unload_lora_weights()"
-        )
+    for name in trained:
+        if name in parts and any(isinstance(module, BaseTunerLayer) for module in parts[name].modules()):
+            raise UserError(
+                f"model: the pipeline's {name} has a LoRA; make it part of the weights first, by pipeline.fuse_lora() "
+                "and pipeline.unload_lora_weights()"
+            )
     shared: dict[int, Any] = {}
     for name, part in parts.items():
-        if name != trained:
+        if name not in trained:
             shared |= {id(parameter): nn.Parameter(parameter.detach(), False) for parameter in part.parameters()}
             shared |= {id(buffer): buffer.detach() for buffer in part.buffers()}
     made = copy.deepcopy(pipeline, shared)

@@ -109,13 +109,13 @@ def _require_weights(source: str | Path, part: str, missing: Sequence[str]) -> N
         )
 
 
-def freeze(pipeline: DiffusionPipeline, trained: nn.Module) -> None:
+def freeze(pipeline: DiffusionPipeline, trained: Sequence[nn.Module]) -> None:
     """Put all parts in evaluation mode, and let only `trained` have gradients."""
     if isinstance(pipeline.vae, AutoencoderKL):
         pipeline.vae.to(memory_format=torch.channels_last)  # decodes a third faster on a CPU
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
-            part.eval().requires_grad_(part is trained)
+            part.eval().requires_grad_(any(part is each for each in trained))
         elif isinstance(part, PreTrainedTokenizerBase):  # diffusers cuts long prompts, and says so better
             part.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 

@@ -79,7 +79,7 @@ class SD:
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            return cls.wrap(copied(source, "unet", dtype, "sd", settings.serves).to(device), settings, dtype)
+            return cls.wrap(copied(source, ["unet"], dtype, "sd", settings.serves).to(device), settings, dtype)
         index = served_index(source, "sd", settings.serves)
         xl = index["_class_name"] == "StableDiffusionXLPipeline"
         kind, parts = (StableDiffusionXLPipeline, PARTS_XL) if xl else (StableDiffusionPipeline, PARTS)
@@ -98,7 +98,7 @@ class SD:
         height, width = sides(settings.resolution, settings.width, cell * pipeline.unet.config.sample_size, multiple)
         scheduler = pipeline.scheduler
         prediction = PREDICTIONS[scheduler.config.get("prediction_type", "epsilon")]
-        freeze(pipeline, pipeline.unet)
+        freeze(pipeline, [pipeline.unet])
         schedule = VariancePreserving(DDIMScheduler.from_config(scheduler.config).alphas_cumprod)
         size = (height // cell, width // cell)
         return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, schedule, prediction)

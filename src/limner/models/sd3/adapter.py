@@ -109,7 +109,7 @@ class SD3:
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            return cls.wrap(copied(source, "transformer", dtype, "sd3", settings.serves).to(device), settings, dtype)
+            return cls.wrap(copied(source, ["transformer"], dtype, "sd3", settings.serves).to(device), settings, dtype)
         index = served_index(source, "sd3", settings.serves)
         without = absent(index, source, OPTIONAL)
         parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
@@ -141,7 +141,7 @@ class SD3:
         height, width = sides(
             settings.resolution, settings.width, cell * pipeline.default_sample_size, patch, places * patch
         )
-        freeze(pipeline, pipeline.transformer)
+        freeze(pipeline, [pipeline.transformer])
         return cls(pipeline, {"transformer": pipeline.transformer}, settings, (height // cell, width // cell), dtype)
 
     @classmethod
@@ -242,7 +242,7 @@ class SD3:
 
     def few_step(self) -> SD3:
         """Return a copy whose scheduler samples as consistency models are, in few steps, the last from t = LAST."""
-        pipeline = copied(self.pipeline, "transformer", self.dtype, "sd3", self.settings.serves)
+        pipeline = copied(self.pipeline, ["transformer"], self.dtype, "sd3", self.settings.serves)
         known = inspect.signature(FlowMatchLCMScheduler).parameters
         config = {key: value for key, value in pipeline.scheduler.config.items() if key in known}
         pipeline.register_modules(scheduler=FlowMatchLCMScheduler(**config | {"shift_terminal": LAST}))

@@ -1,4 +1,4 @@
-"""Wan 2.1 and the 5B of 2.2 (arXiv:2503.20314), text to video, through the parts of diffusers' own pipeline."""
+"""Wan 2.1 and 2.2 (arXiv:2503.20314), text to video, through the parts of diffusers' own pipeline."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ OWN = WanSettings()
 """What the pipeline itself has chosen."""
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 OPTIONAL = ("transformer_2",)
+BOTH = ("transformer", "transformer_2")
+"""The experts of the noisy times and of the others."""
 
 say_once(pipeline_wan.__name__)
 
@@ -49,10 +51,11 @@ say_once(pipeline_wan.__name__)
 class Wan:
     """A pipeline as a `Denoiser`: native velocity = noise - x0 on t = sigma, network index 1000 t.
 
-    Where the pipeline's solver is UniPC the index is the whole number below, as that asks.
+    Where the pipeline's solver is UniPC the index is the whole number below, as that asks. With two experts those of
+    at least `boundary_ratio` are the first's.
 
-    `dtype` is that of the transformer's inputs; its output, the decoder and the clips are float32. `networks` holds
-    the trained transformer; text encoder and autoencoder are frozen. `latent_size` is frames, height and width.
+    `dtype` is that of the transformers' inputs; their output, the decoder and the clips are float32. `networks` holds
+    the trained ones; text encoder and autoencoder are frozen. `latent_size` is frames, height and width.
     """
 
     pipeline: WanPipeline = field(repr=False)
@@ -82,7 +85,7 @@ class Wan:
         Raises UserError if there is no Wan pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            return cls.wrap(copied(source, "transformer", dtype, "wan", settings.serves).to(device), settings, dtype)
+            return cls.wrap(copied(source, BOTH, dtype, "wan", settings.serves).to(device), settings, dtype)
         index = served_index(source, "wan", settings.serves)
         without = absent(index, source, OPTIONAL)
         parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
@@ -91,7 +94,7 @@ class Wan:
 
     @classmethod
     def wrap(cls, pipeline: WanPipeline, settings: WanSettings = OWN, dtype: torch.dtype = torch.float32) -> Wan:
-        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer.
+        """Return the adapter of a pipeline in memory, and freeze all of it but what is trained.
 
         Raises UserError for one of which something is not honoured (`limner.models.wan.honoured`).
         """
@@ -102,9 +105,10 @@ class Wan:
         height, width = sides(settings.resolution, width, HEIGHT, math.lcm(MULTIPLE, cell * patch[1], cell * patch[2]))
         frames = FRAMES if settings.num_frames is None else settings.num_frames
         _require_frames("model: num_frames is", frames, pace)
-        freeze(pipeline, pipeline.transformer)
+        trained = {name: pipeline.components[name] for name in BOTH if pipeline.components[name] is not None}
+        freeze(pipeline, [*trained.values()])
         size = ((frames - 1) // pace + 1, height // cell, width // cell)
-        return cls(pipeline, {"transformer": pipeline.transformer}, settings, size, dtype)
+        return cls(pipeline, trained, settings, size, dtype)
 
     @classmethod
     def tiny(cls, folder: Path | None = None) -> Wan:
@@ -156,20 +160,19 @@ class Wan:
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
-        """Return the transformer's velocity, noise - x0, in float32; the 5B of Wan 2.2 reads the time at each token."""
+        """Return the velocity, noise - x0, in float32, each of the expert that its time is of."""
+        context, config = condition["context"][prompt_index], self.pipeline.config
         level = t * self.pipeline.scheduler.config.num_train_timesteps
         if isinstance(self.pipeline.scheduler, UniPCMultistepScheduler):
             level = level.floor()
-        if self.pipeline.config.expand_timesteps:
-            patch = self.pipeline.transformer.config.patch_size
-            level = level[:, None].expand(-1, math.prod(x.shape[2:]) // math.prod(patch))
-        (velocity,) = self.networks["transformer"](
-            hidden_states=x.to(self.dtype),
-            timestep=level,
-            encoder_hidden_states=condition["context"][prompt_index],
-            return_dict=False,
-        )
-        return velocity.float()
+        if config.boundary_ratio is None:
+            return self._velocity("transformer", x, level, context)
+        early = level >= config.boundary_ratio * self.pipeline.scheduler.config.num_train_timesteps
+        found = torch.zeros_like(x, dtype=torch.float32)
+        for name, rows in zip(BOTH, (early, ~early), strict=True):
+            if rows.any():
+                found[rows] = self._velocity(name, x[rows], level[rows], context[rows])
+        return found
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0.
@@ -212,15 +215,43 @@ class Wan:
         return LatentSpec((transformer.config.in_channels, *self.latent_size), torch.float32, transformer.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
-        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
-        tensors, metadata = folded(self.networks["transformer"], adapter)
-        WanPipeline.save_lora_weights(
-            folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata
-        )
+        """Write the LoRA `adapter` as `pipeline.load_lora_weights(folder)` reads it, at scale 1.
+
+        That of a second expert goes to `folder / "transformer_2"`, and is read with `load_into_transformer_2=True`.
+        """
+        for place, network in self._places(folder):
+            tensors, metadata = folded(network, adapter)
+            WanPipeline.save_lora_weights(
+                place, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata
+            )
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
-        """Write the transformer as `WanTransformer3DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
-        merged(self.networks["transformer"], adapter).save_pretrained(folder)
+        """Write what is trained as `WanTransformer3DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged.
+
+        A second expert goes to `folder / "transformer_2"`.
+        """
+        for place, network in self._places(folder):
+            merged(network, adapter).save_pretrained(place)
+
+    def _places(self, folder: Path) -> list[tuple[Path, nn.Module]]:
+        """Return where each trained network is written."""
+        return [(folder / name if name in OPTIONAL else folder, network) for name, network in self.networks.items()]
+
+    def _velocity(
+        self,
+        name: str,
+        x: Float[Tensor, "rows *latent"],
+        level: Float[Tensor, " rows"],
+        context: Float[Tensor, "rows tokens dim"],
+    ) -> Float[Tensor, "rows *latent"]:
+        """Return what one expert predicts; the 5B of Wan 2.2 reads the time at each token."""
+        if self.pipeline.config.expand_timesteps:
+            patch = self.pipeline.transformer.config.patch_size
+            level = level[:, None].expand(-1, math.prod(x.shape[2:]) // math.prod(patch))
+        (velocity,) = self.networks[name](
+            hidden_states=x.to(self.dtype), timestep=level, encoder_hidden_states=context, return_dict=False
+        )
+        return velocity.float()
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Return mean and std of the autoencoder's latents, a channel each."""

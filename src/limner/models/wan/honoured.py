@@ -61,18 +61,23 @@ SCHEDULERS = {kind: table for table in (FLOW, MULTISTEP) for kind in table.class
 def require_honoured(pipeline: Any) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
     SCHEDULERS.get(type(pipeline.scheduler).__name__, FLOW).require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
     AUTOENCODER.require("vae", pipeline.vae)
-    if pipeline.components["transformer_2"] is not None or pipeline.config.boundary_ratio is not None:
+    vae, width = pipeline.vae.config, pipeline.text_encoder.config.d_model
+    second, boundary = pipeline.components["transformer_2"], pipeline.config.boundary_ratio
+    if (second is None) != (boundary is None):
         raise UserError(
-            "model: the pipeline has a second expert for the late steps (transformer_2, boundary_ratio), as Wan 2.2 "
-            "14B has, which limner does not implement yet; take Wan 2.1, or the 5B of 2.2"
+            f"model: the pipeline has {'no' if second is None else 'a'} transformer_2 and boundary_ratio {boundary}: "
+            "an expert of the late steps and where they begin belong together; download the pipeline again"
         )
-    transformer, vae = pipeline.transformer.config, pipeline.vae.config
-    require_equal("transformer has in_channels", transformer.in_channels, "the vae has z_dim", vae.z_dim)
-    require_equal("transformer has out_channels", transformer.out_channels, "the vae has z_dim", vae.z_dim)
-    width = pipeline.text_encoder.config.d_model
-    require_equal("transformer has text_dim", transformer.text_dim, "the text encoder gives", width)
+    for name, network in (("transformer", pipeline.transformer), ("transformer_2", second)):
+        if name == "transformer" or network is not None:
+            TRANSFORMER.require(name, network)
+            transformer = network.config
+            require_equal(f"{name} has in_channels", transformer.in_channels, "the vae has z_dim", vae.z_dim)
+            require_equal(f"{name} has out_channels", transformer.out_channels, "the vae has z_dim", vae.z_dim)
+            require_equal(f"{name} has text_dim", transformer.text_dim, "the text encoder gives", width)
+            patch = pipeline.transformer.config.patch_size
+            require_equal(f"{name} has patch_size", transformer.patch_size, "the transformer has", patch)
     colours = 3 * (vae.patch_size or 1) ** 2
     require_equal("vae has in_channels", vae.in_channels, "the colours of its patches are", colours)
     require_equal("vae has out_channels", vae.out_channels, "the colours of its patches are", colours)
