@@ -65,7 +65,7 @@ def generators(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -
             found[kind] = Generator(Model("sd", str(folder / kind), None, lora), prompts, redness, DDIM())
         Wan.tiny(folder / "wan")
     clips = WanSettings(resolution=32, num_frames=5, max_sequence_length=8)
-    found["wan"] = Generator(Model("wan", str(folder / "wan"), clips, lora), prompts, "video_flicker", FlowSDE())
+    found["wan"] = Generator(Model("wan", str(folder / "wan"), clips, Full()), prompts, "video_flicker", FlowSDE())
     return found
 
 
