@@ -188,7 +188,7 @@ def test_clips_are_pretrained_and_plain_diffusers_draws_with_them(tmp_path: Path
     adapter, texts = Wan.load(tmp_path / "pipeline", settings), ["a red star falls", "a blue circle bounces"]
     noise = torch.randn(2, *adapter.latent().shape, generator=torch.Generator().manual_seed(0))
     theirs = pipeline(
-        texts, latents=noise, num_inference_steps=3, guidance_scale=1.0, output_type="pt", **settings.call()
+        texts, latents=noise, num_inference_steps=3, guidance_scale=1.0, output_type="pt", **settings.call({})
     ).frames
     assert theirs.shape == (2, 13, 3, 32, 32) and noise[0].numel() <= 1024
     torch.testing.assert_close(walk_frames(adapter, EulerODE(), 3, texts, noise), theirs, rtol=0, atol=1e-3)

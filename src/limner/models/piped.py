@@ -127,7 +127,7 @@ class Piped:
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            pipeline = copied(source, TRAINED, dtype, family.kind, settings.serves)
+            pipeline = copied(source, [TRAINED], dtype, family.kind, settings.serves)
         else:
             index = served_index(source, family.kind, settings.serves)
             without = absent(index, source, family.optional)
@@ -148,7 +148,7 @@ class Piped:
         family.require(pipeline, settings)
         cell = pipeline.vae_scale_factor
         height, width = sides(settings.resolution, settings.width, family.own_side(pipeline), cell * family.patch)
-        freeze(pipeline, pipeline.transformer)
+        freeze(pipeline, [pipeline.transformer])
         networks, size = {TRAINED: pipeline.transformer}, (height // cell, width // cell)
         return cls(family, pipeline, networks, settings, size, dtype, *family.chain(pipeline))
 
