@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @settings
 class WanSettings:
-    """Wan 2.1 and 2.2, text to video, flow matching by transformers over the clip that read the text."""
+    """Wan 2.1 and 2.2, text to video, flow matching by one transformer or two over the clip."""
 
     resolution: Pixels | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own, 480 x 832."""
