@@ -16,12 +16,13 @@ from limner.recipes.keys import keys
 from limner.recipes.named import recipe
 from limner.recipes.override import keys_of, override
 from limner.registry.declared import completions
-from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, RECIPES, SOURCES, TRAININGS
+from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, RECIPES, SAMPLERS, SOURCES, TRAININGS
 from limner.training.config import RunConfig
 
 CHOICES = {
     "algorithm": ALGORITHMS,
     "sampler.dynamics": DYNAMICS,
+    "sampler": SAMPLERS,
     "source": SOURCES,
     "model.train": TRAININGS,
     "model.kind": tuple(MODELS),
@@ -33,7 +34,9 @@ def chosen() -> list[RunConfig]:
     first = recipe("scenes")
     given = [{key: name} for key, names in CHOICES.items() for name in names if key != "algorithm"]
     given += [{"algorithm": name, "sampler.dynamics": "FlowSDE", "sampler.grid": "own"} for name in ALGORITHMS]
-    given += [{"model.path": "elsewhere", "model.kind": kind, "model.settings.width": "64"} for kind in MODELS]
+    given += [
+        {"model.path": "elsewhere", "model.kind": kind, "model.settings.negative_prompt": "dull"} for kind in MODELS
+    ]
     path = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.grid": "own"}
     given += [path | {"focus": "Patches"}, path | {"focus": "Local", "focus.judge": "sharpness"}]
     pictures = {"source": "Pictures", "source.data": "scenes", "algorithm": "RewardWeighted"}
