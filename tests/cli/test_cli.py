@@ -92,7 +92,7 @@ BAD = {
     "train scenes --resum": "limner: unknown key --resum; ",
     "train scenes --steps ten": "limner: --steps needs an integer, got 'ten'",
     "train scenes --steps": "limner: --steps needs an integer, got nothing",
-    "train scenes --steps 0": "limner: RunConfig: steps must be at least 1, got 0",
+    "train scenes --steps 0": "limner: RunConfig: steps must be at least 1 and at most 100000000, got 0",
     "train scenes --seed x": "limner: --seed needs an integer, got 'x'",
     "train scenes --seed": "limner: argument --seed: expected one argument",
     "train scenes --optimizer.lr -1": "limner: Optimizer: lr must be above 0 and below 1, got -1.0",

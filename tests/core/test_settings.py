@@ -44,7 +44,7 @@ class Bowl:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": 0}, "Bowl: size must be at least 1, got 0"),
+        ({"size": 0}, "Bowl: size must be at least 1 and at most 100000000, got 0"),
         ({"rest": -1}, "Bowl: rest must be at least 0, got -1"),
         ({"weight": -0.1}, "Bowl: weight must be at least 0 and finite, got -0.1"),
         ({"width": 0.0}, "Bowl: width must be above 0 and finite, got 0.0"),
@@ -55,7 +55,7 @@ class Bowl:
         ({"part": 1.0}, "Bowl: part must be at least 0 and below 1, got 1.0"),
         ({"rate": 1.5}, "Bowl: rate must be above 0 and at most 1, got 1.5"),
         ({"cut": 0.0}, "Bowl: cut must be above 0, got 0.0"),
-        ({"part_of": 0}, "Bowl: part_of must be at least 1, got 0"),
+        ({"part_of": 0}, "Bowl: part_of must be at least 1 and at most 100000000, got 0"),
         ({"whole": (1, -1)}, "Bowl: whole must be at least 0, got (1, -1)"),
         ({"size": 10**5000}, "Bowl: size must be below 2^63, got a number of too many digits"),
         ({"size": 2**63}, "Bowl: size must be below 2^63, got 9223372036854775808"),

@@ -20,8 +20,11 @@ from limner.models.piped import Piped
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.settings import SD3Settings
+from limner.models.tokens.adapter import Tokens
+from limner.models.tokens.build import TokenParts
 from limner.models.wan.adapter import Wan
 from limner.policies.denoising import Denoising, Sampler
+from limner.policies.tokens import TokenSampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
 from piped_cases import CASES, Case
@@ -70,12 +73,55 @@ MODELS = {
     "oracle-noise": oracle("o3-noise"),
     "toy": toy,
 }
-"""The makers of models by name, which begins with the kind."""
+"""The makers of denoisers by name, which begins with the kind."""
+WRITERS = {"tokens": lambda device: Tokens.wrap(on(Tokens.tiny().parts, device))}
+"""The makers of models of tokens."""
+
+
+def on(parts: TokenParts, device: torch.device) -> TokenParts:
+    return parts._replace(decoder=parts.decoder.to(device), vqvae=parts.vqvae.to(device))
 
 
 @pytest.mark.parametrize("kind", names.MODELS)
 def test_every_kind_has_a_case(kind: str) -> None:
-    assert any(name.startswith(kind) for name in MODELS)
+    assert any(name.startswith(kind) for name in [*MODELS, *WRITERS])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_tokens_are_written_there_as_on_the_cpu(name: str) -> None:
+    """Drawn with guidance and top-p, scored again, decoded and learned from."""
+    expected = written(name, torch.device("cpu"))
+    with pretended_cuda() as cuda:
+        found = written(name, cuda)
+    for place, value in expected.items():
+        torch.testing.assert_close(found[place], value, atol=1e-5, rtol=1e-4, msg=lambda m, p=place: f"{p}: {m}")
+
+
+def written(name: str, device: torch.device) -> dict[str, Tensor]:
+    """Return what is drawn, recorded, scored and learned by a model of tokens on `device`, brought to the CPU."""
+    model = WRITERS[name](device)
+    policy = TokenSampler(top_p=0.9, guidance=2.0).policy(model)
+    condition = model.encode(PROMPTS)
+    with torch.no_grad():
+        drawn = policy.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=True)
+    rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.trajectory, IDS, 0)
+    path, pack = rollout.path, next(policy.pack(rollout, IDS, 8))
+    ratio, shown = policy.distribution(pack, condition).log_ratio(pack.old, pack.choice), model.decode(drawn.sample)
+    require(device, [*leaves(condition), drawn.sample, path.choices, *leaves(path.states), *leaves(path.old)])
+    require(device, [*leaves(pack.state), pack.prompt_index, ratio, *leaves(shown)])
+    require(torch.device("cpu"), [path.mask, path.node, pack.row, pack.column])
+    ratio.mean().backward()
+    gradients = [p.grad for p in model.networks["decoder"].parameters() if p.grad is not None]
+    require(device, gradients)
+    found = {
+        "sample": drawn.sample,
+        "old": path.old.log_prob(path.choices),
+        "ratio": ratio,
+        "shown": shown.frames(),
+        "tokens": model.encode_media(shown.rounded()),
+        "gradient": torch.stack([gradient.norm() for gradient in gradients]),
+    }
+    return {place: value.detach().cpu() for place, value in found.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -136,7 +182,7 @@ def numbers(name: str, device: torch.device, precision: Precision = EXACT) -> di
         "shown": shown.frames(),
     }
     if name not in ("toy", "oracle", "oracle-noise"):
-        found["latents"] = model.encode_media(shown.rounded())
+        found["latents"] = model.encode_media(shown)  # a level that is rounded may fall to either side
         require(device, [found["latents"]])
     found["gradient"] = torch.stack([gradient.norm() for gradient in gradients])
     return {place: value.detach().cpu() for place, value in found.items()}
