@@ -216,11 +216,12 @@ def _of_pictures(place: Path) -> str:
     """Return what a file says; of a folder what its tables and captions say, and the names and sizes of its pictures.
 
     A folder may hold more than can be read at each start, and a picture that is another one seldom has as many bytes.
+    What runs below it have written is not of it.
     """
     if place.is_file():
         return _of_file(place)
-    told = []
-    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+    told, runs = [], {path.parent for path in place.rglob(CONFIG)} - {place}
+    for path in sorted(path for path in place.rglob("*") if path.is_file() and runs.isdisjoint(path.parents)):
         if path.suffix.lower() in TABLES:
             told.append((path.relative_to(place).as_posix(), _of_file(path)))
         elif path.suffix.lower() in SUFFIXES:

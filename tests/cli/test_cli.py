@@ -199,6 +199,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "samplers",
         "sources",
         "trainings",
+        "focuses",
         "presets",
         "bases",
     ]

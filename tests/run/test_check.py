@@ -86,9 +86,9 @@ def test_a_reward_that_reads_what_some_prompt_lacks(check: Check, micro_batch: i
 def test_a_category_is_any_json(check: Check, category: str) -> None:
     held = f'{{"prompt": "two red stars", "category": {category}}}\n{{"prompt": "a blue circle", "category": "one"}}\n'
     code, printed = check("--prompts held.jsonl --evaluation.prompts held.jsonl", held=held)
-    named = "" if category == "null" else '"overall" 1, ' if category == '"overall"' else f"{category} 1, "
-    assert code == 0 and f"prompts      2: {named}one 1, in held.jsonl\n" in printed
-    assert f"held out     2: {named}one 1, in held.jsonl; 2 seeds each\n" in printed
+    counted = "one 1, 1 without a category" if category == "null" else f"{category} 1, one 1"
+    assert code == 0 and f"prompts      2: {counted}, in held.jsonl\n" in printed
+    assert f"held out     2: {counted}, in held.jsonl; 2 seeds each\n" in printed
 
 
 def test_without_held_out_prompts_a_curve_is_not_drawn(

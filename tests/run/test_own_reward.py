@@ -108,7 +108,7 @@ def test_any_category_serves_and_none_is_counted_twice(
     assert main(["check", "recipe.yaml", *changes]) == 0
     kinds = '["count", "colour"] 1, 1 1, one 1, "overall" 1, {"kind": "größer"} 1'
     said = capsys.readouterr().out
-    assert f"prompts      6: {kinds}, in mixed.jsonl\n" in said
+    assert f"prompts      6: {kinds}, 1 without a category, in mixed.jsonl\n" in said
     assert main(["train", "recipe.yaml", *changes]) == 0
     line = read(place / "here")[0]
     columns = ['["count", "colour"]', "1", "one", '"overall"', '{"kind": "größer"}']

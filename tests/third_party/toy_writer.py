@@ -45,7 +45,7 @@ class Writer:
         return (media.frames()[:, 0, 0, 0, ::SIDE] * (LEVELS - 1)).round().long()
 
     def latent(self) -> LatentSpec:
-        return LatentSpec((4,), torch.long)
+        return LatentSpec((4,), torch.long, self.network.table.device)
 
     def export_full(self, folder: Path) -> None:
         torch.save(self.network.state_dict(), folder / "network.pt")

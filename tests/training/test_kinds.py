@@ -22,7 +22,7 @@ def test_one_of_each_category_and_form_of_meta() -> None:
 
 def test_counts_by_category_where_there_are_few() -> None:
     prompts = [Prompt("a", {"category": c}) for c in (["x"], ["x"], None, "overall", 1)]
-    assert str(tally(prompts)) == '5: ["x"] 2, "overall" 1, 1 1'
+    assert str(tally(prompts)) == '5: ["x"] 2, "overall" 1, 1 1, 1 without a category'
     assert str(tally([Prompt("a")] * 1200)) == "1,200"
     many = [Prompt("a", {"category": str(i)}) for i in range(FEW + 1)]
     assert str(tally(many)) == "13 of 13 categories"

@@ -36,9 +36,8 @@ class Annotated:
         group = mine.repeat_interleave(2)
         id = 2 * group + torch.arange(2).repeat(len(mine))
         worth = torch.stack([won, 1 - won], 1).flatten()
-        return given(
-            studio, [each for each in asked for _ in "ab"], torch.stack([a, b], 1).flatten(0, 1), worth, group, id, step
-        )
+        latents = studio.encode(Points(torch.stack([a, b], 1).flatten(0, 1)))
+        return given(studio, [each for each in asked for _ in "ab"], latents, worth, group, id, step)
 
 
 def drawn(base: Mixture, count: int, rng: Rng) -> Float[Tensor, "count dim"]:

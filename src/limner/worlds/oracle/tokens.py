@@ -141,7 +141,7 @@ class TokenOracle:
         """Return the tokens. Raises ValueError for media that are none."""
         if not isinstance(media, Sequences):
             raise ValueError(f"an oracle of tokens draws Sequences, not {type(media).__name__}")
-        return media.tokens
+        return media.tokens.to(self.latent().device)
 
 
 @dataclass(frozen=True)
