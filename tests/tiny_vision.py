@@ -26,6 +26,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from limner.rewards.learned.folder import write
+from limner.rewards.learned.network import Design, Ensemble
+
 WORDS = "a red blue green cat dog left of photo picture object yes no Yes No Does this show Please answer or".split()
 SPECIAL = ["<pad>", "<start>", "<unk>", "<image>", "<end>"]
 VOCABULARY = [*SPECIAL[:-1], *WORDS, SPECIAL[-1]]
@@ -224,6 +227,14 @@ def svm(folder: Path) -> tuple[str, str, np.ndarray]:
     (folder / "model").write_text("\n".join([*head, *rows, ""]))
     (folder / "ranges").write_text("x\n-1 1\n" + "".join(f"{i + 1} {-1 - i / 40} {2 + i / 50}\n" for i in range(36)))
     return str(folder / "model"), str(folder / "ranges"), np.column_stack([weights, vectors])
+
+
+def learned(folder: Path) -> None:
+    """Write a learned reward of one question."""
+    torch.manual_seed(0)
+    design, words = Design(edge=32, width=16, members=2), ("a", "red", "cat")
+    ensemble = Ensemble(design, words, 1)
+    write(folder, design, ("overall",), words, (1.0,), ensemble, "what people prefer: nothing", {}, {})
 
 
 def needs_weights(*files: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -45,7 +45,7 @@ BAD = {
         "show",
         "symmetry(axs=1)",
     ): "reward symmetry(axs=1): symmetry has no setting 'axs'; did you mean 'axis'?",
-    ("reward", "hide", "scenes"): "argument show: invalid choice: 'hide'",
+    ("reward", "hide", "scenes"): "argument VERB: invalid choice: 'hide'",
     ("serve-reward", "rank(scenes)"): "the reward rank(scenes) compares a sample with its group",
     ("serve-reward", "scenes", "--host", "0.0.0.0"): "host '0.0.0.0' can be reached from other machines",
     ("serve-reward", "scenes", "--token-env", "NO_SUCH_VARIABLE"): "--token-env NO_SUCH_VARIABLE: that environment",

@@ -210,6 +210,7 @@ def folder() -> Path:
     tiny_vision.llava(root / "llava")
     tiny_vision.mask2former(root / "mask2former", {0: "cat", 1: "dog"})
     tiny_vision.svm(root)
+    tiny_vision.learned(root / "learned")
     return root
 
 
@@ -259,6 +260,7 @@ CASES = {
         steps=(0.0, 0.1, 0.3, 1.0),
     ),
     "vqa_score": Case(lambda: VqaScore(at("llava"), question="Does this show {}"), photographs, why=RANDOM),
+    "learned": Case(lambda: find(REWARDS, "reward", "learned")(at("learned")), photographs, why=RANDOM),
     "geneval_hf": Case(
         lambda: GenEvalHF(model=at("mask2former"), colours=at("clip"), resize=64), with_things, why=RANDOM
     ),
@@ -277,9 +279,8 @@ ELSEWHERE = {
 
 def judged(reward: Reward, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     answer = reward(media, prompts)
-    return (
-        answer if isinstance(answer, RewardOutput) else RewardOutput(answer, torch.ones(len(answer), dtype=torch.bool))
-    )
+    valid = torch.ones(len(prompts), dtype=torch.bool)
+    return answer if isinstance(answer, RewardOutput) else RewardOutput(answer, valid)
 
 
 def spec_of(reward: Reward) -> RewardSpec:
@@ -289,12 +290,11 @@ def spec_of(reward: Reward) -> RewardSpec:
 
 def same(a: RewardOutput, b: RewardOutput) -> None:
     torch.testing.assert_close(a.score, b.score, rtol=1e-4, atol=1e-5, equal_nan=True)
-    assert torch.equal(a.valid, b.valid) and a.components.keys() == b.components.keys()
-    for name, values in a.components.items():
-        torch.testing.assert_close(values, b.components[name], rtol=1e-4, atol=1e-5, equal_nan=True)
-    assert a.maps.keys() == b.maps.keys()
-    for name, values in a.maps.items():
-        torch.testing.assert_close(values, b.maps[name], rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert torch.equal(a.valid, b.valid)
+    for mine, other in ((a.components, b.components), (a.maps, b.maps)):
+        assert mine.keys() == other.keys()
+        for name, values in mine.items():
+            torch.testing.assert_close(values, other[name], rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def test_every_registered_reward_has_a_case() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 from limner.commands import words
 from limner.commands.parser import AddCommand
 from limner.core.errors import UserError
+from limner.core.paths import to_file
 
 
 def add_preference_commands(command: AddCommand) -> None:
-    """Add `annotate` and `pairs` to the command line."""
+    """Add `annotate`, `feedback` and `pairs` to the command line."""
     annotate = command("annotate", _annotate, "let people say in a browser which pictures are better")
     annotate.add_argument("place", metavar="PLACE", type=Path, help="a run, folders of pictures, or pairs in a .jsonl")
     annotate.add_argument(
@@ -41,6 +42,10 @@ def add_preference_commands(command: AddCommand) -> None:
     pairs.add_argument("--guidance", type=words.number, help="guidance scale of the plain ODE (MODEL's sampler)")
     pairs.add_argument("--out", default="", metavar="DIR", help="a folder (runs/pairs-MODEL)")
     pairs.add_argument("--trust-code", action="store_true", help="run code outside limner that a config.yaml names")
+    feedback = command("feedback", _feedback, "report on what people said: who is better, and how far they agree")
+    feedback.add_argument("verb", metavar="report", choices=["report"])
+    feedback.add_argument("votes", metavar="VOTES", help="votes.db, a database's URL, or an export in .jsonl")
+    feedback.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(report.html)")
 
 
 def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -56,3 +61,16 @@ def _pairs(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
     settings = {name: value for name, value in vars(parsed).items() if name not in ("action", "version", "verb")}
     print(make(settings.pop("model"), settings.pop("other"), trust=settings.pop("trust_code"), **settings))
+
+
+def _feedback(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    try:
+        from limner.feedback.report import collected, report
+    except ModuleNotFoundError as error:
+        raise UserError(f"feedback report needs {error.name}: pip install 'limner[annotate]'") from error
+    from limner.report.file import write_text
+    from limner.report.page import page
+
+    out = to_file(parsed.out, "--out")
+    write_text(out, page(report(collected(parsed.votes), Path(parsed.votes).stem)))
+    print(out)

@@ -1,4 +1,4 @@
-"""The commands about what says which results are better: a look at it, and a host for it."""
+"""The commands about what says which results are better: a look at it, one learned from people, and a host for it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ from limner.registry.find import find
 from limner.registry.names import WORLDS
 from limner.report.naming import file_name
 
+VERBS = """show NAME               what it measures, and its best and worst examples
+train PAIRS --out DIR   learn one from pairs, rankings or ratings; every key of the training can be set as --KEY VALUE:
+                        --epochs 40 --design.kind frozen --design.ties rao_kupper --design.gaussian true
+promote NEW SERVED --on PAIRS
+                        serve NEW at the folder SERVED, if held-out people find it better than what is served there"""
+
 
 def add_reward_commands(command: AddCommand) -> None:
     """Add `reward` and `serve-reward`."""
-    reward = command("reward", _reward, "show a reward: what it measures, and its best and worst examples")
-    reward.add_argument("verb", metavar="show", choices=["show"])
-    reward.add_argument("name", metavar="NAME", help="as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function")
-    reward.add_argument("--world", default="scenes", metavar="WORLD", help="whose pictures or clips it judges (scenes)")
+    reward = command("reward", _reward, "show a reward, learn one from what people said, or put one to service", VERBS)
+    reward.add_argument("verb", metavar="VERB", choices=["show", "train", "promote"], help="show, train or promote")
     reward.add_argument(
-        "--count", type=words.at_most(10_000), default=64, help="how many pictures; half of the captions are wrong (64)"
+        "name", metavar="NAME", help="of show: as in jpeg_size, 'ocr(metric=\"exact\")' or file.py:function"
     )
-    reward.add_argument("--out", type=words.png, metavar="FILE", help="a .png file (runs/reward-NAME.png)")
+    reward.add_argument("served", metavar="SERVED", nargs="?", default="", help="of promote: where it is served from")
+    reward.add_argument("--world", default="scenes", metavar="WORLD", help="of show: whose media it judges (scenes)")
+    reward.add_argument(
+        "--count",
+        type=words.at_most(10_000),
+        default=64,
+        help="of show: how many; half of the captions are wrong (64)",
+    )
+    reward.add_argument("--out", metavar="PATH", help="of show: a .png file; of train: a folder (runs/reward-NAME)")
+    reward.add_argument("--on", default="", metavar="PAIRS", help="of promote: votes of others, on other prompts")
     serve = command("serve-reward", _serve_reward, "host a reward over HTTP, for remote(url=...) elsewhere")
     serve.add_argument("reward", metavar="EXPRESSION", help="as in scenes, 'ocr(metric=\"exact\")' or file.py:function")
     serve.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); beyond it only with a token")
@@ -34,11 +47,20 @@ def add_reward_commands(command: AddCommand) -> None:
 
 
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    if parsed.verb != "promote" and (parsed.served or parsed.on):
+        raise UserError(f"reward {parsed.verb} takes one name (see limner reward --help)")
+    if parsed.verb != "train" and values:
+        raise UserError(f"reward {parsed.verb} has no option --{next(iter(values))} (see limner reward --help)")
+    {"show": _show, "train": _train, "promote": _promote}[parsed.verb](parsed, values)
+
+
+def _show(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import judges
     from limner.report.gallery import save_grid
     from limner.report.reward_card import extremes, lit, reward_card
 
-    path = to_file(parsed.out or Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png", "--out")
+    out = words.png(parsed.out) if parsed.out else Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png"
+    path = to_file(out, "--out")
     if parsed.out and path.exists():
         raise UserError(f"{path} is there already, and nothing is written over: give another --out")
     find(WORLDS, "world", parsed.world)
@@ -58,6 +80,21 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
         place = path.with_stem(f"{path.stem}-{file_name(name)}")
         save_grid(place, lit(pictures, maps[shown]), labels, columns)
         print(f"bright where {name} is high: {place}")
+
+
+def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.reward_models import REPORT, train_reward
+
+    folder = train_reward(parsed.name, parsed.out or Path("runs") / f"reward-{Path(parsed.name).stem}", values)
+    print(f"{folder / REPORT}\nit is the reward learned(folder='{folder}')")
+
+
+def _promote(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.reward_models import promote
+
+    if not parsed.served or not parsed.on:
+        raise UserError("reward promote needs NEW, SERVED and --on PAIRS (see limner reward --help)")
+    print(promote(parsed.name, parsed.served, parsed.on))
 
 
 def _serve_reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

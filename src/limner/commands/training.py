@@ -24,6 +24,7 @@ RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
+OWN_FLAGS["reward"] = frozenset({"--help", "--out", "--world", "--count", "--on"})
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
 

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from limner.core.paths import path_of, text_of
 from limner.core.types import Prompt
 from limner.data.embedded import embedded_prompt
 from limner.data.lines import parse_object, read_lines
-from limner.data.rows import Row, Unusable, preference_of
+from limner.data.rows import Row, Unusable, Votes, preference_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 BETTER = ("chosen", "better", "good", "win", "winner", "positive")
@@ -38,7 +38,8 @@ Broken = Literal["refuse", "skip"]
 class Preference:
     """Pictures made for one prompt, and what each is worth; `where` they were found, and where alone they count.
 
-    A picture is a file, or the bytes of one.
+    A picture is a file, or the bytes of one. Of a pair there may be the votes (first, tie, second) by question, and who
+    cast them.
     """
 
     prompt: Prompt
@@ -46,6 +47,8 @@ class Preference:
     worth: tuple[float, ...]
     where: str
     mask: Path | None = None
+    votes: Mapping[str, Votes] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
 
     @property
     def tells_apart(self) -> bool:
@@ -104,7 +107,8 @@ def _of_file(path: Path) -> Iterator[Preference | UserError]:
             text = said.prompt or embedded_prompt(pictures[0])
             if not text:
                 raise Unusable("it has no prompt, and none is embedded in the picture")
-            yield Preference(Prompt(text), pictures, said.worth, where)
+            prompt = Prompt(text, {"category": said.category} if said.category else {})
+            yield Preference(prompt, pictures, said.worth, where, votes=said.votes, people=said.people)
         except Unusable as error:
             yield UserError(f"{where}: {error}")
         except UserError as error:

@@ -8,7 +8,8 @@
     Rapidata        prompt, image1, image2, votes_image1, votes_image2   or weighted_results_image1_preference, ..2..
     TRL             prompt, chosen, rejected                             KTO: prompt, completion or image, label
     Flow-Factory    schema_version 2, input.prompt, supervision of type "preference", chosen.media, rejected.media
-    limner          prompt, media_a, media_b, choice: a, b, tie, tie_good or tie_bad
+    limner          prompt, media_a, media_b, choice: a, b, tie, tie_good or tie_bad; or counts: votes_a, votes_b,
+                    ties_good, ties_bad, of several questions in dims; annotators
 
 A picture is the path of a file, its bytes, or {"bytes": ..., "path": ...}, as datasets has them.
 """
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from limner.core.errors import shown
 
 Row: TypeAlias = Mapping[str, Any]
+Votes: TypeAlias = tuple[float, float, float]
+"""How many, or what shares, said of a pair: the first, a tie, the second."""
 
 
 class Unusable(Exception):
@@ -31,11 +34,17 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Said:
-    """What a row says: its prompt ("" if it has none), pictures by path or bytes, and what each is worth."""
+    """What a row says: its prompt ("" if it has none), pictures by path or bytes, and what each is worth.
+
+    Of a pair perhaps also the `votes`, by question, who cast them, and the kind of prompt.
+    """
 
     prompt: str
     pictures: tuple[str | bytes, ...]
     worth: tuple[float, ...]
+    votes: Mapping[str, Votes] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
+    category: str = ""
 
 
 def preference_of(row: Row) -> Said | None:
@@ -79,7 +88,8 @@ def _said(row: Row, pictures: Sequence[Any], worth: Sequence[float]) -> Said:
         raise Unusable(f"{len(pictures)} pictures, but {len(worth)} judgements")
     if not all(0 <= each <= 1 for each in worth):
         raise Unusable(f"what a picture is worth lies between 0 and 1, got {', '.join(f'{w:g}' for w in worth)}")
-    return Said(prompt.strip(), tuple(map(_picture, pictures)), tuple(worth))
+    category = str(row.get("category", ""))
+    return Said(prompt.strip(), tuple(map(_picture, pictures)), tuple(worth), category=category)
 
 
 def _shares(a: Any, b: Any) -> tuple[float, float]:
@@ -128,7 +138,10 @@ def _video_reward(row: Row) -> Said:
     if not said or not set(said) <= {"a", "b", "same"}:
         raise Unusable("VQ, MQ, TA and Overall say A, B or same, and one of them must be there")
     first = sum({"a": 1.0, "same": 0.5, "b": 0.0}[each] for each in said) / len(said)
-    return _said(row, [row["path_A"], row["path_B"]], [first, 1 - first])
+    votes = {"a": (1.0, 0.0, 0.0), "same": (0.0, 1.0, 0.0), "b": (0.0, 0.0, 1.0)}
+    names = [name for name in ("Overall", "VQ", "MQ", "TA") if name in row]
+    both = _said(row, [row["path_A"], row["path_B"]], [first, 1 - first])
+    return replace(both, votes={name: votes[each] for name, each in zip(names, said, strict=True)})
 
 
 def _rapidata(row: Row) -> Said:
@@ -172,10 +185,30 @@ CHOICES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5), "tie_good": (1.0
 
 
 def _voted(row: Row) -> Said:
-    choice = str(row["choice"]).strip().lower()
-    if choice not in CHOICES:
-        raise Unusable(f"choice is one of {', '.join(CHOICES)}, got {choice[:40]!r}")
-    return _said(row, [row["media_a"], row["media_b"]], CHOICES[choice])
+    dims = row.get("dims") or ({"overall": row} if "votes_a" in row else {})
+    if not isinstance(dims, Mapping) or not all(isinstance(each, Mapping) for each in dims.values()):
+        raise Unusable("dims has, for each question, an object with votes_a, votes_b, ties_good and ties_bad")
+    votes = {str(name): _counted(each) for name, each in dims.items()}
+    if "choice" in row:
+        choice = str(row["choice"]).strip().lower()
+        if choice not in CHOICES:
+            raise Unusable(f"choice is one of {', '.join(CHOICES)}, got {choice[:40]!r}")
+        worth = CHOICES[choice]
+    else:
+        first, tie, second = next(iter(votes.values()))
+        worth = _shares(first + tie / 2, second + tie / 2)
+    people = tuple(str(each) for each in _listed(row["annotators"])) if "annotators" in row else ()
+    return replace(_said(row, [row["media_a"], row["media_b"]], worth), votes=votes, people=people)
+
+
+def _counted(counts: Mapping[str, Any]) -> Votes:
+    first, second, good, bad = (_number(counts.get(name, 0)) for name in COUNTS)
+    if min(first, second, good, bad) < 0 or first + second + good + bad == 0:
+        raise Unusable(f"{', '.join(COUNTS)} are 0 or more, and not all 0")
+    return first, good + bad, second
+
+
+COUNTS = ("votes_a", "votes_b", "ties_good", "ties_bad")
 
 
 LAYOUTS: Sequence[tuple[Sequence[tuple[str, ...]], Callable[[Row], Said | None]]] = (
@@ -184,7 +217,7 @@ LAYOUTS: Sequence[tuple[Sequence[tuple[str, ...]], Callable[[Row], Said | None]]
     ((("path1",), ("path2",)), _hpd3),
     ((("path_A",), ("path_B",)), _video_reward),
     ((("image1",), ("image2",)), _rapidata),
-    ((("media_a",), ("media_b",), ("choice",)), _voted),
+    ((("media_a",), ("media_b",), ("choice", "votes_a", "dims")), _voted),
     ((("img_better",), ("img_worse",)), _better),
     ((("chosen",), ("rejected",)), _chosen),
     ((("image_path", "image", "images"), ("rank",)), _ranked),

@@ -158,6 +158,15 @@ class Ledger:
                     payload,
                 )
 
+    def orders(self) -> Iterator[tuple[str, ...]]:
+        """Yield every ranking that was not taken back: ids of items, the best first."""
+        rows = tables.events
+        with self.engine.connect() as connection:
+            for row in connection.execute(select(rows).where(rows.c.type == "vote").order_by(rows.c.id)).mappings():
+                task = self.board.tasks[self.board.assignments[row["assignment"]].task]
+                if task.kind == "rank" and row["id"] not in self.board.superseded:
+                    yield tuple(task.items[place] for place in json.loads(row["payload"])["order"])
+
     def _ask(self, connection: Connection, annotator: Annotator) -> Assignment | None:
         board = self.board
         mine = board.given[annotator.id]

@@ -85,6 +85,7 @@ REWARDS = {
     "vlm_checklist": "limner.rewards.vlm.checklist:VLMChecklist",
     "vlm_pairwise": "limner.rewards.vlm.pairwise:VLMPairwise",
     "annotator": "limner.worlds.annotator:Annotator",
+    "learned": "limner.rewards.learned.reward:Learned",
     "geneval_hf": "limner.rewards.vision.geneval_hf:GenEvalHF",
 }
 ALGORITHMS = {

@@ -20,7 +20,7 @@ DOTS = 16
 
 def figure(chart: Chart) -> str:
     """Return one chart with its title, note and legend."""
-    described = "; ".join(f"{s.name}: {_first_last(s, chart.kind)}" for s in chart.series)
+    described = "; ".join(f"{s.name}: {_first_last(s, chart.kind, chart.axis)}" for s in chart.series)
     legend = ""
     if len(chart.series) > 1:
         items = (
@@ -76,8 +76,9 @@ def _plot(chart: Chart, label: str) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{text}</text>')
     for x, anchor in ((across[0], "start"), (across[1], "end")):
         at = _scale(x, across, LEFT, WIDTH - RIGHT)
-        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{x:,.0f}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">iteration</text>')
+        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{_place(x)}</text>')
+    middle, axis = (LEFT + WIDTH - RIGHT) / 2, escape(chart.axis)
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{axis}</text>')
     for value in chart.references:
         if up[0] <= value <= up[1]:
             y = _scale(value, up, HEIGHT - BOTTOM, TOP)
@@ -124,7 +125,7 @@ def _hits(chart: Chart, xs: Sequence[float], across: tuple[float, float]) -> str
         left = _scale(x, across, LEFT, WIDTH - RIGHT) - width / 2
         parts.append(
             f'<rect class="hit" x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{HEIGHT - TOP - BOTTOM}">'
-            f"<title>{escape(f'iteration {x:,.0f}: ' + ', '.join(said))}</title></rect>"
+            f"<title>{escape(f'{chart.axis} {_place(x)}: ' + ', '.join(said))}</title></rect>"
         )
     return "".join(parts)
 
@@ -150,10 +151,15 @@ def _tick(value: float) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
+def _place(x: float) -> str:
+    """Write where something is on the horizontal axis."""
+    return f"{x:,.0f}" if x == round(x) else number(x)
+
+
 def _last(values: Sequence[float]) -> float:
     return next((value for value in reversed(values) if math.isfinite(value)), math.nan)
 
 
-def _first_last(series: Series, kind: Kind) -> str:
+def _first_last(series: Series, kind: Kind, axis: str) -> str:
     first = next((value for value in series.y if math.isfinite(value)), math.nan)
-    return f"from {quantity(first, kind)} at iteration {number(series.x[0])} to {quantity(_last(series.y), kind)}"
+    return f"from {quantity(first, kind)} at {axis} {number(series.x[0])} to {quantity(_last(series.y), kind)}"

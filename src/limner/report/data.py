@@ -89,7 +89,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over iterations; `domain` fixes the vertical axis, and `references` are drawn as quiet dashed lines."""
+    """Lines over iterations, or another `axis`.
+
+    `domain` fixes the vertical axis, and `references` are drawn as quiet dashed lines.
+    """
 
     title: str
     note: str
@@ -97,6 +100,7 @@ class Chart:
     kind: Kind = "number"
     domain: tuple[float, float] | None = None
     references: tuple[float, ...] = ()
+    axis: str = "iteration"
 
 
 @dataclass(frozen=True)

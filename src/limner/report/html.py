@@ -11,11 +11,8 @@ from limner.report.chart import figure, strip
 from limner.report.data import FEWEST, Gallery, Interval, Kind, Pair, Report, Row, Spent
 from limner.report.file import write_text
 from limner.report.gallery import PNG_SIDE, data_uri, film
-from limner.report.style import STYLE
+from limner.report.page import figures, frame
 from limner.report.text import ABSENT, bounds, count, difference, duration, number, prompts, quantity, verdict
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""What the page may load: nothing."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -32,14 +29,7 @@ def render(report: Report) -> str:
         _spent(report.spent) if report.spent else "",
         _details(report),
     )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(report.title)} · limner</title><style>{STYLE}</style></head><body>"
-        f"{_header(report)}<main>{''.join(sections)}</main>"
-        f"<footer>Written by limner. This page loads nothing from anywhere.</footer></body></html>\n"
-    )
+    return frame(report.title, _header(report), "".join(sections))
 
 
 def _section(title: str, note: str, body: str, present: object) -> str:
@@ -75,15 +65,11 @@ def _figures(report: Report) -> str:
         seconds = report.spent.seconds
         if seconds:
             longest = max(seconds, key=lambda phase: seconds[phase])
-            cards.append(("Time", duration(sum(seconds.values())), f"most of it {escape(longest)}"))
+            cards.append(("Time", duration(sum(seconds.values())), f"most of it {longest}"))
         if report.spent.network_evaluations:
             total = sum(report.spent.network_evaluations.values())
             cards.append(("Network evaluations", count(total), "samples through the network"))
-    items = (
-        f'<div><dt>{escape(name)}</dt><dd><span class="figure">{value}</span>{note}</dd></div>'
-        for name, value, note in cards
-    )
-    return f'<dl class="figures">{"".join(items)}</dl>' if cards else ""
+    return figures(cards)
 
 
 def _result(report: Report) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.judging.efficientnet import picture_features
-from limner.worlds.emoji.features import text_features
+from limner.judging.minilm import text_features
 from limner.worlds.emoji.grammar import FOLDER, Part, families, noisy_caption, pictures
 from limner.worlds.emoji.judges import First, Second, captions
 from limner.worlds.emoji.world import moved

@@ -19,7 +19,7 @@ from torch.nn import functional
 from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.efficientnet import PICTURE_WIDTH, picture_features
-from limner.worlds.emoji.features import TEXT_WIDTH, text_features
+from limner.judging.minilm import TEXT_WIDTH, text_features
 from limner.worlds.emoji.grammar import FOLDER, SIZE, VOCABULARY, Split, prompts
 
 WIDTH = 128

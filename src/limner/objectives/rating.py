@@ -1,0 +1,131 @@
+"""Worths of competitors from what was said of pairs, or from rankings, by maximum likelihood, with standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from limner.objectives.choice import Ties, choice_loss, ranking_loss
+
+Loss: TypeAlias = Callable[[Float[Tensor, " parameters"]], Float[Tensor, ""]]
+FARTHEST = 30.0
+"""Worths farther apart, in nats, are of votes that have no best ones."""
+Z95 = 1.959963984540054
+"""A normal variable lies within so many standard deviations in 95 % of cases."""
+
+
+class Rating(NamedTuple):
+    """Worths in nats, with mean 0, their standard errors and covariance; `tie` and its error where ties are modelled.
+
+    95 % intervals are worth +- 1.96 standard errors.
+    """
+
+    worth: Float[Tensor, " competitors"]
+    standard_error: Float[Tensor, " competitors"]
+    covariance: Float[Tensor, "competitors competitors"]
+    tie: float
+    tie_error: float
+    loss: float
+    """Of all votes, in nats."""
+
+    def interval(self, i: int) -> tuple[float, float]:
+        """Return the ends of the 95 % interval of one worth."""
+        middle, reach = float(self.worth[i]), Z95 * float(self.standard_error[i])
+        return middle - reach, middle + reach
+
+    def lead(self, i: int, j: int) -> tuple[float, float]:
+        """Return by how much i leads j, and the standard error of that."""
+        c = self.covariance
+        return float(self.worth[i] - self.worth[j]), float((c[i, i] + c[j, j] - 2 * c[i, j]).clamp(min=0).sqrt())
+
+
+def fit_pairs(
+    first: Int[Tensor, " pairs"],
+    second: Int[Tensor, " pairs"],
+    votes: Float[Tensor, "pairs 3"],
+    competitors: int,
+    ties: Ties = "davidson",
+    ridge: float = 0.0,
+) -> Rating:
+    """Return the worths under which votes (first, tie, second) of pairs are likeliest, by `choice_loss`.
+
+    `ridge` / 2 x |worth|^2 is added to the loss: a normal prior. Raises ValueError where the votes do not determine the
+    worths: who was never beaten, or never met the others.
+    """
+    modelled = ties != "bradley_terry" and bool(votes[:, 1].sum() > 0)
+    cast = votes.double()
+
+    def loss(parameters: Float[Tensor, " parameters"]) -> Float[Tensor, ""]:
+        worth = parameters[:competitors]
+        tie = parameters[competitors] if modelled else parameters.new_tensor(-torch.inf)
+        kind: Ties = ties if modelled else "bradley_terry"
+        return choice_loss(worth[first] - worth[second], cast, kind, tie).sum()
+
+    return _fitted(loss, competitors, modelled, ridge)
+
+
+def fit_rankings(
+    order: Int[Tensor, "rankings places"], ranked: Bool[Tensor, "rankings places"], competitors: int, ridge: float = 0.0
+) -> Rating:
+    """Return the worths under which orders, the best first, are likeliest, by `ranking_loss`; as `fit_pairs`."""
+
+    def loss(parameters: Float[Tensor, " parameters"]) -> Float[Tensor, ""]:
+        return ranking_loss(parameters[order], ranked).sum()
+
+    return _fitted(loss, competitors, False, ridge)
+
+
+def _fitted(
+    likelihood: Loss,
+    competitors: int,
+    modelled: bool,
+    ridge: float,
+) -> Rating:
+    """Minimise by Newton's method in float64, each step halved until it improves; the worths' mean is held at 0."""
+    size = competitors + modelled
+
+    def loss(parameters: Float[Tensor, " parameters"]) -> Float[Tensor, ""]:
+        worth = parameters[:competitors]
+        return likelihood(parameters) + ridge / 2 * (worth * worth).sum() + worth.sum() ** 2 / (2 * competitors)
+
+    at = torch.zeros(size, dtype=torch.float64)
+    for _ in range(100):
+        slope, curvature = _derivatives(loss, at)
+        factor, failed = torch.linalg.cholesky_ex(curvature)
+        if failed:
+            break
+        step = torch.cholesky_solve(slope[:, None], factor)[:, 0]
+        if step.abs().max() <= 1e-8:
+            break
+        now = loss(at)
+        for _ in range(30):
+            if loss(at - step) <= now * (1 + 1e-12):
+                break
+            step = step / 2
+        at = at - step
+    if bool(failed) or not at.isfinite().all() or at[:competitors].abs().max() > FARTHEST:
+        raise ValueError("the votes do not determine the worths: give a ridge above 0")
+    covariance = torch.cholesky_inverse(factor)
+    # the direction of all worths together is held, not measured
+    centre = torch.eye(competitors, dtype=torch.float64) - 1 / competitors
+    worths = centre @ covariance[:competitors, :competitors] @ centre
+    return Rating(
+        at[:competitors],
+        worths.diagonal().clamp(min=0).sqrt(),
+        worths,
+        float(at[-1]) if modelled else -torch.inf,
+        float(covariance[-1, -1].sqrt()) if modelled else 0.0,
+        float(likelihood(at)),
+    )
+
+
+def _derivatives(loss: Loss, at: Float[Tensor, " parameters"]) -> tuple[Tensor, Tensor]:
+    """Return the gradient and the Hessian."""
+    x = at.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(x), x, create_graph=True)
+    rows = [torch.autograd.grad(each, x, retain_graph=True)[0] for each in slope]
+    return slope.detach(), torch.stack(rows)

@@ -1,0 +1,241 @@
+"""`limner reward train` and `promote`: a reward learned from what people said, and which one is served.
+
+A reward's folder has the weights, card.json and report.html. What is served is a folder with served.json, which names
+the reward that answers there now; it changes only for one that people who were not asked before find better.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.core.errors import UserError
+from limner.core.paths import path_of, to_folder
+from limner.data.preferences import read_preferences
+from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
+from limner.feedback.task import file_hash
+from limner.recipes.override import override
+from limner.report.data import Chart, Interval, Series
+from limner.report.file import read_object, write_text
+from limner.report.page import Page, Section, Table, page
+from limner.report.text import bounds, number, prompts, quantity
+from limner.rewards.learned.folder import CARD, SERVED, Card, place_of, read, write
+from limner.rewards.learned.network import Ensemble, Worth
+from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
+from limner.training.reward_model import LEAST, RewardTraining, calibrated, train, worths
+
+REPORT = "report.html"
+
+
+def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Path:
+    """Train a reward on the preferences of a file or folder, measure it on prompts it never saw, and write `folder`.
+
+    `values` override settings of `RewardTraining`. A folder that holds a reward is not written over.
+    """
+    how = override(RewardTraining(), values)
+    place = to_folder(folder, "--out")
+    if (place / CARD).exists() or (place / SERVED).exists():
+        raise UserError(f"{place} holds a reward; choose another folder with --out, and nothing is lost")
+    said, _ = read_preferences(data)
+    parts = split(judgements(said, how.design.edge), how.heldout, how.calibration)
+    ensemble, words = train(parts.train, how, lambda line: print(line, file=sys.stderr))
+    worth = worths(ensemble, parts.train)
+    scale, questions = calibrated(worth, parts.calibration), parts.train.questions
+    found = {name: measured(worth, scale, ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
+    about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
+    trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
+    told = {name: _told(each) for name, each in found.items()}
+    card = write(place, how.design, parts.train.questions, words, scale, ensemble, about, trained, told)
+    per_slice = _slices(worth, scale, parts.heldout)
+    write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
+    return place
+
+
+def measured(
+    worth: Worth, scale: Sequence[float], ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
+) -> Ordering:
+    """Return how well calibrated worths order pairs that were not trained on."""
+    plain = likeliest(_lead(worth, [1.0] * len(scale), on, question), how.design.ties, ensemble.tie(question))
+    return ordering(_lead(worth, scale, on, question), on.votes[:, question], on.texts_of_pairs(), plain)
+
+
+def promote(new: str | Path, served: str | Path, on: str) -> str:
+    """Serve the reward `new` at the folder `served` if it is better than what is served there; return what is found.
+
+    `on` are votes of held-out people: pairs whose prompts and annotators neither reward was trained or measured on;
+    others are left out. Better is: the 95 % interval of the difference in accuracy lies above 0. Where nothing is
+    served yet, above 1/2. Raises UserError where it is not, and nothing changes.
+    """
+    candidate, place = place_of(new), to_folder(served, "SERVED")
+    if (place / CARD).exists():
+        raise UserError(f"{place} is a reward's own folder; name the folder from which rewards are served, another one")
+    pointer = read_object(place / SERVED) or {"history": []}
+    incumbent = place_of(place) if "folder" in pointer else None
+    cards = [read(each).card for each in (candidate, incumbent) if each is not None]
+    kept, told = _held_out(on, cards)
+    leads = [_leads(each, kept) for each in (candidate, incumbent) if each is not None]
+    votes, text = kept.votes[:, 0], kept.texts_of_pairs()
+    accuracy = [by_prompt(right(lead, votes), text) for lead in leads]
+    gained = better(leads[0], leads[1], votes, text) if incumbent else _above_chance(accuracy[0])
+    name = f"what is served there ({quantity(accuracy[1].value, 'rate')})" if incumbent else "chance (50 %)"
+    evidence = (
+        f"{new} is right about {quantity(accuracy[0].value, 'rate')} of held-out votes, {told}: "
+        f"{100 * gained.value:+.1f} points against {name}, 95 % interval {bounds(gained, 'rate')}"
+    )
+    if not gained.low > 0:
+        raise UserError(f"{evidence}. It must lie above 0, so {place} stays as it is")
+    entry = {"folder": os.path.relpath(candidate, place), "weights": cards[0].weights, "evidence": evidence}
+    history = [*pointer["history"], *([{k: v for k, v in pointer.items() if k != "history"}] if incumbent else [])]
+    write_text(place / SERVED, json.dumps(entry | {"history": history}, indent=2, ensure_ascii=False) + "\n")
+    return f"{evidence}. It is served at {place} now: learned(folder='{place}')"
+
+
+def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
+    """Return the judgements of people and prompts that no card knows, and how many those are, in words."""
+    said, _ = read_preferences(on)
+    known = {digest for card in cards for digest in card.trained.get("prompts", ())}
+    people = {name for card in cards for name in card.trained.get("people", ())}
+    kept = [
+        each for each in said if digests([each.prompt.text])[0] not in known and not people.intersection(each.people)
+    ]
+    if not kept:
+        raise UserError(
+            f"{on}: every one of its {len(said)} rows is of a prompt or a person that a reward was made with"
+        )
+    edges = {card.design.edge for card in cards}
+    found = judgements(kept, max(edges))
+    sides = found.votes[:, 0, 0] + found.votes[:, 0, 2] > 0
+    if not sides.any():
+        raise UserError(f"{on}: nobody chose a side in what is left of it")
+    left = len(said) - len(kept)
+    note = f", {left} rows left out that a reward was made with" if left else ""
+    return found, f"{len(found.pairs)} pairs of {_count_prompts(found)}{note}"
+
+
+def _leads(folder: Path, on: Judgements) -> Float[Tensor, " pairs"]:
+    learned = read(folder)
+    return _lead(worths(learned.ensemble, on), learned.card.scale, on, 0)
+
+
+def _lead(worth: Worth, scale: Sequence[float], on: Judgements, question: int) -> Float[Tensor, " pairs"]:
+    mean = worth.mean[:, question] * scale[question]
+    return mean[on.pairs[:, 0]] - mean[on.pairs[:, 1]]
+
+
+def _above_chance(accuracy: Interval) -> Interval:
+    return Interval(accuracy.value - 0.5, accuracy.low - 0.5, accuracy.high - 0.5, accuracy.n)
+
+
+def _seen(parts: Parts) -> dict[str, Any]:
+    """Return what may not be among the votes of a promotion: all prompts and people of the data."""
+    people = {name for part in (parts.train, parts.calibration, parts.heldout) for each in part.people for name in each}
+    return {"prompts": digests(list(parts.train.texts)), "people": sorted(people)}
+
+
+def _file(data: Path) -> Path:
+    """Return the file that stands for the data: of a folder, the index in it, or its first file."""
+    if data.is_file():
+        return data
+    return min(path for path in data.rglob("*") if path.is_file())
+
+
+def _told(of: Ordering) -> dict[str, Any]:
+    return {
+        "accuracy": of.accuracy.to_dict(),
+        "accuracy_with_ties": of.with_ties.to_dict(),
+        "log_loss": round(of.log_loss, 4),
+        "calibration_error": round(of.reliability.error, 4),
+        "votes": of.votes,
+    }
+
+
+def _slices(worth: Worth, scale: Sequence[float], on: Judgements) -> Mapping[str, Interval]:
+    lead, votes, text = _lead(worth, scale, on, 0), on.votes[:, 0], on.texts_of_pairs()
+    asked = votes[:, 0] + votes[:, 2] > 0
+    return {
+        name: by_prompt(right(lead, votes)[rows & asked], text[rows & asked])
+        for name, rows in slices(on).items()
+        if bool((rows & asked).any())
+    }
+
+
+def _page(
+    place: Path, card: Card, found: Mapping[str, Ordering], per_slice: Mapping[str, Interval], parts: Parts
+) -> Page:
+    first = next(iter(found.values()))
+    unlearned = [name for name, scale in zip(found, card.scale, strict=True) if scale <= LEAST]
+    questions = [
+        (
+            name,
+            _rate(each.accuracy),
+            _rate(each.with_ties),
+            number(each.log_loss),
+            quantity(each.reliability.error, "rate"),
+        )
+        for name, each in found.items()
+    ]
+    columns = ("Question", "Accuracy", "With ties", "Log loss", "Calibration error")
+    by_slice = [(name, _rate(each)) for name, each in per_slice.items()]
+    tables = [Table(columns, questions)] + ([Table(("Prompts", "Accuracy"), by_slice)] if by_slice else [])
+    return Page(
+        place.name,
+        "limner learned reward",
+        f"On held-out prompts it agrees with {quantity(first.accuracy.value, 'rate')} of people's choices.",
+        (
+            ("Accuracy", quantity(first.accuracy.value, "rate"), f"95 % {bounds(first.accuracy, 'rate')}"),
+            ("Calibration error", quantity(first.reliability.error, "rate"), "of stated probabilities"),
+            ("Trained on", f"{len(parts.train):,}", f"judgements of {_count_prompts(parts.train)}"),
+            (
+                "Measured on",
+                f"{len(parts.heldout.pairs):,}",
+                f"pairs of {_count_prompts(parts.heldout)}, none trained on",
+            ),
+        ),
+        (
+            Section("Agreement with people", NOTE, tables),
+            Section("Calibration", CALIBRATION, charts=[_reliability(name, each) for name, each in found.items()]),
+        ),
+        [f"{name}: it has learned nothing that holds for other prompts" for name in unlearned],
+    )
+
+
+NOTE = (
+    "Accuracy leaves ties out; with ties, the likeliest of three outcomes counts. Ranges are 95 % intervals over "
+    "prompts (Student’s t). A picture is scored alone, so swapping a pair changes nothing."
+)
+CALIBRATION = (
+    "What was stated (across) and what came true (up), each pair both ways round; on the dashed line they are equal. "
+    "The scale is fitted to other prompts than these."
+)
+
+
+def _count_prompts(of: Judgements) -> str:
+    rows = torch.cat([of.pairs[:, 0], of.rankings[:, 0], of.rated])
+    return prompts(len(of.text[rows].unique()))
+
+
+def _reliability(name: str, of: Ordering) -> Chart:
+    stated, came = of.reliability.stated.tolist(), of.reliability.true.tolist()
+    ideal = Series("as stated", (0.0, 1.0), (0.0, 1.0))
+    return Chart(
+        name,
+        f"Expected calibration error {quantity(of.reliability.error, 'rate')}.",
+        (Series("came true", stated, came), ideal),
+        "rate",
+        (0.0, 1.0),
+        axis="stated probability",
+    )
+
+
+def _rate(interval: Interval) -> str:
+    """Write a share above its interval."""
+    return f"{quantity(interval.value, 'rate')}\n{bounds(interval, 'rate')}"

@@ -1,0 +1,84 @@
+"""A small network that looks in a picture for each word of a text, trained from nothing on what people said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+UNKNOWN = 0
+"""The number of every word that no prompt of the training had."""
+FOUND = 4
+"""Numbers that say where a word was found: how much in all, how clearly, and the middle of it."""
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, in lower case, punctuation left out."""
+    return re.findall(r"\w+", text.lower())
+
+
+def vocabulary(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of some texts, each once, in alphabetical order."""
+    return tuple(sorted({word for text in texts for word in words_of(text)}))
+
+
+class Small(nn.Module):
+    """A convolutional network sees what is where; each word, read in its context, is looked for there; all is told.
+
+        map_l = <seen, word_l> / sqrt(width),   mass_l = sum softplus(map_l),   middle_l = the centre of that mass
+
+    A recurrent network reads the words once more, each with what was found of it, and its last state is judged. The
+    comparison of each word with each place is that of FILIP (arXiv:2111.07783), which keeps the peak only.
+    """
+
+    def __init__(self, words: Sequence[str], edge: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.edge, self.words = edge, {word: i for i, word in enumerate(words, UNKNOWN + 1)}
+        layers: list[nn.Module] = []
+        for width_in, width_out, stride in ((3, width // 2, 2), (width // 2, width, 2), (width, width, 1)):
+            size = 5 if width_in == 3 else 3
+            layers += [nn.Conv2d(width_in, width_out, size, stride, size // 2, bias=False)]
+            layers += [nn.GroupNorm(8, width_out), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, 2, 1, bias=False), nn.GroupNorm(8, width), nn.ReLU()]
+        self.eye = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+        self.embed = nn.Embedding(len(words) + 1, width)
+        self.reader = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
+        self.teller = nn.GRU(width + FOUND, width, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, outputs))
+
+    def see(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n channels h w"]:
+        """Return a map of what is where in pictures in [0, 1]."""
+        size = (self.edge, self.edge)
+        if pixels.shape[-2:] != size:
+            pixels = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
+        seen: Tensor = self.eye(2 * pixels - 1)
+        return seen
+
+    def read(self, texts: Sequence[str]) -> Float[Tensor, "n words channels_1"]:
+        """Return each word as it is meant in its text, and 1 behind it; 0 behind what is padding."""
+        numbers = [[self.words.get(word, UNKNOWN) for word in words_of(text)] or [UNKNOWN] for text in texts]
+        device = self.embed.weight.device
+        states = [self.reader(self.embed(torch.tensor([each], device=device)))[0][0] for each in numbers]
+        return pad_sequence([functional.pad(each, (0, 1), value=1.0) for each in states], batch_first=True)
+
+    def judge(
+        self, seen: Float[Tensor, "n channels h w"], read: Float[Tensor, "n words channels_1"]
+    ) -> Float[Tensor, "n outputs"]:
+        """Return numbers for pictures, each with its text."""
+        word, there = read[..., :-1], read[..., -1]
+        maps = torch.einsum("ncx,nlc->nlx", seen.flatten(2), word) / seen.shape[1] ** 0.5
+        amount = functional.softplus(maps)
+        mass = amount.sum(2)
+        axes = [torch.linspace(-1, 1, size, device=seen.device) for size in seen.shape[-2:]]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+        middle = torch.einsum("nlx,px->nlp", amount, places) / (mass[..., None] + 1e-6)
+        found = torch.cat([word, mass.log1p()[..., None], maps.amax(2)[..., None], middle], 2)
+        states, _ = self.teller(found)
+        last = states[torch.arange(len(seen)), there.sum(1).long() - 1]
+        told: Tensor = self.head(torch.cat([last, seen.mean((2, 3))], 1))
+        return told

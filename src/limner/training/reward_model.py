@@ -1,0 +1,246 @@
+"""Train a reward on what people said: pairs with their ties, rankings and ratings, all at once.
+
+The members of an ensemble are trained apart. A step takes some prompts, looks at each of their pictures once, and
+learns from all that was said of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
+from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
+from limner.objectives.ranking import fit_pair_calibration
+from limner.rewards.learned.frozen import Frozen
+from limner.rewards.learned.network import Design, Ensemble, Member, Worth
+from limner.rewards.learned.small import vocabulary
+from limner.training.judgements import Judgements
+
+LOT = 256
+"""Pictures that are seen at once where nothing is learned."""
+LEAST = 1e-2
+RIDGE = 1e-3
+"""Of the calibration's fit: votes that the reward foretells without error have no best scale."""
+
+Log = Callable[[str], None]
+
+
+@settings
+class RewardTraining:
+    """How a reward is trained; what its networks are like stands in `design`."""
+
+    design: Design = Design()
+    epochs: Count = 40
+    prompts: Count = 8
+    """Prompts of a step."""
+    lr: Positive = 2e-3
+    weight_decay: NotNegative = 0.01
+    contrast: NotNegative = 0.5
+    """Weight of telling a preferred picture's own prompt from others of the step: PickScore's in-batch negatives."""
+    negatives: Count = 3
+    """How many others."""
+    anchor: NotNegative = 0.01
+    """Weight of the square of worths: choices say nothing of a prompt's level, and members are to agree about it."""
+    heldout: Share = 0.2
+    """Share of the prompts that it is measured on; an export says the same of a prompt."""
+    calibration: Share = 0.15
+    """Share of the prompts that its scale is fitted on."""
+    seed: Natural = 0
+
+
+class Features(NamedTuple):
+    """What a frozen network sees of all pictures, and reads of all texts."""
+
+    seen: Float[Tensor, "pictures width"]
+    read: Float[Tensor, "texts textwidth"]
+
+
+class Batch(NamedTuple):
+    """Some prompts, their pictures, and what was said of these; places count within the batch."""
+
+    texts: list[int]
+    pictures: Int[Tensor, " pictures"]
+    own: Int[Tensor, " pictures"]
+    """Of each picture, the place of its prompt."""
+    pairs: Int[Tensor, "pairs 2"]
+    votes: Float[Tensor, "pairs questions 3"]
+    rankings: Int[Tensor, "rankings places"]
+    ranked: Bool[Tensor, "rankings places"]
+    rated: Int[Tensor, " ratings"]
+    liked: Float[Tensor, " ratings"]
+
+
+def train(of: Judgements, how: RewardTraining, log: Log) -> tuple[Ensemble, tuple[str, ...]]:
+    """Return the trained networks, and the words that they know."""
+    there = sorted(set(of.text[torch.cat([of.pairs.flatten(), of.rankings.flatten(), of.rated])].tolist()))
+    words = vocabulary([of.texts[i] for i in there]) if how.design.kind == "small" else ()
+    torch.manual_seed(how.seed)
+    ensemble = Ensemble(how.design, words, len(of.questions))
+    for number, member in enumerate(ensemble.members):
+        assert isinstance(member, Member)
+        _train(member, of, there, how, number, log)
+    return ensemble.eval(), words
+
+
+def worths(ensemble: Ensemble, of: Judgements) -> Worth:
+    """Return what each picture is worth, before any calibration, and how unsure that is."""
+    texts = [of.texts[i] for i in of.text.tolist()]
+    lots = []
+    with torch.no_grad():
+        for start in range(0, len(texts), LOT):
+            pixels = of.pictures[start : start + LOT].float() / 255
+            lots.append(ensemble(pixels, texts[start : start + LOT]))
+    mean, std = zip(*lots, strict=True)
+    return Worth(torch.cat(mean), torch.cat(std))
+
+
+def calibrated(worth: Worth, on: Judgements) -> tuple[float, ...]:
+    """Return for each question by what worths are multiplied so that sigmoid(lead) is how often a side is preferred.
+
+    One over it is the temperature. Fitted to the votes for a side; a question that nobody chose a side on keeps 1, and
+    worths that order these votes no better than chance `LEAST`.
+    """
+    scales = []
+    for question in range(len(on.questions)):
+        votes = on.votes[:, question]
+        sides = votes[:, 0] + votes[:, 2]
+        asked = sides > 0
+        lead = (worth.mean[on.pairs[:, 0], question] - worth.mean[on.pairs[:, 1], question])[asked]
+        share = votes[asked, 0] / sides[asked]
+        known = bool(asked.any()) and bool((lead != 0).any())
+        scales.append(max(fit_pair_calibration(lead, share, RIDGE).slope, LEAST) if known else 1.0)
+    return tuple(scales)
+
+
+def _train(member: Member, of: Judgements, there: Sequence[int], how: RewardTraining, number: int, log: Log) -> None:
+    generator = torch.Generator().manual_seed(how.seed * 1000 + number)
+    bank = _bank(member, of, there)
+    by_text = _by_text(of)
+    per_epoch = -(-len(there) // how.prompts)
+    num_steps = how.epochs * per_epoch
+    optimizer = torch.optim.AdamW(member.parameters(), lr=how.lr, weight_decay=how.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, num_steps))
+    member.train()
+    total = torch.zeros(())
+    for step in range(num_steps):
+        if step % per_epoch == 0:
+            lots = torch.randperm(len(there), generator=generator).split(how.prompts)
+        batch = _batch(of, [there[i] for i in lots[step % per_epoch].tolist()], by_text)
+        loss = _loss(member, of, batch, how, generator, bank)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(member.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        total = total + loss.detach()
+        if (step + 1) % max(1, num_steps // 8) == 0:
+            log(f"network {number + 1}, step {step + 1} of {num_steps}: loss {total / max(1, num_steps // 8):.3f}")
+            total = torch.zeros(())
+
+
+def _rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: it rises over a tenth of them, and falls as a cosine."""
+    return min(10 * (step + 1) / steps, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _loss(
+    member: Member, of: Judgements, batch: Batch, how: RewardTraining, generator: torch.Generator, bank: Features | None
+) -> Float[Tensor, ""]:
+    """Return the mean loss of what was said, with the weights of contrast and anchor."""
+    if bank is None:
+        seen = member.network.see(of.pictures[batch.pictures].float() / 255)
+        read = member.network.read([of.texts[i] for i in batch.texts])
+    else:
+        seen, read = bank.seen[batch.pictures], bank.read[torch.tensor(batch.texts)]
+    worth = member.worth(seen, read[batch.own])
+    first, second = batch.pairs.unbind(1)
+    losses = [_said(member, how.design, worth, batch, q, first, second) for q in range(len(of.questions))]
+    losses.append(ranking_loss(worth.mean[:, 0][batch.rankings], batch.ranked))
+    losses.append(rating_loss(worth.mean[batch.rated, 0], batch.liked))
+    count = (batch.votes.sum((1, 2)) > 0).sum() + len(batch.rankings) + len(batch.rated)
+    loss = torch.cat(losses).sum() / count.clamp(min=1)
+    loss = loss + how.anchor * worth.mean.square().mean()
+    if how.contrast > 0 and len(batch.texts) > 1:
+        others = [worth.mean[:, 0]]
+        for _ in range(how.negatives):
+            far = torch.randint(1, len(batch.texts), (len(batch.own),), generator=generator)
+            others.append(member.worth(seen, read[(batch.own + far) % len(batch.texts)]).mean[:, 0])
+        good = _good(batch)
+        if len(good):
+            loss = loss + how.contrast * contrast_loss(torch.stack(others, 1)[good]).mean()
+    return loss
+
+
+def _said(
+    member: Member,
+    design: Design,
+    worth: Worth,
+    batch: Batch,
+    question: int,
+    first: Int[Tensor, " pairs"],
+    second: Int[Tensor, " pairs"],
+) -> Float[Tensor, " pairs"]:
+    """Return the loss of the votes on one question, each pair's share of them 1."""
+    votes = batch.votes[:, question]
+    votes = votes / votes.sum(1, keepdim=True).clamp(min=1e-12)
+    lead = worth.mean[first, question] - worth.mean[second, question]
+    if not design.gaussian:
+        return choice_loss(lead, votes, design.ties, member.tie[question])
+    variance = worth.std[first, question] ** 2 + worth.std[second, question] ** 2
+    return uncertain_choice_loss(lead, variance, votes, design.ties, member.tie[question])
+
+
+def _good(batch: Batch) -> Int[Tensor, " pictures"]:
+    """Return the pictures that were preferred, ranked first, or liked."""
+    votes = batch.votes[:, 0]
+    ahead = votes[:, 0] - votes[:, 2]
+    chosen = [batch.pairs[ahead > 0, 0], batch.pairs[ahead < 0, 1]]
+    return torch.cat([*chosen, batch.rankings[:, 0], batch.rated[batch.liked > 0.5]])
+
+
+def _bank(member: Member, of: Judgements, there: Sequence[int]) -> Features | None:
+    """Return the features of all pictures and texts where they are frozen; None where they are learned."""
+    network = member.network
+    if not isinstance(network, Frozen):
+        return None
+    with torch.no_grad():
+        seen = torch.cat([network.see(lot.float() / 255) for lot in of.pictures.split(LOT)])
+        read = network.read(list(of.texts))
+        network.standardise(seen[torch.isin(of.text, torch.tensor(there))])
+    return Features(seen, read)
+
+
+def _by_text(of: Judgements) -> list[tuple[list[int], list[int], list[int]]]:
+    """Return of each text the places of its pairs, rankings and ratings."""
+    found: list[tuple[list[int], list[int], list[int]]] = [([], [], []) for _ in of.texts]
+    for kind, rows in enumerate((of.pairs[:, 0], of.rankings[:, 0], of.rated)):
+        for place, text in enumerate(of.text[rows].tolist()):
+            found[text][kind].append(place)
+    return found
+
+
+def _batch(of: Judgements, texts: list[int], by_text: list[tuple[list[int], list[int], list[int]]]) -> Batch:
+    pairs, rankings, ratings = (torch.tensor([p for t in texts for p in by_text[t][kind]]).long() for kind in range(3))
+    both, ranks, rated = of.pairs[pairs], of.rankings[rankings], of.rated[ratings]
+    pictures = torch.cat([both.flatten(), ranks[of.ranked[rankings]], rated]).unique()
+    local = torch.zeros(len(of.pictures), dtype=torch.long)
+    local[pictures] = torch.arange(len(pictures))
+    place = torch.zeros(len(of.texts), dtype=torch.long)
+    place[torch.tensor(texts)] = torch.arange(len(texts))
+    return Batch(
+        texts,
+        pictures,
+        place[of.text[pictures]],
+        local[both],
+        of.votes[pairs],
+        local[ranks],
+        of.ranked[rankings],
+        local[rated],
+        of.liked[ratings],
+    )

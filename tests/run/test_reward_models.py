@@ -1,0 +1,176 @@
+"""A reward that is learned from what people said, from a file of pairs to a run, and its promotion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from limner.cli import main
+from limner.core.errors import UserError
+from limner.core.media import Images
+from limner.core.types import Prompt
+from limner.judges import compose
+from limner.reward_models import promote, train_reward
+from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, read, read_card
+
+EDGE = 16
+SMALL = {"design.edge": EDGE, "design.width": 16, "design.members": 2, "epochs": 12, "lr": 0.02, "contrast": 0.0}
+
+
+def collection(folder: Path, prompts: int, likes: Callable[[int], float], first: int = 0, person: str = "p1") -> Path:
+    """Write pairs of grey pictures for prompts; the better one of each has the level that is liked more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator, rows = torch.Generator().manual_seed(first), []
+    for i in range(first, first + prompts):
+        a, b = torch.randint(0, 256, (2,), generator=generator).tolist()
+        for side, level in (("a", a), ("b", b)):
+            Image.new("RGB", (EDGE, EDGE), (level, level, level)).save(folder / f"{i}-{side}.png")
+        choice = "tie" if abs(a - b) < 8 else "a" if likes(a) > likes(b) else "b"
+        row = {"prompt": f"a thing {i}", "media_a": f"{i}-a.png", "media_b": f"{i}-b.png", "choice": choice}
+        rows.append(row | {"annotators": [person], "category": ("even", "odd")[i % 2]})
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward of people who like what is bright."""
+    folder = tmp_path_factory.mktemp("bright")
+    return train_reward(str(collection(folder / "votes", 60, float)), folder / "reward", SMALL)
+
+
+def greys(*levels: int) -> Images:
+    return Images(torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, EDGE, EDGE).contiguous())
+
+
+def test_it_learns_what_is_liked_and_says_how_well(bright: Path) -> None:
+    """On prompts that it never saw, in any expression, with gradients, and with how unsure it is."""
+    card = read_card(bright)
+    assert card.measured["overall"]["accuracy"]["value"] > 0.9
+    judge = compose(f"learned(folder='{bright}')")
+    prompts = [Prompt("a thing 7")] * 3
+    columns = judge.columns(greys(20, 120, 230), prompts)
+    where = f"learned(folder='{bright}')"
+    score = columns[where]
+    assert score[0] < score[1] < score[2]
+    spread = columns[f"{where}/uncertainty"]
+    assert (spread > 0).all()
+    cautious = compose(f"pessimistic(learned(folder='{bright}'), k=2)")(greys(20, 120, 230), prompts)
+    torch.testing.assert_close(cautious.score, score - 2 * spread)
+    pixels = (greys(100, 150).frames()).requires_grad_()
+    compose(f"learned(folder='{bright}')").differentiable(Images(pixels[:, 0]), prompts[:2]).score.sum().backward()
+    assert pixels.grad is not None and pixels.grad.abs().sum() > 0
+    page = (bright / "report.html").read_text()
+    assert "Calibration error" in page and "even" in page and "<script" not in page
+
+
+def test_no_prompt_is_trained_on_and_measured(bright: Path) -> None:
+    """The split is by prompt, and the prompts of all parts are on the card, as digests."""
+    from limner.core.rng import fixed_share
+
+    held = sum(fixed_share(f"a thing {i}") < 0.2 for i in range(60))
+    card = read_card(bright)
+    assert card.measured["overall"]["accuracy"]["n"] <= held and len(card.trained["prompts"]) == 60
+    assert card.trained["people"] == ["p1"]
+
+
+@pytest.mark.parametrize("how", [{"design.ties": "rao_kupper"}, {"design.gaussian": True}, {"design.kind": "frozen"}])
+def test_every_design_learns(how: dict[str, object], tmp_path: Path) -> None:
+    found = train_reward(str(collection(tmp_path / "votes", 40, float)), tmp_path / "r", {**SMALL, **how})
+    assert read_card(found).measured["overall"]["accuracy"]["value"] > 0.75
+
+
+def test_rankings_ratings_and_questions_are_learned_from(tmp_path: Path) -> None:
+    """Three pictures in an order, one that is liked or not, and two questions that disagree."""
+    path = collection(tmp_path, 60, float)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        a, b = (Image.open(tmp_path / row[f"media_{side}"]).getpixel((0, 0))[0] for side in "ab")
+        sides = {"votes_a": float(a > b), "votes_b": float(a < b), "ties_good": float(a == b), "ties_bad": 0}
+        row["dims"] = {"light": sides, "dark": sides | {"votes_a": sides["votes_b"], "votes_b": sides["votes_a"]}}
+    levels = {i: 4 * i for i in range(60)}
+    for i, level in levels.items():
+        Image.new("RGB", (EDGE, EDGE), (level, level, level)).save(tmp_path / f"more-{i}.png")
+    names = [f"more-{i}.png" for i in range(60)]
+    more = [{"prompt": f"a thing {i}", "images": names[i : i + 3], "rank": [3, 2, 1]} for i in range(57)]
+    liked = [{"prompt": f"a thing {i}", "image": names[i], "label": int(i > 30)} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more, *liked]))
+    found = train_reward(str(path), tmp_path / "r", SMALL)
+    answer = compose(f"learned(folder='{found}')")(greys(30, 220), [Prompt("a thing 3")] * 2)
+    assert answer.score[0] < answer.score[1] and read_card(found).questions == ("light", "dark")
+    dark = compose(f"learned(folder='{found}').dark")(greys(30, 220), [Prompt("a thing 3")] * 2).score
+    assert dark[0] > dark[1]
+
+
+def test_it_is_served_only_if_held_out_people_find_it_better(bright: Path, tmp_path: Path) -> None:
+    """First against chance, then against what is served; the old one stays, and what decided is kept."""
+    dark = train_reward(str(collection(tmp_path / "dark", 60, lambda x: -x)), tmp_path / "dark-reward", SMALL)
+    people = collection(tmp_path / "people", 40, float, first=1000, person="p9")
+    served = tmp_path / "served"
+    with pytest.raises(UserError, match="It must lie above 0"):
+        promote(dark, served, str(people))
+    assert not (served / SERVED).exists()
+    assert "95 % interval" in promote(bright, served, str(people))
+    where = f"learned(folder='{served}')"
+    prompts = [Prompt("a thing 3")] * 2
+    same = compose(f"learned(folder='{bright}')")(greys(30, 220), prompts).score
+    torch.testing.assert_close(compose(where)(greys(30, 220), prompts).score, same)
+    with pytest.raises(UserError, match="stays as it is"):
+        promote(dark, served, str(people))
+    others = collection(tmp_path / "others", 40, lambda x: -x, first=2000, person="p8")
+    promote(dark, served, str(others))
+    score = compose(where)(greys(30, 220), prompts).score
+    assert score[0] > score[1]
+    assert len(json.loads((served / SERVED).read_text())["history"]) == 1 and (bright / CARD).exists()
+
+
+def test_people_and_prompts_of_the_training_do_not_decide(bright: Path, tmp_path: Path) -> None:
+    known = collection(tmp_path / "known", 40, float, person="p9")
+    with pytest.raises(UserError, match="every one of its 40 rows"):
+        promote(bright, tmp_path / "served", str(known))
+    asked = collection(tmp_path / "asked", 40, float, first=1000, person="p1")
+    with pytest.raises(UserError, match="every one of its 40 rows"):
+        promote(bright, tmp_path / "served", str(asked))
+
+
+def test_the_command_line_and_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = collection(tmp_path / "votes", 40, float)
+    keys = [f"--{key}={value}" for key, value in (SMALL | {"epochs": 2}).items()]
+    assert main(["reward", "train", str(pairs), "--out", str(tmp_path / "r"), *keys]) == 0
+    assert "report.html" in capsys.readouterr().out
+    refused = [
+        (["reward", "train", str(pairs), "--out", str(tmp_path / "r")], "holds a reward"),
+        (["reward", "train", str(pairs), "--out", str(tmp_path / "s"), "--epoch", "3"], "epochs"),
+        (["reward", "promote", str(tmp_path / "r")], "needs NEW, SERVED and --on"),
+        (["reward", "show", "learned(folder='nowhere')"], "no card.json there"),
+        (["reward", "show", "learned"], "name its folder"),
+        (["reward", "show", "sharpness", "--epochs", "3"], "no option --epochs"),
+    ]
+    for arguments, said in refused:
+        assert main(arguments) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_damaged_folder_is_one_line(bright: Path, tmp_path: Path) -> None:
+    for name in (CARD, WEIGHTS):
+        (tmp_path / name).write_bytes((bright / name).read_bytes())
+    read(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(b"damaged")
+    read_card(tmp_path)
+    (tmp_path / CARD).write_text((bright / CARD).read_text().replace(read_card(bright).weights, "0" * 64))
+    with pytest.raises(UserError, match="not the weights that its card names"):
+        read(tmp_path)
+    (tmp_path / CARD).write_text("{}")
+    with pytest.raises(UserError, match="format 1"):
+        read(tmp_path)
+
+
+def test_too_few_prompts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too few"):
+        train_reward(str(collection(tmp_path / "votes", 2, float)), tmp_path / "r", SMALL)
