@@ -198,8 +198,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "dynamics",
         "samplers",
         "sources",
-        "trainings",
         "focuses",
+        "trainings",
         "presets",
         "bases",
     ]
