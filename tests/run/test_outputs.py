@@ -49,7 +49,7 @@ CASES = {
     "reward show jpeg_size --count 10001": "argument --count: needs a whole number from 1 to 10000, got '10001'",
     "reward show jpeg_size --world nowhere": "unknown world 'nowhere'",
     "reward show jpg_size": "unknown reward 'jpg_size'; did you mean 'jpeg_size'?",
-    "reward hide jpeg_size": "argument show: invalid choice: 'hide'",
+    "reward hide jpeg_size": "argument VERB: invalid choice: 'hide'",
     "bench oracles --out file": "--out: file cannot be made: file is a file; choose another with --out",
     "bench scenes --out file/x": "--out: file/x cannot be made: file is a file; choose another with --out",
     "bench oracles --out locked": "--out: locked may not be written to; choose another with --out",

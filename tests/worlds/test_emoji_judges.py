@@ -12,8 +12,7 @@ import torch
 
 from limner.core.errors import UserError
 from limner.core.media import Images
-from limner.judging import efficientnet, packaged
-from limner.worlds.emoji import features
+from limner.judging import efficientnet, minilm
 from limner.worlds.emoji.fit import REDRAWN_SHARE, Bank, contrast
 from limner.worlds.emoji.grammar import families, pictures, prompts
 from limner.worlds.emoji.judges import EmojiJudge, EmojiSecond, first, second
@@ -40,7 +39,7 @@ def test_efficientnet_is_the_published_one() -> None:
 
 @installed
 def test_minilm_is_the_mean_of_its_tokens_and_knows_meaning() -> None:
-    cat, kitten, truck = features.text_features(["cat", "kitten", "truck"])
+    cat, kitten, truck = minilm.text_features(["cat", "kitten", "truck"])
     assert cat.norm().item() == pytest.approx(1, abs=1e-5)
     assert cat @ kitten > cat @ truck + 0.2
 

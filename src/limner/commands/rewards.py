@@ -59,8 +59,9 @@ def _show(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.gallery import save_grid
     from limner.report.reward_card import extremes, lit, reward_card
 
-    out = words.png(parsed.out) if parsed.out else Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png"
-    path = to_file(out, "--out")
+    if parsed.out and not parsed.out.endswith(".png"):
+        raise UserError(f"argument --out: needs a name that ends in .png, got {parsed.out!r}")
+    path = to_file(parsed.out or Path("runs") / f"reward-{file_name(parsed.name)[:60]}.png", "--out")
     if parsed.out and path.exists():
         raise UserError(f"{path} is there already, and nothing is written over: give another --out")
     find(WORLDS, "world", parsed.world)

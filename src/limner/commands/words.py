@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 from limner.core.errors import shown
 from limner.core.plain import real
@@ -65,10 +64,3 @@ def prompt(text: str) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text) or not text.strip():
         raise argparse.ArgumentTypeError(f"needs a text in UTF-8 that is not empty, got {shown(text)}")
     return text
-
-
-def png(text: str) -> Path:
-    """Read the name of a .png file."""
-    if not text.endswith(".png"):
-        raise argparse.ArgumentTypeError(f"needs a name that ends in .png, got {shown(text)}")
-    return Path(text)
