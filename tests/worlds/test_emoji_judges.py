@@ -12,7 +12,7 @@ import torch
 
 from limner.core.errors import UserError
 from limner.core.media import Images
-from limner.judging import efficientnet, minilm
+from limner.judging import efficientnet, minilm, packaged
 from limner.worlds.emoji.fit import REDRAWN_SHARE, Bank, contrast
 from limner.worlds.emoji.grammar import families, pictures, prompts
 from limner.worlds.emoji.judges import EmojiJudge, EmojiSecond, first, second
