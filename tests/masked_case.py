@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from limner.policies.masked import MASKED, MaskedSampler
-from limner.worlds.oracle.masked import MaskedOracle
-from limner.worlds.oracle.tokens import CODES, LENGTH
+from limner.worlds.oracle.tokens import CODES, LENGTH, TokenOracle
 
 ORDERS = list(itertools.permutations(range(LENGTH)))
 
@@ -32,7 +31,7 @@ def written_after(sampler: MaskedSampler) -> list[int]:
 class Enumeration:
     """Probabilities of paths from the table's numbers, and nothing of the policy."""
 
-    def __init__(self, model: MaskedOracle, sampler: MaskedSampler) -> None:
+    def __init__(self, model: TokenOracle, sampler: MaskedSampler) -> None:
         table = model.networks["table"]
         self.given, self.prompt, self.sampler = table.given.double().tolist(), table.prompt.double().tolist(), sampler
         self.codes = cache(self._codes)
@@ -77,7 +76,7 @@ class Enumeration:
         return torch.tensor(paths, dtype=torch.float64).log()
 
 
-def moved(model: MaskedOracle, by: float = 0.3) -> MaskedOracle:
+def moved(model: TokenOracle, by: float = 0.3) -> TokenOracle:
     """The model after its weights have moved at random."""
     with torch.no_grad():
         for parameter in model.networks["table"].parameters():

@@ -5,26 +5,21 @@ A folder of it has config.yaml, log.jsonl, what a killed process goes on from, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
-
-import yaml
+from typing import Any
 
 from limner.build import load_model, load_prompts
 from limner.core.errors import UserError
-from limner.core.protocols import Adapter
 from limner.engine.device import resolve
 from limner.engine.precision import Precision
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.registry.names import RECIPES
-from limner.report.file import write_text
 from limner.training.config import Model, RunConfig
 from limner.training.distill import Distillable, Distillation, distill
-from limner.training.fit import require_same
+from limner.training.fit import begin, require_same
 
 PIPELINE = "pipeline"
 
@@ -46,15 +41,7 @@ def make(name: str, folder: Path | None, values: Mapping[str, Any]) -> Path:
         )
     asked = {"model": run.model.path, **asdict(config)}
     require_same(folder, asked, ("checkpoint_seconds",))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", yaml.safe_dump(asked, sort_keys=False))
-
-    def log(row: Mapping[str, Any]) -> None:
-        with open(folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(" ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-
     student = teacher.few_step()
-    distill(teacher, cast(Adapter, student), prompts, config, folder, log)
+    distill(teacher, student, prompts, config, folder, begin(folder, asked))
     student.export_pipeline(folder / PIPELINE)
     return folder / PIPELINE

@@ -11,8 +11,7 @@ import torch
 from limner.bench import masked
 from limner.bench.tokens import ENTRIES, KL, masked_outcome, run
 from limner.policies.masked import MASKED, MaskedSampler
-from limner.worlds.oracle.masked import MaskedOracle
-from limner.worlds.oracle.tokens import number, rewards
+from limner.worlds.oracle.tokens import TokenOracle, number, rewards
 from masked_case import Enumeration, moved
 
 SAMPLERS = [MaskedSampler("random", steps=4), MaskedSampler("plackett_luce", steps=4)]
@@ -22,7 +21,7 @@ WORTH = rewards().double()
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["random", "plackett_luce"])
 @torch.no_grad()
 def test_values_are_those_of_all_paths(sampler: MaskedSampler) -> None:
-    model, base = moved(MaskedOracle.load()), MaskedOracle.load()
+    model, base = moved(TokenOracle.load("o4-masked")), TokenOracle.load("o4-masked")
     p, q = (Enumeration(each, sampler).density() for each in (model, base))
     found = masked_outcome(sampler.policy(model), sampler.policy(base), KL)
     assert found.reward == pytest.approx(float((p.sum(1) * WORTH).sum()), rel=1e-5)
@@ -50,12 +49,12 @@ def soft(truth: Enumeration, state: tuple[int, ...], kl_weight: float, ordered: 
 @torch.no_grad()
 def test_the_best_of_a_penalised_objective(sampler: MaskedSampler) -> None:
     """Recursively over states; policies about the base are worth less; without a penalty it is the best reward."""
-    model, ordered = MaskedOracle.load(), sampler.order != "random"
+    model, ordered = TokenOracle.load("o4-masked"), sampler.order != "random"
     base, truth = masked.chances(sampler.policy(model)), Enumeration(model, sampler)
     found = masked.best(base, KL, WORTH, ordered)
     assert found == pytest.approx(soft(truth, (MASKED,) * 4, KL, ordered), rel=1e-6)
     for by in (0.03, 0.3, 3.0):
-        other = masked.chances(sampler.policy(moved(MaskedOracle.load(), by)))
+        other = masked.chances(sampler.policy(moved(TokenOracle.load("o4-masked"), by)))
         assert masked.value(other, base, KL, WORTH) < found
     assert masked.best(base, 0.0, WORTH, ordered) == WORTH.max().item()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limner.evaluate.ordering import better, by_prompt, likeliest, ordering
-from limner.objectives.calibration import reliability
+from limner.objectives.calibration import reliability_diagram
 
 
 def test_shares_of_votes_by_hand() -> None:
@@ -35,6 +35,6 @@ def test_a_lead_of_nothing_is_half_right_and_the_difference_is_paired() -> None:
 
 def test_reliability_by_hand() -> None:
     """Error = 2/4 |0.5 - 0.85| + 2/4 |1 - 0.15|."""
-    found = reliability(torch.tensor([0.8, 0.9, 0.1, 0.2]), torch.tensor([1.0, 0.0, 1.0, 1.0]), bins=2)
+    found = reliability_diagram(torch.tensor([0.8, 0.9, 0.1, 0.2]), torch.tensor([1.0, 0.0, 1.0, 1.0]), bins=2)
     assert found.cases.tolist() == [2, 2] and found.true.tolist() == [1.0, 0.5]
     assert found.error == pytest.approx(0.5 * 0.35 + 0.5 * 0.85)

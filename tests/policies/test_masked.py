@@ -17,8 +17,7 @@ from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Prompt
 from limner.policies.masked import MASKED, MaskedSampler, Unmasking
-from limner.worlds.oracle.masked import MaskedOracle
-from limner.worlds.oracle.tokens import CODES, LENGTH, number, rewards
+from limner.worlds.oracle.tokens import CODES, LENGTH, TokenOracle, number, rewards
 from masked_case import ORDERS, Enumeration, moved, written_after
 from toys import losses, toy_rollout
 
@@ -39,7 +38,7 @@ def rollout_of(policy: Unmasking, count: int, seed: int = 0) -> Any:
 
 @pytest.mark.parametrize("sampler", EXACT, ids=str)
 def test_what_is_recorded_is_the_density_of_paths(sampler: MaskedSampler) -> None:
-    model = MaskedOracle.load()
+    model = TokenOracle.load("o4-masked")
     truth = Enumeration(model, sampler)
     drawn = rollout_of(sampler.policy(model), 100)
     scores = drawn.path.old.log_prob(drawn.path.choices).sum(1).double()
@@ -54,7 +53,7 @@ def test_paths_are_drawn_as_often_as_they_are_likely(sampler: MaskedSampler) -> 
 
     That of the 24 orders, and of the 16 beginnings of two tokens.
     """
-    model, count = MaskedOracle.load(), 3000
+    model, count = TokenOracle.load("o4-masked"), 3000
     truth = Enumeration(model, sampler).density()
     assert truth.sum().item() == pytest.approx(1, abs=1e-12)
     drawn = rollout_of(sampler.policy(model), count)
@@ -70,7 +69,7 @@ def test_paths_are_drawn_as_often_as_they_are_likely(sampler: MaskedSampler) -> 
 @pytest.mark.parametrize("sampler", [*EXACT, *ESTIMATED], ids=str)
 @pytest.mark.parametrize("size", [7, 100])
 def test_scored_again_the_ratio_is_one_and_after_a_move_that_of_the_density(sampler: MaskedSampler, size: int) -> None:
-    model = MaskedOracle.load()
+    model = TokenOracle.load("o4-masked")
     policy = sampler.policy(model)
     drawn = rollout_of(policy, 30)
     rows, before = torch.arange(30), Enumeration(model, sampler)
@@ -99,7 +98,7 @@ def test_scored_again_the_ratio_is_one_and_after_a_move_that_of_the_density(samp
 def test_kl_of_a_decision_by_hand() -> None:
     """Of the place over those that are open, and of the code at the place that was chosen."""
     sampler = MaskedSampler("plackett_luce", steps=2, schedule="linear")
-    model, base = moved(MaskedOracle.load()), MaskedOracle.load()
+    model, base = moved(TokenOracle.load("o4-masked")), TokenOracle.load("o4-masked")
     policy, reference = sampler.policy(model), sampler.policy(base)
     drawn = rollout_of(policy, 20)
     (pack,) = policy.pack(drawn, torch.arange(20), 1000)
@@ -116,7 +115,7 @@ def test_kl_of_a_decision_by_hand() -> None:
         assert found[i].item() == pytest.approx(kl, rel=1e-4, abs=1e-6)
 
 
-def exact_gradient(model: MaskedOracle, sampler: MaskedSampler) -> Tensor:
+def exact_gradient(model: TokenOracle, sampler: MaskedSampler) -> Tensor:
     """The gradient of J = sum over paths of p(path) r, by autograd over all of them in float64."""
     table = model.networks["table"].double()
     every = torch.tensor(list(itertools.product(range(CODES), repeat=LENGTH)))
@@ -149,7 +148,7 @@ def test_the_policy_gradient_is_the_exact_one(algorithm: str, sampler: MaskedSam
 
     Losses are means over decisions, four a sample, so their gradient is -1/4 of that of J.
     """
-    model, exact = MaskedOracle.load(), exact_gradient(MaskedOracle.load(), sampler)
+    model, exact = TokenOracle.load("o4-masked"), exact_gradient(TokenOracle.load("o4-masked"), sampler)
     policy, parameters = sampler.policy(model), list(model.networks["table"].parameters())
     worth, found = rewards(), []
     for seed in range(25):
@@ -170,7 +169,7 @@ def test_the_policy_gradient_is_the_exact_one(algorithm: str, sampler: MaskedSam
 def test_without_chance_the_surest_codes_are_written_first() -> None:
     """MaskGIT's order: of the codes that were drawn everywhere the likeliest stay, where they were."""
     sampler = MaskedSampler("confidence", steps=2, schedule="linear", order_temperature=0.0)
-    model = MaskedOracle.load()
+    model = TokenOracle.load("o4-masked")
     policy, truth = sampler.policy(model), Enumeration(model, sampler)
     condition, id = model.encode([Prompt("a sequence")]), torch.arange(40)
     drawn = policy.sample(condition, 0 * id, id, id, rng=Rng(("sure",)), record=False).sample
@@ -188,7 +187,7 @@ def test_without_chance_the_surest_codes_are_written_first() -> None:
 @pytest.mark.parametrize("sampler", ESTIMATED, ids=str)
 def test_the_estimator_scores_what_it_hides_in_the_finished_sample(sampler: MaskedSampler) -> None:
     """By hand: shares grow from the least to all, a group hides alike, and each code has its probability there."""
-    model = MaskedOracle.load()
+    model = TokenOracle.load("o4-masked")
     policy, truth = sampler.policy(model), Enumeration(model, sampler)
     drawn = rollout_of(policy, 6)
     path, counts = drawn.path, {2: [3, 3], 3: [2, 3, 3]}[sampler.num_hidden]
@@ -217,14 +216,14 @@ def test_shares_by_hand() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="steps is 5, but a sample has 4 places"):
-        MaskedSampler(steps=5).policy(MaskedOracle.load())
+        MaskedSampler(steps=5).policy(TokenOracle.load("o4-masked"))
     with pytest.raises(UserError, match="order_temperature is 0, where order plackett_luce has no probability"):
         MaskedSampler("plackett_luce", order_temperature=0.0)
 
 
 @pytest.mark.parametrize("sampler", [EXACT[3], ESTIMATED[0]], ids=str)
 def test_a_sample_depends_on_its_id_alone(sampler: MaskedSampler) -> None:
-    policy = sampler.policy(MaskedOracle.load())
+    policy = sampler.policy(TokenOracle.load("o4-masked"))
     condition = policy.model.encode([Prompt("a sequence")])
 
     def draw(ids: list[int]) -> Tensor:
@@ -235,7 +234,7 @@ def test_a_sample_depends_on_its_id_alone(sampler: MaskedSampler) -> None:
 
 
 def test_what_a_critic_sees_is_what_was_written() -> None:
-    drawn = rollout_of(MaskedSampler(steps=2, schedule="linear").policy(MaskedOracle.load()), 3)
+    drawn = rollout_of(MaskedSampler(steps=2, schedule="linear").policy(TokenOracle.load("o4-masked")), 3)
     (seen,) = drawn.path.states.features()
     assert seen.shape == (3, 4, 4) and (seen[:, :2] == MASKED).all()
     assert ((seen[:, 2:] == MASKED).sum(-1) == 2).all()

@@ -39,12 +39,12 @@ class Kind:
     reward: str = "o4"
 
 
-MASKED, ONE_STEP = "masked:MaskedOracleSettings", "one_step:OneStepOracleSettings"
+TOKENS, ONE_STEP = "tokens:TokenOracleSettings", "one_step:OneStepOracleSettings"
 KINDS = {
-    "tokens": Kind("tokens:TokenOracleSettings", TokenSampler(top_k=3, guidance=1.5)),
-    "masked": Kind(MASKED, MaskedSampler("random", steps=2)),
-    "ordered": Kind(MASKED, MaskedSampler("plackett_luce", steps=3)),
-    "estimated": Kind(MASKED, MaskedSampler("confidence", steps=2)),
+    "tokens": Kind(TOKENS, TokenSampler(top_k=3, guidance=1.5)),
+    "masked": Kind(TOKENS, MaskedSampler("random", steps=2), "o4-masked"),
+    "ordered": Kind(TOKENS, MaskedSampler("plackett_luce", steps=3), "o4-masked"),
+    "estimated": Kind(TOKENS, MaskedSampler("confidence", steps=2), "o4-masked"),
     "output": Kind(ONE_STEP, OneStepSampler(noise=0.3), "o5", "o2"),
     "latent": Kind(ONE_STEP, OneStepSampler("latent"), "o5-latent", "o2"),
 }

@@ -17,7 +17,7 @@ from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.data.pairs import as_media, read_picture
 from limner.judging.checked import Checked
-from limner.objectives.ranking import fit_bradley_terry
+from limner.objectives.logistic import fit_bradley_terry
 from limner.worlds.annotator import UTILITIES, Annotator
 from limner.worlds.oracle.model import Points
 from limner.worlds.oracle.world import WORLDS

@@ -47,18 +47,18 @@ from limner.worlds.oracle.tokens import LENGTH, Table, TokenOracle, number, rewa
 
 @dataclass(frozen=True)
 class World:
-    """How o4 is written: the kind of model, how it is sampled, and the file of what entries reached."""
+    """How o4 is written: the model, how it is sampled, and the file of what entries reached."""
 
-    kind: str
+    path: str
     sampler: Sampling
     file: str
 
 
-MASKED_ORACLE = "limner.worlds.oracle.masked:MaskedOracleSettings"
+ORACLE = "limner.worlds.oracle.tokens:TokenOracleSettings"
 WORLDS = {
-    "o4": World("limner.worlds.oracle.tokens:TokenOracleSettings", TokenSampler(), "oracles_tokens.json"),
-    "o4, masked": World(MASKED_ORACLE, MaskedSampler("random", steps=LENGTH), "oracles_masked.json"),
-    "o4, masked, ordered": World(MASKED_ORACLE, MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json"),
+    "o4": World("o4", TokenSampler(), "oracles_tokens.json"),
+    "o4, masked": World("o4-masked", MaskedSampler("random", steps=LENGTH), "oracles_masked.json"),
+    "o4, masked, ordered": World("o4-masked", MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json"),
 }
 KL = 0.1
 """The weight of penalties: the optimum keeps about half of the base's entropy."""
@@ -102,7 +102,7 @@ def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
     """Return the run of an entry: 4 groups of 32 sequences an iteration."""
     return RunConfig(
         name="oracle",
-        model=Model(kind=WORLDS[world].kind, path="o4", train=Full()),
+        model=Model(kind=ORACLE, path=WORLDS[world].path, train=Full()),
         prompts="oracle:train",
         reward="o4",
         algorithm=entry.algorithm,

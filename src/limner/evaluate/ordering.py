@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limner.evaluate.statistics import mean_interval
-from limner.objectives.calibration import Reliability, reliability
+from limner.objectives.calibration import ReliabilityDiagram, reliability_diagram
 from limner.objectives.choice import Ties, log_outcomes
 from limner.report.data import Interval
 
@@ -26,7 +26,7 @@ class Ordering:
     """Share of all votes that went to the likeliest outcome: the first, a tie, the second."""
     log_loss: float
     """Of the votes for a side, in nats; log 2 says nothing."""
-    reliability: Reliability
+    reliability: ReliabilityDiagram
     votes: float
     """How many there are, ties included."""
 
@@ -53,7 +53,7 @@ def ordering(
         by_prompt(all_right[asked], text[asked]),
         float(loss.mean()),
         # both ways round, for which side is first says nothing
-        reliability(torch.cat([probability, 1 - probability]), torch.cat([share, 1 - share])),
+        reliability_diagram(torch.cat([probability, 1 - probability]), torch.cat([share, 1 - share])),
         float(votes.sum()),
     )
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class Reliability(NamedTuple):
+class ReliabilityDiagram(NamedTuple):
     """Of each bin that holds any case: the mean probability stated, the share that came true, and how many cases."""
 
     stated: Float[Tensor, " bins"]
@@ -26,11 +26,13 @@ class Reliability(NamedTuple):
         return float((weight * (self.true - self.stated).abs()).sum())
 
 
-def reliability(probability: Float[Tensor, " cases"], true: Float[Tensor, " cases"], bins: int = 10) -> Reliability:
+def reliability_diagram(
+    probability: Float[Tensor, " cases"], true: Float[Tensor, " cases"], bins: int = 10
+) -> ReliabilityDiagram:
     """Return `bins` bins of equal width of the probability of what came true (1), or did not (0), or half (a tie)."""
     place = (probability * bins).long().clamp(0, bins - 1)
     count = torch.bincount(place, minlength=bins)
     sums = [torch.zeros(bins, dtype=torch.float64).index_add_(0, place, x.double()) for x in (probability, true)]
     there = count > 0
     stated, came = (total[there] / count[there] for total in sums)
-    return Reliability(stated, came, count[there])
+    return ReliabilityDiagram(stated, came, count[there])

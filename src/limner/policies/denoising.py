@@ -286,7 +286,7 @@ class Denoising:
         prompt_index: Int[Tensor, " batch"],
     ) -> Estimate:
         """Return what the network, guided, takes x_t to be made of: one network evaluation a sample, or two."""
-        prediction = guided(self.model, self.sampler.guidance, x, t, condition, prompt_index)
+        prediction = guided(self.model.predict, self.sampler.guidance, (x, t), condition, prompt_index)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:

@@ -1,33 +1,42 @@
-"""Classifier-free guidance: what a denoiser predicts, led away from what it predicts for the empty prompt."""
+"""Classifier-free guidance: what a network says of a prompt, led away from what it says of the empty prompt."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.core.protocols import Denoiser
 from limner.core.tree import leaves
 from limner.core.types import Condition
 
 
 def guided(
-    model: Denoiser,
+    network: Callable[..., Tensor],
     scale: float,
-    x: Float[Tensor, "batch *latent"],
-    t: Float[Tensor, " batch"],
+    states: tuple[Tensor, ...],
     condition: Condition,
     prompt_index: Int[Tensor, " batch"],
-) -> Float[Tensor, "batch *latent"]:
-    """Return the native prediction u + scale (c - u), c for the prompt, u for the empty one, both in one pass.
+) -> Float[Tensor, "batch *said"]:
+    """Return u + scale (c - u): c = network(*states, condition, prompt_index), u of the empty prompt, in one pass.
 
     scale = 1 is the prompt alone, and u is not paid for. Gradients flow through both. Guidance is linear, and so the
-    same in any prediction.
+    same in any prediction of a denoiser; of tokens it is that of logits.
     Source: Ho and Salimans, arXiv:2207.12598, eq. 6 with scale = 1 + w.
     """
     if scale == 1:
-        return model.predict(x, t, condition, prompt_index)
-    empty = torch.full_like(prompt_index, next(leaves(condition)).shape[0] - 1)
-    both = model.predict(torch.cat([x, x]), torch.cat([t, t]), condition, torch.cat([prompt_index, empty]))
+        return network(*states, condition, prompt_index)
+    twice = (torch.cat([state, state]) for state in states)
+    return led(network(*twice, condition, with_empty(condition, prompt_index)), scale)
+
+
+def with_empty(condition: Condition, prompt_index: Int[Tensor, " batch"]) -> Int[Tensor, " twice"]:
+    """Return the rows of the prompts, and then as often that of the empty or negative one, the last."""
+    return torch.cat([prompt_index, torch.full_like(prompt_index, next(leaves(condition)).shape[0] - 1)])
+
+
+def led(both: Float[Tensor, "twice *said"], scale: float) -> Float[Tensor, "batch *said"]:
+    """Return u + scale (c - u), for c and u one after the other."""
     with_prompt, without = both.chunk(2)
     return without + scale * (with_prompt - without)

@@ -28,10 +28,11 @@ from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Generator
 from limner.core.rng import Rng
 from limner.core.settings import Count, NotNegative, Positive, Range, settings
-from limner.core.tree import at, leaves
+from limner.core.tree import at
 from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
 from limner.objectives.categorical import Categorical
 from limner.policies.denoising import Guidance
+from limner.policies.guided import guided
 from limner.policies.tokens import require_choices
 
 MASKED = -1
@@ -294,13 +295,8 @@ class Unmasking:
         self, tokens: Int[Tensor, "batch tokens"], condition: Condition, index: Int[Tensor, " batch"]
     ) -> Categorical:
         """Return the distribution of the code at each place: one network evaluation a sample, or two with guidance."""
-        scale = self.sampler.guidance
-        if scale == 1:
-            return Categorical(self.model.logits(tokens, condition, index) / self.sampler.temperature)
-        empty = torch.full_like(index, next(leaves(condition)).shape[0] - 1)
-        both = self.model.logits(torch.cat([tokens, tokens]), condition, torch.cat([index, empty]))
-        with_prompt, without = both.chunk(2)
-        return Categorical((without + scale * (with_prompt - without)) / self.sampler.temperature)
+        logits = guided(self.model.logits, self.sampler.guidance, (tokens,), condition, index)
+        return Categorical(logits / self.sampler.temperature)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Placement:
         """Return the distribution of each decision under the present weights.

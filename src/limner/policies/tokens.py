@@ -22,10 +22,11 @@ from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Generator
 from limner.core.rng import Rng
 from limner.core.settings import Natural, Positive, Range, settings
-from limner.core.tree import at, leaves, select
+from limner.core.tree import at, select
 from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
 from limner.objectives.categorical import Categorical
 from limner.policies.denoising import Guidance
+from limner.policies.guided import guided, led, with_empty
 
 
 class TokenModel(Generator, Protocol):
@@ -127,10 +128,9 @@ class TokenSampler:
 
 @dataclass(frozen=True)
 class Written:
-    """Whole samples, and which tokens could be drawn for each place, where some could not."""
+    """Whole samples: all that is needed to score each of their tokens."""
 
     tokens: Int[Tensor, "batch tokens"]
-    left: Bool[Tensor, "batch tokens codes"] | None
 
     def features(self) -> tuple[Float[Tensor, "batch steps tokens"]]:
         """Return for each decision the tokens before it, and -1 for those to come."""
@@ -164,59 +164,45 @@ class Autoregressive:
         spec = self.model.latent()
         (length,), index = spec.shape, prompt_index.to(spec.device)
         uniform = rng.child("tokens").uniform(id, (length,)).to(spec.device)
-        if self._guided:
-            index = torch.cat([index, torch.full_like(index, _last(condition))])
-        logits, state = self.model.begin(condition, index)
-        tokens, scored, kept = [], [], []
+        both = self.sampler.guidance != 1
+        logits, state = self.model.begin(condition, with_empty(condition, index) if both else index)
+        tokens, scored = [], []
         for i in range(length):
-            drawn, left, told = self._next(logits)
+            drawn, told = self._next(logits)
             tokens.append(drawn.sample(uniform[:, i]))
             if record:
                 scored.append(told.logits)
-                kept.append(left)
             if i + 1 < length:
-                logits, state = self.model.step(tokens[-1].repeat(2 if self._guided else 1), state)
+                logits, state = self.model.step(tokens[-1].repeat(2 if both else 1), state)
         chosen = torch.stack(tokens, 1)
         if not record:
             return Sampled(chosen, None)
         everything, node = torch.ones(chosen.shape), id[:, None].expand(chosen.shape)
-        states = Written(chosen, torch.stack(kept, 1) if self.sampler.leaves_out else None)
         old = Categorical(torch.stack(scored, 1))
-        return Sampled(chosen, Trajectory(states, chosen, everything, old, everything.bool(), node))
+        return Sampled(chosen, Trajectory(Written(chosen), chosen, everything, old, everything.bool(), node))
 
-    def _next(
-        self, logits: Float[Tensor, "rows codes"]
-    ) -> tuple[Categorical, Bool[Tensor, "batch codes"], Categorical]:
-        """Return what a token is drawn from, which tokens are left in it, and what is recorded to be scored again."""
-        drawn = self._scaled(logits, guided=True)
-        left = self.sampler.left(drawn) if self.sampler.leaves_out else torch.ones_like(drawn, dtype=torch.bool)
-        told = drawn if self.sampler.scored == "drawn" else self._scaled(logits, guided=False)
-        return Categorical(drawn.masked_fill(~left, -torch.inf)), left, Categorical(told.masked_fill(~left, -torch.inf))
-
-    def _scaled(self, logits: Float[Tensor, "rows *places codes"], guided: bool) -> Float[Tensor, "b *places codes"]:
-        """Return logits over the temperature; of two halves, with and without the prompt, guided or the first alone."""
-        if self._guided:
-            with_prompt, without = logits.chunk(2)
-            logits = without + self.sampler.guidance * (with_prompt - without) if guided else with_prompt
-        return logits / self.sampler.temperature
-
-    @property
-    def _guided(self) -> bool:
-        return self.sampler.guidance != 1
+    def _next(self, logits: Float[Tensor, "rows codes"]) -> tuple[Categorical, Categorical]:
+        """Return what a token is drawn from, and what is scored; where guided, `logits` are with and without prompt."""
+        how = self.sampler
+        alone, led_away = (logits, logits) if how.guidance == 1 else (logits.chunk(2)[0], led(logits, how.guidance))
+        drawn = led_away / how.temperature
+        told = drawn if how.scored == "drawn" else alone / how.temperature
+        if how.leaves_out:
+            out = ~how.left(drawn)
+            drawn, told = drawn.masked_fill(out, -torch.inf), told.masked_fill(out, -torch.inf)
+        return Categorical(drawn), Categorical(told)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Categorical:
-        """Return the distribution of each token under the present weights: one evaluation a sample, two if guided."""
-        state, index = decisions.state, decisions.prompt_index
-        told = self.sampler.scored == "drawn"
-        tokens = state.tokens
-        if self._guided and told:
-            index = torch.cat([index, torch.full_like(index, _last(condition))])
-            tokens = torch.cat([tokens, tokens])
-        logits = self.model.logits(tokens, condition, index)
-        scaled = self._scaled(logits, guided=True) if told else logits / self.sampler.temperature
-        if state.left is not None:
-            scaled = scaled.masked_fill(~state.left, -torch.inf)
-        return Categorical(scaled[decisions.place, decisions.column])
+        """Return the distribution of each token under the present weights: one evaluation a sample, two if guided.
+
+        Which tokens were left to be drawn is read from what was recorded.
+        """
+        scale = self.sampler.guidance if self.sampler.scored == "drawn" else 1.0
+        logits = guided(self.model.logits, scale, (decisions.state.tokens,), condition, decisions.prompt_index)
+        told = logits[decisions.place, decisions.column] / self.sampler.temperature
+        if self.sampler.leaves_out:
+            told = told.masked_fill(decisions.old.logits == -torch.inf, -torch.inf)
+        return Categorical(told)
 
     def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
         """Yield the tokens that count of the samples `rows`, `size` samples at a time, each evaluated once."""
@@ -231,8 +217,3 @@ class Autoregressive:
     def elements(self) -> int:
         """Return 1: a token is one choice."""
         return 1
-
-
-def _last(condition: Condition) -> int:
-    """Return the row of the negative or empty prompt."""
-    return next(leaves(condition)).shape[0] - 1

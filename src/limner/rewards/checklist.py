@@ -14,7 +14,7 @@ from limner.core.media import Media
 from limner.core.protocols import Reward
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import spec_of
-from limner.objectives.ranking import attribution, fit_bradley_terry
+from limner.objectives.logistic import attribution, fit_bradley_terry
 
 Columns = Mapping[str, Float[Tensor, " samples"]]
 """Clauses by name: the components of a judge."""

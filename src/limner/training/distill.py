@@ -17,15 +17,15 @@ spares the teacher's path, this takes the end of that path, which is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.core.protocols import Denoiser
+from limner.core.protocols import Adapter, Denoiser
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
 from limner.core.team import ALONE
@@ -35,10 +35,9 @@ from limner.diffusion.dynamics import DPMSolver
 from limner.diffusion.prediction import to_estimate
 from limner.diffusion.schedule import add_noise
 from limner.policies.denoising import MAX_STEPS, Denoising, Guidance, Sampler
-from limner.training.fit import Fit, save
+from limner.training.fit import Fit, Log, save
 
 CHAINS, STUDENT = "chains.pt", "student.pt"
-Log: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 @settings
@@ -67,10 +66,10 @@ class Distillation:
 
 
 @runtime_checkable
-class Distillable(Protocol):
+class Distillable(Adapter, Protocol):
     """An adapter that a student of few steps can be made of."""
 
-    def few_step(self) -> Distillable:
+    def few_step(self) -> Self:
         """Return a copy that is sampled in few steps, whose networks can be trained."""
         ...
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.paths import text_of
 from limner.core.plain import plain
 from limner.core.team import Team
+from limner.report.file import write_text
+
+Log: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Keeps a line of what is measured on the way."""
 
 
 class Fit:
@@ -102,3 +108,16 @@ def require_same(folder: Path, asked: Mapping[str, Any], free: Collection[str]) 
                 f"{folder} was begun with {name} {earlier[name]}, not {value}: go on with the same settings, or "
                 "choose another folder with --out"
             )
+
+
+def begin(folder: Path, asked: Mapping[str, Any]) -> Log:
+    """Make `folder` with the settings that were `asked`, and return what writes a line of its log, and shows it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(asked), sort_keys=False))
+
+    def log(row: Mapping[str, Any]) -> None:
+        with open(folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(" ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+
+    return log

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.settings import Count, Finite, Natural, NotNegative, Range, Share, settings
 from limner.core.team import Team
-from limner.report.file import write_text
-from limner.training.fit import Fit, save
+from limner.training.fit import Fit, Log, begin, save
 
 
 class PairSource(Protocol):
@@ -127,7 +125,6 @@ class Pretraining:
 
 HOW = ("workers", "compile", "checkpoint_seconds")
 """Settings that do not change what comes out, and may change when a folder goes on."""
-Log = Callable[[Mapping[str, Any]], None]
 
 
 def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path, team: Team | None = None) -> None:
@@ -151,19 +148,6 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     pipeline.vae.half()
     pipeline.save_pretrained(folder / "pipeline")
     finish(folder)
-
-
-def begin(folder: Path, asked: Mapping[str, Any]) -> Log:
-    """Make `folder` with the settings that were `asked`, and return what writes a line of its log, and shows it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(asked), sort_keys=False))
-
-    def log(row: Mapping[str, Any]) -> None:
-        with open(folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(" ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-
-    return log
 
 
 def _silent(row: Mapping[str, Any]) -> None:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
 from limner.core.team import ALONE
-from limner.training.fit import Fit, save
-from limner.training.pretrain import Log, PairSource, Portion, Rate, begin, draw, finish, to_signed
+from limner.training.fit import Fit, Log, begin, save
+from limner.training.pretrain import PairSource, Portion, Rate, draw, finish, to_signed
 
 SAMPLED = 400
 """Pictures whose latents are clustered into the first codes, and tell later which codes are used."""

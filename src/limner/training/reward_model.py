@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
-from limner.objectives.ranking import fit_pair_calibration
+from limner.objectives.logistic import fit_pair_calibration
 from limner.rewards.learned.frozen import Frozen
 from limner.rewards.learned.network import Design, Ensemble, Member, Worth
 from limner.rewards.learned.small import vocabulary

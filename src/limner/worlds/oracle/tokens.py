@@ -1,7 +1,8 @@
 """o4, the token world: 256 sequences of four tokens out of four, each with a reward: all of them can be summed over.
 
 The optimum of E[r] - beta KL(p || base) is p*(y) = base(y) exp(r(y) / beta) / Z, of worth beta log Z; without a penalty
-it is the best sequence. The model holds logits for every token after every beginning, so each optimum can be reached.
+it is the best sequence. One model holds logits for every token after every beginning, and writes in order; another for
+every place given every way in which the others can be written or not, and fills in. Each optimum can be reached.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from limner.core.errors import UserError, nearest
 from limner.core.media import Media, levels
 from limner.core.types import Condition, LatentSpec, Pipeline, Prompt
 
@@ -81,14 +83,40 @@ class Table(nn.Module):
         self.after = nn.ParameterList(torch.randn(CODES**i, CODES, generator=generator) for i in range(LENGTH))
         self.prompt = nn.Parameter(torch.randn(2, CODES, generator=generator) * torch.tensor([[0.0], [0.5]]))
 
-    def forward(self, tokens: Int[Tensor, "batch before"], prompt: Int[Tensor, " batch"]) -> Float[Tensor, "batch 4"]:
+    def forward(
+        self, tokens: Int[Tensor, "batch tokens"], prompt: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch tokens codes"]:
+        """Return the logits of each token after those before it."""
+        return torch.stack([self.next(tokens[:, :i], prompt) for i in range(tokens.shape[1])], 1)
+
+    def next(self, tokens: Int[Tensor, "batch before"], prompt: Int[Tensor, " batch"]) -> Float[Tensor, "batch codes"]:
         """Return the logits of the token after those."""
         return self.after[tokens.shape[1]][number(tokens)] + self.prompt[prompt]
 
 
+class MaskedTable(nn.Module):
+    """Logits of each place for each of 5^4 partly written sequences; row 1 of `prompt` is the empty prompt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.given = nn.Parameter(torch.randn((CODES + 1) ** LENGTH, LENGTH, CODES, generator=generator))
+        self.prompt = nn.Parameter(torch.randn(2, CODES, generator=generator) * torch.tensor([[0.0], [0.5]]))
+
+    def forward(
+        self, tokens: Int[Tensor, "batch tokens"], prompt: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch tokens codes"]:
+        """Return the logits of each place; a token that is not written is -1."""
+        weights = (CODES + 1) ** torch.arange(LENGTH - 1, -1, -1, device=tokens.device)
+        return self.given[((tokens + 1) * weights).sum(1)] + self.prompt[prompt][:, None]
+
+
+TABLES = {"o4": Table, "o4-masked": MaskedTable}
+
+
 @dataclass(frozen=True, eq=False)
 class TokenOracle:
-    """The table as a model of tokens."""
+    """A table as a model of tokens; `begin` and `step` are those of the one that writes in order."""
 
     networks: Mapping[str, nn.Module]
 
@@ -97,9 +125,11 @@ class TokenOracle:
     left_out: ClassVar[Sequence[str]] = ()
 
     @classmethod
-    def load(cls, device: torch.device | str = "cpu") -> TokenOracle:
-        """Return the base."""
-        return cls({"table": Table().to(device)})
+    def load(cls, path: str | Path = "o4", device: torch.device | str = "cpu") -> TokenOracle:
+        """Return the base that `path` names: o4, which writes in order, or o4-masked, which fills in."""
+        if str(path) not in TABLES:
+            raise UserError(f"model.path {str(path)!r}: no such oracle{nearest(str(path), TABLES)}")
+        return cls({"table": TABLES[str(path)]().to(device)})
 
     def with_networks(self, networks: Mapping[str, nn.Module]) -> TokenOracle:
         """Return this oracle over another table."""
@@ -116,9 +146,8 @@ class TokenOracle:
     def logits(
         self, tokens: Int[Tensor, "batch tokens"], condition: Condition, prompt_index: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch tokens codes"]:
-        """Return the logits of each token after those before it."""
-        row, table = condition["row"][prompt_index], self.networks["table"]
-        return torch.stack([table(tokens[:, :i], row) for i in range(tokens.shape[1])], 1)
+        """Return the logits of each token given those before it, or, masked, all that are written."""
+        return self.networks["table"](tokens, condition["row"][prompt_index])
 
     def begin(
         self, condition: Condition, prompt_index: Int[Tensor, " batch"]
@@ -126,12 +155,12 @@ class TokenOracle:
         """Return the logits of the first token, and the tokens so far: none."""
         row = condition["row"][prompt_index]
         nothing = torch.zeros(len(row), 0, dtype=torch.int64, device=row.device)
-        return self.networks["table"](nothing, row), (nothing, row)
+        return cast(Table, self.networks["table"]).next(nothing, row), (nothing, row)
 
     def step(self, token: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch codes"], Any]:
         """Return the logits of the token after `token`, and the tokens so far."""
         tokens, row = torch.cat([state[0], token[:, None]], 1), state[1]
-        return self.networks["table"](tokens, row), (tokens, row)
+        return cast(Table, self.networks["table"]).next(tokens, row), (tokens, row)
 
     def decode(self, sample: Int[Tensor, "batch tokens"]) -> Sequences:
         """Return the samples as they are."""
@@ -151,8 +180,8 @@ class TokenOracleSettings:
     serves: ClassVar[tuple[str, ...]] = ()
 
     def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> TokenOracle:
-        """Return the oracle, in float32 whatever `dtype` is."""
-        return TokenOracle.load(device)
+        """Return the oracle of that name, in float32 whatever `dtype` is."""
+        return TokenOracle.load(str(source), device)
 
     def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return nothing more than the sampler asks: no library draws an oracle."""

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from limner.objectives.ranking import (
+from limner.objectives.logistic import (
     Calibration,
     _shortened,
     attribution,
