@@ -213,7 +213,7 @@ NOTE = (
     "prompts (Student’s t). A picture is scored alone, so swapping a pair changes nothing."
 )
 CALIBRATION = (
-    "What was stated (across) and what came true (up), each pair both ways round; on the dashed line they are equal. "
+    "What was stated (across) and what came true (up), each pair both ways round; on the straight line they are equal. "
     "The scale is fitted to other prompts than these."
 )
 

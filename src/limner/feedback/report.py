@@ -238,8 +238,10 @@ def _exported(path: Path) -> Iterator[Said]:
                     times = sum(int(counts[part]) for part in parts)
                     if times:
                         yield Said(unit, "", makers, str(row.get("category", "")), {question: outcome}, times)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: no row of an export ({type(error).__name__}: {error})") from error
+        except KeyError as error:
+            raise UserError(f"{where}: no row of an export of `limner annotate`: it has no {error}") from error
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: no row of an export of `limner annotate` ({error})") from error
 
 
 def _elo(said: Sequence[Said], question: str) -> dict[str, float]:
