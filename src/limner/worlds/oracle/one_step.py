@@ -91,7 +91,7 @@ class OneStepOracle:
         """Return where the points are. Raises ValueError for media that are no points."""
         if not isinstance(media, Points):
             raise ValueError(f"an oracle draws Points, not {type(media).__name__}")
-        return media.position
+        return media.position.to(self.latent().device)
 
     def latent(self) -> LatentSpec:
         """Return the plane, where the networks are."""
