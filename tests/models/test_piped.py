@@ -40,7 +40,7 @@ def drawn(model: Piped, guidance: float, start: Tensor) -> Tensor:
     condition, times, x = model.encode(PROMPTS), model.times(4), start
     with torch.no_grad():
         for t, s in zip(times[:-1], times[1:], strict=True):
-            x = x + (s - t) * guided(model, guidance, x, t.expand(2), condition, torch.arange(2))
+            x = x + (s - t) * guided(model.predict, guidance, (x, t.expand(2)), condition, torch.arange(2))
         return model.decode(x).pixels
 
 

@@ -132,8 +132,8 @@ def test_guidance_extrapolates_from_the_empty_prompt():
     x, t, index = torch.randn(4, *model.shape), torch.rand(4), torch.tensor([0, 1, 1, 0])
     empty = torch.full((4,), 2)
     c, u = model.predict(x, t, condition, index), model.predict(x, t, condition, empty)
-    assert torch.allclose(guided(model, 3.0, x, t, condition, index), 3 * c - 2 * u, atol=1e-5)
-    assert torch.equal(guided(model, 1.0, x, t, condition, index), c)
+    assert torch.allclose(guided(model.predict, 3.0, (x, t), condition, index), 3 * c - 2 * u, atol=1e-5)
+    assert torch.equal(guided(model.predict, 1.0, (x, t), condition, index), c)
     velocity = Sampler(guidance=3.0).policy(model).estimate(x, t, condition, index).velocity
     assert torch.allclose(velocity, 3 * c - 2 * u, atol=1e-5)
     assert select(condition, empty)["word"].eq(0).all()
