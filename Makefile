@@ -11,6 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NUMBERS := algorithms bench core diffusion engine environments evaluate golden learning models objectives policies rollout run training worlds
+# Tests narrow no types; that their calls fit what they call is checked, for a renamed argument is found in seconds so.
+FREE_IN_TESTS := arg-type assignment attr-defined call-overload dict-item func-returns-value index list-item \
+	method-assign misc operator return-value type-var union-attr unused-ignore var-annotated
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: setup demo test numbers lint types wheel clean
@@ -41,6 +44,8 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy src/limner benchmarks examples
+	MYPYPATH=src:tests:tests/third_party:examples $(BIN)/mypy --explicit-package-bases --check-untyped-defs \
+		$(addprefix --disable-error-code=,$(FREE_IN_TESTS)) tests
 
 wheel: $(READY)
 	rm -rf build

@@ -1,5 +1,6 @@
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +45,10 @@ def ragged(seed=0):
 @pytest.mark.parametrize("ddof", [0, 1])
 @pytest.mark.parametrize("epsilon", [1e-4, 1e-8])
 def test_advantage_is_its_definition(scale, ddof, epsilon):
+    settings: Any = {"scale": scale, "ddof": ddof, "epsilon": epsilon}
     for seed in range(5):
         case = ragged(seed)
-        torch.testing.assert_close(group_advantage(*case, scale, ddof, epsilon), reference(*case, scale, ddof, epsilon))
+        torch.testing.assert_close(group_advantage(*case, **settings), reference(*case, **settings))
 
 
 HARD = {

@@ -32,8 +32,8 @@ def test_nft_loss_is_the_published_one(beta, shape):
     loss = nft_loss(x_t - wide * velocity, x_t - wide * old, x0, r, beta=beta, advantage_max=5.0)
     assert loss.shape == (3,)
     for i in range(3):
-        arrays = (part[i].numpy() for part in (velocity, old, x_t, x0))
-        expected, _ = published(*arrays, t[i].item(), r[i].item(), beta, 5.0)
+        arrays = [part[i].numpy() for part in (velocity, old, x_t, x0)]
+        expected, _ = published(*arrays, t=t[i].item(), r=r[i].item(), beta=beta, a_max=5.0)
         assert loss[i].item() == pytest.approx(expected)
 
 

@@ -39,7 +39,8 @@ def test_the_weights_of_a_synthetic_annotator_come_back() -> None:
 def test_pairs_that_are_not_complete_are_left_out() -> None:
     first, second, won = pairs(2000)
     holes = torch.arange(2000) % 4
-    whole = fit_clauses(*({k: v[holes > 2] for k, v in side.items()} for side in (first, second)), won[holes > 2])
+    kept, others = ({k: v[holes > 2] for k, v in side.items()} for side in (first, second))
+    whole = fit_clauses(kept, others, won[holes > 2])
     first["count"] = first["count"].masked_fill(holes == 0, torch.nan)
     second["sharp"] = second["sharp"].masked_fill(holes == 1, torch.nan)
     fitted = fit_clauses(first, second, won.masked_fill(holes == 2, torch.nan))

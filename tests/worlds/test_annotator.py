@@ -110,9 +110,9 @@ def test_pairs_are_made_by_it(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "pairs" / "pairs.jsonl").read_text().splitlines()]
     assert len(rows) > 3
     assert all({row["score_a"], row["score_b"]} == {0.0, 1.0} for row in rows)
-    sides = [as_media([read_picture(tmp_path / "pairs" / row[f"media_{s}"], 64, 64) for row in rows]) for s in "ab"]
+    a, b = (as_media([read_picture(tmp_path / "pairs" / row[f"media_{s}"], 64, 64) for row in rows]) for s in "ab")
     prompts = [Prompt(row["prompt"]) for row in rows]
     who = Annotator("scenes_fraction", noise=0.3, ties=0.2, random=0.05, seed=3)
-    assert who.compare(*sides, prompts).score.tolist() == [row["score_a"] for row in rows]
-    gaps = [Checked("u", UTILITIES["scenes_fraction"])(side, prompts).score for side in sides]
+    assert who.compare(a, b, prompts).score.tolist() == [row["score_a"] for row in rows]
+    gaps = [Checked("u", UTILITIES["scenes_fraction"])(side, prompts).score for side in (a, b)]
     assert (gaps[0] != gaps[1]).any()
