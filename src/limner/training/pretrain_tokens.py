@@ -28,7 +28,7 @@ SAMPLED = 400
 """Pictures whose latents are clustered into the first codes, and tell later which codes are used."""
 LLOYD = 10
 """Rounds of that clustering."""
-HOW = ("checkpoint_seconds",)
+HOW = ("compile", "checkpoint_seconds")
 """Settings that do not change what comes out, and may change when a folder goes on."""
 RESTART_EVERY = 100
 """Steps after which codes that no latent is near begin again, in the first half of the tokenizer's training."""
@@ -86,6 +86,8 @@ class TokenPretraining:
     warmup: Count = 200
     weight_decay: NotNegative = 0.01
     ema: Share = 0.995
+    compile: bool = False
+    """Compile the decoder (torch.compile; needs a C++ compiler): two thirds of the time, some minutes to start."""
     checkpoint_seconds: NotNegative = 180.0
 
 
@@ -173,6 +175,9 @@ def train_decoder(fresh: FreshTokens, config: TokenPretraining, folder: Path, lo
     data = torch.load(folder / "codes.pt", weights_only=True)
     codes, captions = data["codes"], data["captions"]
     fresh.decoder.train()
+    if config.compile:
+        for part in fresh.decoder.children():
+            part.compile(dynamic=True)
     fit = Fit(fresh.decoder, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, ALONE)
     for step in fit.steps(folder / "decoder.pt", config.checkpoint_seconds):
         generator = Rng((config.seed, "decoder", step)).generator()
