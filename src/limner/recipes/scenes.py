@@ -19,7 +19,7 @@ def recipe() -> RunConfig:
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=3, min_time=0.5, decay="linear", decay_rate=0.02),
         sampler=Sampler(dynamics=DPMSolver(), steps=10, grid="linear"),
         optimizer=Optimizer(lr=3e-3, warmup=2, schedule="cosine", ema=0.8),
-        evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12, ode_steps=20, guidance=4.0),
+        evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12, ode_steps=10, guidance=4.0),
         steps=72,
         prompts_per_step=12,
         group_size=12,
