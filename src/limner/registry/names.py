@@ -8,6 +8,7 @@ RECIPES = {
     "scenes": "limner.recipes.scenes:recipe",
     "scenes_grpo": "limner.recipes.scenes_grpo:recipe",
     "scenes_dpo": "limner.recipes.scenes_dpo:recipe",
+    "scenes_tokens": "limner.recipes.scenes_tokens:recipe",
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
 }
@@ -27,6 +28,7 @@ FRESH = {
 BASES = {
     "scenes": "limner.worlds.scenes.reward:BASE",
     "scenes_sd": "limner.worlds.scenes.reward:BASE_SD",
+    "scenes_tokens": "limner.worlds.scenes.reward:BASE_TOKENS",
     "words": "limner.worlds.words.world:BASE",
     "emoji": "limner.worlds.emoji.world:BASE",
 }

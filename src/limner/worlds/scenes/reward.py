@@ -23,6 +23,8 @@ BASE = Path(__file__).parent / "base"
 """The base model's folder, as diffusers lays it out."""
 BASE_SD = Path(__file__).parent / "base_sd"
 """The same for the base with a UNet: a Stable Diffusion pipeline."""
+BASE_TOKENS = Path(__file__).parent / "base_tokens"
+"""The base of tokens: transformers' causal decoder and diffusers' VQModel."""
 
 
 _CLAUSE = "0 or 1; 1 where the prompt has no such clause"
