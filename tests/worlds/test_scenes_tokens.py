@@ -1,4 +1,4 @@
-"""The base of tokens that ships: unmodified transformers and diffusers load it, and write what our own sampler writes."""
+"""The base of tokens that ships: plain transformers and diffusers load it, and write what our own sampler writes."""
 
 from __future__ import annotations
 

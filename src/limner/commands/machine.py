@@ -10,8 +10,15 @@ from limner.core.errors import RunError
 
 
 def add_machine_commands(command: AddCommand) -> None:
-    """Add `doctor`."""
+    """Add `doctor` and `models`."""
     command("doctor", _doctor, "look at this machine: what is here, what is missing, and what to do about it")
+    command("models", _models, "list published models of every kind: licence, size, latent, LoRA targets, memory class")
+
+
+def _models(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    from limner.registry.published import page
+
+    print(page(), end="")
 
 
 def _doctor(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ RECIPES = {
     "scenes_tokens": "limner.recipes.scenes_tokens:recipe",
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
+    "sd15": "limner.recipes.real:sd15",
+    "sd35_medium": "limner.recipes.real:sd35_medium",
+    "flux1_dev": "limner.recipes.real:flux1_dev",
 }
 MODELS = {
     "sd3": "limner.models.sd3.settings:SD3Settings",
@@ -18,6 +21,20 @@ MODELS = {
     "flux": "limner.models.flux.settings:FluxSettings",
     "wan": "limner.models.wan.settings:WanSettings",
     "tokens": "limner.models.tokens.settings:TokensSettings",
+}
+ADAPTERS = {
+    "sd3": "limner.models.sd3.adapter:SD3",
+    "sd": "limner.models.sd.adapter:SD",
+    "flux": "limner.models.flux.family:FLUX",
+    "wan": "limner.models.wan.adapter:Wan",
+    "tokens": "limner.models.tokens.adapter:Tokens",
+}
+"""What knows the layers that LoRA adapts, by kind."""
+PUBLISHED = {
+    "sd": "limner.models.sd.published:PUBLISHED",
+    "sd3": "limner.models.sd3.published:PUBLISHED",
+    "flux": "limner.models.flux.published:PUBLISHED",
+    "wan": "limner.models.wan.published:PUBLISHED",
 }
 FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",

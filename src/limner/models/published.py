@@ -1,0 +1,92 @@
+"""What published checkpoints are made of, as their own files have it: enough to count and to plan without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of a pipeline: the class of its library that it is of, and what of its configuration is no default.
+
+    `parameters` are how many such a network has, as its library makes it.
+    """
+
+    kind: str
+    parameters: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint: where it is, under which licence, and its parts; `recipe` is the one of limner's that trains it.
+
+    `latent` is the shape at the size that the pipeline draws unless it is told otherwise, of whose pixels each is
+    `cell` of the picture's wide.
+    """
+
+    hub: str
+    licence: str
+    prediction: str
+    network: Part
+    autoencoder: Part
+    encoders: tuple[Part, ...]
+    latent: tuple[int, ...]
+    cell: int = 8
+    recipe: str = ""
+
+
+CLIP_L = Part(
+    "CLIPTextModel",
+    123_060_480,
+    {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+)
+CLIP_H = Part(
+    "CLIPTextModel",
+    340_387_840,
+    {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16},
+)
+CLIP_G = Part(
+    "CLIPTextModelWithProjection",
+    694_659_840,
+    {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": 1280,
+    },
+)
+T5_XXL = Part(
+    "T5EncoderModel",
+    4_762_310_656,
+    {
+        "d_model": 4096,
+        "d_ff": 10240,
+        "num_layers": 24,
+        "num_heads": 64,
+        "d_kv": 64,
+        "vocab_size": 32128,
+        "feed_forward_proj": "gated-gelu",
+    },
+)
+"""Text encoders that many kinds share: OpenAI's CLIP ViT-L/14, OpenCLIP's ViT-H and ViT-bigG, and T5 v1.1 XXL."""
+
+
+def autoencoder(latent_channels: int, quant: bool) -> Part:
+    """Return the autoencoder of Stable Diffusion's line, with so many latent channels, and with or without `quant`."""
+    return Part(
+        "AutoencoderKL",
+        {4: 83_653_863, 16: 83_819_683}[latent_channels],
+        {
+            "block_out_channels": [128, 256, 512, 512],
+            "down_block_types": ["DownEncoderBlock2D"] * 4,
+            "up_block_types": ["UpDecoderBlock2D"] * 4,
+            "layers_per_block": 2,
+            "latent_channels": latent_channels,
+            "use_quant_conv": quant,
+            "use_post_quant_conv": quant,
+        },
+    )

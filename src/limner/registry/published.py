@@ -1,0 +1,78 @@
+"""`limner models`: the published checkpoints of every kind, with what a person asks before taking one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from limner.models.published import Published
+from limner.registry.find import find
+from limner.registry.names import ADAPTERS, MODELS, PUBLISHED
+
+CARDS = (12, 16, 24, 48, 80)
+"""GB of memory of usual cards."""
+SHARE = 0.6
+"""Of a card, for the frozen network: the rest is for activations, what is trained, and the decoder."""
+BYTES = 2
+"""Of a weight in bfloat16."""
+
+PAGE = """# Models
+
+Kinds of model that limner trains, and published checkpoints of each. `limner models` prints this page, which is
+generated; `tests/registry/test_published.py` counts the parameters as diffusers and transformers make them. A folder
+or hub id needs no kind: its `model_index.json` tells it.
+
+Weights (network, autoencoder, text encoders) are those in bfloat16. A *class* is the smallest card of 12, 16, 24, 48
+and 80 GB of whose memory the network's weights take at most 60 %, for LoRA, with encoders that leave the card when they
+have encoded: predicted by that arithmetic, measured by nobody. What a run takes, `limner check` measures in its dry
+run. A latent is of the stated resolution, height x width: channels (x frames) x height x width.
+"""
+
+
+def published() -> dict[str, tuple[str, Published]]:
+    """Return the kind and the facts of every published checkpoint, by its short name."""
+    return {name: (kind, each) for kind in PUBLISHED for name, each in find(PUBLISHED, "model kind", kind).items()}
+
+
+def memory_class(checkpoint: Published) -> int:
+    """Return the smallest of the usual cards, in GB, that the network leaves enough of."""
+    weights = BYTES * checkpoint.network.parameters / 1e9
+    return next((card for card in CARDS if weights <= SHARE * card), CARDS[-1])
+
+
+def page() -> str:
+    """Return docs/models.md."""
+    return "\n".join([PAGE, *_kinds()]).rstrip() + "\n"
+
+
+def _kinds() -> Iterator[str]:
+    for kind in MODELS:
+        settings = find(MODELS, "model kind", kind)
+        about = (settings.__doc__ or "").strip().splitlines()[0]
+        targets = ", ".join(f"`{each}`" for each in find(ADAPTERS, "model kind", kind).lora_targets)
+        yield f"## `{kind}`\n\n{about}\n"
+        served = ", ".join(f"`{each}`" for each in settings.serves)
+        yield f"Serves {served}. LoRA adapts {targets} unless told otherwise.\n"
+        if kind not in PUBLISHED:
+            yield "No published checkpoint is of this kind: `limner pretrain` makes one.\n"
+            continue
+        yield "| checkpoint | licence | predicts | resolution | latent | parameters | weights | class | recipe |"
+        yield "|---|---|---|--:|--:|--:|--:|--:|---|"
+        yield from (_row(each) for each in find(PUBLISHED, "model kind", kind).values())
+        yield ""
+
+
+def _row(each: Published) -> str:
+    parts = (each.network, each.autoencoder, *each.encoders)
+    weights = " + ".join(f"{BYTES * part.parameters / 2**30:.1f}" for part in parts)
+    cells = (
+        f"[{each.hub}](https://huggingface.co/{each.hub})",
+        each.licence,
+        each.prediction,
+        " x ".join(str(side * each.cell) for side in each.latent[-2:]),
+        " x ".join(map(str, each.latent)),
+        f"{each.network.parameters / 1e9:.2f} B",
+        f"{weights} GiB",
+        f"{memory_class(each)} GB",
+        f"`{each.recipe}`" if each.recipe else "",
+    )
+    return f"| {' | '.join(cells)} |"

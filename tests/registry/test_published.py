@@ -1,0 +1,63 @@
+"""Facts about published checkpoints: counted as the libraries make them, and docs/models.md is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+import transformers
+
+from limner.cli import main
+from limner.models.published import Part
+from limner.registry.find import find
+from limner.registry.names import ADAPTERS, MODELS, PUBLISHED, RECIPES
+from limner.registry.published import CARDS, memory_class, page, published
+
+ROOT = Path(__file__).parents[2]
+KNOWN = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "flux1_dev": 11_901_408_320}
+"""As the files on the hub have them."""
+PARTS = {
+    f"{part.kind}-{part.parameters}": part
+    for _, each in published().values()
+    for part in (each.network, each.autoencoder, *each.encoders)
+}
+
+
+def made(part: Part) -> torch.nn.Module:
+    with torch.device("meta"):
+        if part.kind in dir(diffusers):
+            return getattr(diffusers, part.kind)(**part.config)
+        kind = getattr(transformers, part.kind)
+        return kind(kind.config_class(**part.config))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parameters_are_counted(name: str) -> None:
+    """Without weights: on the meta device, where nothing is allocated."""
+    assert sum(each.numel() for each in made(PARTS[name]).parameters()) == PARTS[name].parameters
+
+
+def test_networks_are_as_large_as_the_published_ones() -> None:
+    assert {name: published()[name][1].network.parameters for name in KNOWN} == KNOWN
+
+
+def test_every_kind_has_facts_and_an_adapter() -> None:
+    assert MODELS.keys() == ADAPTERS.keys() == PUBLISHED.keys() | {"tokens"}
+    for kind in PUBLISHED:
+        assert find(ADAPTERS, "model kind", kind).lora_targets and find(PUBLISHED, "model kind", kind)
+    assert {each.recipe for _, each in published().values()} - {""} <= RECIPES.keys()
+
+
+def test_a_class_leaves_two_fifths_of_the_card() -> None:
+    classes = {name: memory_class(each) for name, (_, each) in published().items()}
+    assert classes["sd15"] == 12 and classes["sd35_large"] == 48 and classes["flux1_dev"] == 48
+    for name, (_, each) in published().items():
+        assert 2 * each.network.parameters <= 0.6e9 * classes[name] and classes[name] in CARDS
+
+
+def test_the_page_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a change: limner models > docs/models.md"""
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out == page() == (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
