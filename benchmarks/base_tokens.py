@@ -30,6 +30,7 @@ SAMPLERS = {
     "guidance 2": TokenSampler(guidance=2.0),
     "guidance 2, top-p 0.9": TokenSampler(guidance=2.0, top_p=0.9),
     "guidance 3, top-p 0.9": TokenSampler(guidance=3.0, top_p=0.9),
+    "guidance 3, top-p 0.5": TokenSampler(guidance=3.0, top_p=0.5),
 }
 
 

@@ -43,7 +43,8 @@ def sd15() -> RunConfig:
 def sd35_medium() -> RunConfig:
     """Train Stable Diffusion 3.5 medium as Flow-GRPO did for PickScore: 512 x 512, guidance 4.5, 48 groups of 24.
 
-    Source: Liu et al., arXiv:2505.05470; config/grpo.py and train_sd3.py of its code (LoRA of rank 32, alpha 64).
+    Source: Liu et al., arXiv:2505.05470; config/grpo.py and train_sd3.py of its code (LoRA of rank 32, alpha 64), whose
+    average of weights is left out.
     """
     model = Model("sd3", "stabilityai/stable-diffusion-3.5-medium", SD3Settings(), Lora(rank=32, alpha=64))
     base = RunConfig(
@@ -61,12 +62,13 @@ def sd35_medium() -> RunConfig:
 def flux1_dev() -> RunConfig:
     """Train FLUX.1 dev as Flow-GRPO's code does by its fast variant: three decisions of six, CPS, guidance 3.5 told.
 
-    Source: config/grpo.py of Flow-GRPO's code (window of 3 at the start, noise .8, clip 1e-5, no penalty);
-    arXiv:2509.05952 for CPS.
+    Source: config/grpo.py and train_flux.py of Flow-GRPO's code (window of 3 at the start, noise .8, clip 1e-5, no
+    penalty, LoRA of rank 64, alpha 128); arXiv:2509.05952 for CPS and its ratio. The code's average of weights (.9 every
+    8 steps) and its 128 tokens a prompt are left out.
     """
     base = RunConfig(
         name="flux1_dev",
-        model=Model("flux", "black-forest-labs/FLUX.1-dev", FluxSettings(resolution=512), Lora(rank=32, alpha=64)),
+        model=Model("flux", "black-forest-labs/FLUX.1-dev", FluxSettings(resolution=512), Lora(rank=64, alpha=128)),
         reward="pickscore",
         precision=BFLOAT16,
         evaluation=Evaluation(ode_steps=28),
@@ -76,4 +78,5 @@ def flux1_dev() -> RunConfig:
         micro_batch=4,
     )
     fast = {"sampler.steps": 6, "sampler.window": 3, "sampler.window_range": (0, 0), "sampler.dynamics": "CPS"}
-    return with_preset(base, "flow_grpo_fast", {**fast, "sampler.dynamics.noise_level": 0.8})
+    own = {"sampler.dynamics.noise_level": 0.8, "algorithm.ratio": "distance"}
+    return with_preset(base, "flow_grpo_fast", {**fast, **own})
