@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
@@ -14,9 +15,12 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Videos
 from limner.core.types import Prompt, Vocabulary
+from limner.models.wan import whole
 from limner.models.wan.adapter import Wan
 from limner.models.wan.build import WanSize, build
 from limner.models.wan.settings import WanSettings
+from limner.training.pretrain import to_signed
+from limner.worlds import motion
 
 TEXTS = ["a red star", "a blue square falls"]
 SETTINGS = WanSettings(resolution=32, width=48, num_frames=9, max_sequence_length=16)
@@ -137,6 +141,32 @@ def test_encoding_undoes_decoding_as_far_as_the_autoencoder_does(folder: Path) -
     assert adapter.decode(found).fps == 16.0 and found.shape[1:] == adapter.latent().shape
     with pytest.raises(UserError, match="a clip has 8 frames; give one more than a multiple of 4"):
         adapter.encode_media(Videos(clips[:, :8], 16.0))
+
+
+def test_a_whole_clip_in_one_pass_is_what_diffusers_makes_frame_by_frame(folder: Path) -> None:
+    """And unclamped, so that values outside the range keep their gradients."""
+    vae = WanPipeline.from_pretrained(folder).vae
+    pixels = torch.rand(2, 3, 13, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        posterior, expected = whole.encode(vae, pixels), vae.encode(pixels).latent_dist
+        torch.testing.assert_close(posterior.parameters, expected.parameters, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            whole.decode(vae, expected.mean).clamp(-1, 1), vae.decode(expected.mean).sample, rtol=1e-4, atol=1e-5
+        )
+    far = (100 * expected.mean).requires_grad_()
+    clip = whole.decode(vae, far)
+    clip[clip.abs() > 1].sum().backward()
+    assert float(clip.detach().abs().max()) > 1 and far.grad is not None and bool((far.grad != 0).any())
+
+
+def test_a_new_autoencoder_tells_clips_apart_in_spite_of_its_noise() -> None:
+    """Else its decoder learns the mean clip and stays there."""
+    vae = build(WanSize(Vocabulary(("red", "star")))).vae
+    texts = ["a red star falls", "a blue circle bounces", "a green square stays still", "a red star moves up"]
+    drawn = [motion.render(motion.parse(text), np.random.default_rng(i)).frames for i, text in enumerate(texts)]
+    with torch.no_grad():
+        posterior = whole.encode(vae, to_signed(torch.from_numpy(np.stack(drawn))))
+    assert float(posterior.std.mean()) < float(posterior.mean.std(0).mean())
 
 
 def test_one_frame_is_a_picture(tiny: Path) -> None:

@@ -60,6 +60,14 @@ class Fresh(Protocol):
         """What learns, by its name in the pipeline: the denoiser first, then its text encoders."""
         ...
 
+    def encoded(self, pixels: Tensor) -> Any:
+        """Return what the autoencoder makes of values in [-1, 1]: diffusers' diagonal normal distribution."""
+        ...
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Return what the autoencoder makes of its latents, about in [-1, 1]."""
+        ...
+
     def normalised(self, latents: Tensor) -> Tensor:
         """Return a data set's latents as the denoiser sees them; the autoencoder keeps how to undo it."""
         ...
@@ -137,9 +145,9 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     team = team or Team()
     log = begin(folder, asdict(config)) if team.rank == 0 else _silent
     pipeline = fresh.pipeline
-    train_autoencoder(pipeline.vae, world, config, folder, log, team)
+    train_autoencoder(fresh, world, config, folder, log, team)
     if team.rank == 0:
-        encode_pairs(pipeline.vae, world, config, folder)
+        encode_pairs(fresh, world, config, folder)
     team.wait()
     train_network(fresh, *load_pairs(fresh, folder), config, folder, log, team)
     if team.rank > 0:
@@ -162,16 +170,16 @@ def finish(folder: Path) -> None:
     (folder / "pipeline" / "log.jsonl").write_text("".join(f"{line}\n" for line in last.values()))
 
 
-def train_autoencoder(vae: Any, world: PairSource, config: Pretraining, folder: Path, log: Log, team: Team) -> None:
+def train_autoencoder(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path, log: Log, team: Team) -> None:
     """Fit the autoencoder: absolute and squared error, and a small divergence of the posterior from N(0, I)."""
-    fit = Fit(vae, config.autoencoder_lr, 0.0, config.autoencoder_steps, 100, config.ema, team)
+    fit = Fit(fresh.pipeline.vae, config.autoencoder_lr, 0.0, config.autoencoder_steps, 100, config.ema, team)
     for step in fit.steps(folder / "autoencoder.pt", config.checkpoint_seconds):
         first = step * config.autoencoder_batch
         rows = range(first + team.rank, first + config.autoencoder_batch, team.size)
         pixels = to_signed(draw(world, config.seed, "autoencoder", rows)[0])
-        posterior = vae.encode(pixels).latent_dist
+        posterior = fresh.encoded(pixels)
         noise = Rng((config.seed, "posterior")).normal(torch.tensor(rows), tuple(posterior.mean.shape[1:]))
-        error = vae.decode(posterior.mean + posterior.std * noise).sample - pixels
+        error = fresh.decoded(posterior.mean + posterior.std * noise) - pixels
         divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         weight = config.divergence_weight * min(1.0, 2 * step / config.autoencoder_steps)
         loss = error.abs().mean() + error.square().mean() + weight * divergence
@@ -182,7 +190,7 @@ def train_autoencoder(vae: Any, world: PairSource, config: Pretraining, folder: 
     fit.use_average()
 
 
-def encode_pairs(vae: Any, world: PairSource, config: Pretraining, folder: Path) -> None:
+def encode_pairs(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path) -> None:
     """Write the latents and both captions of the data set to FOLDER/latents.pt, unless they are there."""
     if (folder / "latents.pt").exists():
         return
@@ -191,7 +199,7 @@ def encode_pairs(vae: Any, world: PairSource, config: Pretraining, folder: Path)
         for start in range(0, config.num_pairs, 250):
             rows = range(start, min(start + 250, config.num_pairs))
             shown, texts = draw(world, config.seed, "pairs", rows, config.noisy_share, config.early_noisy_share)
-            latents.append(vae.encode(to_signed(shown)).latent_dist.mean)
+            latents.append(fresh.encoded(to_signed(shown)).mean)
             late += [text for text, _ in texts]
             early += [text for _, text in texts]
     save(folder / "latents.pt", {"latents": torch.cat(latents), "captions": late, "early_captions": early})

@@ -33,6 +33,14 @@ class SDPretraining:
         """Return a pipeline of the bundled bases' size with random weights, that knows the vocabulary."""
         return cls(build(SDSize(vocabulary, latent_channels=latent_channels), seed))
 
+    def encoded(self, pixels: Float[Tensor, "batch 3 height width"]) -> Any:
+        """Return the autoencoder's posterior of pictures in [-1, 1]."""
+        return self.pipeline.vae.encode(pixels).latent_dist
+
+    def decoded(self, latents: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch 3 height width"]:
+        """Return the autoencoder's pictures, about in [-1, 1]."""
+        return self.pipeline.vae.decode(latents).sample
+
     def normalised(self, latents: Float[Tensor, "pairs *latent"]) -> Float[Tensor, "pairs *latent"]:
         """Return latents of variance 1; the autoencoder keeps their scale, for these pipelines do not shift."""
         std = latents.std().item()

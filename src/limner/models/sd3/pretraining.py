@@ -32,6 +32,14 @@ class SD3Pretraining:
         """Return a pipeline of the bundled bases' size with random weights, that knows the vocabulary."""
         return cls(build(SD3Size(vocabulary, latent_channels=latent_channels), seed))
 
+    def encoded(self, pixels: Float[Tensor, "batch 3 height width"]) -> Any:
+        """Return the autoencoder's posterior of pictures in [-1, 1]."""
+        return self.pipeline.vae.encode(pixels).latent_dist
+
+    def decoded(self, latents: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch 3 height width"]:
+        """Return the autoencoder's pictures, about in [-1, 1]."""
+        return self.pipeline.vae.decode(latents).sample
+
     def normalised(self, latents: Float[Tensor, "pairs *latent"]) -> Float[Tensor, "pairs *latent"]:
         """Return latents of mean 0 and variance 1; the autoencoder keeps both as its shift and scale."""
         mean, std = latents.mean().item(), latents.std().item()

@@ -12,10 +12,14 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
+from torch import nn
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
 from limner.core.types import Vocabulary
 from limner.models.t5 import letter_tokenizer
+
+QUIET = -9.0
+"""Log variance that posteriors begin with: a std of 0.01. Means differ by 0.02 between clips; noise of 1 hides that."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def build(size: WanSize, seed: int = 0) -> WanPipeline:
             scale_factor_temporal=4,
             scale_factor_spatial=8,
         )
+        nn.init.constant_(autoencoder.quant_conv.bias[size.latent_channels :], QUIET)
         encoder = text_encoder(tokenizer, size.text_width, size.text_layers)
     return WanPipeline(tokenizer, encoder, autoencoder, FlowMatchEulerDiscreteScheduler(shift=size.shift), transformer)
 

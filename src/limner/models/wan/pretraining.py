@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limner.core.types import Vocabulary
+from limner.models.wan import whole
 from limner.models.wan.build import WanSize, build
 
 
@@ -31,6 +32,14 @@ class WanPretraining:
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> WanPretraining:
         """Return a pipeline of the bundled base's size with random weights, that knows the vocabulary."""
         return cls(build(WanSize(vocabulary, latent_channels), seed))
+
+    def encoded(self, pixels: Float[Tensor, "batch 3 frames height width"]) -> Any:
+        """Return the autoencoder's posterior of clips in [-1, 1]."""
+        return whole.encode(self.pipeline.vae, pixels)
+
+    def decoded(self, latents: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch 3 frames height width"]:
+        """Return the autoencoder's clips, about in [-1, 1]."""
+        return whole.decode(self.pipeline.vae, latents)
 
     def normalised(self, latents: Float[Tensor, "pairs channels *axes"]) -> Float[Tensor, "pairs channels *axes"]:
         """Return latents of mean 0 and variance 1 in each channel; the autoencoder keeps the statistics."""

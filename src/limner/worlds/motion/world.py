@@ -22,6 +22,7 @@ class Motions:
         "latent_channels": 16,
         "autoencoder_steps": 3500,
         "autoencoder_batch": 8,
+        "divergence_weight": 1e-4,
         "num_pairs": 24_000,
         "steps": 5_000,
         "early_steps": 3_500,
