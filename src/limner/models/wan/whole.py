@@ -81,14 +81,14 @@ def _up_block(block: WanUpBlock | WanResidualUpBlock, x: Float[Tensor, "batch ..
 def _halved(layer: WanResample, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
     """Halve height and width, and the frames after the first where the layer does that."""
     x = _each_frame(layer.resample, x)
-    if layer.mode != "downsample3d":
+    if layer.mode != "downsample3d" or x.shape[2] == 1:
         return x
     return torch.cat([x[:, :, :1], layer.time_conv(x)], dim=2)
 
 
 def _doubled(layer: WanResample, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
     """Double height and width, and the frames after the first, which those do not see, where the layer does that."""
-    if layer.mode == "upsample3d":
+    if layer.mode == "upsample3d" and x.shape[2] > 1:
         pairs = layer.time_conv(x[:, :, 1:]).unflatten(1, (2, -1))
         x = torch.cat([x[:, :, :1], pairs.movedim(1, 3).flatten(2, 3)], dim=2)
     return _each_frame(layer.resample, x)
