@@ -63,8 +63,8 @@ def flux1_dev() -> RunConfig:
     """Train FLUX.1 dev as Flow-GRPO's code does by its fast variant: three decisions of six, CPS, guidance 3.5 told.
 
     Source: config/grpo.py and train_flux.py of Flow-GRPO's code (window of 3 at the start, noise .8, clip 1e-5, no
-    penalty, LoRA of rank 64, alpha 128); arXiv:2509.05952 for CPS and its ratio. The code's average of weights (.9 every
-    8 steps) and its 128 tokens a prompt are left out.
+    penalty, LoRA of rank 64, alpha 128); arXiv:2509.05952 for CPS and its ratio. Of the code, an average of weights (.9
+    every 8 steps) and 128 tokens a prompt are left out.
     """
     base = RunConfig(
         name="flux1_dev",
