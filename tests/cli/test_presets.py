@@ -5,17 +5,29 @@ from __future__ import annotations
 import pytest
 
 from limner.cli import main
+from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
 from limner.recipes.presets import PRESETS, with_preset
 from limner.recipes.yaml import from_yaml, to_yaml
 from limner.registry.names import RECIPES
 
 
-@pytest.mark.parametrize("base", [name for name in RECIPES if recipe(name).source.draws])
+def denoises(name: str) -> bool:
+    return recipe(name).source.draws and isinstance(recipe(name).sampler, Sampler)
+
+
+@pytest.mark.parametrize("base", [name for name in RECIPES if denoises(name)])
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_is_a_run(name, base):
     config = with_preset(recipe(base), name)
     assert type(config.algorithm).__name__ == PRESETS[name].keys["algorithm"] and from_yaml(to_yaml(config)) == config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_that_says_how_to_denoise_is_refused_for_tokens_with_the_way_out(name, capsys):
+    assert main(["check", "scenes_tokens", "--preset", name]) == 2
+    said = capsys.readouterr().err
+    assert f"preset '{name}' sets sampler." in said and "the sampler here is TokenSampler; name the algorithm" in said
 
 
 def test_a_preset_comes_before_the_other_keys(capsys):

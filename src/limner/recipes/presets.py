@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 from limner.core.errors import UserError, nearest
 from limner.recipes.override import override
@@ -300,8 +300,21 @@ def preset(name: str) -> Preset:
 
 def with_preset(config: RunConfig, name: str, values: Mapping[str, Any] | None = None) -> RunConfig:
     """Return a run by a published method: `config` with its keys and then `values`, and its way to compare rewards."""
-    method = preset(name)
-    changed = override(config, {**method.keys, **(values or {})})
+    method, given = preset(name), values or {}
+    if "sampler" not in given:
+        _require_sampler(config, name, method)
+    changed = override(config, {**method.keys, **given})
     if method.within is None or not changed.reward:
         return changed
     return replace(changed, reward=str(within_groups(parse(changed.reward), method.within)))
+
+
+def _require_sampler(config: RunConfig, name: str, method: Preset) -> None:
+    """Raise UserError if the method says how to draw in words that the run's sampler does not know."""
+    known = {each.name for each in fields(cast(Any, config.sampler))}
+    unknown = [key for key in method.keys if key.startswith("sampler.") and key.split(".")[1] not in known]
+    if unknown:
+        raise UserError(
+            f"preset {name!r} sets {unknown[0]}, and the sampler here is {type(config.sampler).__name__}; name the "
+            f"algorithm instead, --algorithm {method.keys['algorithm']}"
+        )
