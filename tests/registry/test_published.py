@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -54,7 +55,9 @@ def test_a_class_leaves_two_fifths_of_the_card() -> None:
     classes = {name: memory_class(each) for name, (_, each) in published().items()}
     assert classes["sd15"] == 12 and classes["sd35_large"] == 48 and classes["flux1_dev"] == 48
     for name, (_, each) in published().items():
-        assert 2 * each.network.parameters <= 0.6e9 * classes[name] and classes[name] in CARDS
+        assert classes[name] in CARDS and 2 * each.network.parameters <= 0.6e9 * (classes[name] or 0)
+    too_large = replace(published()["sd15"][1], network=Part("none", 24_000_000_001))
+    assert memory_class(too_large) is None
 
 
 def test_the_page_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

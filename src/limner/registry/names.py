@@ -11,9 +11,9 @@ RECIPES = {
     "scenes_tokens": "limner.recipes.scenes_tokens:recipe",
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
-    "sd15": "limner.recipes.real:sd15",
-    "sd35_medium": "limner.recipes.real:sd35_medium",
-    "flux1_dev": "limner.recipes.real:flux1_dev",
+    "sd15": "limner.recipes.published:sd15",
+    "sd35_medium": "limner.recipes.published:sd35_medium",
+    "flux1_dev": "limner.recipes.published:flux1_dev",
 }
 MODELS = {
     "sd3": "limner.models.sd3.settings:SD3Settings",

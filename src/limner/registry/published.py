@@ -33,10 +33,10 @@ def published() -> dict[str, tuple[str, Published]]:
     return {name: (kind, each) for kind in PUBLISHED for name, each in find(PUBLISHED, "model kind", kind).items()}
 
 
-def memory_class(checkpoint: Published) -> int:
-    """Return the smallest of the usual cards, in GB, that the network leaves enough of."""
+def memory_class(checkpoint: Published) -> int | None:
+    """Return the smallest of the usual cards, in GB, that the network leaves enough of; None if none of them."""
     weights = BYTES * checkpoint.network.parameters / 1e9
-    return next((card for card in CARDS if weights <= SHARE * card), CARDS[-1])
+    return next((card for card in CARDS if weights <= SHARE * card), None)
 
 
 def page() -> str:
@@ -63,6 +63,7 @@ def _kinds() -> Iterator[str]:
 
 def _row(each: Published) -> str:
     parts = (each.network, each.autoencoder, *each.encoders)
+    card = memory_class(each)
     weights = " + ".join(f"{BYTES * part.parameters / 2**30:.1f}" for part in parts)
     cells = (
         f"[{each.hub}](https://huggingface.co/{each.hub})",
@@ -72,7 +73,7 @@ def _row(each: Published) -> str:
         " x ".join(map(str, each.latent)),
         f"{each.network.parameters / 1e9:.2f} B",
         f"{weights} GiB",
-        f"{memory_class(each)} GB",
+        f"{card} GB" if card else f"> {CARDS[-1]} GB",
         f"`{each.recipe}`" if each.recipe else "",
     )
     return f"| {' | '.join(cells)} |"
