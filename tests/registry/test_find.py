@@ -14,6 +14,7 @@ from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.types import Prompt
 from limner.judges import own_reward
+from limner.registry.file import import_file
 from limner.registry.find import find, name_of, require_seam
 from limner.registry.names import ALGORITHMS, DYNAMICS, SEAMS
 
@@ -49,6 +50,26 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     sys.path[:] = before
     sys.modules.pop("my_helper_of_the_test", None)
+
+
+def test_files_of_two_folders_import_what_lies_beside_each(tmp_path: Path) -> None:
+    """Modules and packages of one name; the first file is read again after the second."""
+    before, names = sys.path.copy(), ("beside_of_the_test", "parts_of_the_test")
+    text = f"import {names[0]}\nfrom {names[1]}.inner import word\nfound = ({names[0]}.word, word)\n"
+    try:
+        for turn in (1, 2):
+            for name in ("one", "two"):
+                (tmp_path / name / names[1]).mkdir(parents=True, exist_ok=True)
+                (tmp_path / name / f"{names[0]}.py").write_text(f"word = {name!r}\n")
+                (tmp_path / name / names[1] / "__init__.py").write_text("")
+                (tmp_path / name / names[1] / "inner.py").write_text(f"word = {name.upper()!r}\n")
+                (tmp_path / name / "mine.py").write_text(text + f"turn = {turn}\n")
+                found = import_file(tmp_path / name / "mine.py", "it")
+                assert found["found"] == (name, name.upper()) and found["turn"] == turn
+    finally:
+        sys.path[:] = before
+        for name in [name for name in sys.modules if name.startswith(names)]:
+            del sys.modules[name]
 
 
 MEDIA = Images(torch.tensor([0.25, 0.5]).view(2, 1, 1, 1).expand(2, 3, 4, 4))

@@ -1,4 +1,4 @@
-"""Import a user's own file: once, and again when it has changed; its own folder is importable.
+"""Import a user's own file: once, and again when it has changed; its own folder is importable, and comes first.
 
 What it changes of torch for the whole process, as `torch.set_grad_enabled(False)` does, is put back.
 """
@@ -19,6 +19,8 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of
 
 _PREFIX = "limner_file_"
+_FOLDERS: set[Path] = set()
+"""Folders of the files that were imported so far."""
 
 
 def import_file(file: Path, what: str) -> Mapping[str, Any]:
@@ -80,8 +82,7 @@ def _module(path: Path, what: str) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
+    _put_first(path.parent)
     sys.modules[name] = module
     from limner.engine.ambient import torch_as_it_was  # torch is loaded where code is run, and no sooner
 
@@ -92,6 +93,20 @@ def _module(path: Path, what: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _put_first(folder: Path) -> None:
+    """Let imports find what lies in `folder`, though another file's folder has a module of the same name."""
+    _FOLDERS.add(folder)
+    sys.path[:] = [str(folder), *(place for place in sys.path if place != str(folder))]
+    beside = {place.stem for place in folder.iterdir() if place.suffix == ".py" or place.is_dir()}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in beside or not isinstance(module, ModuleType):
+            continue
+        place = Path(vars(module).get("__file__") or "")
+        depth = name.count(".") + (place.name == "__init__.py")
+        if any(home != folder and home in _FOLDERS for home in place.parents[depth : depth + 1]):
+            del sys.modules[name]
 
 
 @contextmanager
