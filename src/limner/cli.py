@@ -71,7 +71,7 @@ def _continuation(arguments: Sequence[str]) -> str:
 
 def _run(arguments: list[str]) -> int:
     parser, commands = _parsers()
-    answer(parser, commands, ("train", "check", "keys"))
+    answer(parser, commands, ("train", "check", "plan", "keys"))
     if not arguments:
         parser.print_help()
         return 0

@@ -49,11 +49,12 @@ from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.report.sheet import Samples
 from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
-from limner.training.config import OWN, NamedSampler, RunConfig
+from limner.training.config import RunConfig
 from limner.training.loop import Hooks
 from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.state import State
+from limner.training.workload import Measured, curve_part, measured
 
 TRACEBACK = "traceback.txt"
 """Where a run folder says how the reward failed that ended the run."""
@@ -106,22 +107,17 @@ class Run:
 
     def rehearsals(self) -> list[Rehearsal]:
         """Return what the dry run is to try of the evaluation: each sampler by which a result is measured."""
-        settings, prompts = self.config.evaluation, self.assembly.heldout
-        each = settings.seeds * len(prompts)
-        curves = self.config.steps // settings.every if settings.every else 0
 
-        def rehearsal(named: NamedSampler) -> Rehearsal:
-            policy = self.assembly.policy("policy", named.sampler)
+        def rehearsal(drawn: Measured) -> Rehearsal:
+            policy = self.assembly.policy("policy", drawn.by.sampler)
 
             def evaluate_some(some: Sequence[Prompt]) -> tuple[int, int]:
                 found = self._evaluate(policy, some, range(1), (0, 1), alone=True)
                 return int(found.valid.sum()), found.stills.nbytes
 
-            kept = each * (2 if named.when == "both" else 1)
-            curve = curves * len(self._part()) if named.name == OWN else 0
-            return Rehearsal(evaluate_some, kept + curve, kept)
+            return Rehearsal(evaluate_some, drawn.samples, drawn.kept)
 
-        return [rehearsal(named) for named in settings.measured(self.config.sampler)]
+        return [rehearsal(drawn) for drawn in measured(self.config, len(self.assembly.heldout))]
 
     def measure(self, moment: Moment) -> dict[str, Evaluation]:
         """Evaluate on the held-out prompts, by each sampler that is to be measured at this moment."""
@@ -215,8 +211,7 @@ class Run:
 
     def _part(self) -> Sequence[Prompt]:
         """Return the held-out prompts of the curve."""
-        prompts = self.assembly.heldout
-        return prompts[:: max(1, len(prompts) // self.config.evaluation.part)]
+        return curve_part(self.assembly.heldout, self.config.evaluation.part)
 
     def _trained_policy(self) -> Policy:
         return self.assembly.parts.actors.policy

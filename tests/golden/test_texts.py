@@ -17,7 +17,9 @@ from limner.recipes.yaml import to_yaml
 from limner.registry.names import RECIPES
 
 FILES = Path(__file__).parent / "files"
-COMMANDS = ("train", "check", "sample", "report", "export", "pretrain", "bench", "reward", "serve-reward", "list")
+COMMANDS = (
+    *("train", "check", "plan", "sample", "report", "export", "pretrain", "bench", "reward", "serve-reward", "list"),
+)
 BAD = """
 train
 train nothing
@@ -51,6 +53,12 @@ bench nothing
 reward show nothing
 pretrain nothing
 serve-reward nothing
+plan nothing
+plan scenes --card 13
+plan scenes --processes 13
+plan scenes_tokens
+plan scenes --algorithm TRPO --sampler.dynamics FlowSDE
+plan sd15 --model.path nobody/knows
 """.strip().splitlines()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.build import Assembly, assemble
+from limner.core.types import Scored
 from limner.diffusion.dynamics import FlowSDE
 from limner.policies.denoising import Sampler
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
 from limner.training.config import Full, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
+from limner.training.source import Drawn
 from limner.training.state import State
 from run.miniature import FLOW_GRPO, Miniature
 
@@ -119,3 +122,30 @@ def test_the_old_policy_follows_at_a_distance(miniature: Miniature, tmp_path: Pa
 def test_a_state_survives_its_dictionary() -> None:
     state = State(iteration=3, failed=1, invalid=4, evaluations=50)
     assert State.from_dict(state.to_dict()) == state
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Draws, and sees what of the iterations before is still there."""
+
+    paths: list[ReferenceType[Tensor]] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+    draws: bool = True
+
+    def scored(self, *asked: Any) -> Scored:
+        self.alive.append(sum(path() is not None for path in self.paths))
+        scored = Drawn().scored(*asked)
+        self.paths.append(ref(scored.rollout.path.choices))
+        return scored
+
+
+def test_a_path_is_gone_before_the_next_is_drawn(miniature: Miniature, tmp_path: Path) -> None:
+    """The largest thing of an iteration: two of them would not fit where one does."""
+    source = Watched()
+    config = miniature.config(tmp_path, steps=3, **FLOW_GRPO)
+    assembly = assemble(config)
+    metrics = Metrics(tmp_path)
+    hooks = Hooks(Progress("test", 3, quiet=True), metrics, lambda state: None, lambda state: {})
+    train(config, replace(assembly.parts, source=source), State(), hooks)
+    metrics.close()
+    assert source.alive == [0, 0, 0] and len(source.paths) == 3

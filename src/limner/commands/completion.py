@@ -18,6 +18,7 @@ SHELLS = ("bash", "zsh", "fish", "powershell", "tcsh")
 NAMES: Mapping[tuple[str, str], Sequence[str]] = {
     ("train", "recipe"): tuple(RECIPES),
     ("check", "recipe"): tuple(RECIPES),
+    ("plan", "recipe"): tuple(RECIPES),
     ("keys", "recipe"): tuple(RECIPES),
     ("keys", "word"): (),
     ("distill", "model"): tuple(RECIPES),

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
+from limner.commands import words
 from limner.commands.parser import AddCommand
-from limner.core.errors import RunError
+from limner.commands.training import KEYS, add_recipe, config_of
+from limner.core.errors import RunError, UserError, shown
 
 
 def add_machine_commands(command: AddCommand) -> None:
-    """Add `doctor` and `models`."""
+    """Add `doctor`, `plan` and `models`."""
     command("doctor", _doctor, "look at this machine: what is here, what is missing, and what to do about it")
+    plan = command("plan", _plan, "tell what a training would take, from configurations alone, and write nothing", KEYS)
+    add_recipe(plan)
+    plan.add_argument("--card", metavar="GB", help="memory of the accelerator: 12, 16, 24, 48 or 80")
+    plan.add_argument("--processes", type=words.count, default=1, metavar="N", help="accelerators that share it (1)")
+    plan.add_argument(
+        "--measure", action="store_true", help="do a dry run as well, as `check` does: seconds of this machine"
+    )
+    plan.add_argument("--json", action="store_true", help="print it as JSON")
     command("models", _models, "list published models of every kind: licence, size, latent, LoRA targets, memory class")
+
+
+def _plan(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
+    config = config_of(parsed, values)
+    from limner.machine.plan import as_json, plan, text
+    from limner.registry.published import CARDS
+
+    if parsed.card is not None and parsed.card not in map(str, CARDS):
+        raise UserError(f"--card is one of {', '.join(map(str, CARDS))} (GB), got {shown(parsed.card)}")
+    found = plan(config, parsed.card and int(parsed.card), parsed.processes, parsed.measure)
+    print(json.dumps(as_json(found), indent=1) if parsed.json else text(found))
 
 
 def _models(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
+OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--measure", "--json"}
 OWN_FLAGS["reward"] = frozenset({"--help", "--out", "--world", "--count", "--on"})
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
@@ -31,13 +32,13 @@ OWN_FLAGS["reward"] = frozenset({"--help", "--out", "--world", "--count", "--on"
 def add_training_commands(command: AddCommand) -> None:
     """Add `train`, `check`, `keys`, `distill` and `pretrain`."""
     train = command("train", _train, "train by a recipe, and write a run folder with a report", KEYS)
-    _add_recipe(train)
+    add_recipe(train)
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
     train.add_argument("--accept-changes", action="store_true", help="resume though prompts, rewards or base changed")
     train.add_argument("--quiet", action="store_true", help="no progress line")
-    _add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
+    add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
     keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
-    _add_recipe(keys)
+    add_recipe(keys)
     keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
     distill = command(
         "distill", _distill, "make a student of few steps of a model; goes on where it stopped", DISTILLATION_KEYS
@@ -51,7 +52,7 @@ def add_training_commands(command: AddCommand) -> None:
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
 
 
-def _add_recipe(parser: Parser) -> None:
+def add_recipe(parser: Parser) -> None:
     parser.add_argument(
         "recipe", metavar="RECIPE", help="a name, a .py file with a function recipe(), or a config.yaml"
     )
@@ -67,7 +68,7 @@ def _add_recipe(parser: Parser) -> None:
     parser.add_argument("--out", metavar="DIR", help="the run folder (runs/NAME-SEED)")
 
 
-def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
+def config_of(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
     from limner.recipes.named import recipe
     from limner.recipes.override import override
@@ -91,7 +92,7 @@ def _config(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
 
-    config = _config(parsed, values)
+    config = config_of(parsed, values)
     done = run.train(config, resume=parsed.resume, quiet=parsed.quiet, accept_changes=parsed.accept_changes)
     if done.leads:
         print(done.folder / "report.html")
@@ -100,14 +101,14 @@ def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
 
-    config = _config(parsed, values)
+    config = config_of(parsed, values)
     print(run.check(config).text(config))
 
 
 def _keys(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.recipes.keys import keys, text
 
-    print(text(keys(_config(parsed, values), parsed.word)))
+    print(text(keys(config_of(parsed, values), parsed.word)))
 
 
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,13 @@ class Published:
     latent: tuple[int, ...]
     cell: int = 8
     recipe: str = ""
+    miniature: Callable[[], Any] | None = None
+    """Makes a small pipeline of the same class and parts; None: its kind's own does."""
+
+
+def miniature(module: str, *arguments: str) -> Callable[[], Any]:
+    """Return what makes the miniature of a module, which is imported only then."""
+    return lambda: vars(importlib.import_module(module))["tiny_pipeline"](*arguments)
 
 
 CLIP_L = Part(

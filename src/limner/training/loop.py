@@ -115,6 +115,7 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         metrics |= describe(scored) | {"constant": _constant_groups(scored)}
         if own.places is not None:
             metrics["focus/even"] = float(parts.team.sum(torch.tensor(even(own))))
+        del own, scored, batch  # a path may take gigabytes: the next one is drawn without this one
         metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:

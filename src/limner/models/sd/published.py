@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from limner.models.published import CLIP_G, CLIP_H, CLIP_L, Part, Published, autoencoder
+from limner.models.published import CLIP_G, CLIP_H, CLIP_L, Part, Published, autoencoder, miniature
 
 VAE = autoencoder(4, quant=True)
+BUILD = "limner.models.sd.build"
 
 PUBLISHED = {
     "sd15": Published(
@@ -38,6 +39,7 @@ PUBLISHED = {
         autoencoder=VAE,
         encoders=(CLIP_H,),
         latent=(4, 96, 96),
+        miniature=miniature(BUILD, "sd21"),
     ),
     "sdxl": Published(
         hub="stabilityai/stable-diffusion-xl-base-1.0",
@@ -63,5 +65,6 @@ PUBLISHED = {
         autoencoder=VAE,
         encoders=(CLIP_L, CLIP_G),
         latent=(4, 128, 128),
+        miniature=miniature(BUILD, "sdxl"),
     ),
 }

@@ -1,0 +1,276 @@
+"""What one pass of a run's own code takes: sampling, learning, decoding and encoding, each run without any numbers.
+
+A pass of n evaluations takes `fixed + each n` bytes at its peak beyond what stays: it is run with two sizes of n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from limner.build import settings_of
+from limner.core.errors import UserError
+from limner.core.protocols import Actors, Adapter, OnDecisions, OnGroups, OnPairs, OnRenoised
+from limner.core.tree import leaves, select
+from limner.core.types import Batch, Condition, Decisions, Pairs, Prompt, Renoised, Rollout, Trajectory
+from limner.diffusion.gaussian import Gaussian
+from limner.engine.count import count_evaluations
+from limner.engine.encoders import Encoding
+from limner.engine.precision import Precision, checkpoint_activations
+from limner.engine.weights import Name, Weights
+from limner.learning.passes import beside
+from limner.machine.blueprint import META, blueprint
+from limner.machine.gauge import Gauge, phantoms
+from limner.policies.denoising import Denoising, Sampler
+from limner.policies.plan import Noisy
+from limner.training.config import RunConfig
+
+FEW = (2, 4)
+"""Sizes of the passes that are run: with two of them what grows with n is told from what does not."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes at the peak of a pass of n, `fixed + each n`; operations, and network evaluations, of each of them."""
+
+    fixed: float
+    each: float
+    flops: float
+    evaluations: float = 0.0
+
+    def bytes(self, n: float) -> float:
+        """Return the peak of a pass of n, 0 for n = 0."""
+        return self.fixed + self.each * n if n else 0.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model takes of memory, in bytes unless it is said otherwise, and what its passes cost."""
+
+    source: str
+    latent: tuple[int, ...]
+    tokens: int
+    """The longest sequence that attention runs over."""
+    networks: int
+    """Frozen, or trained in full, with all copies of them, but without LoRA."""
+    trained: int
+    """Elements that learn, in float32."""
+    lora: int
+    """Bytes of low-rank updates, those of an old policy too."""
+    decoder: int
+    encoders: int
+    condition: int
+    """Of one encoded prompt."""
+    picture: int
+    """Of what one sample shows, as a file holds it: a byte a level."""
+    shape: tuple[int, ...]
+    """Of what one sample shows: frames, channels, height, width."""
+    sampling: Cost
+    learning: Cost
+    decoding: Cost
+    encoding: Cost
+
+    @property
+    def latent_bytes(self) -> int:
+        """Bytes of one latent, in float32."""
+        return 4 * torch.Size(self.latent).numel()
+
+
+def sizes(config: RunConfig) -> Sizes:
+    """Return what the model of a run takes, and its passes. No weight is read, made or needed."""
+    _require_counted(config)
+    pipeline, kind, source = blueprint(config.model.path)
+    dtype = DTYPES[config.precision.dtype]
+    model = settings_of(replace(config.model, kind=config.model.kind or kind)).load(pipeline, dtype, META)
+    counted = count_evaluations(model.networks)
+    needs, precision = config.algorithm.needs, Precision(config.precision.dtype)
+    with META:
+        weights = config.model.train.weights(model, old=needs.follows, seed=config.seed, precision=precision)
+    if not needs.reference:
+        weights.release_reference()
+    if config.precision.activation_checkpointing:
+        checkpoint_activations(model.networks, weights.replay)
+    networks = [network for role in weights.roles.values() for network in role.networks.values()]
+    encoders = list(model.encoders) if isinstance(model, Encoding) else []
+    decoder = [part for name, part in vars(model)["pipeline"].components.items() if name == "vae"]
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    phantoms([*networks, *encoders, *decoder], mode)
+    return _Rehearsal(config, model, weights, counted, networks, encoders, decoder, mode).sizes(source)
+
+
+def _require_counted(config: RunConfig) -> None:
+    """Raise UserError for a run of which a plan cannot count the passes."""
+    if not isinstance(config.sampler, Sampler):
+        raise UserError(
+            f"plan: counted are denoisers, and samples here are drawn by {type(config.sampler).__name__}: "
+            "`limner check` measures a run of them"
+        )
+    if config.algorithm.needs.own_update:
+        raise UserError(
+            f"plan: {type(config.algorithm).__name__} updates weights in its own way, which no pass stands for: "
+            "`limner check` measures it"
+        )
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """A model that has no numbers, and the passes of its run."""
+
+    config: RunConfig
+    model: Adapter
+    weights: Weights
+    counted: Callable[[], int]
+    networks: list[nn.Module]
+    encoders: list[nn.Module]
+    decoder: list[nn.Module]
+    mode: FakeTensorMode
+
+    def sizes(self, source: str) -> Sizes:
+        with self.mode:
+            return self._sizes(source)
+
+    def _sizes(self, source: str) -> Sizes:
+        named = {id(each): (name, each) for network in self.networks for name, each in network.named_parameters()}
+        lora = [each for name, each in named.values() if ".lora_" in name]
+        condition, encoding = self._encoding()
+        latent, sampling = self.model.latent(), self._cost(lambda n: self._sample(condition, n))
+        attended = sampling[1]
+        shown: list[Tensor] = []
+        decoding, _ = self._cost(lambda n: self._decode(n, shown), (1, 1))
+        return Sizes(
+            source=source,
+            latent=tuple(latent.shape),
+            tokens=attended,
+            networks=_bytes(self.networks) - sum(each.nbytes for each in lora),
+            trained=sum(each.numel() for each in self.weights.parameters().values()),
+            lora=sum(each.nbytes for each in lora),
+            decoder=_bytes(self.decoder),
+            encoders=_bytes(self.encoders),
+            condition=sum(leaf.nbytes for leaf in leaves(condition)) // 2,
+            picture=shown[0].numel(),
+            shape=tuple(shown[0].shape[1:]),
+            sampling=sampling[0],
+            learning=self._cost(lambda n: self._learn(condition, n))[0],
+            decoding=decoding,
+            encoding=encoding,
+        )
+
+    def _cost(self, run: Callable[[int], Any], few: tuple[int, int] = FEW) -> tuple[Cost, int]:
+        """Return what a pass costs, and the longest sequence that it attends over."""
+        peaks, flops, evaluations, attended = [], 0.0, 0.0, 0
+        for n in few:
+            before = self.counted()
+            gauge = self._gauge(lambda: run(n))  # noqa: B023
+            peaks.append(gauge.peak)
+            flops, evaluations, attended = gauge.flops / n, (self.counted() - before) / n, gauge.attended
+        each = (peaks[1] - peaks[0]) / (few[1] - few[0]) if few[1] > few[0] else peaks[0] / few[0]
+        return Cost(max(0.0, peaks[0] - each * few[0]), each, flops, evaluations), attended
+
+    def _gauge(self, run: Callable[[], Any]) -> Gauge:
+        parts = [*self.networks, *self.encoders, *self.decoder]
+        gauge = Gauge(each for part in parts for each in (*part.parameters(), *part.buffers()))
+        with gauge:
+            run()
+        for network in self.networks:
+            network.zero_grad()
+        return gauge
+
+    def _encoding(self) -> tuple[Condition, Cost]:
+        """Return an encoded prompt and the empty one, and what encoding it takes."""
+        found: list[Condition] = []
+
+        def encode() -> None:
+            with torch.no_grad():
+                found.append(self.model.encode([Prompt("red star")]))
+
+        gauge = self._gauge(encode)
+        return found[0], Cost(0.0, gauge.peak, gauge.flops)
+
+    def _policy(self, name: Name) -> Denoising:
+        precision = Precision(self.config.precision.dtype)
+        return cast(Denoising, self.config.sampler.policy(cast(Any, self.weights.actor(self.model, name, precision))))
+
+    def _sample(self, condition: Condition, n: int) -> None:
+        """Take one step of n samples, as they are drawn."""
+        x, t, index = self._latents(n), torch.empty(n), torch.zeros(n, dtype=torch.long)
+        name: Name = "old" if self.config.algorithm.needs.old is not None else "policy"
+        with torch.no_grad():
+            _, following = self._policy(name).step(x, (t, t), condition, index, torch.ones(n, dtype=torch.bool))
+            following.sample(self._latents(n))
+
+    def _decode(self, n: int, shown: list[Tensor]) -> None:
+        with torch.no_grad():
+            shown.append(self.model.decode(self._latents(n)).frames())
+
+    def _latents(self, n: int) -> Tensor:
+        return torch.empty(n, *self.model.latent().shape)
+
+    def _actors(self) -> Actors[Any]:
+        needs, trained = self.config.algorithm.needs, self._policy("policy")
+        return Actors(
+            policy=trained,
+            reference=self._policy("old" if needs.refresh else "reference") if needs.reference else trained,
+            old=self._policy("old") if needs.old is not None else trained,
+        )
+
+    def _learn(self, condition: Condition, n: int) -> None:
+        """Take the forward and backward passes of n decisions, or noised samples; of pairs, n / 2."""
+        algorithm: Any = self.config.algorithm
+        actors, needs = self._actors(), algorithm.needs
+        size = n // 2 if needs.pairs else n
+        batch = self._batch(condition, n)
+        pack = self._noised if needs.renoise is not None else self._decided
+        if needs.pairs:
+            pairs: Pairs[Any] = Pairs(beside(pack(size), pack(size)), torch.ones(size))
+            loss, _ = cast(OnPairs, algorithm).pass_loss(actors, batch, pairs)
+        elif needs.renoise is not None and (needs.renoise.by_group or needs.renoise.by_all):
+            measuring = cast(OnGroups, algorithm)
+            with torch.no_grad():
+                measuring.measure(actors, batch, self._noised(n))
+            loss, _ = measuring.pass_loss(actors, batch, self._noised(n), torch.zeros(n))
+        else:
+            loss, _ = cast(OnDecisions | OnRenoised, algorithm).pass_loss(actors, batch, cast(Any, pack(n)))
+        loss.sum().backward()
+
+    def _batch(self, condition: Condition, n: int) -> Batch:
+        """Return n samples of one group, with a decision each where decisions are recorded."""
+        rows = torch.arange(n)
+        path = None
+        if self.config.algorithm.needs.path:
+            decided = self._decided(n)
+            column = lambda tree: select(tree, rows)  # noqa: E731
+            states = Noisy(decided.state.x[:, None], decided.state.t[:, None], decided.state.s[:, None])
+            old = Gaussian(decided.old.mean[:, None], decided.old.std[:, None])
+            path = Trajectory(
+                states, decided.choice[:, None], decided.length[:, None], old,
+                torch.ones(n, 1, dtype=torch.bool), column(rows)[:, None],
+            )  # fmt: skip
+        zeros = torch.zeros(n, dtype=torch.long)
+        rollout = Rollout([Prompt("")], zeros, zeros, condition, self._latents(n), path, rows, 0)
+        return Batch(rollout, torch.ones(n))
+
+    def _decided(self, n: int) -> Decisions:
+        numbers, rows = torch.ones(n), torch.arange(n)
+        old = Gaussian(self._latents(n), numbers)
+        state = Noisy(self._latents(n), numbers, numbers)
+        zeros = torch.zeros(n, dtype=torch.long)
+        return Decisions(state, zeros, rows, self._latents(n), numbers, old, rows, zeros)
+
+    def _noised(self, n: int) -> Renoised:
+        zeros = torch.zeros(n, dtype=torch.long)
+        latents = [self._latents(n) for _ in range(3)]
+        return Renoised(latents[0], latents[1], latents[2], torch.ones(n), zeros, torch.arange(n), zeros)
+
+
+def _bytes(modules: Iterable[nn.Module]) -> int:
+    """Return the bytes of all parameters and buffers, shared ones once."""
+    every: Mapping[int, Tensor] = {
+        id(each): each for module in modules for each in (*module.parameters(), *module.buffers())
+    }
+    return sum(each.nbytes for each in every.values())

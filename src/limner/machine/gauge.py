@@ -1,0 +1,99 @@
+"""What a network's own code takes, found out without its weights: it runs on tensors that have a shape and no numbers.
+
+A network made on the meta device holds nothing. As `phantoms` its tensors say that they are on the CPU, so that
+autocast and fused attention are what they are in a run; a `Gauge` adds up what is alive, and what is computed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+CPU = torch.device("cpu")
+UNKNOWN = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+"""Operations that ask for a number where there is none: the answer is 1, and yes."""
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
+    ATTENTION: flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+"""torch's own formulas; those of fused attention hold on a CPU as well."""
+
+
+def phantoms(networks: Iterable[nn.Module], mode: FakeTensorMode) -> None:
+    """Replace all tensors of modules on the meta device by ones that pretend to be on the CPU; shared ones stay so."""
+    made: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def phantom(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:
+            fake = FakeTensor(mode, tensor.detach().to("meta"), CPU)
+            weight = isinstance(tensor, nn.Parameter)
+            made[id(tensor)] = tensor, nn.Parameter(fake, tensor.requires_grad) if weight else fake
+        return made[id(tensor)][1]
+
+    for module in (module for network in networks for module in network.modules()):
+        for held in (vars(module)["_parameters"], vars(module)["_buffers"]):
+            held.update({name: phantom(each) for name, each in held.items() if each is not None})
+
+
+class Gauge(TorchDispatchMode):
+    """Adds up the bytes of tensors that are made inside and still alive, their peak, and the operations of products.
+
+    `owned` are tensors that were there before, and views of them, which cost nothing. A product of n x k by k x m
+    counts 2 n k m. Tensors are told apart by their storages.
+    """
+
+    def __init__(self, owned: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.alive = self.peak = self.flops = 0
+        self.attended = 0
+        """The longest sequence that attention ran over."""
+        self._bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in owned}
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Carry out one operation, and count it."""
+        if operation in UNKNOWN:
+            return 1
+        named = dict(kwargs or {})
+        found = operation(*args, **named)
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        if (product := FLOPS.get(operation.overloadpacket)) is not None:
+            self.flops += product(*args, **named, out_val=found)
+        if operation.overloadpacket is ATTENTION:
+            self.attended = max(self.attended, args[0].shape[-2])
+        return found
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._bytes:
+            return
+        self._bytes[key] = storage.nbytes()
+        self.alive += self._bytes[key]
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.alive -= self._bytes.pop(key)
+
+
+def transient(action: Callable[[], Any], owned: Iterable[Tensor]) -> Gauge:
+    """Return what `action` took beyond the tensors `owned`."""
+    gauge = Gauge(owned)
+    with gauge:
+        action()
+    return gauge

@@ -1,0 +1,90 @@
+"""How much memory each phase of a run takes, by what it is for: arithmetic on sizes, nothing else.
+
+Resident in all phases are the networks with their copies, what learns beside them, and the decoder; from the first
+optimizer step on Adam's two numbers for each trained element (`training/footprint.py`). Then
+
+    encode    + text encoders + one prompt being encoded
+    rollout   + path of an iteration + max(a pass of sampling, the path once more, while micro-batches are joined)
+    decode    + path + as many samples as are decoded at once
+    update    + path + gradients + a forward and backward pass of a micro-batch, or Adam's own temporary copy
+
+On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host. In one
+memory, of a CPU, all of them stay, beside what is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from limner.machine.cost import Sizes
+from limner.models.parts import DECODE_PIXELS, DECODE_PIXELS_CPU
+from limner.training.footprint import MOMENTS
+from limner.training.workload import Workload
+
+FLOAT32 = 4
+STATES = 3
+"""Latents that a recorded decision keeps: the state, the choice, and the mean that it was drawn around."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is in memory at the peak of a part of an iteration, in bytes by what it is for."""
+
+    name: str
+    bytes: Mapping[str, float]
+
+    @property
+    def peak(self) -> float:
+        """All of it."""
+        return sum(self.bytes.values())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes: an accelerator with a memory of its own, or a CPU, in whose memory all else is as well."""
+
+    accelerator: bool
+    imported: float = 0.0
+    """Bytes of a process with its libraries; 0 on an accelerator."""
+
+    def decoded_at_once(self, sizes: Sizes, micro_batch: int) -> int:
+        """Return how many samples an autoencoder takes at a time (`models.parts.at_once`)."""
+        pixels = sizes.picture // sizes.shape[1]
+        return min(micro_batch, max(1, (DECODE_PIXELS if self.accelerator else DECODE_PIXELS_CPU) // pixels))
+
+
+def path_bytes(sizes: Sizes, work: Workload) -> float:
+    """Return what a process keeps on its device of the samples of an iteration: the last latents, and the path."""
+    return work.share * (1 + STATES * work.recorded) * float(sizes.latent_bytes)
+
+
+def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
+    """Return the phases of an iteration after the first, in their order."""
+    moments = MOMENTS * FLOAT32 * float(sizes.trained)
+    resident: dict[str, float] = {
+        "networks": sizes.networks, "LoRA": sizes.lora, "optimizer": moments, "decoder": sizes.decoder,
+    }  # fmt: skip
+    if not place.accelerator:
+        resident |= {"encoders": sizes.encoders, "libraries": place.imported}
+    path = path_bytes(sizes, work)
+    conditions = float(work.groups // work.processes + 1) * sizes.condition
+    kept = {"path": path, "conditions": conditions}
+    pictures = {} if place.accelerator else {"pictures": 2.0 * work.share * sizes.picture}
+    at_once = place.decoded_at_once(sizes, work.micro_batch)
+    decoding = sizes.decoding.bytes(at_once)
+    passed = min(work.micro_batch, work.share)
+    learnt = min(work.micro_batch, work.share * work.taught)
+    gradients = FLOAT32 * float(sizes.trained)
+    learning = max(sizes.learning.bytes(learnt) - gradients, gradients)
+    return (
+        Phase("encode", resident | {"encoders": sizes.encoders, "activations": sizes.encoding.bytes(1)}),
+        Phase("rollout", resident | kept | {"activations": max(sizes.sampling.bytes(passed), path)}),
+        Phase("decode", resident | kept | pictures | {"activations": decoding}),
+        Phase("update", resident | kept | pictures | {"gradients": gradients, "activations": learning}),
+    )
+
+
+def peak(found: tuple[Phase, ...]) -> Phase:
+    """Return the phase that takes most."""
+    return max(found, key=lambda phase: phase.peak)

@@ -1,0 +1,243 @@
+"""`limner plan`: what a run will take, before its first expensive second; no weight is read, and nothing is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from limner.build import load_prompts
+from limner.core.errors import UserError
+from limner.engine.device import resolve
+from limner.machine.cost import Sizes, sizes
+from limner.machine.memory import Phase, Place, peak, phases
+from limner.machine.ways import Way, ways
+from limner.models.folder import is_local
+from limner.policies.denoising import Sampler
+from limner.registry.published import CARDS
+from limner.registry.served import source_of
+from limner.report.text import count
+from limner.training.config import RunConfig
+from limner.training.preflight import Preflight
+from limner.training.source import Preferences
+from limner.training.workload import Workload, guided, measured, workload
+
+GIB = 2**30
+RESERVED = GIB
+"""Of a card, for the driver's context and what an allocator cannot use: assumed, not measured."""
+SUSTAINED = 1e14
+"""Operations a second by which operations are told as time: a figure to divide by, of no machine."""
+
+UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take."""
+
+    config: RunConfig
+    work: Workload
+    sizes: Sizes
+    place: Place
+    phases: Sequence[Phase]
+    evaluations: Mapping[str, float]
+    """Of the network, by phase, of all processes: rollout and update of an iteration, evaluation of the whole run."""
+    flops: Mapping[str, float]
+    """Operations, in the same way."""
+    card: int | None
+    ways: Sequence[Way]
+    """How to make it fit the card, where it does not."""
+    measured: Preflight | None
+
+    @property
+    def peak(self) -> Phase:
+        """The phase that takes most memory."""
+        return peak(tuple(self.phases))
+
+    def total(self, numbers: Mapping[str, float]) -> float:
+        """Return a number of the whole run, of those by phase."""
+        return self.config.steps * (numbers["rollout"] + numbers["update"]) + numbers["evaluation"]
+
+
+def plan(config: RunConfig, card: int | None = None, processes: int = 1, measure: bool = False) -> Plan:
+    """Return the plan of a run by `processes` processes, on accelerators of `card` GB if that is given.
+
+    Raises UserError for what cannot be planned, and, with `measure`, for what could not run here as configured.
+    """
+    if processes > config.prompts_per_step:
+        raise UserError(
+            f"plan: {processes} processes share whole groups, but an iteration has {config.prompts_per_step}: lower "
+            "--processes, or raise --prompts_per_step"
+        )
+    found, place = sizes(config), place_of(config, card)
+    work = workload(config, processes, given=2 if isinstance(config.source, Preferences) else 1)
+    evaluations = _evaluations(config, found, work)
+    taken = phases(found, work, place)
+    fitting = ways(config, work, place, room(card)) if card is not None and peak(taken).peak > room(card) else ()
+    return Plan(
+        config, work, found, place, taken, evaluations, _flops(config, found, work, evaluations), card, fitting,
+        _measured(config) if measure else None,
+    )  # fmt: skip
+
+
+def place_of(config: RunConfig, card: int | None) -> Place:
+    """Return where a run will be: on an accelerator, unless its model is here and nothing but a CPU is."""
+    if card is not None or not is_local(source_of(config.model.path)) or resolve(config.device).type == "cuda":
+        return Place(accelerator=True)
+    return Place(accelerator=False, imported=float(psutil.Process().memory_info().rss))
+
+
+def room(card: int) -> float:
+    """Return the bytes that a run may take of a card."""
+    return float(card * GIB - RESERVED)
+
+
+def _measured(config: RunConfig) -> Preflight:
+    from limner import run
+
+    return run.check(config)
+
+
+def _evaluations(config: RunConfig, sizes: Sizes, work: Workload) -> dict[str, float]:
+    heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts else []
+    evaluation = sum(
+        each.samples * each.by.sampler.steps * guided(each.by.sampler)
+        for each in measured(config, len(heldout))
+        if isinstance(each.by.sampler, Sampler)
+    )
+    anchor = work.updates * config.anchor.batch if config.anchor.weight else 0
+    return {
+        "rollout": work.groups * work.states * sizes.sampling.evaluations,
+        "update": work.groups * work.taught * sizes.learning.evaluations + anchor,
+        "evaluation": float(evaluation),
+    }
+
+
+def _flops(config: RunConfig, sizes: Sizes, work: Workload, evaluations: Mapping[str, float]) -> dict[str, float]:
+    """Return operations by phase; what is drawn is decoded too."""
+    one = sizes.sampling.flops / sizes.sampling.evaluations
+    drawn = work.samples if config.source.draws else 0
+    return {
+        "rollout": evaluations["rollout"] * one + drawn * sizes.decoding.flops,
+        "update": work.groups * work.taught * sizes.learning.flops,
+        "evaluation": evaluations["evaluation"] * one,
+    }
+
+
+def text(plan: Plan) -> str:
+    """Return a plan for a person."""
+    return "\n".join([*_arithmetic(plan), *_work(plan), "", *table(plan.phases), "", *_fit(plan), *_timed(plan)])
+
+
+def _arithmetic(plan: Plan) -> Iterator[str]:
+    config, work, found = plan.config, plan.work, plan.sizes
+    seen = " x ".join(map(str, found.shape))
+    yield f"recipe       {config.name}"
+    yield f"model        {found.source}"
+    yield (
+        f"sample       latent {' x '.join(map(str, found.latent))}, {seen} shown; attention over {found.tokens:,} "
+        "tokens at most"
+    )
+    yield f"iteration    {work.groups} groups x {work.group} samples = {work.samples:,} samples"
+    if work.processes > 1:
+        yield f"processes    {work.processes}: {work.own_groups} groups, {work.share:,} samples each at most"
+    if work.steps:
+        yield (
+            f"rollout      {work.rollout_passes:,} micro-batches of {work.micro_batch}, {work.steps} steps each; "
+            f"{work.recorded} decisions of a sample are kept"
+        )
+    yield (
+        f"update       {work.updates} optimizer steps; {work.own_groups} x {work.taught:,} / {work.updates} = "
+        f"{work.own_groups * work.taught / work.updates:,.0f} decisions or noised samples in each, "
+        f"{work.update_passes:,} passes of {work.micro_batch} added up"
+    )
+
+
+def _work(plan: Plan) -> Iterator[str]:
+    found, work, used = plan.sizes, plan.work, plan.evaluations
+    yield (
+        f"evaluations  rollout {work.groups} x {work.states:,.0f} latents x {found.sampling.evaluations:.0f} = "
+        f"{used['rollout']:,.0f}; update {work.groups} x {work.taught:,} x {found.learning.evaluations:.0f} = "
+        f"{used['update']:,.0f} at most"
+    )
+    yield (
+        f"             run {plan.config.steps:,} iterations, and {used['evaluation']:,.0f} to evaluate: "
+        f"{count(round(plan.total(used)))} network evaluations"
+    )
+    one = found.sampling.flops / found.sampling.evaluations
+    total = plan.total(plan.flops)
+    yield (
+        f"operations   {_operations(one)} an evaluation; an iteration {_operations(plan.flops['rollout'])} to draw and "
+        f"decode, {_operations(plan.flops['update'])} to learn; the run {_operations(total)}"
+    )
+    yield (
+        f"             at {SUSTAINED / 1e12:.0f} TFLOP/s sustained {total / SUSTAINED / 3600:,.3g} hours of one device "
+        "(judges not counted; divide by what yours sustains)"
+    )
+
+
+def _operations(flops: float) -> str:
+    """Return a number of operations with the unit that suits it."""
+    unit, name = next((unit, name) for unit, name in UNITS if flops >= unit or unit == UNITS[-1][0])
+    return f"{flops / unit:,.3g} {name}FLOP"
+
+
+def table(phases: Sequence[Phase]) -> list[str]:
+    """Return bytes by kind and phase, in GiB, or MiB where all are small."""
+    unit, name = (GIB, "GiB") if peak(tuple(phases)).peak >= 4 * GIB else (GIB / 2**10, "MiB")
+    kinds = list(dict.fromkeys(kind for phase in phases for kind in phase.bytes))
+    rows = [f"{name:<13}" + "".join(f"{phase.name:>10}" for phase in phases)]
+    for kind in kinds:
+        rows.append(f"{kind:<13}" + "".join(f"{phase.bytes.get(kind, 0) / unit:>10,.2f}" for phase in phases))
+    return [*rows, f"{'peak':<13}" + "".join(f"{phase.peak / unit:>10,.2f}" for phase in phases)]
+
+
+def _fit(plan: Plan) -> Iterator[str]:
+    top, cards = plan.peak, plan.place.accelerator
+    where = "on an accelerator, predicted" if cards else "in this machine's memory, predicted"
+    yield f"peak         {top.peak / GIB:,.2f} GiB in {top.name} ({where})"
+    if cards:
+        verdicts = [f"{card} GB {'yes' if top.peak <= room(card) else 'no'}" for card in CARDS]
+        yield f"fits         {', '.join(verdicts)} (1 GiB of each left for context and allocator)"
+    if plan.card is None or top.peak <= room(plan.card):
+        return
+    yield (
+        f"to fit       a card of {plan.card} GB, cheapest first:"
+        if plan.ways
+        else (f"to fit       no setting makes it fit a card of {plan.card} GB")
+    )
+    for way in plan.ways:
+        yield f"  {way.flags:<60} {way.peak / GIB:6.2f} GiB in {way.phase}; {way.price}"
+
+
+def _timed(plan: Plan) -> Iterator[str]:
+    found = plan.measured
+    if found is None:
+        return
+    yield f"measured     {found.estimate()}"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as plain data."""
+    found = plan.measured
+    return {
+        "recipe": plan.config.name,
+        "work": asdict(plan.work) | {
+            "samples": plan.work.samples,
+            "share": plan.work.share,
+            "rollout_passes": plan.work.rollout_passes,
+            "update_passes": plan.work.update_passes,
+        },
+        "sizes": asdict(plan.sizes),
+        "accelerator": plan.place.accelerator,
+        "phases": {phase.name: {**phase.bytes, "peak": phase.peak} for phase in plan.phases},
+        "peak": plan.peak.peak,
+        "phase": plan.peak.name,
+        "evaluations": {**plan.evaluations, "run": plan.total(plan.evaluations)},
+        "flops": {**plan.flops, "run": plan.total(plan.flops)},
+        "fits": {str(card): plan.peak.peak <= room(card) for card in CARDS} if plan.place.accelerator else {},
+        "ways": [asdict(way) for way in plan.ways],
+        "measured": None if found is None else {"seconds": found.seconds, "peak": found.memory.peak * 2**20},
+    }  # fmt: skip

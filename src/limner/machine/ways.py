@@ -1,0 +1,131 @@
+"""How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
+
+Smaller passes change nothing but the time; checkpoints are paid for in operations; half precision rounds; fewer groups,
+and smaller pictures, make it another run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from limner.core.errors import UserError
+from limner.machine.cost import Sizes, sizes
+from limner.machine.memory import Phase, Place, peak, phases
+from limner.recipes.override import override
+from limner.training.config import RunConfig
+from limner.training.workload import Workload, workload
+
+NUM_WAYS = 3
+CHECKPOINTING = {"precision.activation_checkpointing": "true"}
+BFLOAT16 = {"precision.dtype": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """Keys that make a run fit, the peak that they lead to, in bytes, in which phase, and what they cost."""
+
+    keys: Mapping[str, str]
+    peak: float
+    phase: str
+    price: str
+
+    @property
+    def flags(self) -> str:
+        """As they are typed."""
+        return " ".join(f"--{key} {value}" for key, value in self.keys.items())
+
+
+def ways(config: RunConfig, work: Workload, place: Place, room: float) -> tuple[Way, ...]:
+    """Return the cheapest ways, three at most, in which a run takes no more than `room` bytes; () if there is none."""
+    return tuple(islice(_Search(config, work, place, room).found(), NUM_WAYS))
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    config: RunConfig
+    work: Workload
+    place: Place
+    room: float
+
+    def found(self) -> Iterator[Way]:
+        """Yield ways, cheapest first: passes, what is kept of them, precision, groups, pixels."""
+        measure = cache(lambda *keys: self._sizes(dict(keys)))
+        kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
+        if self.config.precision.dtype == "float32":
+            kinds += [{**kind, **BFLOAT16} for kind in kinds]
+        for keys in kinds:
+            found: Sizes | None = measure(*keys.items())
+            if found is not None and (way := self._passes(keys, found)) is not None:
+                yield way
+        for keys in kinds:
+            found = measure(*keys.items())
+            if found is not None and (way := self._groups(keys, found)) is not None:
+                yield way
+        yield from self._smaller(kinds[-1], measure())
+
+    def _sizes(self, keys: Mapping[str, str]) -> Sizes | None:
+        try:
+            return sizes(override(self.config, keys))
+        except UserError:  # a network without checkpoints, a size that a model does not have: no way
+            return None
+
+    def _passes(self, keys: Mapping[str, str], found: Sizes) -> Way | None:
+        """Return the way of the largest micro-batch that fits: this one, its half, and so on; never this run itself."""
+        least, size = (2 if self.config.algorithm.needs.pairs else 1), self.config.micro_batch
+        while size >= least:
+            changed = dict(keys) if size == self.config.micro_batch else {**keys, "micro_batch": str(size)}
+            top = self._peak(found, changed)
+            if changed and top.peak <= self.room:
+                return Way(changed, top.peak, top.name, _price(changed))
+            size //= 2
+        return None
+
+    def _groups(self, keys: Mapping[str, str], found: Sizes) -> Way | None:
+        """Return the way of the most groups that fit with passes of one, if fewer groups help at all."""
+        least = "2" if self.config.algorithm.needs.pairs else "1"
+        groups = self.config.prompts_per_step // 2
+        while groups >= self.work.processes:
+            changed = {**keys, "micro_batch": least, "prompts_per_step": str(groups)}
+            top = self._peak(found, changed)
+            if top.peak <= self.room:
+                fits_all = self._peak(found, {**keys, "micro_batch": least}).peak <= self.room
+                return None if fits_all else Way(changed, top.peak, top.name, _price(changed))
+            groups //= 2
+        return None
+
+    def _smaller(self, keys: Mapping[str, str], found: Sizes | None) -> Iterator[Way]:
+        """Yield the way of pictures of half the height and width."""
+        if found is None:
+            return
+        halved = {"model.settings.resolution": str(found.shape[-2] // 2)}
+        if found.shape[-1] != found.shape[-2]:
+            halved["model.settings.width"] = str(found.shape[-1] // 2)
+        for changed in ({**halved}, {**keys, **halved}):
+            smaller = self._sizes(changed)
+            top = None if smaller is None else self._peak(smaller, changed)
+            if smaller is not None and top is not None and top.peak <= self.room:
+                yield Way(changed, top.peak, top.name, _price(changed))
+            elif smaller is not None and (way := self._passes(changed, smaller)) is not None:
+                yield way
+            if changed == {**halved} and not keys:
+                return
+
+    def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> Phase:
+        work = workload(override(self.config, keys), self.work.processes, self.work.group)
+        return peak(phases(found, work, self.place))
+
+
+def _price(keys: Mapping[str, str]) -> str:
+    """Return what keys cost, dearest first."""
+    prices = {
+        "model.settings.resolution": "smaller pictures",
+        "prompts_per_step": "fewer groups an iteration: another run",
+        "precision.dtype": "networks in bfloat16",
+        "precision.activation_checkpointing": "a forward pass more in the update",
+        "micro_batch": "more, smaller passes",
+    }
+    return ", ".join(price for key, price in prices.items() if key in keys)

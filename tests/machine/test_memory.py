@@ -1,0 +1,83 @@
+"""Bytes by phase and kind, by hand; tests/machine/test_plan.py compares them with what models take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from limner.machine.cost import Cost, Sizes
+from limner.machine.memory import Place, path_bytes, peak, phases
+from limner.training.workload import Workload
+
+CARD = Place(accelerator=True)
+SIZES = Sizes(
+    source="by hand",
+    latent=(2, 5, 10),
+    tokens=50,
+    networks=10_000,
+    trained=100,
+    lora=400,
+    decoder=2_000,
+    encoders=7_000,
+    condition=30,
+    picture=12_288,
+    shape=(1, 3, 64, 64),
+    sampling=Cost(fixed=5, each=20, flops=1, evaluations=1),
+    learning=Cost(fixed=1_000, each=600, flops=3, evaluations=1),
+    decoding=Cost(fixed=0, each=900, flops=1),
+    encoding=Cost(fixed=0, each=77, flops=1),
+)
+WORK = Workload(groups=4, group=3, steps=6, states=18, recorded=5, taught=15, updates=2, micro_batch=8)
+
+
+def test_a_cost_is_a_line() -> None:
+    assert SIZES.sampling.bytes(8) == 5 + 8 * 20 and SIZES.sampling.bytes(0) == 0
+
+
+def test_the_path_is_kept() -> None:
+    """12 samples of 100 elements in float32, and of each of five decisions three latents."""
+    assert path_bytes(SIZES, WORK) == 12 * 400 * (1 + 3 * 5) == 76_800
+    assert path_bytes(SIZES, replace(WORK, recorded=0)) == 12 * 400
+
+
+def test_a_card() -> None:
+    """Resident are 10,000 + 400 + 2,000, and Adam's 8 x 100; five conditions, the empty one too."""
+    resident = 13_200
+    encode, rollout, decode, update = phases(SIZES, WORK, CARD)
+    assert encode.peak == resident + 7_000 + 77
+    assert rollout.peak == resident + 76_800 + 150 + 76_800  # micro-batches are joined
+    assert decode.peak == resident + 76_800 + 150 + 8 * 900  # the whole micro-batch is decoded at once
+    assert update.peak == resident + 76_800 + 150 + 1_000 + 8 * 600  # gradients are in the pass
+    assert update.bytes["gradients"] == 400 and update.bytes["activations"] == 5_400
+    assert peak((encode, rollout, decode, update)) is rollout
+
+
+def test_a_pass_of_sampling_may_be_more_than_the_path() -> None:
+    (_, rollout, _, _) = phases(replace(SIZES, sampling=Cost(0, 20_000, 1, 1)), WORK, CARD)
+    assert rollout.bytes["activations"] == 8 * 20_000
+
+
+def test_processes_share_the_path_alone() -> None:
+    one, two = (phases(SIZES, replace(WORK, processes=n), CARD)[3] for n in (1, 2))
+    assert one.bytes["path"] == 2 * two.bytes["path"] and one.bytes["activations"] == two.bytes["activations"]
+    assert (one.bytes["conditions"], two.bytes["conditions"]) == (150, 90)
+
+
+def test_in_one_memory_everything_stays() -> None:
+    """Encoders and libraries in every phase, and the pictures, a byte a level, twice while they are joined."""
+    found = phases(SIZES, WORK, Place(accelerator=False, imported=1e6))
+    assert all(phase.bytes["encoders"] == 7_000 and phase.bytes["libraries"] == 1e6 for phase in found)
+    assert found[2].bytes["pictures"] == 2 * 12 * 12_288 and "pictures" not in found[1].bytes
+
+
+def test_adams_own_copy_may_be_more_than_a_pass() -> None:
+    """It holds one number for each trained element while it steps."""
+    full = replace(SIZES, trained=10**6, lora=0)
+    assert phases(full, WORK, CARD)[3].bytes["activations"] == 4e6
+
+
+@pytest.mark.parametrize(("card", "side", "at_once"), [(True, 64, 8), (True, 1024, 4), (False, 64, 8), (False, 512, 1)])
+def test_a_decoder_takes_a_few_at_a_time(card: bool, side: int, at_once: int) -> None:
+    sizes = replace(SIZES, picture=3 * side**2, shape=(1, 3, side, side))
+    assert Place(card).decoded_at_once(sizes, 8) == at_once

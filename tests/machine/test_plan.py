@@ -1,0 +1,109 @@
+"""Plans of models that are here, against what they are and what their runs do; of published ones, without a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner.build import assemble
+from limner.cli import main
+from limner.core.protocols import Context
+from limner.core.rng import Rng
+from limner.core.team import ALONE
+from limner.core.types import Batch
+from limner.machine.cost import sizes
+from limner.machine.plan import plan
+from limner.recipes.named import recipe
+from limner.recipes.override import override
+from limner.training.config import RunConfig
+from limner.training.loop import Clock, update
+from limner.training.workload import workload
+
+SMALL = {"prompts_per_step": 2, "group_size": 4, "micro_batch": 8, "evaluation.prompts": "", "device": "cpu"}
+RUNS = {
+    "DiffusionNFT": {"algorithm.num_times": 2},
+    "guided": {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.steps": 4, "sampler.guidance": 2.0},
+    "penalty": {"algorithm": "FlowGRPO", "algorithm.kl_weight": 0.1, "sampler.dynamics": "FlowSDE", "sampler.steps": 4},
+    "window": {
+        "algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.steps": 4, "sampler.window": 2,
+        "sampler.window_range": (1, 1), "sampler.shared_start": "true",
+    },
+    "tree": {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.steps": 4, "sampler.splits": (0, 1)},
+    "pairs": {"algorithm": "DPO", "source": "Drawn", "sampler.dynamics": "EulerODE"},
+    "groups": {"algorithm": "DGPO", "sampler.dynamics": "EulerODE"},
+}  # fmt: skip
+
+
+def small(**keys: object) -> RunConfig:
+    return override(recipe("scenes"), {**SMALL, **keys})
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_evaluations_are_those_that_a_run_counts(name: str) -> None:
+    """One iteration, in which every sample teaches."""
+    config = small(**RUNS[name])
+    parts = assemble(config).parts
+    found, work = sizes(config), workload(config)
+    scored = parts.source.scored(parts.studio, 0, 2, Rng((0,)), Clock(lambda phase: None, ALONE))
+    drawn = parts.evaluations()
+    assert work.groups * work.states * found.sampling.evaluations == drawn
+    advantage = torch.ones(len(scored.rollout))
+    advantage[::2] = -1
+    update(parts, Batch(scored.rollout, advantage), Context(Rng((1,)), 0, config.micro_batch))
+    assert work.groups * work.taught * found.learning.evaluations == parts.evaluations() - drawn
+
+
+def test_sizes_are_those_of_the_model() -> None:
+    config = small()
+    found, made = sizes(config), assemble(config)
+    weights, pipeline = made.parts.weights, vars(made.model)["pipeline"]
+    parameters = [*pipeline.transformer.parameters(), *pipeline.transformer.buffers()]
+    assert found.trained == sum(each.numel() for each in weights.parameters().values())
+    assert found.lora == 2 * 4 * found.trained  # the old policy is a second adapter
+    assert found.networks + found.lora == sum(each.nbytes for each in parameters)
+    assert found.decoder == sum(each.nbytes for each in (*pipeline.vae.parameters(), *pipeline.vae.buffers()))
+    assert found.latent == tuple(made.model.latent().shape) and found.shape == (1, 3, 64, 64)
+
+
+def test_checkpoints_take_less_and_compute_more() -> None:
+    plain, less = sizes(small()), sizes(small(**{"precision.activation_checkpointing": "true"}))
+    assert less.learning.each < 0.6 * plain.learning.each and less.learning.flops > 1.2 * plain.learning.flops
+    assert less.sampling == plain.sampling
+
+
+def test_a_plan_in_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Of a published checkpoint, by nothing but its facts."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "sd15", "--card", "24", "--processes", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sizes"]["networks"] == pytest.approx(2 * 859_520_964, rel=1e-4)
+    assert found["sizes"]["decoder"] == 4 * 83_653_863 and found["sizes"]["trained"] == 797_184
+    assert found["work"]["samples"] == 256 and found["work"]["share"] == 128 and found["accelerator"]
+    assert found["sizes"]["sampling"]["flops"] / 2 == pytest.approx(0.80e12, rel=0.05)  # 401 billion products
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_on_this_machine_is_told(capsys: pytest.CaptureFixture) -> None:
+    found = plan(small())
+    assert not found.place.accelerator and found.place.imported > 0 and not found.ways
+    assert found.total(found.evaluations) == 72 * (80 + 2 * 12 * 2)
+    assert main(["plan", "scenes", "--evaluation.prompts="]) == 0
+    said = capsys.readouterr().out
+    assert "12 groups x 12 samples = 144 samples" in said and "in this machine's memory, predicted" in said
+
+
+def test_more_processes_than_groups() -> None:
+    with pytest.raises(Exception, match="3 processes share whole groups, but an iteration has 2"):
+        plan(small(), processes=3)
+
+
+def test_of_processes_each_draws_its_share() -> None:
+    one, two = plan(small(), processes=1), plan(small(), processes=2)
+    assert (one.work.share, two.work.share) == (8, 4) and one.evaluations == two.evaluations
+    assert replace(one.work, processes=2) == two.work
