@@ -24,8 +24,9 @@ class Motions:
         "autoencoder_batch": 8,
         "divergence_weight": 1e-4,
         "num_pairs": 24_000,
-        "steps": 5_000,
-        "early_steps": 3_500,
+        "steps": 8_000,
+        "batch": 64,
+        "early_steps": 5_600,
     }
 
     fps: ClassVar[float | None] = FPS
