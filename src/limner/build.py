@@ -42,6 +42,7 @@ from limner.judges import compose
 from limner.learning.passes import require
 from limner.objects import NOTHING as NO_OBJECTS
 from limner.objects import Objects, Prompts, is_object, origin, prompts_of
+from limner.policies.fitting import require_fit
 from limner.recipes.override import override
 from limner.registry.find import find
 from limner.registry.names import BASES, FRESH, MODELS, PROMPTS, WORLDS
@@ -178,8 +179,9 @@ class Assembly:
 
     def policy(self, role: Name, sampler: Sampling | None = None) -> Policy:
         """Return a policy over the weights of `role`, sampled as in training unless another sampler is given."""
-        precision = Precision(self.config.precision.dtype)
-        return (sampler or self.config.sampler).policy(self.parts.weights.actor(self.model, role, precision))
+        sampler, precision = sampler or self.config.sampler, Precision(self.config.precision.dtype)
+        require_fit(sampler, self.model)
+        return sampler.policy(self.parts.weights.actor(self.model, role, precision))
 
 
 def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJECTS) -> Assembly:
@@ -336,6 +338,7 @@ def _anchor(data: DataAnchor) -> Anchor:
 
 def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision, team: Team) -> Actors[Policy]:
     needs = config.algorithm.needs
+    require_fit(config.sampler, model)
 
     def policy(name: Name) -> Policy:
         return config.sampler.policy(weights.actor(model, name, precision))

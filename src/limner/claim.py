@@ -23,7 +23,7 @@ from limner.objects import is_object
 from limner.recipes.yaml import changed_keys, code_of, written_config
 from limner.registry.file import with_imports
 from limner.registry.names import REWARDS, WORLDS
-from limner.report.file import read_object
+from limner.report.manifest import read_manifest
 from limner.report.metrics import FILE, read
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import leaves
@@ -119,7 +119,7 @@ def settle(folder: Path, config: RunConfig, content: Mapping[str, Any], resume: 
     What was measured before the first iteration is forgotten where it was with other inputs.
     """
     keys = require_usable(folder, config, resume)
-    before = read_object(folder / "manifest.json")
+    before = read_manifest(folder)
     changed = changed_inputs(before or {}, content)
     if not begun(folder):
         if changed or keys:

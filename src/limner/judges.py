@@ -115,6 +115,11 @@ def judge_of(leaf: Leaf) -> Reward | Comparer:
     """Return the reward a leaf names: a built-in one with its settings, or the function FILE.py:FUNCTION."""
     if leaf.name not in REWARDS:
         if ":" in leaf.name:
+            if leaf.settings:
+                raise UserError(
+                    f"reward {leaf}: settings are for built-in judges; write `my_reward = ...` with yours into "
+                    f"{leaf.name.rpartition(':')[0]}, and name my_reward"
+                )
             return own_reward(leaf.name)
         raise UserError(
             f"unknown reward {leaf.name!r}{nearest(leaf.name, REWARDS)}; your own is named FILE.py:FUNCTION"

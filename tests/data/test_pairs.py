@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -152,8 +154,8 @@ def bomb(path: Path) -> None:
         ("p.png", cut, "truncated"),
         ("p.png", bomb, "decompression bomb"),
         ("p.png", lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "git lfs pull"),
-        ("p.png", lambda path: path.write_text("no picture"), "cannot identify image file"),
-        ("p.png", lambda path: path.write_bytes(b""), "cannot identify image file"),
+        ("p.png", lambda path: path.write_text("no picture"), "no picture of a kind known here"),
+        ("p.png", lambda path: path.write_bytes(b""), "no picture of a kind known here"),
         ("p.png", Path.mkdir, "Is a directory"),
         ("p.png", lambda path: None, "No such file or directory"),
         ("p" * 300, lambda path: None, "File name too long"),
@@ -203,3 +205,19 @@ def test_lines_end_as_they_do_anywhere(tmp_path: Path, end: str) -> None:
         f'{{"file_name": "p.png", "text": "two red\u2028stars"}}{end}{{"file_name": "p.png", "prompt": "b"}}'.encode()
     )
     assert [prompt.text for _, prompt in read_pairs(tmp_path)] == ["two red\u2028stars", "b"]
+
+
+def test_a_pipe_is_no_picture_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="pipe.png cannot be read: not a plain file"):
+        read_picture(tmp_path / "pipe.png", SIDE, SIDE)
+
+
+def test_a_damaged_picture_is_one_line_and_no_warning(tmp_path: Path) -> None:
+    """What Pillow thinks of a file that is cut is no line of its own, and no object of Python stands in ours."""
+    cut = tmp_path / "cut.tif"
+    Image.new("RGB", (SIDE, SIDE)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:60])
+    with warnings.catch_warnings(record=True) as said, pytest.raises(UserError) as error:
+        read_picture(cut, SIDE, SIDE)
+    assert not said and str(error.value) == f"picture {cut} cannot be read: it holds no picture of a kind known here"

@@ -12,9 +12,9 @@ from diffusers import StableDiffusion3Pipeline
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from limner.core import quiet
 from limner.core.errors import UserError
 from limner.core.types import Prompt
-from limner.models import quiet
 from limner.models.clip import word_tokenizer
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.settings import SD3Settings

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from limner.report.chart import figure, ticks
 from limner.report.curve import charts, meanings
@@ -183,3 +185,19 @@ def test_quantities_are_written_for_people(tmp_path: Path) -> None:
     assert [count(n) for n in (9500, 1_284_000)] == ["9,500", "1.28 million"]
     write_report(tmp_path / "run" / "report.html", Report("t"))
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_scale_is_named_only_where_something_is_drawn_on_it() -> None:
+    """A reward that is no share has no strip, and nothing is said of 0 to 100 %."""
+    shares = full()
+    others = replace(shares, rows=tuple(replace(row, kind="number") for row in shares.rows), categories=())
+    assert "0 to 100 %" in Page(render(shares)).words and "0 to 100 %" not in Page(render(others)).words
+
+
+@example(0.0, 5e-324)
+@example(1e-320, 2e-320)
+@example(-1.7e308, 1.7e308)
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_any_numbers_have_a_scale(one: float, other: float) -> None:
+    (chart, *_) = charts([{"step": 0, "reward/mean": one}, {"step": 1, "reward/mean": other}])
+    assert not re.search(r"\b(nan|inf)\b", figure(chart))

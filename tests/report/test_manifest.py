@@ -4,7 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from limner.report.manifest import hash_weights, manifest, write_manifest
+import pytest
+
+from limner.core.errors import UserError
+from limner.report.manifest import hash_weights, manifest, read_manifest, write_manifest
 
 
 def test_weights_are_hashed_by_their_path_in_the_folder(tmp_path: Path) -> None:
@@ -33,3 +36,18 @@ def test_manifest_says_what_is_needed_and_no_path_of_the_machine(tmp_path: Path)
     text = (tmp_path / "manifest.json").read_text()
     assert json.loads(text) == content
     assert str(tmp_path) not in text and str(Path.cwd()) not in text and str(Path.home()) not in text
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"sha256": 3}', '{"sha256": {"inputs": []}}', '{"changes": 3}', '{"sha256": null}']
+)
+def test_a_manifest_of_another_form_is_refused_in_a_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match="manifest.json .*delete it, and go on without it"):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_may_lack_what_it_is_not_asked_for(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path) is None
+    (tmp_path / "manifest.json").write_text('{"sha256": {"weights": {}}}')
+    assert read_manifest(tmp_path) == {"sha256": {"weights": {}}}

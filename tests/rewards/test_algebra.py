@@ -315,7 +315,7 @@ BAD = {
     "(a + b).part": "cannot read",
     "wrst(a, b)": "unknown function 'wrst'; did you mean 'worst'",
     "worst(a)": "worst\\(...\\): takes 2 or more expressions, got 1",
-    "rank(a, b)": "rank\\(...\\): takes 1 expressions, got 2",
+    "rank(a, b)": "rank\\(...\\): takes 1 expression, got 2",
     "gate(a, p)": "gate\\(...\\) takes one condition",
     "gate(a, p <= 1)": "a condition is EXPRESSION >= NUMBER, got p <= 1",
     "gate(a, p >= b)": "a condition is EXPRESSION >= NUMBER, got p >= b",

@@ -12,10 +12,10 @@ import torch
 import limner
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.core.quiet import no_bars
 from limner.core.types import Tree, Vocabulary
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.engine import checkpoint
-from limner.models.quiet import no_bars
 from limner.models.sd3.build import SD3Size, build
 from limner.policies.denoising import Sampler
 from limner.training.config import Evaluation, Lora, Optimizer, RunConfig

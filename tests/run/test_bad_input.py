@@ -31,6 +31,7 @@ FILES = {
     "latin.jsonl": b'{"prompt": "caf\xe9"}',
     "many.jsonl": b'{"prompt": "a star", "n": 1' + b"0" * 5000 + b"}",
     "deep.jsonl": b"[" * 100_000,
+    "nested.jsonl": b'{"prompt": "a star", "n": ' + b"[" * 600 + b"]" * 600 + b"}",
     "nan.jsonl": b'{"prompt": "a star", "n": NaN}',
     "half.jsonl": b'{"prompt": "\\ud800"}',
     "blank.jsonl": b'{"prompt": " "}',
@@ -207,6 +208,26 @@ BAD |= {
     "--prompts scenes": "prompts scenes: unknown suffix ''; use .txt (a prompt a line) or .jsonl, or a world's split",
     "--algorithm flowgrpo": "--algorithm cannot be 'flowgrpo'; did you mean 'FlowGRPO'?",
     "--reward-cache file/below": "reward_cache: file/below cannot be made: file is a file; choose another with --rew",
+}
+
+BAD |= {
+    "--reward '{rewards}:redness(x=1)'": "reward {rewards}:redness(x=1): settings are for built-in judges; write",
+    "--reward 'gate(mine.py:f, mine.py:f > 1)'": "reward 'gate(mine.py:f, mine.py:f > 1)': a condition is EXPRESSION "
+    ">= NUMBER, got mine.py:f > 1",
+    "--reward 'worst(1, jpeg_size)'": "reward 'worst(1, jpeg_size)': worst(...) takes expressions; numbers have",
+    "--reward 'frames_main(jpeg_size)'": "reward 'frames_main(jpeg_size)': unknown function 'frames_main'; did you "
+    "mean 'frames_m",
+    "--reward jpeg_size.part": "reward jpeg_size.part: jpeg_size has no component 'part' (it reports: none)",
+    "--sampler TokenSampler --algorithm FlowGRPO": "sampler TokenSampler draws from a TokenModel, which SD3 is not: "
+    "take --sampler Sampler",
+    "--sampler MaskedSampler --algorithm FlowGRPO": "sampler MaskedSampler draws from a MaskedModel, which SD3 is not",
+    "--sampler OneStepSampler --algorithm FlowGRPO": "sampler OneStepSampler draws from a OneStepModel, which SD3 is",
+    "--model.path scenes_tokens": "sampler Sampler draws from a Denoiser, which Tokens is not: take --sampler Token",
+    "--model.path scenes_tokens --sampler MaskedSampler --algorithm FlowGRPO": "sampler MaskedSampler draws from a "
+    "MaskedModel, which Tokens is not: take --sampler TokenSampler",
+    "--algorithm FlowGRPO --sampler.dynamics FlowSDE --sampler.dynamics.noise-level 1e-300": "--sampler.dynamics: "
+    "FlowSDE cannot be made: noise_level must be at least 1e-06, or 0 for no noise",
+    "--prompts nested.jsonl": "prompts nested.jsonl, line 1: not JSON that can be read: nested too deep: at most 50",
 }
 
 RECIPES = {

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from limner.cli import main
+from limner.core.quiet import no_bars
 from limner.core.types import Vocabulary
 from limner.engine.memory import peak_memory_mib
-from limner.models.quiet import no_bars
 from limner.models.sd3.build import SD3Size, build
 from limner.recipes.yaml import to_yaml
 from limner.training.config import Evaluation

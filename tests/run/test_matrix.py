@@ -16,9 +16,9 @@ from limner.algorithms.reward_weighted import RewardWeighted
 from limner.build import Assembly, assemble
 from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Context
+from limner.core.quiet import no_bars
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import DDIM, Dynamics, EulerODE, FlowSDE
-from limner.models.quiet import no_bars
 from limner.models.sd.adapter import SD
 from limner.models.sd3.settings import SD3Settings
 from limner.models.wan.adapter import Wan

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import limner
 from limner.core.errors import UserError
 from limner.core.media import Media
+from limner.core.quiet import no_bars
 from limner.core.types import Prompt
-from limner.models.quiet import no_bars
 from limner.models.sd.adapter import SD
 from limner.models.sd.build import tiny_pipeline
 from limner.models.sd3.adapter import SD3

@@ -17,9 +17,9 @@ from golden.curves import ORACLES, Curve, curve, oracle_config
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.core.quiet import no_bars
 from limner.diffusion.dynamics import DDIM, EulerODE, FlowSDE
 from limner.engine.encoders import Encoding
-from limner.models.quiet import no_bars
 from limner.models.sd.adapter import SD
 from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler

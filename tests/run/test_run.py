@@ -19,8 +19,8 @@ from torch import Tensor
 
 import limner
 from limner.algorithms.ddpo import DDPO
+from limner.core.quiet import no_bars
 from limner.diffusion.dynamics import DDIM
-from limner.models.quiet import no_bars
 from limner.models.sd.adapter import SD
 from limner.policies.denoising import Sampler
 from limner.recipes.yaml import from_yaml

@@ -61,7 +61,8 @@ def test_a_reward_that_always_fails_stops_the_run(
     reason = "limner: no valid sample in 3 iterations in a row: reward 'never' judged none of the 8 samples"
     assert main(["train", str(recipe)]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "note: the reward judged none of the samples" and lines[-1].startswith(reason)
+    assert lines[0] == "note: the reward judged none of the samples; a run stops after 3 iterations of that kind"
+    assert lines[-1].startswith(reason)
     assert [(line["step"], line["invalid"], line["reward/mean"]) for line in read(out)] == [(0, 8, None), (1, 8, None)]
     assert last_checkpoint(out)["state"]["failed"] == 2
     assert main(["report", str(out)]) == 0 and "16 samples could not be judged" in (out / "report.html").read_text()

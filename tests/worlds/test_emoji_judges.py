@@ -38,6 +38,13 @@ def test_efficientnet_is_the_published_one() -> None:
 
 
 @installed
+def test_minilm_is_loaded_without_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run's lines are its own."""
+    minilm._minilm.cache_clear()
+    minilm._minilm()
+    assert capsys.readouterr().err == ""
+
+
 def test_minilm_is_the_mean_of_its_tokens_and_knows_meaning() -> None:
     cat, kitten, truck = minilm.text_features(["cat", "kitten", "truck"])
     assert cat.norm().item() == pytest.approx(1, abs=1e-5)

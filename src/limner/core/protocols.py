@@ -68,6 +68,7 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
 class Denoiser(Generator, Protocol):
     """A diffusion or flow-matching network in its native prediction, on limner's time axis."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from limner.core.errors import UserError
 from limner.core.paths import text_of
+from limner.core.plain import MAX_DEPTH
 
 
 def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
@@ -25,6 +27,7 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line, parse_constant=_refuse)
         json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
+        _require_shallow(entry)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
     except (ValueError, RecursionError) as error:
@@ -44,6 +47,19 @@ def pop_text(entry: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f'{where}: "{found[0]}" must be a text that is not empty, got {text!r:.60}')
     return text.strip()
+
+
+def _require_shallow(entry: Any) -> None:
+    """Raise ValueError for values within values so deep that whatever walks through them could run out of stack."""
+    level = [entry]
+    for _ in range(MAX_DEPTH):
+        level = [part for each in level for part in _parts(each)]
+    if level:
+        raise ValueError(f"nested too deep: at most {MAX_DEPTH} values within values")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _refuse(constant: str) -> NoReturn:

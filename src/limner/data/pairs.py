@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from limner.core.errors import UserError
@@ -64,16 +64,24 @@ def decoded(path: Path | bytes) -> Image.Image:
     Raises UserError as `read_picture` does.
     """
     try:
+        if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):  # a pipe never ends
+            raise ValueError("not a plain file")
         with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file, warnings.catch_warnings():
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise ValueError(LFS_ADVICE)
             file.seek(0)
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return _rgb(Image.open(file))
+    except UnidentifiedImageError as error:
+        raise UserError(f"picture {_named(path)} cannot be read: it holds no picture of a kind known here") from error
     except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        name = f"of {len(path)} bytes" if isinstance(path, bytes) else path
-        raise UserError(f"picture {name} cannot be read: {reason or type(error).__name__}") from error
+        raise UserError(f"picture {_named(path)} cannot be read: {reason or type(error).__name__}") from error
+
+
+def _named(path: Path | bytes) -> Path | str:
+    return f"of {len(path)} bytes" if isinstance(path, bytes) else path
 
 
 def captioned(

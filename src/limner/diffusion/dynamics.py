@@ -350,10 +350,16 @@ class Windowed:
         return self.inner.deterministic()
 
 
+LEAST_STRENGTH = 1e-6
+"""A smaller noise is lost beside a float32 state, and has no density."""
+
+
 def require_strength(name: str, strength: float, most: float = 100) -> None:
-    """Raise ValueError for a strength of noise below 0 or above `most`."""
+    """Raise ValueError for a strength of noise below 0, above `most`, or so small that float32 loses the noise."""
     if not 0 <= strength <= most:
         raise ValueError(f"{name} must be at least 0 and at most {most:g}, got {strength}")
+    if 0 < strength < LEAST_STRENGTH:
+        raise ValueError(f"{name} must be at least {LEAST_STRENGTH:g}, or 0 for no noise, got {strength}")
 
 
 def _transition(

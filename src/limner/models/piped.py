@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from limner.core.media import Images, Media
 from limner.core.protocols import ModelSettings
+from limner.core.quiet import no_bars, say_once
 from limner.core.tree import select
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
@@ -37,7 +38,6 @@ from limner.models.parts import (
     text_encoders,
 )
 from limner.models.picture import sides
-from limner.models.quiet import no_bars, say_once
 
 FLOW = RectifiedFlow()
 TRAINED = "transformer"

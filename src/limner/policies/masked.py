@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,10 +40,11 @@ MASKED = -1
 Order: TypeAlias = Literal["random", "plackett_luce", "confidence"]
 
 
+@runtime_checkable
 class MaskedModel(Generator, Protocol):
     """A generator that fills in what is hidden of a sample, all of it at a time; `latent().shape` is (tokens,)."""
 
-    def logits(
+    def fill(
         self, tokens: Int[Tensor, "batch tokens"], condition: Condition, prompt_index: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch tokens codes"]:
         """Return the logits of every place given what is written at the others, `MASKED` where nothing is."""
@@ -295,7 +296,7 @@ class Unmasking:
         self, tokens: Int[Tensor, "batch tokens"], condition: Condition, index: Int[Tensor, " batch"]
     ) -> Categorical:
         """Return the distribution of the code at each place: one network evaluation a sample, or two with guidance."""
-        logits = guided(self.model.logits, self.sampler.guidance, (tokens,), condition, index)
+        logits = guided(self.model.fill, self.sampler.guidance, (tokens,), condition, index)
         return Categorical(logits / self.sampler.temperature)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Placement:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +35,7 @@ from limner.diffusion.gaussian import Gaussian
 Chance: TypeAlias = Literal["output", "latent"]
 
 
+@runtime_checkable
 class OneStepModel(Generator, Protocol):
     """A generator that makes a sample of noise in one evaluation: a GAN, or a student of one step."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,6 +29,7 @@ from limner.policies.denoising import Guidance
 from limner.policies.guided import guided, led, with_empty
 
 
+@runtime_checkable
 class TokenModel(Generator, Protocol):
     """A generator that writes its sample token by token, in order; `latent().shape` is (tokens,)."""
 

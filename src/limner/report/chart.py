@@ -52,10 +52,14 @@ def strip(before: Interval | None, after: Interval | None, domain: tuple[float, 
     return f'<svg class="strip" viewBox="{box}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
+SMALLEST, LARGEST = 1e-290, 1e290
+"""Numbers beyond which a scale would leave the range of floats: what is smaller is 0 to the eye."""
+
+
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return at most about `most` round numbers that enclose [low, high]."""
-    if not high > low:
-        pad = abs(low) * 0.1 or 1.0
+    if not high - low > SMALLEST:
+        pad = max(abs(low) * 0.1, 1.0 if abs(low) < SMALLEST else SMALLEST * 2)
         low, high = low - pad, high + pad
     raw = (high - low) / (most - 1)
     power = 10.0 ** math.floor(math.log10(raw))
@@ -135,7 +139,8 @@ def _extent(chart: Chart) -> tuple[float, float]:
     values += [r for r in chart.references if values and r <= 4 * max(map(abs, values))]
     if values and min(values) >= 0 and min(values) < 0.5 * max(values):
         values.append(0.0)
-    return (min(values), max(values)) if values else (0.0, 1.0)
+    bounded = [min(max(value, -LARGEST), LARGEST) for value in values]
+    return (min(bounded), max(bounded)) if bounded else (0.0, 1.0)
 
 
 def _scale(value: float, domain: tuple[float, float], start: float, end: float) -> float:

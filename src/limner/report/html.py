@@ -83,7 +83,8 @@ def _result(report: Report) -> str:
         "Ranges are 95 % intervals over prompts (Student’s t). Change pairs equal prompts and seeds, so it is surer "
         f"than the two columns beside it; its colour says where it points, if {FEWEST} prompts or more can tell."
     )
-    strips = '<th scope="col" class="strip-cell">○ before&ensp;● after, 0 to 100 %</th>'
+    scale = "○ before&ensp;● after, 0 to 100 %" if any(row.kind == "rate" for row, _ in listed) else ""
+    strips = f'<th scope="col" class="strip-cell">{scale}</th>'
     table = f'<table><thead><tr><th scope="col">Measure</th>{head}{strips}</tr></thead><tbody>{body}</tbody></table>'
     return _section("Result", note, f'<div class="table">{table}</div>', listed)
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from limner.report.file import write_text
+from limner.core.errors import UserError
+from limner.report.file import read_object, write_text
 
 PACKAGES = ("limner", "torch", "diffusers", "transformers", "peft", "numpy", "safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
@@ -52,6 +53,19 @@ def manifest(
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write FOLDER/manifest.json."""
     write_text(folder / "manifest.json", json.dumps(content, indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return what FOLDER/manifest.json says; None if there is none. Raises UserError for one of another form."""
+    path = folder / "manifest.json"
+    found = read_object(path)
+    if found is None:
+        return None
+    digests, changes = found.get("sha256", {}), found.get("changes", [])
+    kinds = [digests.get(kind, {}) for kind in ("weights", "inputs")] if isinstance(digests, dict) else [None]
+    if not all(isinstance(kind, dict) for kind in kinds) or not isinstance(changes, list):
+        raise UserError(f"{path} is not what a run writes: delete it, and go on without it")
+    return found
 
 
 def hash_weights(path: Path) -> dict[str, str]:

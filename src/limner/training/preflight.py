@@ -31,7 +31,7 @@ from limner.engine.memory import peak_memory_mib, total_memory_mib
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
 from limner.report.text import count, duration
-from limner.rollout.score import render
+from limner.rollout.score import FailureBudget, render
 from limner.training.config import RunConfig
 from limner.training.discernment import Discernment, discern
 from limner.training.focus import even
@@ -41,6 +41,7 @@ from limner.training.loop import Clock, Parts
 
 FLOORS = 3
 """A clip range below this many noise floors is decided by rounding."""
+NONE_JUDGED = f"the reward judged none of the samples; a run stops after {FailureBudget.limit} iterations of that kind"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Preflight:
         lines = [
             f"recipe       {config.name}, seed {config.seed}",
             f"prompts      {self.prompts}, in {config.prompts}"
-            + (f"; {self.comments} lines left out as comments" if self.comments else "")
+            + (f"; {self.comments} line{'s' * (self.comments > 1)} left out as comments" if self.comments else "")
             if config.source.draws
             else f"given        by {config.source}",
             f"held out     {self.heldout}, in {config.evaluation.prompts}; {config.evaluation.seeds} seeds each"
@@ -154,7 +155,7 @@ def preflight(
         raise UserError("no sample is finite: look at the model's autoencoder and text encoders, or use float32")
     _judge_others(config, parts, scored.rollout, every[num_prompts:])
     start = time.perf_counter()
-    notices = [] if scored.valid.any() else ["the reward judged none of the samples"]
+    notices = [] if scored.valid.any() else [NONE_JUDGED]
     decisions, passes = _learn(config, parts, scored, rng)
     learned, used = time.perf_counter(), parts.evaluations() - before
     floor, clip = _ratio(config, parts, scored.rollout, notices)

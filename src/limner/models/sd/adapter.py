@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.media import Images, Media
+from limner.core.quiet import say_once
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
@@ -28,7 +29,6 @@ from limner.models.borrowed import copied
 from limner.models.folder import served_index
 from limner.models.parts import decode, encode, encode_once, folded, freeze, load_pipeline, merged, text_encoders
 from limner.models.picture import sides
-from limner.models.quiet import say_once
 from limner.models.sd.build import Kind, tiny_pipeline
 from limner.models.sd.honoured import require_honoured
 from limner.models.sd.settings import SDSettings

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media
+from limner.core.quiet import no_bars, say_once
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
@@ -36,7 +37,6 @@ from limner.models.parts import (
     text_encoders,
 )
 from limner.models.picture import sides
-from limner.models.quiet import no_bars, say_once
 from limner.models.sd3.build import tiny_pipeline
 from limner.models.sd3.honoured import require_honoured
 from limner.models.sd3.settings import SD3Settings

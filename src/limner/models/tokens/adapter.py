@@ -17,11 +17,11 @@ from transformers import CLIPTokenizer, DynamicCache, LlamaForCausalLM
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media
+from limner.core.quiet import no_bars
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.models.folder import served_index
 from limner.models.intact import require_intact
 from limner.models.parts import at_once, folded, merged
-from limner.models.quiet import no_bars
 from limner.models.tokens.build import TokenParts, tiny_parts
 from limner.models.tokens.folder import LAYOUT, write_parts
 from limner.models.tokens.honoured import require_honoured

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from limner.core.quiet import no_bars
 from limner.models.folder import INDEX
-from limner.models.quiet import no_bars
 from limner.models.tokens.build import TokenParts
 
 PIPELINE = "LlamaVQPipeline"

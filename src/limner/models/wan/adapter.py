@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.media import Media, Videos
+from limner.core.quiet import no_bars, say_once
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
@@ -25,7 +26,6 @@ from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
 from limner.models.parts import at_once, encode_once, folded, freeze, load_pipeline, merged, text_encoders
 from limner.models.picture import sides
-from limner.models.quiet import no_bars, say_once
 from limner.models.wan.build import tiny_pipeline
 from limner.models.wan.honoured import require_honoured
 from limner.models.wan.settings import WanSettings

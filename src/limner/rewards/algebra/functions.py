@@ -36,7 +36,9 @@ class Function(Expression):
         low, high = self.count
         if not low <= len(self.arguments) <= high:
             many = f"{low}" if low == high else f"{low} or more"
-            raise UserError(f"reward {self.name}(...): takes {many} expressions, got {len(self.arguments)}")
+            raise UserError(
+                f"reward {self.name}(...): takes {many} expression{'s' * (many != '1')}, got {len(self.arguments)}"
+            )
 
     @property
     def parts(self) -> tuple[Expression, ...]:

@@ -74,7 +74,7 @@ class Reader:
             found = math.nan
         if isinstance(found, Expression) or (isinstance(found, float) and math.isfinite(found)):
             return found
-        raise UserError(f"reward {self.text!r}: {ast.unparse(node)!r:.100} is no finite number")
+        raise UserError(f"reward {self.text!r}: {self.shown(node)!r:.100} is no finite number")
 
     def call(self, name: str, node: ast.Call) -> Expression:
         """Return a function of expressions, or a judge with settings."""
@@ -85,7 +85,9 @@ class Reader:
             return self.over(REDUCERS[name], node, settings)
         if name not in FUNCTIONS:
             if node.args:
-                raise UserError(f"reward {self.text!r}: unknown function {name!r}{nearest(name, FUNCTIONS)}")
+                raise UserError(
+                    f"reward {self.text!r}: unknown function {name!r}{nearest(name, {*FUNCTIONS, *REDUCERS})}"
+                )
             return Leaf(name, tuple(settings.items()))
         kind = FUNCTIONS[name]
         known = [f.name for f in dataclasses.fields(kind) if f.name not in ("arguments", "condition")]
@@ -99,7 +101,8 @@ class Reader:
             raise UserError(f"reward {self.text!r}: {name}(...) takes {'one' if kind.conditioned else 'no'} condition")
         arguments = tuple(self.read(each) for each in node.args if not isinstance(each, ast.Compare))
         if not all(isinstance(each, Expression) for each in arguments):
-            raise UserError(f"reward {self.text!r}: {name}(...) takes expressions; give numbers by name: {known}")
+            named = f"give numbers by name: {', '.join(known)}" if known else "numbers have no place in it"
+            raise UserError(f"reward {self.text!r}: {name}(...) takes expressions; {named}")
         return kind(arguments, *conditions, **settings)  # type: ignore[arg-type]
 
     def over(self, reducer: Reducer, node: ast.Call, settings: Mapping[str, Setting]) -> Leaf:
@@ -119,7 +122,7 @@ class Reader:
         left, right = self.read(node.left), self.read(node.comparators[0])
         one = len(node.ops) == 1 and isinstance(node.ops[0], ast.GtE)
         if not one or not isinstance(left, Expression) or not isinstance(right, float):
-            raise UserError(f"reward {self.text!r}: a condition is EXPRESSION >= NUMBER, got {ast.unparse(node)}")
+            raise UserError(f"reward {self.text!r}: a condition is EXPRESSION >= NUMBER, got {self.shown(node)}")
         return Condition(left, right)
 
     def setting(self, node: ast.expr) -> Setting:
@@ -136,6 +139,11 @@ class Reader:
         """Return a name, or the file for which it stands in."""
         return self.files.get(name, name)
 
+    def shown(self, node: ast.expr) -> str:
+        """Return a node as it was written."""
+        return re.sub(r"\w+", lambda found: self.named(found[0]), ast.unparse(node))
+
     def error(self, node: ast.expr) -> UserError:
-        shown = re.sub(r"\w+", lambda found: self.named(found[0]), ast.unparse(node))
-        return UserError(f"reward {self.text!r}: cannot read {shown!r}: write numbers, judges, + - * / **, functions")
+        return UserError(
+            f"reward {self.text!r}: cannot read {self.shown(node)!r}: write numbers, judges, + - * / **, functions"
+        )

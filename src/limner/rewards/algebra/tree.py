@@ -136,7 +136,9 @@ class Part(Expression):
         if column in scope.columns:
             return scope.columns[column]
         known = [name.partition("/")[2] for name in scope.columns if name.startswith(f"{self.leaf.column}/")]
-        raise UserError(f"reward {self}: {self.leaf} has no component {self.name!r} (it reports: {', '.join(known)})")
+        raise UserError(
+            f"reward {self}: {self.leaf} has no component {self.name!r} (it reports: {', '.join(known) or 'none'})"
+        )
 
     def __str__(self) -> str:
         return f"{self.leaf}.{self.name}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.paths import path_of
+from limner.core.quiet import no_bars
 
 
 def pretrained(reward: str, kind: str, path: str) -> Any:
@@ -30,7 +31,8 @@ def pretrained(reward: str, kind: str, path: str) -> Any:
 def _load(kind: str, path: str) -> Any:
     import transformers  # seconds to import: not before a reward is asked
 
-    loaded = getattr(transformers, kind).from_pretrained(path)
+    with no_bars():
+        loaded = getattr(transformers, kind).from_pretrained(path)
     return frozen(loaded) if isinstance(loaded, nn.Module) else loaded
 
 

@@ -146,7 +146,13 @@ class TokenOracle:
     def logits(
         self, tokens: Int[Tensor, "batch tokens"], condition: Condition, prompt_index: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch tokens codes"]:
-        """Return the logits of each token given those before it, or, masked, all that are written."""
+        """Return the logits of each token given those before it."""
+        return self.networks["table"](tokens, condition["row"][prompt_index])
+
+    def fill(
+        self, tokens: Int[Tensor, "batch tokens"], condition: Condition, prompt_index: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch tokens codes"]:
+        """Return the logits of each token given all that are written, by the table that fills in."""
         return self.networks["table"](tokens, condition["row"][prompt_index])
 
     def begin(

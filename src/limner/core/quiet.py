@@ -6,6 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MAX_SHOWN = 200
+"""Characters of a library's message."""
+
 
 class _WithoutTorchvision(logging.Filter):
     """Drop the notices about torchvision, which limner does not use and does not want installed beside CPU torch."""
@@ -15,16 +18,21 @@ class _WithoutTorchvision(logging.Filter):
 
 
 class _Once(logging.Filter):
-    """Let each kind of message, told by its first 60 characters, pass once: a run repeats the same call for hours."""
+    """Let each kind of message, told by its first 60 characters, pass once: a run repeats the same call for hours.
+
+    What it repeats of a prompt is cut: a prompt may have thousands of words.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind = record.getMessage()[:60]
-        new = kind not in self.seen
-        self.seen.add(kind)
+        said = record.getMessage()
+        new = said[:60] not in self.seen
+        self.seen.add(said[:60])
+        if len(said) > MAX_SHOWN:
+            record.msg, record.args = f"{said[:MAX_SHOWN]}...", ()
         return new
 
 
