@@ -24,12 +24,17 @@ from limner.models.sd.pretraining import SDPretraining
 from limner.models.sd3.build import SD3Size
 from limner.models.sd3.build import build as build_pipeline
 from limner.models.sd3.pretraining import SD3Pretraining
+from limner.models.wan import whole
 from limner.models.wan.adapter import Wan
+from limner.models.wan.build import WanSize
+from limner.models.wan.build import build as build_clips
+from limner.models.wan.pretraining import WanPretraining
 from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.training import pretrain as module
 from limner.training.fit import require_same
 from limner.training.pretrain import Pretraining, pretrain
+from limner.worlds.motion.world import Motions
 from limner.worlds.scenes.reward import Scenes
 from walk import walk_frames
 
@@ -38,6 +43,17 @@ FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps":
 
 def small() -> SD3Size:
     return SD3Size(Scenes.vocabulary, layers=2, heads=1, autoencoder_channels=(8, 8, 8, 8))
+
+
+def test_fresh_clips_are_told_apart_from_the_start() -> None:
+    """By torch's own weights latents of two clips differ by a few hundredths of what the posterior's prior spans."""
+    rng = np.random.default_rng(0)
+    pixels = module.to_signed(torch.from_numpy(np.stack([Motions().pair(rng)[0] for _ in range(8)])))
+    with torch.no_grad():
+        plain = whole.encode(build_clips(WanSize(Motions.vocabulary)).vae, pixels).mean
+        means = WanPretraining.build(Motions.vocabulary, 16, seed=0).encoded(pixels).mean
+    differ = [(each - each.mean(0)).std((0, 2, 3, 4)) for each in (plain, means)]
+    assert differ[0].max() < 0.1 and differ[1].min() > 0.15 and differ[1].max() < 2
 
 
 def networks(folder: Path) -> list[torch.Tensor]:

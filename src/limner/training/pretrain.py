@@ -107,6 +107,8 @@ class Pretraining:
     autoencoder_steps: Count = 2400
     autoencoder_batch: Annotated[int, Range(least=1, most=10_000)] = 32
     autoencoder_lr: Rate = 2e-3
+    absolute_weight: NotNegative = 1.0
+    """Of the mean absolute error beside the squared one. 0 for clips: so small things on a large ground weigh more."""
     divergence_weight: NotNegative = 1e-2
     num_pairs: Annotated[int, Range(least=1, most=10**7)] = 80_000
     steps: Count = 16_000
@@ -171,7 +173,7 @@ def finish(folder: Path) -> None:
 
 
 def train_autoencoder(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path, log: Log, team: Team) -> None:
-    """Fit the autoencoder: absolute and squared error, and a small divergence of the posterior from N(0, I)."""
+    """Fit the autoencoder: squared and absolute error, and a small divergence of the posterior from N(0, I)."""
     fit = Fit(fresh.pipeline.vae, config.autoencoder_lr, 0.0, config.autoencoder_steps, 100, config.ema, team)
 
     def measured(pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,7 +193,7 @@ def train_autoencoder(fresh: Fresh, world: PairSource, config: Pretraining, fold
         noise = Rng((config.seed, "posterior")).normal(torch.tensor(rows), shape)
         absolute, squared, divergence = measure(pixels, noise)
         weight = config.divergence_weight * min(1.0, 2 * step / config.autoencoder_steps)
-        fit.update(absolute + squared + weight * divergence)
+        fit.update(config.absolute_weight * absolute + squared + weight * divergence)
         if step % 50 == 0:
             errors = {"absolute": absolute.item(), "squared": squared.item()}
             log({"stage": "autoencoder", "step": step, **errors, "divergence": divergence.item()} | fit.seconds())

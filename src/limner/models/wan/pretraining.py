@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from limner.core.types import Vocabulary
 from limner.models.wan import whole
@@ -30,8 +32,13 @@ class WanPretraining:
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, latent_channels: int, seed: int) -> WanPretraining:
-        """Return a pipeline of the bundled base's size with random weights, that knows the vocabulary."""
-        return cls(build(WanSize(vocabulary, latent_channels), seed))
+        """Return a pipeline of the bundled base's size with random weights, that knows the vocabulary.
+
+        Its latents are told apart from the start, see `spread`.
+        """
+        pipeline = build(WanSize(vocabulary, latent_channels), seed)
+        spread(pipeline.vae, seed)
+        return cls(pipeline)
 
     def encoded(self, pixels: Float[Tensor, "batch 3 frames height width"]) -> Any:
         """Return the autoencoder's posterior of clips in [-1, 1]."""
@@ -64,3 +71,21 @@ class WanPretraining:
         x_t = torch.lerp(x0, noise, t[:, None, None, None, None])
         velocity = denoiser(hidden_states=x_t, timestep=1000 * t, encoder_hidden_states=context).sample
         return (velocity - (noise - x0)).square().mean()
+
+
+@torch.no_grad()
+def spread(vae: AutoencoderKLWan, seed: int) -> None:
+    """Scale the encoder's last layer so that each channel's means differ by 1 between random clips, around 0.
+
+    With torch's own weights they differ by 0.03, and by five times as much between the places of one clip: the decoder
+    learns what all clips have in common first, and leaves it late (after 200 to 800 steps for shapes on a ground).
+
+    Source: data-dependent initialisation, Salimans and Kingma, arXiv:1602.07868, section 3; here on clips of coarse
+    noise, so that none of the world's are needed.
+    """
+    coarse = 2 * torch.rand(32, 3, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) - 1
+    means = whole.encode(vae, functional.interpolate(coarse, size=(13, 32, 32), mode="trilinear")).mean
+    center, scale = means.mean((0, 2, 3, 4)), (means - means.mean(0)).std((0, 2, 3, 4))
+    last, kept = vae.quant_conv, slice(len(scale))
+    last.weight[kept] /= scale[:, None, None, None, None]
+    last.bias[kept] = (last.bias[kept] - center) / scale

@@ -22,6 +22,7 @@ class Motions:
         "latent_channels": 16,
         "autoencoder_steps": 3500,
         "autoencoder_batch": 8,
+        "absolute_weight": 0.0,
         "divergence_weight": 1e-4,
         "num_pairs": 24_000,
         "steps": 8_000,
