@@ -14,6 +14,8 @@ from limner.models.flux import build as flux
 from limner.models.flux.family import FLUX
 from limner.models.parts import packed
 from limner.models.piped import Family, Piped
+from limner.models.qwen_image import build as qwen_image
+from limner.models.qwen_image.family import QWEN_IMAGE
 
 TEXTS = ["a red star", "two stars"]
 PROMPTS = [Prompt(text) for text in TEXTS]
@@ -45,6 +47,7 @@ class Case:
 CASES = {
     "flux": Case(FLUX, flux.tiny_pipeline, packed),
     "flux-schnell": Case(FLUX, lambda: flux.tiny_pipeline(dev=False), packed),
+    "qwen_image": Case(QWEN_IMAGE, qwen_image.tiny_pipeline, packed),
 }
 
 

@@ -14,11 +14,13 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
     LCMScheduler,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
@@ -33,6 +35,7 @@ from limner.core.types import Prompt
 from limner.models.flux import family as flux
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured
 from limner.models.piped import Piped
+from limner.models.qwen_image import family as qwen_image
 from limner.models.sd.adapter import SD
 from limner.models.sd.honoured import AUTOENCODER_SD, CHAIN, UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
@@ -49,6 +52,8 @@ TABLES = [
     (AUTOENCODER_SD, AutoencoderKL),
     (TRANSFORMER, SD3Transformer2DModel),
     (flux.TRANSFORMER, FluxTransformer2DModel),
+    (qwen_image.TRANSFORMER, QwenImageTransformer2DModel),
+    (qwen_image.AUTOENCODER, AutoencoderKLQwenImage),
     (FLOW, FlowMatchEulerDiscreteScheduler),
     (wan.TRANSFORMER, WanTransformer3DModel),
     (wan.AUTOENCODER, AutoencoderKLWan),
@@ -113,6 +118,15 @@ def changed(kind: str, part: str, **values: Any) -> Any:
         ("flux", "transformer", {"pooled_projection_dim": 9}, "pooled_projection_dim 9, and the text encoder gives 32"),
         ("flux", "vae", {"latents_mean": [0.1] * 4}, "vae has latents_mean"),
         ("flux", "scheduler", {"invert_sigmas": True}, "scheduler has invert_sigmas True"),
+        ("qwen_image", "transformer", {"zero_cond_t": True}, "transformer has zero_cond_t True"),
+        ("qwen_image", "transformer", {"in_channels": 20}, "has in_channels 20, and four latent pixels of the vae"),
+        (
+            "qwen_image",
+            "transformer",
+            {"joint_attention_dim": 9},
+            "and the text encoder gives 32",
+        ),
+        ("qwen_image", "vae", {"input_channels": 4}, "vae has input_channels 4"),
         ("sd3", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
         ("sd3", "transformer", {"in_channels": 33}, "transformer has in_channels 33"),
         ("sd3", "transformer", {"pooled_projection_dim": 5}, "and the text encoders give 96"),

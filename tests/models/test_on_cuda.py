@@ -203,7 +203,7 @@ def test_noise_that_stays_on_the_cpu_is_refused(name: str) -> None:
             model.predict(noise, t, model.encode(PROMPTS), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("name", ["sd3", "sd15", "sdxl", "wan"])
+@pytest.mark.parametrize("name", ["sd3", "sd15", "sdxl", "qwen_image", "wan"])
 def test_encoders_work_where_they_are(name: str) -> None:
     """They leave the device when they have encoded, come back for more, and work on the CPU too."""
     expected = list(leaves(MODELS[name](torch.device("cpu")).encode(PROMPTS)))

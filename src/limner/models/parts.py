@@ -10,19 +10,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Num
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import (
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    PreTrainedTokenizerBase,
-    T5EncoderModel,
-    UMT5EncoderModel,
-)
+from transformers import PreTrainedTokenizerBase
 
 from limner.core.errors import UserError
 from limner.core.media import Images
@@ -34,9 +29,14 @@ from limner.models.intact import HALF, only_half, require_intact
 logger = logging.getLogger(__name__)
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
-ENCODER_KINDS: Mapping[str, Any] = {
-    kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel, UMT5EncoderModel)
-}
+ENCODER_KINDS = (
+    "CLIPTextModel",
+    "CLIPTextModelWithProjection",
+    "T5EncoderModel",
+    "UMT5EncoderModel",
+    "Qwen2_5_VLForConditionalGeneration",
+)
+"""Classes of transformers that texts are encoded by."""
 ENCODE_BATCH = 64
 DECODE_PIXELS = 2**22
 """Pixels decoded at once on an accelerator: four pictures of 1024 x 1024, some 10 GiB."""
@@ -95,7 +95,7 @@ def _encoder(named: Sequence[str], source: str | Path, part: str, dtype: torch.d
     if named[1] not in ENCODER_KINDS:
         known = ", ".join(ENCODER_KINDS)
         raise UserError(f"model: {source} cannot be loaded: its {part} is a {named[1]}, and limner serves {known}")
-    load = ENCODER_KINDS[named[1]].from_pretrained
+    load = getattr(transformers, named[1]).from_pretrained
     encoder, found = load(source, subfolder=part, dtype=dtype, output_loading_info=True, **stored)
     _require_weights(source, part, sorted(found["missing_keys"]))
     return encoder
@@ -132,17 +132,37 @@ def encode_once(
     dtype: torch.dtype,
     device: torch.device,
     negative_prompt: str,
+    encode_negative: Callable[[list[str]], dict[str, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """Return the rows that `encode` makes of each prompt and, last, of the negative one.
 
-    A few texts are encoded at a time, equal ones once.
+    A few texts are encoded at a time, equal ones once. Numbers are brought to `dtype`; masks stay what they are.
     """
-    texts = [*(prompt.text for prompt in prompts), negative_prompt]
+    texts = [prompt.text for prompt in prompts]
+    if encode_negative is None:
+        texts.append(negative_prompt)
     unique = list(dict.fromkeys(texts))
     parts = [encode(unique[start : start + ENCODE_BATCH]) for start in range(0, len(unique), ENCODE_BATCH)]
     place = {text: i for i, text in enumerate(unique)}
-    rows = torch.tensor([place[text] for text in texts])
-    return {name: torch.cat([part[name] for part in parts])[rows].to(device, dtype) for name in parts[0]}
+    rows = [place[text] for text in texts]
+    if encode_negative is not None:
+        parts.append(encode_negative([negative_prompt]))
+        rows.append(len(unique))
+    joined = {name: torch.cat([part[name] for part in parts])[torch.tensor(rows)] for name in parts[0]}
+    return {name: each.to(device, dtype if each.is_floating_point() else each.dtype) for name, each in joined.items()}
+
+
+def filled(rows: Float[Tensor, "texts tokens width"], length: int) -> Float[Tensor, "texts length width"]:
+    """Return states of texts that are `length` tokens long, zeros where the texts are shorter."""
+    return nn.functional.pad(rows[:, :length], (0, 0, 0, max(0, length - rows.shape[1])))
+
+
+def present(
+    mask: Num[Tensor, "texts tokens"] | None, rows: Float[Tensor, "texts tokens width"], length: int
+) -> Bool[Tensor, "texts length"]:
+    """Return which of `length` tokens are of the text; without a `mask` all those of `rows` are."""
+    known = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device) if mask is None else mask.bool()
+    return nn.functional.pad(known[:, :length], (0, max(0, length - known.shape[1])))
 
 
 def at_once(device: torch.device, pixels: int) -> int:
@@ -156,19 +176,33 @@ def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell:
     It is differentiable in `sample`.
     """
     shift = vae.config.shift_factor or 0.0
-    latents = sample.to(vae.dtype) / vae.config.scaling_factor + shift
-    parts = latents.split(at_once(sample.device, cell**2 * sample[0, 0].numel()))
+    return Images(shown(vae, sample / vae.config.scaling_factor + shift, cell**2 * sample[0, 0].numel()))
+
+
+def shown(vae: Any, latents: Float[Tensor, "batch *latent"], pixels: int) -> Float[Tensor, "batch 3 *frames"]:
+    """Return in [0, 1] what the autoencoder decodes of its own latents, a few of so many `pixels` at a time."""
+    parts = latents.to(vae.dtype).split(at_once(latents.device, pixels))
     decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
-    return Images((decoded.float() / 2 + 0.5).clamp(0, 1))
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def seen(vae: Any, pixels: Float[Tensor, "batch 3 *frames"]) -> Float[Tensor, "batch *latent"]:
+    """Return the means of the autoencoder's posteriors of what is in [0, 1], a few at a time, as `shown` takes them."""
+    levels = 2 * pixels.to(vae.device, vae.dtype) - 1
+    parts = levels.split(at_once(vae.device, pixels[0, 0].numel()))
+    return torch.cat([vae.encode(part).latent_dist.mean for part in parts])
+
+
+def statistics(vae: Any) -> tuple[Float[Tensor, "channels 1 1 1"], Float[Tensor, "channels 1 1 1"]]:
+    """Return mean and std of each channel of the latents of an autoencoder of clips, as its configuration has them."""
+    mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=vae.device)
+    return mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
 
 
 @torch.no_grad()
 def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[Tensor, "batch channels h w"]:
     """Return the means of the autoencoder's posteriors, on the scale that `decode` takes, a few pictures at a time."""
-    pixels = 2 * frames[:, 0].to(vae.device, vae.dtype) - 1
-    parts = pixels.split(at_once(vae.device, pixels[0, 0].numel()))
-    means = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
-    return ((means - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
+    return ((seen(vae, frames[:, 0]) - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
 
 
 def flow_times(scheduler: Any, steps: int, equal: bool, tokens: int) -> Float[Tensor, " points"]:

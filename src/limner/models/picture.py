@@ -20,18 +20,22 @@ Pixels: TypeAlias = Annotated[int, Range(least=1, most=65_536)]
 """A side of a picture."""
 
 
-def sides(resolution: int | None, width: int | None, own: int, multiple: int, most: int | None = None) -> list[int]:
-    """Return height and width in pixels; `own` is the model's own side, None of `width` means as high.
+def sides(
+    resolution: int | None, width: int | None, own: tuple[int, int], multiple: int, most: int | None = None
+) -> tuple[int, int]:
+    """Return height and width in pixels: the model's `own` where nothing is set; a `width` of None is the height.
 
     Raises UserError for one that is no `multiple`, or larger than `most`.
     """
-    height = own if resolution is None else resolution
-    for name, pixels in (("resolution", height), ("width", height if width is None else width)):
+    height = own[0] if resolution is None else resolution
+    if width is None:
+        width = own[1] if resolution is None else height
+    for name, pixels in (("resolution", height), ("width", width)):
         if pixels <= 0 or pixels % multiple:
             raise UserError(f"model: {name} is {pixels} pixels; give a multiple of {multiple}")
         if most is not None and pixels > most:
             raise UserError(f"model: {name} is {pixels} pixels; this network has places for {most} at most")
-    return [height, height if width is None else width]
+    return height, width
 
 
 def arguments(resolution: int | None, width: int | None, negative_prompt: str) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""The adapter that families of pictures share: a pipeline as a `Denoiser`, and what its family has of its own.
+"""The adapter that families share: a pipeline as a `Denoiser`, and what its family has of its own.
 
 A family says how its texts are encoded, what its network is given, and which LoRA layers are usual; all else is alike.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +17,7 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.core.media import Images, Media
+from limner.core.media import Media
 from limner.core.protocols import ModelSettings
 from limner.core.quiet import no_bars, say_once
 from limner.core.tree import select
@@ -43,8 +45,8 @@ FLOW = RectifiedFlow()
 TRAINED = "transformer"
 
 
-class PictureSettings(ModelSettings, Protocol):
-    """What can be chosen about every kind that draws pictures."""
+class SizedSettings(ModelSettings, Protocol):
+    """What can be chosen about every kind."""
 
     @property
     def resolution(self) -> int | None: ...
@@ -62,6 +64,7 @@ class Family:
 
     `embed(pipeline, settings, texts)` gives the rows of a condition, `predict(model, x, t, rows)` the network's answer
     in its native kind, `require(pipeline, settings)` refuses what would be computed otherwise than it was made for.
+    A latent is channels x height x width, or, of a clip, channels x frames x height x width.
     """
 
     kind: str
@@ -81,18 +84,28 @@ class Family:
     """Parts that a pipeline may have, and that are used then."""
     without: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that tell diffusers what is never loaded."""
-    own_side: Callable[[Any], int] = lambda pipeline: pipeline.default_sample_size * pipeline.vae_scale_factor
-    """Pixels of a side unless a resolution is set."""
-    channels: Callable[[Any], int] = lambda pipeline: pipeline.transformer.config.in_channels
+    embed_negative: Callable[[Any, Any, list[str]], dict[str, Tensor]] | None = None
+    """How the negative prompt is encoded; None: as others are."""
+    own: Callable[[Any], tuple[int, int]] = lambda pipeline: (
+        (pipeline.default_sample_size * pipeline.vae_scale_factor,) * 2
+    )
+    """Height and width in pixels unless a resolution is set."""
+    cell: Callable[[Any], int] = lambda pipeline: pipeline.vae_scale_factor
+    """Pixels of a latent pixel's side."""
     patch: int = 2
     """Latent pixels of a token's side."""
+    frames: Callable[[Any, Any], tuple[int, ...]] = lambda pipeline, settings: ()
+    """(pipeline, settings) -> (frames of a latent,), nothing where it has no such axis."""
+    channels: Callable[[Any], int] = lambda pipeline: pipeline.transformer.config.in_channels
     times: Callable[[Any, int, Grid, int], Tensor] = lambda pipeline, steps, grid, tokens: flow_times(
         pipeline.scheduler, steps, grid == "linear", tokens
     )
     """(pipeline, steps, grid, tokens) -> `steps + 1` times."""
     chain: Callable[[Any], tuple[Schedule, PredictionKind]] = lambda _: (FLOW, "velocity")
-    decode: Callable[[Any, Tensor, int], Images] = decode
-    encode: Callable[[Any, Tensor], Tensor] = encode
+    rescaled: Callable[[Tensor, Tensor], Tensor] = lambda guided, with_prompt: guided
+    """What the pipeline makes of what guidance gives, seeing the prediction with the prompt."""
+    decode: Callable[[Piped, Tensor], Media] = lambda model, x: decode(model.pipeline.vae, x, model.cell)
+    encode: Callable[[Piped, Tensor], Tensor] = lambda model, frames: encode(model.pipeline.vae, frames)
     save_lora: Callable[[Any, Path, Mapping[str, Tensor], Mapping[str, Any]], None] = save_lora
 
 
@@ -101,14 +114,15 @@ class Piped:
     """A pipeline as a `Denoiser`, over t = sigma with the network's own prediction.
 
     `dtype` is that of the network's inputs; its output, the decoder and the pictures are float32. `networks` holds the
-    trained transformer; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width.
+    trained transformer; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width, and
+    its frames before those where it has any.
     """
 
     family: Family = field(repr=False)
     pipeline: Any = field(repr=False)
     networks: Mapping[str, nn.Module] = field(repr=False)
     settings: Any
-    latent_size: tuple[int, int]
+    latent_size: tuple[int, ...]
     dtype: torch.dtype
     schedule: Schedule = field(repr=False)
     prediction: PredictionKind
@@ -118,7 +132,7 @@ class Piped:
         cls,
         family: Family,
         source: str | Path | Any,
-        settings: PictureSettings,
+        settings: SizedSettings,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Piped:
@@ -137,19 +151,18 @@ class Piped:
         return cls.wrap(family, pipeline.to(device), settings, dtype)
 
     @classmethod
-    def wrap(
-        cls, family: Family, pipeline: Any, settings: PictureSettings, dtype: torch.dtype = torch.float32
-    ) -> Piped:
+    def wrap(cls, family: Family, pipeline: Any, settings: SizedSettings, dtype: torch.dtype = torch.float32) -> Piped:
         """Return the adapter of a pipeline in memory, and freeze all of it but the transformer.
 
         Raises UserError for one of which something is not honoured.
         """
         say_once(type(pipeline).__module__)
         family.require(pipeline, settings)
-        cell = pipeline.vae_scale_factor
-        height, width = sides(settings.resolution, settings.width, family.own_side(pipeline), cell * family.patch)
+        cell = family.cell(pipeline)
+        height, width = sides(settings.resolution, settings.width, family.own(pipeline), cell * family.patch)
+        size = (*family.frames(pipeline, settings), height // cell, width // cell)
         freeze(pipeline, [pipeline.transformer])
-        networks, size = {TRAINED: pipeline.transformer}, (height // cell, width // cell)
+        networks = {TRAINED: pipeline.transformer}
         return cls(family, pipeline, networks, settings, size, dtype, *family.chain(pipeline))
 
     @classmethod
@@ -184,9 +197,13 @@ class Piped:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens that the network sees of one picture."""
-        height, width = self.latent_size
-        return height * width // self.family.patch**2
+        """Number of tokens that the network sees of one latent."""
+        return math.prod(self.latent_size) // self.family.patch**2
+
+    @property
+    def cell(self) -> int:
+        """Pixels of a latent pixel's side."""
+        return self.family.cell(self.pipeline)
 
     def with_networks(self, networks: Mapping[str, nn.Module]) -> Piped:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
@@ -196,10 +213,10 @@ class Piped:
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
         """Return what the texts become, a row a prompt, the negative prompt last."""
 
-        def embed(texts: list[str]) -> dict[str, Tensor]:
-            return self.family.embed(self.pipeline, self.settings, texts)
-
-        return encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
+        apart, where = self.family.embed_negative, self.latent().device
+        embed = partial(self.family.embed, self.pipeline, self.settings)
+        last = apart and partial(apart, self.pipeline, self.settings)
+        return encode_once(prompts, embed, self.dtype, where, self.settings.negative_prompt, last)
 
     def predict(
         self,
@@ -215,16 +232,23 @@ class Piped:
         """Return the `steps + 1` times of the pipeline's scheduler, the last 0; "linear" are equal before its shift."""
         return self.family.times(self.pipeline, steps, grid, self.tokens)
 
-    def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
-        """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""
-        return self.family.decode(self.pipeline.vae, sample, self.pipeline.vae_scale_factor)
+    def rescaled(
+        self, guided: Float[Tensor, "batch *latent"], with_prompt: Float[Tensor, "batch *latent"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return what the pipeline makes of a guided prediction (`policies.guided.Rescaling`)."""
+        return self.family.rescaled(guided, with_prompt)
 
-    def encode_media(self, media: Media) -> Float[Tensor, "batch channels height width"]:
-        """Return the latents of pictures as the autoencoder sees them, without its noise."""
-        return self.family.encode(self.pipeline.vae, media.frames())
+    def decode(self, sample: Float[Tensor, "batch *latent"]) -> Media:
+        """Return what the autoencoder decodes, differentiable in `sample`, a few at a time."""
+        return self.family.decode(self, sample)
+
+    @torch.no_grad()
+    def encode_media(self, media: Media) -> Float[Tensor, "batch *latent"]:
+        """Return the latents of media as the autoencoder sees them, without its noise."""
+        return self.family.encode(self, media.frames())
 
     def latent(self) -> LatentSpec:
-        """Return the shape of one latent: channels, height, width; it lives where the transformer is."""
+        """Return the shape of one latent: channels, (frames,) height, width; it lives where the transformer is."""
         shape = (self.family.channels(self.pipeline), *self.latent_size)
         return LatentSpec(shape, torch.float32, self.pipeline.transformer.device)
 

@@ -40,7 +40,7 @@ from limner.diffusion.timesteps import (
     sliding_start,
     window,
 )
-from limner.policies.guided import guided
+from limner.policies.guided import Rescaling, guided
 from limner.policies.plan import Plan
 
 MAX_STEPS = 10_000
@@ -286,7 +286,8 @@ class Denoising:
         prompt_index: Int[Tensor, " batch"],
     ) -> Estimate:
         """Return what the network, guided, takes x_t to be made of: one network evaluation a sample, or two."""
-        prediction = guided(self.model.predict, self.sampler.guidance, (x, t), condition, prompt_index)
+        rescaled = self.model.rescaled if isinstance(self.model, Rescaling) else None
+        prediction = guided(self.model.predict, self.sampler.guidance, (x, t), condition, prompt_index, rescaled)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:

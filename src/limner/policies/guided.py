@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,23 +13,36 @@ from limner.core.tree import leaves
 from limner.core.types import Condition
 
 
+@runtime_checkable
+class Rescaling(Protocol):
+    """A denoiser whose own pipeline does not go on with a guided prediction as it is."""
+
+    def rescaled(
+        self, guided: Float[Tensor, "batch *latent"], with_prompt: Float[Tensor, "batch *latent"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return what it goes on with, given also the prediction with the prompt alone."""
+        ...
+
+
 def guided(
     network: Callable[..., Tensor],
     scale: float,
     states: tuple[Tensor, ...],
     condition: Condition,
     prompt_index: Int[Tensor, " batch"],
+    rescaled: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "batch *said"]:
     """Return u + scale (c - u): c = network(*states, condition, prompt_index), u of the empty prompt, in one pass.
 
     scale = 1 is the prompt alone, and u is not paid for. Gradients flow through both. Guidance is linear, and so the
-    same in any prediction of a denoiser; of tokens it is that of logits.
+    same in any prediction of a denoiser; of tokens it is that of logits. What it gives may be `rescaled` by c.
     Source: Ho and Salimans, arXiv:2207.12598, eq. 6 with scale = 1 + w.
     """
     if scale == 1:
         return network(*states, condition, prompt_index)
     twice = (torch.cat([state, state]) for state in states)
-    return led(network(*twice, condition, with_empty(condition, prompt_index)), scale)
+    both = network(*twice, condition, with_empty(condition, prompt_index))
+    return led(both, scale) if rescaled is None else rescaled(led(both, scale), both.chunk(2)[0])
 
 
 def with_empty(condition: Condition, prompt_index: Int[Tensor, " batch"]) -> Int[Tensor, " twice"]:

@@ -19,6 +19,7 @@ MODELS = {
     "sd3": "limner.models.sd3.settings:SD3Settings",
     "sd": "limner.models.sd.settings:SDSettings",
     "flux": "limner.models.flux.settings:FluxSettings",
+    "qwen_image": "limner.models.qwen_image.settings:QwenImageSettings",
     "wan": "limner.models.wan.settings:WanSettings",
     "tokens": "limner.models.tokens.settings:TokensSettings",
 }
@@ -26,6 +27,7 @@ ADAPTERS = {
     "sd3": "limner.models.sd3.adapter:SD3",
     "sd": "limner.models.sd.adapter:SD",
     "flux": "limner.models.flux.family:FLUX",
+    "qwen_image": "limner.models.qwen_image.family:QWEN_IMAGE",
     "wan": "limner.models.wan.adapter:Wan",
     "tokens": "limner.models.tokens.adapter:Tokens",
 }
@@ -34,6 +36,7 @@ PUBLISHED = {
     "sd": "limner.models.sd.published:PUBLISHED",
     "sd3": "limner.models.sd3.published:PUBLISHED",
     "flux": "limner.models.flux.published:PUBLISHED",
+    "qwen_image": "limner.models.qwen_image.published:PUBLISHED",
     "wan": "limner.models.wan.published:PUBLISHED",
 }
 FRESH = {

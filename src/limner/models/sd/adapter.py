@@ -95,7 +95,8 @@ class SD:
         require_honoured(pipeline, isinstance(pipeline, StableDiffusionXLPipeline))
         cell = pipeline.vae_scale_factor
         multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-        height, width = sides(settings.resolution, settings.width, cell * pipeline.unet.config.sample_size, multiple)
+        own = cell * pipeline.unet.config.sample_size
+        height, width = sides(settings.resolution, settings.width, (own, own), multiple)
         scheduler = pipeline.scheduler
         prediction = PREDICTIONS[scheduler.config.get("prediction_type", "epsilon")]
         freeze(pipeline, [pipeline.unet])

@@ -138,9 +138,8 @@ class SD3:
             )
         cell = pipeline.vae_scale_factor
         patch, places = cell * pipeline.patch_size, pipeline.transformer.config.pos_embed_max_size
-        height, width = sides(
-            settings.resolution, settings.width, cell * pipeline.default_sample_size, patch, places * patch
-        )
+        own = cell * pipeline.default_sample_size
+        height, width = sides(settings.resolution, settings.width, (own, own), patch, places * patch)
         freeze(pipeline, [pipeline.transformer])
         return cls(pipeline, {"transformer": pipeline.transformer}, settings, (height // cell, width // cell), dtype)
 

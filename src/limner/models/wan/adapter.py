@@ -24,7 +24,17 @@ from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
-from limner.models.parts import at_once, encode_once, folded, freeze, load_pipeline, merged, text_encoders
+from limner.models.parts import (
+    encode_once,
+    folded,
+    freeze,
+    load_pipeline,
+    merged,
+    seen,
+    shown,
+    statistics,
+    text_encoders,
+)
 from limner.models.picture import sides
 from limner.models.wan.build import tiny_pipeline
 from limner.models.wan.honoured import require_honoured
@@ -101,8 +111,8 @@ class Wan:
         require_honoured(pipeline)
         cell, pace = pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
         patch = pipeline.transformer.config.patch_size
-        width = WIDTH if settings.resolution is None and settings.width is None else settings.width
-        height, width = sides(settings.resolution, width, HEIGHT, math.lcm(MULTIPLE, cell * patch[1], cell * patch[2]))
+        multiple = math.lcm(MULTIPLE, cell * patch[1], cell * patch[2])
+        height, width = sides(settings.resolution, settings.width, (HEIGHT, WIDTH), multiple)
         frames = FRAMES if settings.num_frames is None else settings.num_frames
         _require_frames("model: num_frames is", frames, pace)
         trained = {name: pipeline.components[name] for name in BOTH if pipeline.components[name] is not None}
@@ -191,23 +201,18 @@ class Wan:
 
         It is given a few clips at a time, and keeps the latest frames of those, so that only one thread may decode.
         """
-        mean, std = self._statistics()
+        mean, std = statistics(self.pipeline.vae)
         cell, pace = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
-        count = at_once(sample.device, pace * cell**2 * sample[0, 0].numel())
-        latents = (sample * std + mean).to(self.pipeline.vae.dtype).split(count)
-        decoded = torch.cat([self.pipeline.vae.decode(part, return_dict=False)[0] for part in latents])
-        return Videos((decoded.float() / 2 + 0.5).clamp(0, 1).movedim(1, 2), self.settings.fps)
+        clips = shown(self.pipeline.vae, sample * std + mean, pace * cell**2 * sample[0, 0].numel())
+        return Videos(clips.movedim(1, 2), self.settings.fps)
 
     @torch.no_grad()
     def encode_media(self, media: Media) -> Float[Tensor, "batch channels frames height width"]:
         """Return the latents of clips, without the autoencoder's noise. Raises UserError for what it cannot halve."""
         frames = media.frames()
         _require_frames("a clip has", frames.shape[1], self.pipeline.vae_scale_factor_temporal)
-        vae, (mean, std) = self.pipeline.vae, self._statistics()
-        pixels = 2 * frames.movedim(2, 1).to(vae.device, vae.dtype) - 1
-        parts = pixels.split(at_once(vae.device, frames[0, :, 0].numel()))
-        latents = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
-        return ((latents.float() - mean) / std).float()
+        mean, std = statistics(self.pipeline.vae)
+        return (seen(self.pipeline.vae, frames.movedim(2, 1)).float() - mean) / std
 
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, frames, height, width; it lives where the transformer is."""
@@ -252,12 +257,6 @@ class Wan:
             hidden_states=x.to(self.dtype), timestep=level, encoder_hidden_states=context, return_dict=False
         )
         return velocity.float()
-
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Return mean and std of the autoencoder's latents, a channel each."""
-        vae = self.pipeline.vae
-        mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=vae.device)
-        return mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
 
 
 def _require_frames(what: str, frames: int, pace: int) -> None:

@@ -1,0 +1,46 @@
+"""Language models that encode prompts, in miniature and from nothing: a tokenizer over bytes, and random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AddedToken, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+END = "<|endoftext|>"
+CHAT = ("<|im_start|>", "<|im_end|>")
+"""What begins and ends a turn of Qwen's chats."""
+NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+"""They are for models that write, and lie outside a small vocabulary."""
+
+
+def byte_tokenizer(words: Sequence[str] = ()) -> Qwen2Tokenizer:
+    """Return a tokenizer of Qwen's in which each of `words` is one token, wherever it stands, and else each byte is."""
+    vocabulary = {letter: place for place, letter in enumerate(bytes_to_unicode().values())}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=END)
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    tokenizer.add_tokens([AddedToken(turn, special=True) for turn in CHAT])
+    return tokenizer
+
+
+def small(tokenizer: Any, width: int) -> dict[str, Any]:
+    """Return the sizes of a decoder of two layers for `tokenizer`, as transformers names them."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        **NO_TOKENS,
+    }
+
+
+def qwen_vl(tokenizer: Qwen2Tokenizer, width: int) -> Qwen2_5_VLForConditionalGeneration:
+    """Return a randomly initialised Qwen2.5-VL, which sees too, for `tokenizer`."""
+    sixths = width // 2 // 2 // 4
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2 * sixths, sixths, sixths]}
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": width}
+    config = Qwen2_5_VLConfig(text_config={**small(tokenizer, width), "rope_parameters": rope}, vision_config=sight)
+    return Qwen2_5_VLForConditionalGeneration(config)

@@ -1,0 +1,1 @@
+"""Qwen-Image: settings, what the family has of its own, and a miniature."""
