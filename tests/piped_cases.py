@@ -16,6 +16,10 @@ from limner.models.parts import packed
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image import build as qwen_image
 from limner.models.qwen_image.family import QWEN_IMAGE
+from limner.models.sana import build as sana
+from limner.models.sana.family import SANA
+from limner.models.z_image import build as z_image
+from limner.models.z_image.family import Z_IMAGE
 
 TEXTS = ["a red star", "two stars"]
 PROMPTS = [Prompt(text) for text in TEXTS]
@@ -48,6 +52,8 @@ CASES = {
     "flux": Case(FLUX, flux.tiny_pipeline, packed),
     "flux-schnell": Case(FLUX, lambda: flux.tiny_pipeline(dev=False), packed),
     "qwen_image": Case(QWEN_IMAGE, qwen_image.tiny_pipeline, packed),
+    "z_image": Case(Z_IMAGE, z_image.tiny_pipeline),
+    "sana": Case(SANA, lambda: sana.tiny_pipeline(order=1)),
 }
 
 

@@ -85,10 +85,12 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.learning.restoration import Noising as Noising
     from limner.models.flux.settings import FluxSettings as FluxSettings
     from limner.models.qwen_image.settings import QwenImageSettings as QwenImageSettings
+    from limner.models.sana.settings import SanaSettings as SanaSettings
     from limner.models.sd.settings import SDSettings as SDSettings
     from limner.models.sd3.settings import SD3Settings as SD3Settings
     from limner.models.tokens.settings import TokensSettings as TokensSettings
     from limner.models.wan.settings import WanSettings as WanSettings
+    from limner.models.z_image.settings import ZImageSettings as ZImageSettings
     from limner.policies.denoising import Sampler as Sampler
     from limner.policies.masked import MaskedSampler as MaskedSampler
     from limner.policies.one_step import OneStepSampler as OneStepSampler

@@ -13,19 +13,23 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
     LCMScheduler,
     QwenImageTransformer2DModel,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
     VQModel,
     WanTransformer3DModel,
+    ZImageTransformer2DModel,
     schedulers,
 )
 from safetensors.torch import load_file, save_file
@@ -36,6 +40,7 @@ from limner.models.flux import family as flux
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured
 from limner.models.piped import Piped
 from limner.models.qwen_image import family as qwen_image
+from limner.models.sana import family as sana
 from limner.models.sd.adapter import SD
 from limner.models.sd.honoured import AUTOENCODER_SD, CHAIN, UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
@@ -43,6 +48,7 @@ from limner.models.sd3.honoured import TRANSFORMER
 from limner.models.sd3.settings import SD3Settings
 from limner.models.tokens.honoured import VQVAE
 from limner.models.wan import honoured as wan
+from limner.models.z_image import family as z_image
 from piped_cases import CASES as PIPED
 
 TABLES = [
@@ -54,6 +60,10 @@ TABLES = [
     (flux.TRANSFORMER, FluxTransformer2DModel),
     (qwen_image.TRANSFORMER, QwenImageTransformer2DModel),
     (qwen_image.AUTOENCODER, AutoencoderKLQwenImage),
+    (z_image.TRANSFORMER, ZImageTransformer2DModel),
+    (sana.TRANSFORMER, SanaTransformer2DModel),
+    (sana.AUTOENCODER, AutoencoderDC),
+    (sana.SOLVER, DPMSolverMultistepScheduler),
     (FLOW, FlowMatchEulerDiscreteScheduler),
     (wan.TRANSFORMER, WanTransformer3DModel),
     (wan.AUTOENCODER, AutoencoderKLWan),
@@ -127,6 +137,11 @@ def changed(kind: str, part: str, **values: Any) -> Any:
             "and the text encoder gives 32",
         ),
         ("qwen_image", "vae", {"input_channels": 4}, "vae has input_channels 4"),
+        ("z_image", "transformer", {"siglip_feat_dim": 8}, "transformer has siglip_feat_dim 8"),
+        ("z_image", "transformer", {"cap_feat_dim": 9}, "cap_feat_dim 9, and the text encoder gives 32"),
+        ("sana", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
+        ("sana", "transformer", {"caption_channels": 9}, "caption_channels 9, and the text encoder gives 32"),
+        ("sana", "scheduler", {"use_flow_sigmas": False}, "scheduler has use_flow_sigmas False"),
         ("sd3", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
         ("sd3", "transformer", {"in_channels": 33}, "transformer has in_channels 33"),
         ("sd3", "transformer", {"pooled_projection_dim": 5}, "and the text encoders give 96"),

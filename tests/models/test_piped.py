@@ -57,7 +57,7 @@ def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(
     call = dict(settings.call(Sampler(EulerODE(), 4, guidance=guidance).call())) | dict(case.extra)
     if isinstance(call.get("negative_prompt"), str):  # for each of the texts that are asked for at once
         call["negative_prompt"] = [call["negative_prompt"]] * len(TEXTS)
-    (expected,) = plain(TEXTS, latents=case.given(start), output_type="pt", return_dict=False, **call)
+    (expected,) = plain(list(TEXTS), latents=case.given(start), output_type="pt", return_dict=False, **call)
     assert expected.std() > 0.01 and (expected[0] - expected[1]).abs().max() > 1e-4
     found = drawn(model, guidance, start)
     torch.testing.assert_close(found.reshape(expected.shape), expected, atol=1e-4, rtol=0)

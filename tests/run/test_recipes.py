@@ -12,8 +12,10 @@ import limner
 from limner.build import load_prompts
 from limner.models.flux.family import FLUX
 from limner.models.piped import Piped
+from limner.models.qwen_image.family import QWEN_IMAGE
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
+from limner.models.wan.adapter import Wan
 from limner.recipes.override import override
 from limner.registry.names import BASES, RECIPES
 
@@ -40,9 +42,15 @@ def test_the_dry_run_passes(name: str) -> None:
 
 REAL: dict[str, Callable[[Path], object]] = {
     "sd15": lambda folder: SD.tiny("sd15", folder),
+    "sdxl": lambda folder: SD.tiny("sdxl", folder),
     "sd35_medium": SD3.tiny,
     "flux1_dev": lambda folder: Piped.tiny(FLUX, folder),
+    "qwen_image": lambda folder: Piped.tiny(QWEN_IMAGE, folder),
+    "wan_1_3b": Wan.tiny,
 }
+CLIPS = {"model.settings.width": 32, "model.settings.num_frames": 5, "reward": "frames_mean(jpeg_size)"}
+OWN: dict[str, dict[str, object]] = {"sdxl": {"sampler.window_range": (0, 3)}, "wan_1_3b": CLIPS}
+"""What is smaller of one recipe alone."""
 SMALL = {"model.settings.resolution": 32, "precision.dtype": "float32", "sampler.steps": 6, "prompts_per_step": 2}
 
 
@@ -53,9 +61,9 @@ def test_a_real_recipe_works_on_a_folder_of_its_kind(name: str, tmp_path: Path) 
     (tmp_path / "prompts.txt").write_text("a red star\ntwo stars\n")
     config = limner.recipe(name)
     given = {"model.path": str(tmp_path / "model"), "prompts": str(tmp_path / "prompts.txt"), "reward": "jpeg_size"}
-    found = limner.check(override(config, {**SMALL, **given, "group_size": 4}))
+    found = limner.check(override(config, {**SMALL, **given, **OWN.get(name, {}), "group_size": 4}))
     assert found.samples == 8 and found.decisions > 0
-    assert config.model.settings is not None and config.model.kind in ("sd", "sd3", "flux")
+    assert config.model.settings is not None and config.model.kind in ("sd", "sd3", "flux", "qwen_image", "wan")
 
 
 def test_every_recipe_is_of_a_base_or_a_real_one() -> None:

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import AddedToken, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+from transformers import (
+    AddedToken,
+    Gemma2Config,
+    Gemma2Model,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
+)
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 END = "<|endoftext|>"
 CHAT = ("<|im_start|>", "<|im_end|>")
 """What begins and ends a turn of Qwen's chats."""
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat of Qwen's."""
 NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 """They are for models that write, and lie outside a small vocabulary."""
 
@@ -21,6 +35,7 @@ def byte_tokenizer(words: Sequence[str] = ()) -> Qwen2Tokenizer:
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=END)
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
     tokenizer.add_tokens([AddedToken(turn, special=True) for turn in CHAT])
+    tokenizer.chat_template = TEMPLATE
     return tokenizer
 
 
@@ -44,3 +59,13 @@ def qwen_vl(tokenizer: Qwen2Tokenizer, width: int) -> Qwen2_5_VLForConditionalGe
     sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": width}
     config = Qwen2_5_VLConfig(text_config={**small(tokenizer, width), "rope_parameters": rope}, vision_config=sight)
     return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def qwen(tokenizer: Qwen2Tokenizer, width: int) -> Qwen3Model:
+    """Return a randomly initialised Qwen3, without what it writes by, for `tokenizer`."""
+    return Qwen3Model(Qwen3Config(**small(tokenizer, width), head_dim=width // 2))
+
+
+def gemma(tokenizer: Any, width: int) -> Gemma2Model:
+    """Return a randomly initialised Gemma 2, without what it writes by, for `tokenizer`."""
+    return Gemma2Model(Gemma2Config(**small(tokenizer, width), head_dim=width // 2, query_pre_attn_scalar=width // 2))

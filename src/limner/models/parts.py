@@ -35,6 +35,8 @@ ENCODER_KINDS = (
     "T5EncoderModel",
     "UMT5EncoderModel",
     "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3Model",
+    "Gemma2Model",
 )
 """Classes of transformers that texts are encoded by."""
 ENCODE_BATCH = 64

@@ -7,16 +7,22 @@ Numbers are those of the papers and their code; memory, speed and what is gained
 
 from __future__ import annotations
 
+from limner.algorithms.d3po import D3PO
 from limner.algorithms.ddpo import DDPO
-from limner.diffusion.dynamics import DDIM
+from limner.algorithms.flow_grpo import FlowGRPO
+from limner.diffusion.dynamics import DDIM, DanceSDE
 from limner.models.flux.settings import FluxSettings
+from limner.models.qwen_image.settings import QwenImageSettings
 from limner.models.sd.settings import SDSettings
 from limner.models.sd3.settings import SD3Settings
+from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.recipes.presets import with_preset
 from limner.training.config import Evaluation, Lora, Model, Optimizer, Precision, RunConfig
 
 BFLOAT16 = Precision("bfloat16", activation_checkpointing=True)
+WAN_33 = 16 * 9 * 30 * 52
+"""Elements of Wan's latent of 33 frames of 240 x 416 pixels."""
 
 
 def sd15() -> RunConfig:
@@ -37,6 +43,28 @@ def sd15() -> RunConfig:
         prompts_per_step=32,
         group_size=8,
         micro_batch=8,
+    )
+
+
+def sdxl() -> RunConfig:
+    """Train Stable Diffusion XL as SPO did: pairs of steps from one state, DDIM(1) in 20 steps, guidance 5, beta 10.
+
+    Source: Liang et al., arXiv:2406.04314, and its code (LoRA of rank 64, clip .1). Here the finished sample is judged,
+    and no model of steps; the sizes of an iteration, and where the step is, are ours.
+    """
+    return RunConfig(
+        name="sdxl",
+        model=Model("sd", "stabilityai/stable-diffusion-xl-base-1.0", SDSettings(), Lora(rank=64, alpha=64)),
+        reward="pickscore",
+        algorithm=D3PO(beta=10.0, clip=0.1),
+        sampler=Sampler(DDIM(), steps=20, guidance=5.0, window=1, window_range=(4, 18), shared_start=True),
+        optimizer=Optimizer(lr=1e-5, weight_decay=1e-4),
+        precision=BFLOAT16,
+        evaluation=Evaluation(ode_steps=50, guidance=5.0),
+        steps=1000,
+        prompts_per_step=32,
+        group_size=4,
+        micro_batch=4,
     )
 
 
@@ -80,3 +108,47 @@ def flux1_dev() -> RunConfig:
     fast = {"sampler.steps": 6, "sampler.window": 3, "sampler.window_range": (0, 0), "sampler.dynamics": "CPS"}
     own = {"sampler.dynamics.noise_level": 0.8, "algorithm.ratio": "distance"}
     return with_preset(base, "flow_grpo_fast", {**fast, **own})
+
+
+def qwen_image() -> RunConfig:
+    """Train Qwen-Image as Flow-GRPO's code does for PickScore: two decisions of ten, guidance 4, 32 groups of 16.
+
+    Source: pickscore_qwenimage in config/grpo.py and train_qwenimage.py of Flow-GRPO's code: 512 x 512, a window that
+    begins in the first half, noise 1.2, no average of weights; LoRA of rank 64, alpha 128. Texts are cut at 128 tokens.
+    """
+    settings = QwenImageSettings(resolution=512, max_sequence_length=128)
+    base = RunConfig(
+        name="qwen_image",
+        model=Model("qwen_image", "Qwen/Qwen-Image", settings, Lora(rank=64, alpha=128)),
+        reward="pickscore",
+        precision=BFLOAT16,
+        evaluation=Evaluation(ode_steps=50, guidance=4.0),
+        steps=1000,
+        prompts_per_step=32,
+        group_size=16,
+        micro_batch=2,
+    )
+    return with_preset(base, "flow_grpo_fast", {"sampler.dynamics.noise_level": 1.2, "sampler.guidance": 4.0})
+
+
+def wan_1_3b() -> RunConfig:
+    """Train Wan 2.1 1.3B as Flow-GRPO's code does for written words: 33 frames of 240 x 416, 20 steps, groups of 4.
+
+    Source: general_ocr_wan2_1 in config/grpo.py and train_wan2_1.py of Flow-GRPO's code: guidance 4.5, learning rate
+    1e-4, clip 1e-3, penalty .004, and noise that grows with t to .99. Groups of an iteration and the LoRA are ours.
+    """
+    settings = WanSettings(resolution=240, width=416, num_frames=33)
+    return RunConfig(
+        name="wan_1_3b",
+        model=Model("wan", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", settings, Lora(rank=32, alpha=64)),
+        reward="frames_mean(ocr)",
+        algorithm=FlowGRPO(clip_low=1e-3, clip_high=1e-3, clip_elements=WAN_33, kl_weight=0.004),
+        sampler=Sampler(DanceSDE(0.0, slope=0.99), steps=20, guidance=4.5),
+        optimizer=Optimizer(lr=1e-4),
+        precision=BFLOAT16,
+        evaluation=Evaluation(ode_steps=50, guidance=4.5),
+        steps=1000,
+        prompts_per_step=16,
+        group_size=4,
+        micro_batch=2,
+    )

@@ -13,13 +13,18 @@ RECIPES = {
     "emoji": "limner.recipes.emoji:recipe",
     "sd15": "limner.recipes.published:sd15",
     "sd35_medium": "limner.recipes.published:sd35_medium",
+    "sdxl": "limner.recipes.published:sdxl",
     "flux1_dev": "limner.recipes.published:flux1_dev",
+    "qwen_image": "limner.recipes.published:qwen_image",
+    "wan_1_3b": "limner.recipes.published:wan_1_3b",
 }
 MODELS = {
     "sd3": "limner.models.sd3.settings:SD3Settings",
     "sd": "limner.models.sd.settings:SDSettings",
     "flux": "limner.models.flux.settings:FluxSettings",
     "qwen_image": "limner.models.qwen_image.settings:QwenImageSettings",
+    "z_image": "limner.models.z_image.settings:ZImageSettings",
+    "sana": "limner.models.sana.settings:SanaSettings",
     "wan": "limner.models.wan.settings:WanSettings",
     "tokens": "limner.models.tokens.settings:TokensSettings",
 }
@@ -28,6 +33,8 @@ ADAPTERS = {
     "sd": "limner.models.sd.adapter:SD",
     "flux": "limner.models.flux.family:FLUX",
     "qwen_image": "limner.models.qwen_image.family:QWEN_IMAGE",
+    "z_image": "limner.models.z_image.family:Z_IMAGE",
+    "sana": "limner.models.sana.family:SANA",
     "wan": "limner.models.wan.adapter:Wan",
     "tokens": "limner.models.tokens.adapter:Tokens",
 }
@@ -37,6 +44,8 @@ PUBLISHED = {
     "sd3": "limner.models.sd3.published:PUBLISHED",
     "flux": "limner.models.flux.published:PUBLISHED",
     "qwen_image": "limner.models.qwen_image.published:PUBLISHED",
+    "z_image": "limner.models.z_image.published:PUBLISHED",
+    "sana": "limner.models.sana.published:PUBLISHED",
     "wan": "limner.models.wan.published:PUBLISHED",
 }
 FRESH = {

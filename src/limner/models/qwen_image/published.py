@@ -35,5 +35,6 @@ PUBLISHED = {
         autoencoder=Part("AutoencoderKLQwenImage", 126_892_531),
         encoders=(QWEN_VL_7B,),
         latent=(16, 128, 128),
+        recipe="qwen_image",
     ),
 }

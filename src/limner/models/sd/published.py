@@ -66,5 +66,6 @@ PUBLISHED = {
         encoders=(CLIP_L, CLIP_G),
         latent=(4, 128, 128),
         miniature=miniature(BUILD, "sdxl"),
+        recipe="sdxl",
     ),
 }

@@ -30,5 +30,6 @@ PUBLISHED = {
         autoencoder=Part("AutoencoderKLWan", 126_892_531),
         encoders=(UMT5_XXL,),
         latent=(16, 21, 60, 104),
+        recipe="wan_1_3b",
     ),
 }

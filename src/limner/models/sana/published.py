@@ -1,0 +1,43 @@
+"""Published SANA checkpoints."""
+
+from __future__ import annotations
+
+from limner.models.published import Part, Published
+
+BLOCKS = ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3
+DEEP = Part(
+    "AutoencoderDC",
+    312_250_275,
+    {
+        "encoder_block_types": BLOCKS,
+        "decoder_block_types": BLOCKS,
+        "upsample_block_type": "interpolate",
+        "downsample_block_type": "Conv",
+        "scaling_factor": 0.41407,
+    },
+)
+GEMMA_2B = Part(
+    "Gemma2Model",
+    2_614_341_888,
+    {
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 256000,
+    },
+)
+PUBLISHED = {
+    "sana_1_6b": Published(
+        hub="Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
+        licence="NSCL v2-custom (NVIDIA)",
+        prediction="velocity",
+        network=Part("SanaTransformer2DModel", 1_604_462_752),
+        autoencoder=DEEP,
+        encoders=(GEMMA_2B,),
+        latent=(32, 32, 32),
+        cell=32,
+    ),
+}

@@ -1,0 +1,1 @@
+"""Z-Image: settings, what the family has of its own, and a miniature."""
