@@ -234,7 +234,7 @@ def learned(folder: Path) -> None:
     torch.manual_seed(0)
     design, words = Design(edge=32, width=16, members=2), ("a", "red", "cat")
     ensemble = Ensemble(design, words, 1)
-    write(folder, design, ("overall",), words, (1.0,), ensemble, "what people prefer: nothing", {}, {})
+    write(folder, design, ("overall",), words, (1.0,), (0.0,), ensemble, "what people prefer: nothing", {}, {})
 
 
 def needs_weights(*files: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -17,6 +17,7 @@ from typing import Any
 from limner.commands import words
 from limner.commands.catalogue import add_catalogue_commands
 from limner.commands.completion import answer
+from limner.commands.loop import add_loop_command
 from limner.commands.machine import add_machine_commands
 from limner.commands.parser import Parser, take_keys
 from limner.commands.preferences import add_preference_commands
@@ -64,7 +65,7 @@ def _continuation(arguments: Sequence[str]) -> str:
     match arguments[:1]:
         case ["train"]:
             return f"; continue with: {command}{'' if '--resume' in arguments else ' --resume'}"
-        case ["pretrain" | "distill" | "pairs"]:
+        case ["pretrain" | "distill" | "pairs" | "loop"]:
             return f"; continue with: {command}"
     return ""
 
@@ -111,6 +112,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         return made[name]
 
     add_training_commands(command)
+    add_loop_command(command)
     add_machine_commands(command)
     add_run_commands(command)
     add_reward_commands(command)

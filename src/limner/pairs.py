@@ -135,7 +135,7 @@ def _drawn(
     seeds = [[Rng(("pairs", making.seed, i, side)).seed() for i in pairs] for side in SIDES]
     sides = [_samples(run, making, prompts, some) for run, some in zip((runs[0], runs[-1]), seeds, strict=True)]
     seen = shown(concatenate(sides))
-    score = _judged(judges, seen.media, [*prompts, *prompts])
+    score = judged(judges, seen.media, [*prompts, *prompts])
     score = score.masked_fill(~seen.finite, torch.nan).reshape(len(SIDES), -1)
     apart = ((score[0] != score[1]) & score.isfinite().all(0)).nonzero()[:, 0]
     suffix = runs[0].suffixes[0]
@@ -166,7 +166,7 @@ def _samples(run: Run, making: Making, prompts: Sequence[Prompt], seeds: Sequenc
         return drawer(run.assembly.parts, policy)(prompts, seeds)
 
 
-def _judged(judges: Jury, media: Any, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+def judged(judges: Jury, media: Any, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
     """Return what samples are worth, NaN where that cannot be said; both of a pair are a group."""
     group = torch.arange(len(prompts) // len(SIDES)).repeat(len(SIDES))
     with torch.no_grad():

@@ -31,7 +31,7 @@ from limner.report.text import bounds, number, prompts, quantity
 from limner.rewards.learned.folder import CARD, SERVED, Card, place_of, read, write
 from limner.rewards.learned.network import Ensemble, Worth
 from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
-from limner.training.reward_model import LEAST, RewardTraining, calibrated, train, worths
+from limner.training.reward_model import LEAST, RewardTraining, calibrated, shared_errors, train, worths
 
 REPORT = "report.html"
 
@@ -50,11 +50,12 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     ensemble, words = train(parts.train, how, lambda line: print(line, file=sys.stderr))
     worth = worths(ensemble, parts.train)
     scale, questions = calibrated(worth, parts.calibration), parts.train.questions
+    shared = shared_errors(worth, scale, parts.calibration)
     found = {name: measured(worth, scale, ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
     told = {name: _told(each) for name, each in found.items()}
-    card = write(place, how.design, parts.train.questions, words, scale, ensemble, about, trained, told)
+    card = write(place, how.design, parts.train.questions, words, scale, shared, ensemble, about, trained, told)
     per_slice = _slices(worth, scale, parts.heldout)
     write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
     return place

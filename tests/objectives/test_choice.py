@@ -13,6 +13,7 @@ from limner.objectives.choice import (
     Ties,
     choice_loss,
     contrast_loss,
+    disagreement,
     log_outcomes,
     ranking_loss,
     rating_loss,
@@ -112,3 +113,16 @@ def test_contrast_is_the_cross_entropy_of_a_pictures_own_text() -> None:
     worth = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = torch.nn.functional.cross_entropy(worth, torch.zeros(5, dtype=torch.long), reduction="none")
     torch.testing.assert_close(contrast_loss(worth), expected)
+
+
+def test_disagreement_is_the_mutual_information_of_a_vote_and_the_member_that_is_right():
+    """By enumeration of the two answers and four members; 0 where all say the same, at most log 2."""
+    lead = torch.tensor([[0.5, 2.0, 0.0, 40.0], [0.5, -2.0, 0.0, -40.0]], dtype=torch.float64)
+    found = disagreement(lead)
+    for pair, told in zip(lead.T.tolist(), found.tolist(), strict=True):
+        chance = [1 / (1 + math.exp(-x)) for x in pair]
+        joint = [p / 2 for p in chance] + [(1 - p) / 2 for p in chance]
+        answer = [sum(joint[:2])] * 2 + [sum(joint[2:])] * 2
+        expected = sum(j * math.log(j / (a / 2)) for j, a in zip(joint, answer, strict=True) if j > 0)
+        assert told == pytest.approx(expected, abs=1e-9)
+    assert found[3] == pytest.approx(math.log(2))

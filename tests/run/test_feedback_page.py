@@ -21,7 +21,7 @@ def test_every_command_of_the_page_runs(
     page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
     typed = [shlex.split(line)[1:] for block in page.split("```sh")[1:] for line in block.split("```")[0].splitlines()]
     typed = [words for words in typed if words]
-    assert [words[0] for words in typed] == ["feedback", "reward", "reward", "reward", "train"]
+    assert [words[0] for words in typed] == ["feedback", "reward", "reward", "reward", "train", *["loop"] * 3]
     monkeypatch.chdir(tmp_path)
     collection(tmp_path / "my_pictures", 60, float)
     ledger = ledger_of(tmp_path / "my_pictures", 4)
@@ -39,6 +39,19 @@ def test_every_command_of_the_page_runs(
         if words[0] == "train":
             words += ["--model.path", str(miniature.model), "--steps", "1", "--prompts_per_step", "2"]
             words += ["--micro_batch", "8", "--quiet", "--evaluation.prompts", "", "--out", "run"]
+        if words[0] == "loop":
+            words += ["--model.path", str(miniature.model), "--steps", "1", "--prompts_per_step", "2", "--pairs", "48"]
+            words += ["--micro_batch", "8", "--quiet", "--evaluation.prompts", "", "--rounds", "1"]
+            words += [] if "people" in words else ["--annotator", miniature.reward("redness")]
+            words += (
+                []
+                if "scenes_dpo" in words
+                else [f"--learned.{key}={value}" for key, value in {**SMALL, "epochs": 2}.items()]
+            )
+            words += [] if "scenes_dpo" in words else ["--group_size", "2"]
         assert main(words) == 0, words
     said = capsys.readouterr().out
     assert "It is served at runs/served now" in said and (tmp_path / "run" / "report.html").exists()
+    assert "ask people with: limner annotate runs/loop-scenes-0/round-1/asked.jsonl" in said
+    for name in ("loop-active", "loop-dpo"):
+        assert (tmp_path / "runs" / name / "round-1" / "policy" / "report.html").exists()

@@ -22,6 +22,9 @@ DISTILLATION_KEYS = """Every key of the distillation can be set as --KEY VALUE:
 
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
+OWN_FLAGS["loop"] = RECIPE | {
+    "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--quiet",
+}  # fmt: skip
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
 OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--measure", "--json"}

@@ -7,7 +7,9 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.special import betainc, digamma
+from scipy.stats import hypergeom
 
 from limner.core.settings import Count, Share, settings
 from limner.feedback.task import Source, Task
@@ -70,6 +72,29 @@ def expected_gain(tally: Tally) -> float:
     n = a + b
     entropy = -(a / n) * math.log(a / n) - (b / n) * math.log(b / n)
     return float(entropy + (a * digamma(a + 1) + b * digamma(b + 1)) / n - digamma(n + 1))
+
+
+def chosen(
+    gain: Sequence[float], count: int, explore: float, rng: random.Random
+) -> tuple[Sequence[int], Sequence[float]]:
+    """Return which `count` of a pool are asked, in its order, and with what probability each of these was to be.
+
+    A share `explore` of them is drawn by chance from all; the others are those of the rest with the greatest gain, the
+    earlier one of two alike. The one of rank r (from 0) of N is asked with
+
+        P = u / N + (1 - u / N) P(X > r - (count - u)),      X ~ Hypergeometric(N - 1, r, u)
+
+    u being how many are drawn by chance: it is among them, or so many better ones are that a place is left.
+    """
+    size, by_chance = len(gain), round(explore * count)
+    drawn = set(rng.sample(range(size), by_chance))
+    order = sorted(range(size), key=lambda i: -gain[i])
+    asked = sorted(drawn | set([i for i in order if i not in drawn][: count - by_chance]))
+    share = by_chance / size
+    rank = {i: r for r, i in enumerate(order)}
+    ranks = np.array([rank[i] for i in asked])
+    left = hypergeom.sf(ranks - (count - by_chance), size - 1, ranks, by_chance)
+    return asked, [share + (1 - share) * float(each) for each in left]
 
 
 def choose(

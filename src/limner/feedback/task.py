@@ -97,6 +97,14 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder, 32 hexadecimal digits for what its files are called and hold."""
+    if path.is_file():
+        return file_hash(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return hashed(*(f"{each.relative_to(path)} {file_hash(each)}" for each in files))
+
+
 def pairs_of(items: Sequence[Item]) -> list[Task]:
     """Return a question for each two items of one prompt that different sources made, or, of one source, for each two.
 

@@ -106,6 +106,20 @@ def contrast_loss(worth: Float[Tensor, "pictures texts"]) -> Float[Tensor, " pic
     return worth.logsumexp(1) - worth[:, 0]
 
 
+def disagreement(lead: Float[Tensor, "members pairs"]) -> Float[Tensor, " pairs"]:
+    """Return what a vote is expected to tell of which member of an ensemble is right, in nats, from 0 to log 2.
+
+        I(vote; member) = H(mean_m p_m) - mean_m H(p_m),        p_m = sigmoid(lead of member m)
+
+    H is the entropy of one bit's probability: where members disagree, and each is sure, a vote tells most.
+
+    Source: BALD, arXiv:1112.5745, eq. 2, over an ensemble.
+    """
+    surprise = softplus(-lead) * torch.sigmoid(lead) + softplus(lead) * torch.sigmoid(-lead)
+    chance = torch.stack([torch.sigmoid(lead).mean(0), torch.sigmoid(-lead).mean(0)])
+    return torch.special.entr(chance).sum(0) - surprise.mean(0)
+
+
 @cache
 def _normal_quadrature() -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"]]:
     """Return points and weights, whose sum is 1, of Gauss' quadrature for a standard normal variable.

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
+from limner.objectives.evidence import log_evidence
 from limner.objectives.logistic import fit_pair_calibration
 from limner.rewards.learned.frozen import Frozen
 from limner.rewards.learned.network import Design, Ensemble, Member, Worth
@@ -25,6 +27,10 @@ from limner.training.judgements import Judgements
 LOT = 256
 """Pictures that are seen at once where nothing is learned."""
 LEAST = 1e-2
+DRAWS = 256
+"""About the mode of each prompt's worths."""
+MOST = 5.0
+"""Nats that all members may be wrong by."""
 RIDGE = 1e-3
 """Of the calibration's fit: votes that the reward foretells without error have no best scale."""
 
@@ -116,6 +122,40 @@ def calibrated(worth: Worth, on: Judgements) -> tuple[float, ...]:
         known = bool(asked.any()) and bool((lead != 0).any())
         scales.append(max(fit_pair_calibration(lead, share, RIDGE).slope, LEAST) if known else 1.0)
     return tuple(scales)
+
+
+def shared_errors(worth: Worth, scale: Sequence[float], on: Judgements) -> tuple[float, ...]:
+    """Return for each question the standard deviation, in nats, of an error in worths that the members share.
+
+    The likeliest one by the votes for a side, where the members' own spread is added to it: `log_evidence`. It shows
+    in pictures that stand in several pairs; where there are none, it is 0.
+    """
+    generator = torch.Generator().manual_seed(0)
+    texts = on.texts_of_pairs()
+    lots = [(texts == text).nonzero()[:, 0] for text in texts.unique()]
+    most = max((len(on.pairs[lot].unique()) for lot in lots), default=0)
+    normal = torch.randn(DRAWS, most, generator=generator, dtype=torch.float64)
+    found = []
+    for question, by in enumerate(scale):
+        mean, std = by * worth.mean[:, question].double(), by * worth.std[:, question].double()
+        told = [_told_of(on, lot[on.votes[lot, question][:, [0, 2]].sum(1) > 0], question) for lot in lots]
+        told = [each for each in told if len(each[0]) < 2 * len(each[1])]
+
+        def misfit(error: float, mean: Tensor = mean, std: Tensor = std, told: Sequence[Told] = told) -> float:
+            unsure = (std.square() + error**2 + RIDGE**2).sqrt()
+            return -sum(float(log_evidence(mean[p], unsure[p], i, v, normal[:, : len(p)])) for p, i, v in told)
+
+        found.append(float(minimize_scalar(misfit, bounds=(0.0, MOST), method="bounded").x) if told else 0.0)
+    return tuple(found)
+
+
+Told: TypeAlias = tuple[Int[Tensor, " pictures"], Int[Tensor, "pairs 2"], Float[Tensor, "pairs 2"]]
+"""The pictures of some pairs, the pairs by their places among these, and the votes for either side."""
+
+
+def _told_of(on: Judgements, rows: Int[Tensor, " pairs"], question: int) -> Told:
+    pictures, places = on.pairs[rows].unique(return_inverse=True)
+    return pictures, places, on.votes[rows, question][:, [0, 2]]
 
 
 def _train(member: Member, of: Judgements, there: Sequence[int], how: RewardTraining, number: int, log: Log) -> None:

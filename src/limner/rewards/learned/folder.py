@@ -33,6 +33,8 @@ class Card:
     words: tuple[str, ...]
     scale: tuple[float, ...]
     """Of each question, what worths are multiplied by, so that a lead of 1 wins 73 % of votes."""
+    shared: tuple[float, ...]
+    """Of each question, the standard deviation of an error that the members share, in nats."""
     about: str
     weights: str
     """SHA-256 of the weights' file."""
@@ -55,6 +57,7 @@ def write(
     questions: Sequence[str],
     words: Sequence[str],
     scale: Sequence[float],
+    shared: Sequence[float],
     ensemble: Ensemble,
     about: str,
     trained: Mapping[str, Any],
@@ -63,7 +66,7 @@ def write(
     """Write a folder, the card last: a folder with a card is whole."""
     content = save({name: tensor.contiguous() for name, tensor in ensemble.state_dict().items()})
     digest = hashlib.sha256(content).hexdigest()
-    card = Card(design, tuple(questions), tuple(words), tuple(scale), about, digest, trained, measured)
+    card = Card(design, tuple(questions), tuple(words), tuple(scale), tuple(shared), about, digest, trained, measured)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{WEIGHTS}.part"
     part.write_bytes(content)
@@ -94,7 +97,8 @@ def read_card(folder: Path) -> Card:
         raise UserError(f"{folder / CARD}: format {FORMAT} is known here; the reward is of another version of limner")
     try:
         said["design"] = Design(**said["design"])
-        for name in ("questions", "words", "scale"):
+        said.setdefault("shared", [0.0 for _ in said["questions"]])  # what was written before it was measured
+        for name in ("questions", "words", "scale", "shared"):
             said[name] = tuple(said[name])
         return Card(**said)
     except (KeyError, TypeError) as error:

@@ -84,14 +84,18 @@ class Ensemble(nn.Module):
         ties = [tensor[question] for name, tensor in self.state_dict().items() if name.endswith(".tie")]
         return float(torch.stack(ties).mean())
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"], texts: Sequence[str]) -> Worth:
-        """Return the mean over members, and the spread: sqrt(their variance + the mean of their own variances)."""
+    def each(self, pixels: Float[Tensor, "n 3 height width"], texts: Sequence[str]) -> list[Worth]:
+        """Return what each member says."""
         unique = list(dict.fromkeys(texts))
         place = torch.tensor([unique.index(text) for text in texts])
         said = []
         for member in self.members:
             assert isinstance(member, Member)
             said.append(member.worth(member.network.see(pixels), member.network.read(unique)[place]))
-        means, stds = (torch.stack(columns) for columns in zip(*said, strict=True))
+        return said
+
+    def forward(self, pixels: Float[Tensor, "n 3 height width"], texts: Sequence[str]) -> Worth:
+        """Return the mean over members, and the spread: sqrt(their variance + the mean of their own variances)."""
+        means, stds = (torch.stack(columns) for columns in zip(*self.each(pixels, texts), strict=True))
         variance = means.var(0, correction=0) + stds.square().mean(0)
         return Worth(means.mean(0), (variance + 1e-12).sqrt())

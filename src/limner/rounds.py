@@ -1,0 +1,398 @@
+"""`limner loop`: collect votes, learn from them what is better, post-train, and collect from what that made.
+
+A loop's folder has loop.json, which says what loop it is, and a folder a round:
+
+    pictures/, asked.jsonl   pairs that the policy of the round before drew, and how probable it was to ask each
+    votes.jsonl              what was said of them
+    so_far.jsonl             all votes up to here: what is learned from
+    reward/                  the reward that learned them, where the recipe's samples are drawn
+    policy/                  the run that learned from that reward, or from the votes themselves
+    round.json               where each of these came from, and its hash
+
+Each stage is whole once round.json names it, so a loop that was killed goes on at the stage that it was in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from limner.build import assemble, drawer, load_prompts
+from limner.claim import begun, held, make
+from limner.core.errors import UserError
+from limner.core.media import Media
+from limner.core.paths import to_folder
+from limner.core.rng import Rng
+from limner.core.settings import Count, Natural, Range, Share, settings
+from limner.core.tree import concatenate
+from limner.core.types import Prompt
+from limner.data.lines import parse_object, read_lines
+from limner.data.pairs import as_media, decoded
+from limner.data.sampler import PromptSampler
+from limner.feedback.choosing import chosen
+from limner.feedback.task import hash_of
+from limner.judges import compose
+from limner.objectives.choice import disagreement
+from limner.pairs import PICTURES, SIDES, judged
+from limner.recipes.override import override
+from limner.recipes.yaml import to_yaml
+from limner.report.file import read_object, write_text
+from limner.report.text import quantity
+from limner.reward_models import train_reward
+from limner.rewards.learned.folder import read_card
+from limner.rewards.learned.reward import Learned
+from limner.rollout.score import shown
+from limner.run import Run, open_run, train
+from limner.training.config import RunConfig
+from limner.training.reward_model import RewardTraining
+from limner.training.source import Preferences
+from limner.training.state import State
+
+LOOP, ROUND, ASKED, VOTES, SO_FAR = "loop.json", "round.json", "asked.jsonl", "votes.jsonl", "so_far.jsonl"
+PEOPLE, SYNTHETIC = "people", "synthetic"
+ANNOTATOR = 'win_rate(annotator(of="scenes_fraction", noise=0.2, ties=0.25))'
+"""Who `synthetic` is."""
+LEARNED = re.compile(r"\blearned\b(?!\()")
+"""Where an expression names the round's reward."""
+
+Rows = Sequence[Mapping[str, Any]]
+"""Pairs, a row each, as .jsonl files hold them."""
+
+
+@settings
+class Looping:
+    """How a loop goes round; what is trained stands in the recipe, and how a reward is learned in `RewardTraining`."""
+
+    rounds: Count = 3
+    annotator: str = SYNTHETIC
+    """Who says which is better: `people`, at the page of limner annotate; `synthetic`; or an expression of judges."""
+    pairs: Count = 256
+    """Asked in each round."""
+    choice: Literal["random", "active"] = "random"
+    """Whether all pairs that are drawn are asked, or of `pool` times as many those that the reward is unsure of."""
+    pool: Annotated[int, Range(least=2, most=1000)] = 4
+    explore: Share = 0.2
+    """The share of the pairs chosen actively that is drawn by chance."""
+    reward: str = "learned"
+    """What a policy is trained against: an expression in which `learned` is the round's reward."""
+    enough: Natural = 0
+    """Pairs with a vote of people from which on a round goes on; 0: all."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a loop is: the run of each round, how it goes round, settings of `RewardTraining`, and where it is kept."""
+
+    config: RunConfig
+    how: Looping
+    learning: Mapping[str, Any]
+    folder: Path
+    quiet: bool
+
+    @property
+    def direct(self) -> bool:
+        """Whether the recipe learns from votes themselves, as DPO does, and no reward is learned."""
+        return isinstance(self.config.source, Preferences)
+
+    def place(self, number: int) -> Path:
+        """Return the folder of a round."""
+        return self.folder / f"round-{number}"
+
+    def say(self, text: str) -> None:
+        """Tell how far it is."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    @cached_property
+    def prompts(self) -> Sequence[Prompt]:
+        """Return what pairs are drawn for."""
+        return load_prompts(self.config.prompts)
+
+    def described(self) -> dict[str, Any]:
+        """Return what loop.json says of it: all that may not change from one round to the next."""
+        config = to_yaml(replace(self.config, out=""))
+        how = {name: value for name, value in asdict(self.how).items() if name not in ("rounds", "enough")}
+        return {**how, "learning": {name: str(value) for name, value in self.learning.items()}, "config": config}
+
+
+def loop(
+    config: RunConfig,
+    how: Looping | None = None,
+    learning: Mapping[str, Any] | None = None,
+    out: str | Path = "",
+    quiet: bool = False,
+) -> Path:
+    """Go round until `how.rounds` are done, or people are waited for; return the loop's folder.
+
+    A recipe whose source is `Preferences` learns from the votes themselves, any other from a reward that has learned
+    them, which `learning` says how to train. Raises UserError for a folder that holds another loop.
+    """
+    folder = to_folder(out or Path("runs") / f"loop-{config.name}-{config.seed}", "--out")
+    one = Loop(config, how or Looping(), learning or {}, folder, quiet)
+    require_possible(one)
+    require_same(one)
+    make(folder)
+    with held(folder):
+        write_text(folder / LOOP, json.dumps(one.described(), indent=1, ensure_ascii=False) + "\n")
+        for number in range(1, one.how.rounds + 1):
+            if not go_round(one, number):
+                break
+    return folder
+
+
+def require_possible(one: Loop) -> None:
+    """Refuse what could not work before anything is drawn."""
+    name, how = one.config.name, one.how
+    if not one.config.prompts:
+        raise UserError(f"recipe {name} has no prompts to draw pairs for: give --prompts, as in scenes:train")
+    if one.direct and how.choice == "active":
+        raise UserError(
+            f"--choice active asks a learned reward what it is unsure of, and recipe {name} learns from votes "
+            "themselves: take --choice random, or a recipe that learns from a reward"
+        )
+    if one.direct and (how.reward != Looping.reward or one.learning):
+        raise UserError(
+            f"recipe {name} learns from votes themselves, so that no reward is learned: leave --reward and --learned.* "
+            "away, or take a recipe that learns from a reward"
+        )
+    if not one.direct and not LEARNED.search(how.reward):
+        raise UserError(f"--reward {how.reward} does not name the round's reward: write learned where it is to stand")
+    override(RewardTraining(), one.learning)
+    if how.annotator != PEOPLE:
+        compose(_expression(how.annotator))
+
+
+def require_same(one: Loop) -> None:
+    """Refuse a folder that holds something else, or a loop that goes round otherwise."""
+    if not (one.folder / LOOP).exists():
+        there = {each.name for each in one.folder.iterdir()} if one.folder.is_dir() else set()
+        if there - {".lock", f".{LOOP}.part"}:
+            raise UserError(f"{one.folder} exists and holds no loop; choose another with --out")
+        return
+    was = read_object(one.folder / LOOP) or {}
+    for key, now in one.described().items():
+        if was.get(key) == now:
+            continue
+        before, after = (str(each).splitlines() for each in (was.get(key), now))
+        old, new = next(((a, b) for a, b in zip(before, after, strict=False) if a != b), (before[-1:], after[-1:]))
+        raise UserError(
+            f"{one.folder} holds a loop of another {key} ({old} there, {new} now); choose another folder with --out"
+        )
+
+
+def go_round(one: Loop, number: int) -> bool:
+    """Do what is left of a round, and keep where all of it came from; tell whether it is done."""
+    place = one.place(number)
+    record = read_object(place / ROUND) or {}
+    stages = {"asked": ask, "votes": collect, "reward": learn, "policy": post_train}
+    if one.direct:
+        del stages["reward"]
+    for name, stage in stages.items():
+        if name in record:
+            require_unchanged(place, name, record[name])
+            continue
+        found = stage(one, number)
+        if found is None:
+            return False
+        record[name] = found
+        write_text(place / ROUND, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        one.say(f"round {number}, {name}: {found['told']}")
+    return True
+
+
+def require_unchanged(place: Path, stage: str, record: Mapping[str, Any]) -> None:
+    """Refuse files that are not what later stages were made from."""
+    path = place / record["file"]
+    if not path.exists() or hash_of(path) != record["sha256"]:
+        raise UserError(
+            f"{path} is missing, or no longer what the loop went on from: put it back, or delete {place} and all later "
+            "rounds, and the loop goes on from there"
+        )
+
+
+def ask(one: Loop, number: int) -> dict[str, Any]:
+    """Draw pairs by the policy of the round before, and choose which of them are asked."""
+    place, how = one.place(number), one.how
+    run, source = before(one, number)
+    judge = Learned(str(one.place(number - 1) / "reward")) if how.choice == "active" and number > 1 else None
+    count = how.pairs * (how.pool if judge else 1)
+    key = Rng((one.config.seed, "loop", number))
+    order = PromptSampler(len(one.prompts), 1, key.child("prompts").seed())
+    (place / PICTURES).mkdir(parents=True, exist_ok=True)
+    rows, gains, size = [], list[float](), min(one.config.micro_batch, 64)
+    for start in range(0, count, size):
+        pairs = range(start, min(start + size, count))
+        prompts = [one.prompts[int(order.indices(i))] for i in pairs]
+        media, finite = _drawn(run, prompts, [[key.child(side, i).seed() for i in pairs] for side in SIDES])
+        names = [f"{PICTURES}/{i:06d}-{side}{run.suffixes[0]}" for side in SIDES for i in pairs]
+        media.save([place / name for name in names])
+        gain = _gain(judge, media, prompts) if judge else torch.zeros(len(pairs))
+        for k in finite.nonzero()[:, 0].tolist():
+            row = {"pair": pairs[k], "prompt": prompts[k].text, "category": prompts[k].category or ""}
+            two = {"media_a": names[k], "media_b": names[len(pairs) + k], "source_a": source, "source_b": source}
+            rows.append(row | two | {"propensity": 1.0})
+            gains.append(float(gain[k]))
+    if judge:
+        kept, propensity = chosen(gains, min(how.pairs, len(rows)), how.explore, random.Random(key.seed()))
+        rows = [rows[i] | {"propensity": p} for i, p in zip(kept, propensity, strict=True)]
+    _write(place / ASKED, rows)
+    told = f"{len(rows)} pairs of {count} drawn" if judge else f"{len(rows)} pairs drawn"
+    by = before_hash(one, number)
+    return _kept(place, ASKED, told) | {"choice": "active" if judge else "random", "drawn": count, "policy": by}
+
+
+def before(one: Loop, number: int) -> tuple[Run, str]:
+    """Return the model that draws the pairs of a round, and what it is called: the base, or what the last one made."""
+    if number == 1:
+        return Run(Path(), assemble(one.config, training=False), State()), "base"
+    return open_run(one.place(number - 1) / "policy", trust=True), f"round-{number - 1}"
+
+
+def before_hash(one: Loop, number: int) -> str:
+    """Return which weights draw the pairs of a round."""
+    last = read_object(one.place(number - 1) / ROUND)
+    return last["policy"]["sha256"] if last else one.config.model.start or one.config.model.path
+
+
+def collect(one: Loop, number: int) -> dict[str, Any] | None:
+    """Return what was said of the pairs, by people or a judge; None: people are waited for."""
+    place, how = one.place(number), one.how
+    rows = _rows(place / ASKED)
+    votes = of_people(one, place, rows) if how.annotator == PEOPLE else of_judge(one, place, rows)
+    if votes is None:
+        return None
+    if not votes:
+        raise UserError(f"{how.annotator} said nothing of {len(rows)} pairs, so that nothing can be learned")
+    _write(place / VOTES, votes)
+    before = _rows(one.place(number - 1) / SO_FAR) if number > 1 else []
+    ahead = f"../round-{number - 1}/"
+    moved = [row | {side: os.path.normpath(ahead + row[side]) for side in ("media_a", "media_b")} for row in before]
+    _write(place / SO_FAR, [*moved, *votes])
+    told = f"{len(votes)} pairs judged, {len(before) + len(votes)} with those before"
+    return _kept(place, SO_FAR, told) | {"annotator": how.annotator, "asked": hash_of(place / ASKED)}
+
+
+def of_judge(one: Loop, place: Path, rows: Rows) -> Rows:
+    """Return what a judge says of pairs, from their files, as people see them; what it cannot judge is left out."""
+    judges, by_text = compose(_expression(one.how.annotator)), {prompt.text: prompt for prompt in one.prompts}
+    votes, size = [], min(one.config.micro_batch, 64)
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        media = as_media([_picture(place / row[f"media_{side}"]) for side in SIDES for row in some])
+        a, b = judged(judges, media, [by_text[row["prompt"]] for row in some] * 2).unflatten(0, (2, -1))
+        for row, first, second in zip(some, a.tolist(), b.tolist(), strict=True):
+            if first == first and second == second:
+                choice = "a" if first > second else "b" if second > first else "tie"
+                votes.append({**row, "choice": choice, "annotators": [one.how.annotator]})
+    return votes
+
+
+def of_people(one: Loop, place: Path, rows: Rows) -> Rows | None:
+    """Return what people said at the page of the round's pairs; None while too few pairs have a vote."""
+    try:
+        from limner.feedback.export import lines
+        from limner.feedback.ledger import Ledger
+    except ModuleNotFoundError as error:
+        raise UserError(f"--annotator people needs {error.name}: pip install 'limner[annotate]'") from error
+    database = (place / ASKED).with_suffix(".db")
+    said = list(lines(Ledger(f"sqlite:///{database.resolve()}"))) if database.exists() else []
+    wanted = min(one.how.enough or len(rows), len(rows))
+    if len(said) < wanted:
+        print(
+            f"{len(said)} of {wanted} pairs have a vote; ask people with: limner annotate {place / ASKED}\n"
+            "and then go on with the same command"
+        )
+        return None
+    asked = {str((place / row["media_a"]).resolve()): row for row in rows}
+    votes = []
+    for line in said:
+        vote = parse_object(line, str(database))
+        row = asked[vote["media_a"]]
+        drawn = [row["propensity"] * each for each in vote["propensity"]]
+        votes.append({**vote, **row, "propensity": drawn})
+    return votes
+
+
+def learn(one: Loop, number: int) -> dict[str, Any]:
+    """Learn a reward from all votes so far."""
+    place = one.place(number)
+    shutil.rmtree(place / "reward", ignore_errors=True)  # what is not noted was not finished
+    folder = train_reward(str(place / SO_FAR), place / "reward", one.learning)
+    card = read_card(folder)
+    accuracy = next(iter(card.measured.values()))["accuracy"]["value"]
+    told = f"it agrees with {quantity(accuracy, 'rate')} of held-out votes"
+    return _kept(place, "reward", told) | {"votes": hash_of(place / SO_FAR), "weights": card.weights}
+
+
+def post_train(one: Loop, number: int) -> dict[str, Any]:
+    """Train the policy of the round before on: against the round's reward, or by the votes themselves."""
+    place, folder = one.place(number), one.place(number) / "policy"
+    start = str(one.place(number - 1) / "policy" / "export") if number > 1 else one.config.model.start
+    config = replace(
+        one.config,
+        name=f"{one.config.name}-round-{number}",
+        model=replace(one.config.model, start=start),
+        out=str(folder),
+    )
+    if isinstance(config.source, Preferences):
+        config = replace(config, prompts="", source=replace(config.source, data=str(place / SO_FAR)))
+    else:
+        learned = f"learned(folder={str(place / 'reward')!r})"
+        config = replace(config, reward=LEARNED.sub(lambda _: learned, one.how.reward))
+    run = train(config, resume=begun(folder), quiet=one.quiet)
+    heldout = (read_object(folder / "summary.json") or {}).get("heldout")
+    told = f"held-out {heldout['before']['value']:.3g} -> {heldout['after']['value']:.3g}" if heldout else "trained"
+    judge = hash_of(place / (SO_FAR if one.direct else "reward"))
+    return (
+        _kept(place, "policy/export", told)
+        | {"from": start, "learned_from": judge, "heldout": heldout}
+        | {"iterations": run.state.iteration}
+    )
+
+
+def _kept(place: Path, name: str, told: str) -> dict[str, Any]:
+    return {"file": name, "sha256": hash_of(place / name), "told": told}
+
+
+def _expression(annotator: str) -> str:
+    return ANNOTATOR if annotator == SYNTHETIC else annotator
+
+
+def _drawn(run: Run, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[Media, Bool[Tensor, " pairs"]]:
+    """Return the first pictures of pairs and then the second ones, and of which pairs both are finite."""
+    draw = drawer(run.assembly.parts, run.assembly.policy("policy", None))
+    with run.averaged():
+        seen = shown(concatenate([draw(prompts, some) for some in seeds]))
+    return seen.media, seen.finite.unflatten(0, (len(SIDES), -1)).all(0)
+
+
+def _gain(judge: Learned, media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, " pairs"]:
+    with torch.no_grad():
+        a, b = judge.members(media, [*prompts, *prompts]).unflatten(1, (len(SIDES), -1)).unbind(1)
+    return disagreement(a - b)
+
+
+def _picture(path: Path) -> Float[Tensor, "3 height width"]:
+    return torch.from_numpy(np.array(decoded(path), dtype=np.float32) / 255).permute(2, 0, 1)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [parse_object(line, f"{path}, line {i}") for i, line in read_lines(path, str(path))]
+
+
+def _write(path: Path, rows: Rows) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
