@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ from safetensors.torch import load_file, save_file
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
+from limner.models.autoencoder import tiny_autoencoder
 from limner.models.flux import family as flux
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured
 from limner.models.piped import Piped
@@ -319,3 +321,16 @@ def test_weights_in_float16_only_load_and_are_named(
     assert torch.equal(weight, plain.pipeline.vae.get_parameter(name).half().float())
     a, b = (each.encode([Prompt("red star")])["context"] for each in (adapter, plain))
     torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize(
+    "changed", [("scaling_factor", None), ("scaling_factor", math.nan), ("scaling_factor", True), ("shift_factor", "x")]
+)
+def test_what_the_adapter_computes_with_must_be_a_number(changed: tuple[str, Any]) -> None:
+    """A shift that is None is none at all, as the class has it."""
+    autoencoder = tiny_autoencoder(4, 0.7, 0.2)
+    autoencoder.register_to_config(shift_factor=None)
+    AUTOENCODER.require("vae", autoencoder)
+    autoencoder.register_to_config(**dict([changed]))
+    with pytest.raises(UserError, match=f"vae has {changed[0]} .* is no finite number"):
+        AUTOENCODER.require("vae", autoencoder)

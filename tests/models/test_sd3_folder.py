@@ -138,6 +138,41 @@ def test_a_folder_with_a_part_missing_is_refused(small: Case, tmp_path: Path, no
     assert "has no vae: download that folder" in refused(folder)
 
 
+SAID = {
+    ("text_encoder", "num_hidden_layers", 1): "model.safetensors holds 2 of text_model.encoder.layers, and the "
+    "configuration beside it says 1",
+    ("text_encoder", "num_hidden_layers", 0): "and the configuration beside it says 0",
+    ("text_encoder", "num_hidden_layers", 10**6): "has num_hidden_layers 1000000, and at most 10000 can be",
+    ("text_encoder", "projection_dim", 7): "in another shape than its configuration says: text_projection.weight is",
+    ("transformer", "num_layers", 0): "holds 2 of transformer_blocks, and the configuration beside it says 0",
+    ("transformer", "in_channels", 5): "cannot be loaded (Cannot load because pos_embed.proj.weight expected shape",
+    ("scheduler", "num_train_timesteps", 10**9): "has num_train_timesteps 1000000000, and at most 10000 can be",
+}
+"""What is said of a folder whose part has another value of a setting than its weights were made with."""
+
+
+@pytest.mark.parametrize("changed", SAID, ids=lambda changed: f"{changed[1]}={changed[2]}")
+def test_a_configuration_that_is_not_that_of_the_weights_is_one_line(
+    small: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str], changed: tuple[str, str, Any]
+) -> None:
+    """Fewer layers than were stored are a network that computes something else, and libraries do load it."""
+    part, key, value = changed
+    folder = tmp_path / "changed"
+    shutil.copytree(small.folder, folder)
+    file = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    assert SAID[changed] in refused(folder)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("place", ["model_index.json", "vae/config.json"])
+def test_json_without_end_is_one_line(small: Case, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "nested"
+    shutil.copytree(small.folder, folder)
+    (folder / place).write_text("[" * 3000)
+    assert "is not JSON" in refused(folder)
+
+
 def test_a_folder_from_which_t5_was_removed_loads_without_it(tiny: Case, tmp_path: Path, no_network: None) -> None:
     folder = tmp_path / "without-t5"
     shutil.copytree(tiny.folder, folder)

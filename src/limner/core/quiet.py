@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -64,3 +65,20 @@ def no_bars() -> Iterator[None]:
     finally:
         for library in silenced:
             library.enable_progress_bar()
+
+
+@contextmanager
+def in_silence() -> Iterator[None]:
+    """Let diffusers and transformers say nothing in this block: for what limner itself looks at, and complains of."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    levels = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+    for library, _ in levels:
+        library.set_verbosity(logging.CRITICAL)
+    try:
+        with no_bars(), warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for library, level in levels:
+            library.set_verbosity(level)

@@ -152,7 +152,7 @@ def _scale(source: str, folder: Path, metadata: Mapping[str, str], network: str)
             raise UserError(f"model.start {source}: DoRA, and ranks of single layers, are not read")
         rank = told.get("r", 1)
         return told.get("lora_alpha", rank) / (math.sqrt(rank) if told.get("use_rslora") else rank)
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
         raise UserError(f"model.start {source}: its rank and alpha cannot be read ({error})") from error
 
 

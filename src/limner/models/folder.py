@@ -71,7 +71,7 @@ def _of_hub(name: str) -> Mapping[str, Any]:
 def _parsed(file: Path, source: str) -> Mapping[str, Any]:
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"model: {file} is not JSON ({error}); save or download the pipeline again") from error
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise UserError(f"model: {source} names no pipeline class in its {INDEX}; save or download the pipeline again")

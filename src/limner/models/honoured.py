@@ -7,9 +7,10 @@ quietly wrong: an autoencoder's `latents_mean`, a guidance embedding, the nine c
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from limner.core.errors import UserError
 
@@ -28,6 +29,8 @@ class Honoured:
     free: frozenset[str]
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     idle: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    """Of the free ones those that the adapter computes with; None only if the class has it so by default."""
 
     @property
     def known(self) -> frozenset[str]:
@@ -41,6 +44,10 @@ class Honoured:
             raise UserError(f"model: {name} is a {kind}; limner serves a {' or '.join(self.classes)} here")
         defaults = {key: each.default for key, each in inspect.signature(type(part).__init__).parameters.items()}
         for key, value in part.config.items():
+            if key in self.numbers and not (_is_number(value) or value is defaults.get(key) is None):
+                raise UserError(
+                    f"model: {name} has {key} {_short(value)}, which is no finite number; download it again"
+                )
             if key.startswith("_") or key in self.free | self.idle:
                 continue
             allowed = self.only.get(key, (defaults.get(key), None, False))
@@ -58,6 +65,10 @@ def require_equal(what: str, value: object, other: str, expected: object) -> Non
         raise UserError(f"model: {what} {value}, and {other} {expected}: the parts do not belong together")
 
 
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast(float, value))
+
+
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -70,6 +81,7 @@ AUTOENCODER = Honoured(
         "norm_num_groups scaling_factor shift_factor up_block_types use_post_quant_conv use_quant_conv".split()
     ),
     only={"in_channels": (3,), "out_channels": (3,), "latents_mean": (None,), "latents_std": (None,)},
+    numbers=frozenset({"scaling_factor", "shift_factor"}),
     idle=frozenset({"force_upcast", "sample_size"}),  # it is float32 always, and decodes whole pictures, not tiles
 )
 

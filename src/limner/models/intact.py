@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from limner.core.errors import UserError
 
@@ -15,6 +17,13 @@ POINTER = b"version https://git-lfs"
 """How a file begins that git-lfs has not fetched yet."""
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 WEIGHTS = (".safetensors", ".bin")
+COUNTS = frozenset(
+    "layers_per_block num_decoder_layers num_hidden_layers num_layers num_single_layers num_train_timesteps".split()
+)
+"""Settings that say how much is made before a weight is read, and none has more than `MOST`."""
+MOST = 10_000
+LAYER = re.compile(r"\.(\d+)(?=\.)")
+"""The number of a layer in the name of a weight."""
 HALF = "fp16"
 """The variant of weight files that are stored in float16: `model.fp16.safetensors`."""
 
@@ -45,6 +54,32 @@ def only_half(folder: Path, parts: Sequence[str]) -> frozenset[str]:
     return frozenset(part for part, files in held.items() if files and all(files))
 
 
+def require_all_layers(folder: Path, part: str, module: nn.Module) -> None:
+    """Raise UserError where a part's files hold more layers than it has: its configuration leaves some of them out."""
+    made = {name: len(each) for name, each in module.named_modules() if isinstance(each, nn.ModuleList)}
+    for file in _weights(folder / part):
+        if file.suffix != ".safetensors":
+            continue
+        with safe_open(file, "pt") as opened:
+            stored = _layers(opened.keys())
+        for stack, number in stored.items():
+            if stack in made and number > made[stack]:
+                raise UserError(
+                    f"model: {file} holds {number} of {stack}, and the configuration beside it says {made[stack]}: the "
+                    "two do not belong together; download that folder of the pipeline again"
+                )
+
+
+def _layers(names: Iterable[str]) -> Mapping[str, int]:
+    """Return how many layers each stack has, by what stands before their numbers in the names of weights."""
+    found: dict[str, int] = {}
+    for name in names:
+        for place in LAYER.finditer(name):
+            stack = name[: place.start()]
+            found[stack] = max(found.get(stack, 0), int(place[1]) + 1)
+    return found
+
+
 def _weights(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix in WEIGHTS)
 
@@ -70,7 +105,10 @@ def _require_whole(file: Path) -> None:
     if file.name.endswith("config.json"):
         try:
             held = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"model: {file} is not JSON ({error}): download it again") from error
         if not isinstance(held, dict) or not held:
             raise UserError(f"model: {file} holds no settings: download it again")
+        for key in COUNTS & held.keys():
+            if isinstance(held[key], int) and held[key] > MOST:
+                raise UserError(f"model: {file} has {key} {held[key]}, and at most {MOST} can be: download it again")

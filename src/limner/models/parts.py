@@ -21,10 +21,10 @@ from transformers import PreTrainedTokenizerBase
 
 from limner.core.errors import UserError
 from limner.core.media import Images
-from limner.core.quiet import no_bars
+from limner.core.quiet import in_silence
 from limner.core.types import Prompt
 from limner.models.folder import is_local
-from limner.models.intact import HALF, only_half, require_intact
+from limner.models.intact import HALF, only_half, require_all_layers, require_intact
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ ENCODER_KINDS = (
     "Gemma2Model",
 )
 """Classes of transformers that texts are encoded by."""
+MAX_REASON = 200
+"""Characters of what a library says for itself."""
 ENCODE_BATCH = 64
 DECODE_PIXELS = 2**22
 """Pixels decoded at once on an accelerator: four pictures of 1024 x 1024, some 10 GiB."""
@@ -70,7 +72,7 @@ def load_pipeline(
     if half:
         logger.warning("model: %s holds %s in float16 only, and so it is read", source, ", ".join(sorted(half)))
     try:
-        with no_bars():
+        with in_silence():
             stored = {part: _stored(folder is not None, part in half) for part in TEXT_ENCODERS if part in parts}
             where, dtypes = folder or source, {"vae": torch.float32, "default": dtype}
             encoders = {part: _encoder(index[part], where, part, dtype, how) for part, how in stored.items()}
@@ -79,11 +81,13 @@ def load_pipeline(
     except UserError:
         raise
     except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = " ".join(str(error).partition(" If you want")[0].split())[:MAX_REASON] or type(error).__name__
         raise UserError(f"model: {source} cannot be loaded ({reason}); save or download the pipeline again") from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
             _require_weights(source, name, [key for key, each in part.named_parameters() if each.is_meta])
+            if folder is not None:
+                require_all_layers(folder, name, part)
     return pipeline
 
 
@@ -98,8 +102,16 @@ def _encoder(named: Sequence[str], source: str | Path, part: str, dtype: torch.d
         known = ", ".join(ENCODER_KINDS)
         raise UserError(f"model: {source} cannot be loaded: its {part} is a {named[1]}, and limner serves {known}")
     load = getattr(transformers, named[1]).from_pretrained
-    encoder, found = load(source, subfolder=part, dtype=dtype, output_loading_info=True, **stored)
+    encoder, found = load(
+        source, subfolder=part, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **stored
+    )
     _require_weights(source, part, sorted(found["missing_keys"]))
+    if found["mismatched_keys"]:
+        name, held, wanted = sorted(found["mismatched_keys"])[0]
+        raise UserError(
+            f"model: {source} has weights of its {part} in another shape than its configuration says: {name} is "
+            f"{tuple(held)}, not {tuple(wanted)}; save or download the pipeline again"
+        )
     return encoder
 
 

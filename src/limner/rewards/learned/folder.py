@@ -127,7 +127,7 @@ def _read(path: Path, digest: str) -> LearnedReward:
 def _object(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(text_of(path, str(path)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(said, dict):
         raise UserError(f"{path}: no JSON object")
