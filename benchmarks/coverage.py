@@ -34,6 +34,8 @@ class Family:
 CONTRACT = "tests/algorithms/test_contract.py"
 ANNOTATED = "tests/bench/test_annotated.py"
 PREFERENCE = "tests/objectives/test_preference.py"
+CHOICE = "tests/objectives/test_choice.py"
+RATING = "tests/objectives/test_rating.py"
 ALGEBRA = "tests/rewards/test_algebra.py"
 DYNAMICS = "tests/diffusion/test_dynamics.py"
 PUBLISHED = "tests/algorithms/test_published.py"
@@ -143,11 +145,12 @@ SECTIONS: dict[str, list[Family]] = {
     ],
     "Reward models and feedback": [
         Family("weights of clauses (Bradley-Terry)", "fit_clauses", "tests/rewards/test_checklist.py", "fit_clauses"),
-        Family("learned from preferences: ImageReward's, PickScore's and HPS's losses"),
-        Family("ties (Rao-Kupper) and several dimensions: VideoReward"),
-        Family("uncertain rewards: HPSv3; calibration"),
-        Family("rating aggregation (Elo, Bradley-Terry, Plackett-Luce)"),
-        Family("annotator agreement"),
+        Family("a reward learned from pairs, rankings and ratings", "limner reward train", CHOICE, "ranking_loss"),
+        Family("... contrasted within a batch (PickScore)", "reward train --contrast 0.5", CHOICE, "contrast_loss"),
+        Family("... with ties (VideoReward)", "reward train --design.ties rao_kupper", CHOICE, "rao_and_kupper"),
+        Family("... with a spread (HPSv3)", "reward train --design.gaussian true", CHOICE, "uncertain_choice_loss"),
+        Family("rating aggregation (ties, Plackett-Luce)", "limner feedback report", RATING, "fit_rankings"),
+        Family("annotator agreement", "limner feedback report", "tests/feedback/test_agreement.py", "krippendorff"),
     ],
     "Several objectives": [
         Family("weighted sum, geometric product", "A + 0.3 * B, A ** 0.7 * B ** 0.3", ALGEBRA, "a ** 2 * p"),
