@@ -21,11 +21,13 @@ from limner.report.file import write_text
 from limner.training.config import RunConfig
 from limner.training.workload import workload
 
+CLIP = {"model.kind": "wan", "model.path": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "model.settings": "none"}
 CONFIGS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "SD 1.5": ("sd15", {}),
     "SDXL": ("sd15", {"model.path": "stabilityai/stable-diffusion-xl-base-1.0"}),
     "SD 3.5 medium": ("sd35_medium", {}),
     "FLUX.1 dev": ("flux1_dev", {}),
+    "Wan 2.1 1.3B": ("sd35_medium", CLIP | {"prompts_per_step": "8", "group_size": "8"}),
 }
 CARD = Place(accelerator=True)
 

@@ -1,0 +1,46 @@
+"""The ways to make a run fit, on sizes by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.diffusion.dynamics import EulerODE
+from limner.machine import ways as module
+from limner.machine.cost import Cost, Sizes
+from limner.machine.memory import Place
+from limner.machine.ways import ways
+from limner.policies.denoising import Sampler
+from limner.training.config import RunConfig
+from limner.training.workload import workload
+
+NOTHING = Cost(0, 0, 1, 1)
+SIZES = Sizes(
+    "by hand", (1,), 1, 1000, 0, 0, 0, 0, 0, 3 * 64 * 64, (1, 3, 64, 64), NOTHING, Cost(0, 1000, 1, 1), NOTHING, NOTHING
+)
+CONFIG = RunConfig(
+    "x", algorithm=DiffusionNFT(), sampler=Sampler(EulerODE()), prompts_per_step=2, group_size=8, micro_batch=16
+)
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sizes(config: RunConfig) -> Sizes:
+        halved = config.precision.activation_checkpointing
+        return replace(SIZES, learning=Cost(0, 500 if halved else 1000, 1, 1))
+
+    monkeypatch.setattr(module, "sizes", sizes)
+
+
+def test_the_cheapest_come_first() -> None:
+    """1064 stay; of 16 x 1000 a card of 9,100 holds passes of eight, or sixteen of half the size."""
+    found = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 9_100)
+    assert [way.flags for way in found][:2] == ["--micro_batch 8", "--precision.activation_checkpointing true"]
+    assert [way.peak for way in found][:2] == [1064 + 8_000, 1064 + 8_000] and found[0].phase == "update"
+    assert found[0].price == "more, smaller passes"
+
+
+def test_nothing_makes_it_fit() -> None:
+    assert ways(CONFIG, workload(CONFIG), Place(accelerator=True), 900) == ()
