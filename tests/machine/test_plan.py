@@ -107,3 +107,8 @@ def test_of_processes_each_draws_its_share() -> None:
     one, two = plan(small(), processes=1), plan(small(), processes=2)
     assert (one.work.share, two.work.share) == (8, 4) and one.evaluations == two.evaluations
     assert replace(one.work, processes=2) == two.work
+
+
+def test_a_text_whose_length_only_its_words_tell_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "qwen_image", "--prompts", "scenes:train", "--reward", "jpeg_size"]) == 2
+    assert "depends on its words in a QwenImagePipeline" in capsys.readouterr().err

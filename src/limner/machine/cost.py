@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from limner.build import settings_of
 from limner.core.errors import UserError
@@ -189,7 +189,13 @@ class _Rehearsal:
             with torch.no_grad():
                 found.append(self.model.encode([Prompt("red star")]))
 
-        gauge = self._gauge(encode)
+        try:
+            gauge = self._gauge(encode)
+        except DynamicOutputShapeException:
+            raise UserError(
+                f"plan: how long an encoded text is depends on its words in a {self.model.pipeline_name}, which cannot "
+                "be told from configurations alone: `limner check` measures a run of it"
+            ) from None
         return found[0], Cost(0.0, gauge.peak, gauge.flops)
 
     def _policy(self, name: Name) -> Denoising:
