@@ -113,8 +113,9 @@ def flux1_dev() -> RunConfig:
 def qwen_image() -> RunConfig:
     """Train Qwen-Image as Flow-GRPO's code does for PickScore: two decisions of ten, guidance 4, 32 groups of 16.
 
-    Source: pickscore_qwenimage in config/grpo.py and train_qwenimage.py of Flow-GRPO's code: 512 x 512, a window that
-    begins in the first half, noise 1.2, no average of weights; LoRA of rank 64, alpha 128. Texts are cut at 128 tokens.
+    Source: pickscore_qwenimage in config/grpo.py of Flow-GRPO's code: 512 x 512, a window that begins in the first
+    half, noise 1.2, no average of weights; LoRA of rank 64, alpha 128 as in its train_qwenimage_edit_plus.py. Texts are
+    cut at 128 tokens.
     """
     settings = QwenImageSettings(resolution=512, max_sequence_length=128)
     base = RunConfig(
@@ -135,7 +136,8 @@ def wan_1_3b() -> RunConfig:
     """Train Wan 2.1 1.3B as Flow-GRPO's code does for written words: 33 frames of 240 x 416, 20 steps, groups of 4.
 
     Source: general_ocr_wan2_1 in config/grpo.py and train_wan2_1.py of Flow-GRPO's code: guidance 4.5, learning rate
-    1e-4, clip 1e-3, penalty .004, and noise that grows with t to .99. Groups of an iteration and the LoRA are ours.
+    1e-4, clip 1e-3, penalty .004, LoRA of rank 32, alpha 64, and noise that grows with t to .99. How many groups an
+    iteration has is ours, and the average of weights is left out.
     """
     settings = WanSettings(resolution=240, width=416, num_frames=33)
     return RunConfig(

@@ -77,8 +77,8 @@ class WanPretraining:
 def spread(vae: AutoencoderKLWan, seed: int) -> None:
     """Scale the encoder's last layer so that each channel's means differ by 1 between random clips, around 0.
 
-    With torch's own weights they differ by 0.03, and by five times as much between the places of one clip: the decoder
-    learns what all clips have in common first, and leaves it late (after 200 to 800 steps for shapes on a ground).
+    With torch's own weights they differ by a few hundredths, and by more between the places of one clip: the decoder
+    learns what all clips have in common first, and leaves it late, after hundreds of steps for shapes on a ground.
 
     Source: data-dependent initialisation, Salimans and Kingma, arXiv:1602.07868, section 3; here on clips of coarse
     noise, so that none of the world's are needed.

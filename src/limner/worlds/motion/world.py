@@ -20,7 +20,7 @@ class Motions:
     pretraining: ClassVar[Mapping[str, Any]] = {
         "model": "wan",
         "latent_channels": 16,
-        "autoencoder_steps": 3500,
+        "autoencoder_steps": 9000,
         "autoencoder_batch": 8,
         "absolute_weight": 0.0,
         "divergence_weight": 1e-4,
