@@ -53,9 +53,9 @@ encoded. So
 and the path of an iteration is samples x (1 + 3 x decisions) x elements of a latent x 4 bytes. Of a card's GiB one is
 left for its context and its allocator (assumed). Autocast is the CPU's; a GPU's keeps more in float32 (normalisations).
 
-On a CPU they can be compared: of an iteration of `scenes` (Flow-GRPO, ten steps, micro-batch 72) a plan says 571 MiB,
-and `python benchmarks/memory.py --one Flow-GRPO 10` measured 688 resident, of DiffusionNFT 571 and 675: a plan is 15 to
-17 % too low there, where most is libraries and what an allocator keeps.
+On a CPU they can be compared. `limner plan scenes --algorithm FlowGRPO --sampler.dynamics FlowSDE --micro_batch 72`
+says 571 MiB, and `python benchmarks/memory.py --one Flow-GRPO 10` measured 688 resident. Of DiffusionNFT (with
+`--sampler.dynamics EulerODE`) they say 571 and 675. A plan is 15 to 17 % too low there; what takes the rest is unknown.
 
 | checkpoint | run | path | encode | rollout | decode | update | smallest card |
 |---|---|--:|--:|--:|--:|--:|--:|
