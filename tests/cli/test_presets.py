@@ -23,6 +23,12 @@ def test_each_preset_is_a_run(name, base):
     assert type(config.algorithm).__name__ == PRESETS[name].keys["algorithm"] and from_yaml(to_yaml(config)) == config
 
 
+def test_a_preset_without_a_window_learns_every_step_of_a_recipe_that_had_one():
+    """A window over 20 steps is none over the preset's 10; and what is given by hand comes last."""
+    assert recipe("sdxl").sampler.window == 1 and with_preset(recipe("sdxl"), "flow_grpo").sampler.window == 0
+    assert with_preset(recipe("sdxl"), "flow_grpo", {"sampler.window": "2"}).sampler.window == 2
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_that_says_how_to_denoise_is_refused_for_tokens_with_the_way_out(name, capsys):
     assert main(["check", "scenes_tokens", "--preset", name]) == 2

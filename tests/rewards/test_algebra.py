@@ -321,7 +321,7 @@ BAD = {
     "gate(a, p >= b)": "a condition is EXPRESSION >= NUMBER, got p >= b",
     "win_rate(a + b)": "takes a judge that compares",
     "rank(a, p >= 1)": "rank\\(...\\) takes no condition",
-    "clip(a, 0, 1)": "takes expressions; give numbers by name: \\['low', 'high'\\]",
+    "clip(a, 0, 1)": "takes expressions; give numbers by name: low, high",
     "clip(a, lo=1)": "clip has no setting 'lo'; did you mean 'low'",
     "a ** -1": "powers must be positive",
     "group(a) * b": "reward group\\(a\\) is negative for half of the samples",

@@ -16,6 +16,9 @@ from limner.training.config import RunConfig
 FLUX_720 = 16 * 90 * 90
 """Elements of FLUX's latent at 720 x 720 pixels, for which DanceGRPO's code and its heirs' give their clip ranges."""
 
+WINDOW = ("window", "window_range", "window_schedule", "window_stride", "window_every", "shared_start", "splits")
+"""A sampler's keys that say which of its steps are decisions, and of whom."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -299,14 +302,24 @@ def preset(name: str) -> Preset:
 
 
 def with_preset(config: RunConfig, name: str, values: Mapping[str, Any] | None = None) -> RunConfig:
-    """Return a run by a published method: `config` with its keys and then `values`, and its way to compare rewards."""
+    """Return a run by a published method: `config` with its keys and then `values`, and its way to compare rewards.
+
+    Which steps are decisions is the method's to say: all are, where it says nothing, whatever `config` had.
+    """
     method, given = preset(name), values or {}
     if "sampler" not in given:
         _require_sampler(config, name, method)
-    changed = override(config, {**method.keys, **given})
+    changed = override(_every_step(config), {**method.keys, **given})
     if method.within is None or not changed.reward:
         return changed
     return replace(changed, reward=str(within_groups(parse(changed.reward), method.within)))
+
+
+def _every_step(config: RunConfig) -> RunConfig:
+    """Return a run whose sampler has no window of its own."""
+    sampler = cast(Any, config.sampler)
+    unset = {each.name: each.default for each in fields(sampler) if each.name in WINDOW}
+    return replace(config, sampler=replace(sampler, **unset))
 
 
 def _require_sampler(config: RunConfig, name: str, method: Preset) -> None:
