@@ -47,17 +47,25 @@ RECIPES = {
     "words": "word read exactly, by an OCR engine",
     "emoji": "caption found first, by the second judge",
 }
+ENOUGH = 4
+"""Runs of a recipe that are summed up; fewer say little together."""
 
 
 def section(name: str, runs: Sequence[dict[str, Any]]) -> str:
     """Return a table of the runs of one recipe, and what all of them say together."""
     gains = torch.tensor([run["heldout"]["change"]["value"] for run in runs], dtype=torch.float64)
     kept = torch.tensor([diversity(run) for run in runs], dtype=torch.float64)
+    together = f"{len(runs)} of the {ENOUGH} runs that it takes to say what they say together."
+    if len(runs) >= ENOUGH:
+        together = (
+            f"{len(runs)} runs: mean gain {points(mean_interval(gains[:, None]))}, least {100 * gains.min():+.1f}, "
+            f"most {100 * gains.max():+.1f}; mean diversity kept {100 * kept.mean():.0f} %, least "
+            f"{100 * kept.min():.0f} %."
+        )
     head = [
         f"## `limner train {name}`: {RECIPES[name]}",
         "",
-        f"{len(runs)} runs: mean gain {points(mean_interval(gains[:, None]))}, least {100 * gains.min():+.1f}, most "
-        f"{100 * gains.max():+.1f}; mean diversity kept {100 * kept.mean():.0f} %, least {100 * kept.min():.0f} %.",
+        together,
         "",
         "| instructions | seed | before | after | change in points | diversity kept | seconds | threads | "
         "processor seconds |",
