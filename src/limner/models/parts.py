@@ -39,6 +39,17 @@ ENCODER_KINDS = (
     "Gemma2Model",
 )
 """Classes of transformers that texts are encoded by."""
+JOINT_ATTENTION = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+"""Layers of diffusers' attention over pictures and texts together, of both streams: what LoRA usually adapts."""
 MAX_REASON = 200
 """Characters of what a library says for itself."""
 ENCODE_BATCH = 64

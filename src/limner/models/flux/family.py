@@ -16,7 +16,7 @@ from limner.core.types import Condition
 from limner.models.flux.build import tiny_pipeline
 from limner.models.flux.settings import FluxSettings
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
-from limner.models.parts import flow_times, packed, unpacked
+from limner.models.parts import JOINT_ATTENTION, flow_times, packed, unpacked
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(
@@ -82,14 +82,7 @@ FLUX = Family(
     channels=lambda pipeline: pipeline.transformer.config.in_channels // 4,
     times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
     lora_targets=(
-        "attn.to_q",
-        "attn.to_k",
-        "attn.to_v",
-        "attn.to_out.0",
-        "attn.add_q_proj",
-        "attn.add_k_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
+        *JOINT_ATTENTION,
         "ff.net.0.proj",
         "ff.net.2",
         "ff_context.net.0.proj",

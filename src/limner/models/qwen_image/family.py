@@ -13,7 +13,7 @@ from torch import Tensor
 from limner.core.media import Images
 from limner.core.types import Condition
 from limner.models.honoured import FLOW, Honoured, require_equal
-from limner.models.parts import filled, flow_times, packed, present, seen, shown, statistics, unpacked
+from limner.models.parts import JOINT_ATTENTION, filled, flow_times, packed, present, seen, shown, statistics, unpacked
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image.build import tiny_pipeline
 from limner.models.qwen_image.settings import QwenImageSettings
@@ -110,14 +110,7 @@ QWEN_IMAGE = Family(
     channels=lambda pipeline: pipeline.transformer.config.in_channels // 4,
     times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
     lora_targets=(
-        "attn.to_q",
-        "attn.to_k",
-        "attn.to_v",
-        "attn.to_out.0",
-        "attn.add_q_proj",
-        "attn.add_k_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
+        *JOINT_ATTENTION,
         "img_mlp.net.0.proj",
         "img_mlp.net.2",
         "txt_mlp.net.0.proj",

@@ -25,6 +25,7 @@ from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
 from limner.models.parts import (
+    JOINT_ATTENTION,
     decode,
     encode,
     encode_once,
@@ -72,16 +73,7 @@ class SD3:
 
     schedule: ClassVar[RectifiedFlow] = RectifiedFlow()
     prediction: ClassVar[PredictionKind] = "velocity"
-    lora_targets: ClassVar[tuple[str, ...]] = (
-        "attn.to_q",
-        "attn.to_k",
-        "attn.to_v",
-        "attn.to_out.0",
-        "attn.add_q_proj",
-        "attn.add_k_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
-    )
+    lora_targets: ClassVar[tuple[str, ...]] = JOINT_ATTENTION
     """The published set (diffusers' LoRA scripts; Flow-GRPO): joint attention, without SD3.5-medium's second one."""
     wide_lora_targets: ClassVar[tuple[str, ...]] = (
         *lora_targets,
