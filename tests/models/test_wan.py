@@ -30,10 +30,12 @@ def small_5b() -> WanPipeline:
     """Return the 5B of Wan 2.2 in miniature: the autoencoder of patches, and a time for each token."""
     pipeline = build(WanSize(Vocabulary(("red", "star")), layers=2, heads=2, encoder_channels=4, decoder_channels=4))
     pipeline.register_to_config(expand_timesteps=True)
-    pipeline.transformer = WanTransformer3DModel.from_config(pipeline.transformer.config, patch_size=(1, 2, 2))
     vae = pipeline.vae
-    changes = {"is_residual": True, "dim_mult": [1, 2, 2], "latents_mean": [0.3] * 16, "latents_std": [1.5] * 16}
-    pipeline.register_modules(vae=type(vae).from_config(vae.config, **changes))
+    levels = {"dim_mult": [1, 2, 2], "temperal_downsample": [True, True]}
+    scales = {"scale_factor_temporal": 4, "scale_factor_spatial": 8}
+    latents = {"latents_mean": [0.3] * 8, "latents_std": [1.5] * 8}
+    changed = type(vae).from_config(vae.config, is_residual=True, **levels, **scales, **latents)
+    pipeline.register_modules(vae=changed)
     return pipeline
 
 

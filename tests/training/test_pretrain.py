@@ -51,7 +51,7 @@ def test_fresh_clips_are_told_apart_from_the_start() -> None:
     pixels = module.to_signed(torch.from_numpy(np.stack([Motions().pair(rng)[0] for _ in range(8)])))
     with torch.no_grad():
         plain = whole.encode(build_clips(WanSize(Motions.vocabulary)).vae, pixels).mean
-        means = WanPretraining.build(Motions.vocabulary, 16, seed=0).encoded(pixels).mean
+        means = WanPretraining.build(Motions.vocabulary, 8, seed=0).encoded(pixels).mean
     differ = [(each - each.mean(0)).std((0, 2, 3, 4)) for each in (plain, means)]
     assert differ[0].max() < 0.1 and differ[1].min() > 0.15 and differ[1].max() < 2
 
@@ -206,7 +206,8 @@ def test_clips_are_pretrained_and_plain_diffusers_draws_with_them(tmp_path: Path
     theirs = pipeline(
         texts, latents=noise, num_inference_steps=3, guidance_scale=1.0, output_type="pt", **settings.call({})
     ).frames
-    assert theirs.shape == (2, 13, 3, 32, 32) and noise[0].numel() <= 1024
+    tokens = noise[0, 0].numel() // 4
+    assert theirs.shape == (2, 13, 3, 32, 32) and tokens <= 150
     torch.testing.assert_close(walk_frames(adapter, EulerODE(), 3, texts, noise), theirs, rtol=0, atol=1e-3)
     assert sum(file.stat().st_size for file in (tmp_path / "pipeline").rglob("*") if file.is_file()) <= 10 * 10**6
     latents = torch.load(tmp_path / "latents.pt", weights_only=True)["latents"]

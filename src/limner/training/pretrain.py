@@ -103,7 +103,7 @@ class Pretraining:
     latent_channels: Annotated[int, Range(least=1, most=1024)] = 8
     """Numbers at each place of a latent, a square of 8 x 8 pixels: 8 for scenes, 16 for the strokes of words.
 
-    In clips that place is four frames long, but for the first, which is a frame alone."""
+    In clips that place is a square of 4 x 4 and two frames long, but for the first, which is a frame alone."""
     autoencoder_steps: Count = 2400
     autoencoder_batch: Annotated[int, Range(least=1, most=10_000)] = 32
     autoencoder_lr: Rate = 2e-3

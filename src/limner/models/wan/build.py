@@ -27,11 +27,12 @@ class WanSize:
     """The sizes of a Wan pipeline.
 
     The autoencoder takes 2 x 2 pixels for one, as that of Wan 2.2 does, so that no convolution runs at full resolution;
-    then it halves height, width and frames twice. A clip of 13 frames of 32 x 32 is 4 latents of 4 x 4, each a token.
+    then it halves height, width and frames. A clip of 13 frames of 32 x 32 is 7 latents of 8 x 8, and the transformer
+    takes four neighbours of a latent for one token: 112 in all.
     """
 
     vocabulary: Vocabulary
-    latent_channels: int = 16
+    latent_channels: int = 8
     encoder_channels: int = 8
     decoder_channels: int = 16
     layers: int = 5
@@ -52,7 +53,7 @@ def build(size: WanSize, seed: int = 0) -> WanPipeline:
         torch.manual_seed(seed)
         tokenizer = letter_tokenizer(size.vocabulary.max_length, size.vocabulary.words)
         transformer = WanTransformer3DModel(
-            patch_size=(1, 1, 1),
+            patch_size=(1, 2, 2),
             num_attention_heads=size.heads,
             attention_head_dim=size.head_width,
             in_channels=size.latent_channels,
@@ -67,16 +68,16 @@ def build(size: WanSize, seed: int = 0) -> WanPipeline:
             base_dim=size.encoder_channels,
             decoder_base_dim=size.decoder_channels,
             z_dim=size.latent_channels,
-            dim_mult=[1, 2, 4],
+            dim_mult=[1, 2],
             num_res_blocks=1,
-            temperal_downsample=[True, True],
+            temperal_downsample=[True],
             latents_mean=[0.0] * size.latent_channels,
             latents_std=[1.0] * size.latent_channels,
             in_channels=12,
             out_channels=12,
             patch_size=2,
-            scale_factor_temporal=4,
-            scale_factor_spatial=8,
+            scale_factor_temporal=2,
+            scale_factor_spatial=4,
         )
         nn.init.constant_(autoencoder.quant_conv.bias[size.latent_channels :], QUIET)
         encoder = text_encoder(tokenizer, size.text_width, size.text_layers)

@@ -19,15 +19,15 @@ class Motions:
     vocabulary = VOCABULARY
     pretraining: ClassVar[Mapping[str, Any]] = {
         "model": "wan",
-        "latent_channels": 16,
-        "autoencoder_steps": 9000,
+        "latent_channels": 8,
+        "autoencoder_steps": 3500,
         "autoencoder_batch": 8,
         "absolute_weight": 0.0,
         "divergence_weight": 1e-4,
         "num_pairs": 24_000,
-        "steps": 8_000,
+        "steps": 5_000,
         "batch": 64,
-        "early_steps": 5_600,
+        "early_steps": 3_500,
     }
 
     fps: ClassVar[float | None] = FPS
