@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def test_times_follow_dynamic_shifting(tmp_path: Path) -> None:
         pipeline(TEXTS[0], latents=noise(adapter, 1), height=resolution, width=resolution, num_inference_steps=6)
         assert torch.equal(times, pipeline.scheduler.sigmas)
     assert not torch.equal(adapter.times(6), SD3.wrap(pipeline, SD3Settings(resolution=32)).times(6))
+
+
+@pytest.mark.parametrize("shift", [-3.0, 0.0, math.nan])
+def test_times_that_do_not_fall_are_refused(shift: float) -> None:
+    """At a shift s a time t is s t / (1 + (s - 1) t), which lies between 0 and 1 for a positive s alone."""
+    pipeline = SD3.tiny().pipeline
+    pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, shift=shift)
+    adapter = SD3.wrap(pipeline, SD3Settings(max_sequence_length=16))
+    for grid in ("own", "linear"):
+        with pytest.raises(UserError, match="scheduler: its times must fall from at most 1 to 0"):
+            adapter.times(6, grid)
 
 
 def test_the_network_is_given_1000_t(small: Case) -> None:

@@ -18,8 +18,9 @@ from limner.core.media import Images, Videos
 from limner.core.types import Prompt
 from limner.worlds.motion import CATEGORIES, VOCABULARY, Clip, Motion, caption, check, is_heldout, parse, prompts, track
 from limner.worlds.motion.grammar import clauses, corrupt, noisy_caption, sample_motion
-from limner.worlds.motion.render import FRAMES, SIZE, render
+from limner.worlds.motion.render import FRAMES, SIZE, crowd, render
 from limner.worlds.motion.reward import motion, motion_fraction
+from limner.worlds.motion.world import Motions
 
 Frames = NDArray[np.uint8]
 
@@ -76,6 +77,30 @@ def test_what_is_true_of_a_clip_agrees_with_its_pixels() -> None:
         if wanted.category != "bounce":
             middle = (clip.velocities[1:] + clip.velocities[:-1]) / 2
             assert np.allclose(np.diff(clip.positions, axis=0), middle, atol=1e-9)
+
+
+def test_of_a_crowd_the_nearest_is_seen_whole_and_no_pixel_twice() -> None:
+    """Two motions that hide parts of one another, which the nearest thing alone hides none of."""
+    pair = [parse("a red star passes behind a blue square"), parse("a green circle falls")]
+    clip = crowd(pair, np.random.default_rng(3))
+    nearest, farthest = clip.depth[-1], clip.depth[0]
+    seen = clip.masks.sum((2, 3))
+    assert sorted(clip.depth) == [0, 1, 2] and clip.masks.sum(1).max() <= 1 + 1e-9
+    assert np.ptp(seen[:, nearest]) < 1.5 and np.ptp(seen[:, farthest]) > 5
+    for i in range(3):
+        assert len(np.unique(clip.frames[clip.masks[:, i] > 1 - 1e-9], axis=0)) == 1
+
+
+def test_what_is_captioned_is_one_motion_and_an_autoencoder_sees_crowds_too() -> None:
+    world = Motions()
+    for row in range(20):
+        clip, captions = world.pair(np.random.default_rng(row), 0.0)
+        rng = np.random.default_rng(row)
+        asked = sample_motion(rng)
+        assert captions == [caption(asked)] and np.array_equal(clip, render(asked, rng).frames)
+    alone = [world.pair(np.random.default_rng(row))[0] for row in range(20)]
+    paired = [world.pair(np.random.default_rng(row), 0.0)[0] for row in range(20)]
+    assert 4 <= sum(not np.array_equal(a, b) for a, b in zip(alone, paired, strict=True))
 
 
 def test_flow_warps_a_frame_to_the_next() -> None:

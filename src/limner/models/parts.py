@@ -238,6 +238,8 @@ def flow_times(scheduler: Any, steps: int, equal: bool, tokens: int) -> Float[Te
 
         mu = base_shift + (max_shift - base_shift) (tokens - base_len) / (max_len - base_len)
 
+    Raises UserError if they do not fall, as with a shift that is no positive number.
+
     Source: `calculate_shift` of diffusers' pipelines; Esser et al., arXiv:2403.03206, section 5.3.2.
     """
     config = scheduler.config
@@ -250,6 +252,12 @@ def flow_times(scheduler: Any, steps: int, equal: bool, tokens: int) -> Float[Te
         made.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu)
     else:
         made.set_timesteps(steps, mu=mu)
+    falling = made.sigmas[:-1] > made.sigmas[1:]
+    if made.sigmas[0] > 1 or not falling.all():
+        raise UserError(
+            f"scheduler: its times must fall from at most 1 to 0, and begin {made.sigmas[:3].tolist()}; mend the shift "
+            f"({config.shift}) in scheduler_config.json"
+        )
     return made.sigmas
 
 

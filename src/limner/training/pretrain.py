@@ -37,7 +37,8 @@ class PairSource(Protocol):
     def pair(self, rng: np.random.Generator, *noisy_shares: float) -> tuple[np.ndarray, list[str]]:
         """Return one picture `[height, width, 3]`, or clip `[frames, height, width, 3]`, uint8, and its captions.
 
-        There is one for each share, noisy so often. What is shown depends on `rng` alone, a caption on its share too.
+        There is one for each share, noisy so often. What is shown depends on `rng` alone, a caption on its share too;
+        without a share it is what an autoencoder learns from, which may be richer.
         """
         ...
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limner.worlds.motion.grammar import Motion
+from limner.worlds.motion.grammar import Motion, Thing
 from limner.worlds.scenes.render import REACH, TILT, coverage, paint
 
 Floats = NDArray[np.float64]
@@ -58,23 +58,50 @@ class Clip:
 
 def render(motion: Motion, rng: np.random.Generator) -> Clip:
     """Draw the motion at a random place, size, tilt and speed."""
+    reach, positions, velocities = _placed(motion, rng)
+    depth = (1, 0) if motion.depth == "in front of" else tuple(range(len(motion.things)))
+    return _drawn(motion.things, reach, positions, velocities, depth, rng)
+
+
+def crowd(motions: Sequence[Motion], rng: np.random.Generator) -> Clip:
+    """Draw several motions at once, each thing before or behind the others as it falls."""
+    things = [thing for motion in motions for thing in motion.things]
+    placed = [_placed(motion, rng) for motion in motions]
+    reach = np.concatenate([each for each, _, _ in placed])
+    positions, velocities = (np.concatenate([each[i] for each in placed], axis=1) for i in (1, 2))
+    depth = tuple(int(i) for i in rng.permutation(len(things)))
+    return _drawn(things, reach, positions, velocities, depth, rng)
+
+
+def _placed(motion: Motion, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Return how far things reach from their centres, their positions, and their velocities."""
     low, high = (4.2, 5.0) if len(motion.things) == 1 else (3.7, 4.1)
     radii = rng.uniform(low, high, len(motion.things))
     if motion.category == "occlusion":
         mover_behind = motion.depth == "behind"
         radii = np.array([rng.uniform(3.5, 3.8), rng.uniform(5.0, 5.4) if mover_behind else rng.uniform(4.8, 5.2)])
     reach = radii * [REACH[thing.shape] for thing in motion.things]
-    positions, velocities = _paths(motion, reach, rng)
-    depth = (1, 0) if motion.depth == "in front of" else tuple(range(len(motion.things)))
+    return reach, *_paths(motion, reach, rng)
+
+
+def _drawn(
+    things: Sequence[Thing],
+    reach: Floats,
+    positions: Floats,
+    velocities: Floats,
+    depth: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Clip:
+    """Draw things along their paths, the farthest first, on one ground."""
     ground = np.full((SIZE, SIZE, 3), rng.uniform(0.90, 0.97) + rng.uniform(-0.012, 0.012, 3))
-    tilts = rng.uniform(-TILT, TILT, len(motion.things))
-    paints = [paint(thing.colour, rng) for thing in motion.things]
+    tilts = rng.uniform(-TILT, TILT, len(things))
+    paints = [paint(thing.colour, rng) for thing in things]
     frames = np.repeat(ground[None], FRAMES, axis=0)
-    masks = np.zeros((FRAMES, len(motion.things), SIZE, SIZE))
+    masks = np.zeros((FRAMES, len(things), SIZE, SIZE))
     for i in depth:
         dx = _XS - positions[:, i, 0, None, None]
         dy = _YS - positions[:, i, 1, None, None]
-        covered = coverage(motion.things[i].shape, dx, dy, float(reach[i]), float(tilts[i]))
+        covered = coverage(things[i].shape, dx, dy, float(reach[i]), float(tilts[i]))
         masks *= 1 - covered[:, None]
         masks[:, i] = covered
         frames += covered[..., None] * (paints[i] - frames)
