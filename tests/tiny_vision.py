@@ -26,8 +26,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from limner.rewards.learned.design import Design
 from limner.rewards.learned.folder import write
-from limner.rewards.learned.network import Design, Ensemble
+from limner.rewards.learned.network import Ensemble
 
 WORDS = "a red blue green cat dog left of photo picture object yes no Yes No Does this show Please answer or".split()
 SPECIAL = ["<pad>", "<start>", "<unk>", "<image>", "<end>"]
@@ -234,7 +235,7 @@ def learned(folder: Path) -> None:
     torch.manual_seed(0)
     design, words = Design(edge=32, width=16, members=2), ("a", "red", "cat")
     ensemble = Ensemble(design, words, 1)
-    write(folder, design, ("overall",), words, (1.0,), (0.0,), ensemble, "what people prefer: nothing", {}, {})
+    write(folder, design, ("overall",), words, (1.0,), (0.0,), ensemble, "what people prefer: nothing", (), {}, {})
 
 
 def needs_weights(*files: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

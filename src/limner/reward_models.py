@@ -29,9 +29,9 @@ from limner.report.file import read_object, write_text
 from limner.report.page import Page, Section, Table, page
 from limner.report.text import bounds, number, prompts, quantity
 from limner.rewards.learned.folder import CARD, SERVED, Card, place_of, read, write
-from limner.rewards.learned.network import Ensemble, Worth
+from limner.rewards.learned.network import Ensemble
 from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
-from limner.training.reward_model import LEAST, RewardTraining, calibrated, shared_errors, train, worths
+from limner.training.reward_model import LEAST, RewardTraining, Worths, calibrated, shared_errors, train, worths
 
 REPORT = "report.html"
 
@@ -47,22 +47,22 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
         raise UserError(f"{place} holds a reward; choose another folder with --out, and nothing is lost")
     said, _ = read_preferences(data)
     parts = split(judgements(said, how.design.edge), how.heldout, how.calibration)
-    ensemble, words = train(parts.train, how, lambda line: print(line, file=sys.stderr))
-    worth = worths(ensemble, parts.train)
+    ensemble, words, people, bank = train(parts.train, how, lambda line: print(line, file=sys.stderr))
+    worth = worths(ensemble, people, parts.train, bank)
     scale, questions = calibrated(worth, parts.calibration), parts.train.questions
     shared = shared_errors(worth, scale, parts.calibration)
     found = {name: measured(worth, scale, ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
     told = {name: _told(each) for name, each in found.items()}
-    card = write(place, how.design, parts.train.questions, words, scale, shared, ensemble, about, trained, told)
+    card = write(place, how.design, parts.train.questions, words, scale, shared, ensemble, about, people, trained, told)
     per_slice = _slices(worth, scale, parts.heldout)
     write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
     return place
 
 
 def measured(
-    worth: Worth, scale: Sequence[float], ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
+    worth: Worths, scale: Sequence[float], ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
 ) -> Ordering:
     """Return how well calibrated worths order pairs that were not trained on."""
     plain = likeliest(_lead(worth, [1.0] * len(scale), on, question), how.design.ties, ensemble.tie(question))
@@ -124,12 +124,11 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
 
 def _leads(folder: Path, on: Judgements) -> Float[Tensor, " pairs"]:
     learned = read(folder)
-    return _lead(worths(learned.ensemble, on), learned.card.scale, on, 0)
+    return _lead(worths(learned.ensemble, learned.card.people, on), learned.card.scale, on, 0)
 
 
-def _lead(worth: Worth, scale: Sequence[float], on: Judgements, question: int) -> Float[Tensor, " pairs"]:
-    mean = worth.mean[:, question] * scale[question]
-    return mean[on.pairs[:, 0]] - mean[on.pairs[:, 1]]
+def _lead(worth: Worths, scale: Sequence[float], on: Judgements, question: int) -> Float[Tensor, " pairs"]:
+    return scale[question] * worth.leads(on, question)
 
 
 def _above_chance(accuracy: Interval) -> Interval:
@@ -159,7 +158,7 @@ def _told(of: Ordering) -> dict[str, Any]:
     }
 
 
-def _slices(worth: Worth, scale: Sequence[float], on: Judgements) -> Mapping[str, Interval]:
+def _slices(worth: Worths, scale: Sequence[float], on: Judgements) -> Mapping[str, Interval]:
     lead, votes, text = _lead(worth, scale, on, 0), on.votes[:, 0], on.texts_of_pairs()
     asked = votes[:, 0] + votes[:, 2] > 0
     return {

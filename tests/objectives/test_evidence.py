@@ -12,7 +12,7 @@ from scipy.stats import norm
 from limner.objectives.evidence import log_evidence
 from limner.rewards.learned.network import Worth
 from limner.training.judgements import Judgements
-from limner.training.reward_model import shared_errors
+from limner.training.reward_model import Worths, shared_errors
 
 NORMAL = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -53,7 +53,7 @@ def test_an_error_that_members_share_is_found_and_their_interval_then_holds_the_
     within = torch.combinations(torch.arange(8))
     pairs = torch.cat([within + 8 * i for i in range(100)])
     said = votes_on(mean, truth, pairs, torch.arange(100).repeat_interleave(8))
-    [shared] = shared_errors(Worth(mean[:, None], std), (1.0,), said)
+    [shared] = shared_errors(Worths((), lambda _: Worth(mean[:, None], std)), (1.0,), said)
     assert shared == pytest.approx(0.9, rel=0.05)
     miss = ((mean - truth)[pairs[:, 0]] - (mean - truth)[pairs[:, 1]]).abs()
     inside = [float((miss <= 1.96 * math.sqrt(2) * s).double().mean()) for s in (0.2, math.hypot(shared, 0.2))]
@@ -63,5 +63,5 @@ def test_an_error_that_members_share_is_found_and_their_interval_then_holds_the_
 def test_where_each_picture_stands_in_one_pair_nothing_can_be_known_of_it() -> None:
     pairs = torch.arange(40).reshape(20, 2)
     said = votes_on(torch.zeros(40), torch.zeros(40), pairs, torch.arange(20).repeat_interleave(2))
-    worth = Worth(torch.zeros(40, 1), torch.ones(40, 1))
+    worth = Worths((), lambda _: Worth(torch.zeros(40, 1), torch.ones(40, 1)))
     assert shared_errors(worth, (1.0,), said) == (0.0,)

@@ -38,6 +38,21 @@ def test_efficientnet_is_the_published_one() -> None:
 
 
 @installed
+def test_details_of_a_patch_lie_beside_what_is_seen_of_it() -> None:
+    """The first numbers are the patch's, the last the mean colours of its quarters; what changes shows there."""
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = efficientnet.detailed_features(picture, 128)
+    assert seen.shape == (1, efficientnet.DETAILED_WIDTH, 8, 8)
+    torch.testing.assert_close(seen[:, :112].permute(0, 2, 3, 1), efficientnet.patch_features(picture, 128))
+    quarters = picture[0, :, 16:24, 40:48].reshape(3, 2, 4, 2, 4).mean((2, 4))
+    torch.testing.assert_close(seen[0, -12:, 2, 5], quarters.flatten())
+    changed = picture.clone()
+    changed[..., :8, :8] = 1 - changed[..., :8, :8]
+    details = (efficientnet.detailed_features(changed, 128) - seen)[0, 112:-12].abs().amax(0)
+    assert details.argmax() == 0 and details[4:].max() == 0
+
+
+@installed
 def test_minilm_is_loaded_without_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
     """A run's lines are its own."""
     minilm._minilm.cache_clear()

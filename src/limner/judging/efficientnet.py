@@ -20,6 +20,9 @@ STAGES = ((1, 1), (2, 2), (2, 2), (2, 3), (1, 3), (2, 4), (1, 1))
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PATCHES = 4
 """The stage, counted from 0, that patches are read after: a patch is 16 pixels a side, in 112 numbers."""
+DETAILS = 2
+"""The stage that details are read after: four of them a patch, in 40 numbers each."""
+DETAILED_WIDTH = 112 + 4 * 40 + 4 * 3
 
 
 def picture_features(pixels: Float[Tensor, "batch 3 height width"], edge: int = EDGE) -> Float[Tensor, "batch 1280"]:
@@ -42,6 +45,24 @@ def patch_features(
         if stage == PATCHES:
             return x.permute(0, 2, 3, 1)
     raise ValueError(f"there is no stage {PATCHES}")
+
+
+def detailed_features(
+    pixels: Float[Tensor, "batch 3 height width"], edge: int = 128
+) -> Float[Tensor, "batch 284 rows columns"]:
+    """Return of each patch what `patch_features` says, what the four details in it are, and their mean colours.
+
+    A stage that has seen little of a patch's surroundings still knows its colour, which a later one has forgotten.
+    """
+    found = []
+    for stage, x in enumerate(_stages(pixels, edge, _efficientnet())):
+        if stage in (DETAILS, PATCHES):
+            found.append(x)
+        if stage == PATCHES:
+            break
+    details, patches = found
+    colours = functional.adaptive_avg_pool2d(pixels, (details.shape[-2], details.shape[-1]))
+    return torch.cat([patches, *(functional.pixel_unshuffle(each, 2) for each in (details, colours))], 1)
 
 
 def _stages(pixels: Tensor, edge: int, weights: Mapping[str, Tensor]) -> Iterator[Tensor]:

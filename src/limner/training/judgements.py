@@ -169,6 +169,12 @@ def _name(picture: Path | bytes) -> str:
     return hashlib.sha256(picture).hexdigest() if isinstance(picture, bytes) else str(picture)
 
 
+def voters(of: Judgements, names: Sequence[str]) -> Int[Tensor, " pairs"]:
+    """Return the place among `names` of who said what was said of each pair; -1 if it was several, or none of them."""
+    place = {name: i for i, name in enumerate(names)}
+    return torch.tensor([place.get(each[0], -1) if len(each) == 1 else -1 for each in of.people], dtype=torch.long)
+
+
 def digests(texts: Sequence[str]) -> list[str]:
     """Return what stands for texts in a card, so that it can be told whether a judge was trained on one."""
     return sorted(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts)

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from limner.core.errors import UserError
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
+from limner.core.tree import concatenate
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
 from limner.objectives.evidence import log_evidence
 from limner.objectives.logistic import fit_pair_calibration
+from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
-from limner.rewards.learned.network import Design, Ensemble, Member, Worth
-from limner.rewards.learned.small import vocabulary
-from limner.training.judgements import Judgements
+from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
+from limner.rewards.learned.small import Small, vocabulary
+from limner.training.judgements import Judgements, voters
 
-LOT = 256
+LOT = 64
 """Pictures that are seen at once where nothing is learned."""
 LEAST = 1e-2
 DRAWS = 256
@@ -61,10 +66,15 @@ class RewardTraining:
 
 
 class Features(NamedTuple):
-    """What a frozen network sees of all pictures, and reads of all texts."""
+    """What networks see of all pictures, and read of all texts, as far as they are frozen there; else None."""
 
-    seen: Float[Tensor, "pictures width"]
-    read: Float[Tensor, "texts textwidth"]
+    seen: Float[Tensor, "pictures *seen"] | None
+    """In half precision."""
+    read: Float[Tensor, "texts textwidth"] | None
+
+
+LEARNED = Features(None, None)
+"""Nothing is frozen."""
 
 
 class Batch(NamedTuple):
@@ -76,37 +86,71 @@ class Batch(NamedTuple):
     """Of each picture, the place of its prompt."""
     pairs: Int[Tensor, "pairs 2"]
     votes: Float[Tensor, "pairs questions 3"]
+    who: Int[Tensor, " pairs"]
+    """Who was asked, `COMMON` where the networks know no such person."""
     rankings: Int[Tensor, "rankings places"]
     ranked: Bool[Tensor, "rankings places"]
     rated: Int[Tensor, " ratings"]
     liked: Float[Tensor, " ratings"]
 
 
-def train(of: Judgements, how: RewardTraining, log: Log) -> tuple[Ensemble, tuple[str, ...]]:
-    """Return the trained networks, and the words that they know."""
+class Trained(NamedTuple):
+    """Networks, the words and people that they know, and what of all pictures and texts was frozen."""
+
+    ensemble: Ensemble
+    words: tuple[str, ...]
+    people: tuple[str, ...]
+    bank: Features
+
+
+def train(of: Judgements, how: RewardTraining, log: Log) -> Trained:
+    """Return the trained networks. Raises UserError if people are to differ, and votes do not say whose they are."""
     there = sorted(set(of.text[torch.cat([of.pairs.flatten(), of.rankings.flatten(), of.rated])].tolist()))
-    words = vocabulary([of.texts[i] for i in there]) if how.design.kind == "small" else ()
+    words = vocabulary([of.texts[i] for i in there]) if how.design.kind != "frozen" else ()
     torch.manual_seed(how.seed)
-    ensemble = Ensemble(how.design, words, len(of.questions))
-    for number, member in enumerate(ensemble.members):
-        assert isinstance(member, Member)
-        _train(member, of, there, how, number, log)
-    return ensemble.eval(), words
+    people = tuple(sorted({each[0] for each in of.people if len(each) == 1})) if how.design.tastes else ()
+    if how.design.tastes and len(people) < 2:
+        raise UserError("--design.tastes: no two people to tell apart; each pair needs one name in its `annotators`")
+    ensemble = Ensemble(how.design, words, len(of.questions), len(people))
+    bank = _bank(ensemble.member(0).network, of)
+    for number in range(how.design.members):
+        _train(ensemble.member(number), of, there, voters(of, people), how, bank, number, log)
+    return Trained(ensemble.eval().requires_grad_(False), words, people, bank)
 
 
-def worths(ensemble: Ensemble, of: Judgements) -> Worth:
-    """Return what each picture is worth, before any calibration, and how unsure that is."""
+@dataclass(frozen=True)
+class Worths:
+    """What each picture is worth, before any calibration, to each of the `people` that networks know."""
+
+    people: Sequence[str]
+    to: Callable[[int], Worth]
+    """What pictures are worth to one of these, or to `COMMON`, and how unsure that is."""
+
+    def leads(self, on: Judgements, question: int) -> Float[Tensor, " pairs"]:
+        """Return by how much the first of each pair leads, to whoever was asked."""
+        who, found = voters(on, self.people), torch.zeros(len(on.pairs))
+        for person in who.unique().tolist():
+            rows, mean = who == person, self.to(person).mean[:, question]
+            found[rows] = mean[on.pairs[rows, 0]] - mean[on.pairs[rows, 1]]
+        return found
+
+
+def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Features = LEARNED) -> Worths:
+    """Return what each picture is worth; a `bank` saves looking."""
     texts = [of.texts[i] for i in of.text.tolist()]
     lots = []
     with torch.no_grad():
         for start in range(0, len(texts), LOT):
-            pixels = of.pictures[start : start + LOT].float() / 255
-            lots.append(ensemble(pixels, texts[start : start + LOT]))
-    mean, std = zip(*lots, strict=True)
-    return Worth(torch.cat(mean), torch.cat(std))
+            here = slice(start, start + LOT)
+            if bank.seen is None:
+                seen = ensemble.see(of.pictures[here].float() / 255)
+            else:
+                seen = [bank.seen[here].float()] * len(ensemble.members)
+            lots.append(ensemble.say(seen, texts[here]))
+    return Worths(people, partial(ensemble.together, [concatenate(each) for each in zip(*lots, strict=True)]))
 
 
-def calibrated(worth: Worth, on: Judgements) -> tuple[float, ...]:
+def calibrated(worth: Worths, on: Judgements) -> tuple[float, ...]:
     """Return for each question by what worths are multiplied so that sigmoid(lead) is how often a side is preferred.
 
     One over it is the temperature. Fitted to the votes for a side; a question that nobody chose a side on keeps 1, and
@@ -117,50 +161,75 @@ def calibrated(worth: Worth, on: Judgements) -> tuple[float, ...]:
         votes = on.votes[:, question]
         sides = votes[:, 0] + votes[:, 2]
         asked = sides > 0
-        lead = (worth.mean[on.pairs[:, 0], question] - worth.mean[on.pairs[:, 1], question])[asked]
+        lead = worth.leads(on, question)[asked]
         share = votes[asked, 0] / sides[asked]
         known = bool(asked.any()) and bool((lead != 0).any())
         scales.append(max(fit_pair_calibration(lead, share, RIDGE).slope, LEAST) if known else 1.0)
     return tuple(scales)
 
 
-def shared_errors(worth: Worth, scale: Sequence[float], on: Judgements) -> tuple[float, ...]:
+def shared_errors(worth: Worths, scale: Sequence[float], on: Judgements) -> tuple[float, ...]:
     """Return for each question the standard deviation, in nats, of an error in worths that the members share.
 
     The likeliest one by the votes for a side, where the members' own spread is added to it: `log_evidence`. It shows
     in pictures that stand in several pairs; where there are none, it is 0.
     """
     generator = torch.Generator().manual_seed(0)
-    texts = on.texts_of_pairs()
-    lots = [(texts == text).nonzero()[:, 0] for text in texts.unique()]
-    most = max((len(on.pairs[lot].unique()) for lot in lots), default=0)
+    texts, who = on.texts_of_pairs(), voters(on, worth.people)
+    by = [(who == person, worth.to(person)) for person in who.unique().tolist()]
+    lots = [
+        ((asked & (texts == text)).nonzero()[:, 0], to) for asked, to in by for text in texts[asked].unique().tolist()
+    ]
+    most = max((len(on.pairs[lot].unique()) for lot, _ in lots), default=0)
     normal = torch.randn(DRAWS, most, generator=generator, dtype=torch.float64)
     found = []
-    for question, by in enumerate(scale):
-        mean, std = by * worth.mean[:, question].double(), by * worth.std[:, question].double()
-        told = [_told_of(on, lot[on.votes[lot, question][:, [0, 2]].sum(1) > 0], question) for lot in lots]
-        told = [each for each in told if len(each[0]) < 2 * len(each[1])]
+    for question, times in enumerate(scale):
+        told = [_told_of(on, lot, to, times, question) for lot, to in lots]
+        told = [each for each in told if len(each.mean) < 2 * len(each.pairs)]
 
-        def misfit(error: float, mean: Tensor = mean, std: Tensor = std, told: Sequence[Told] = told) -> float:
-            unsure = (std.square() + error**2 + RIDGE**2).sqrt()
-            return -sum(float(log_evidence(mean[p], unsure[p], i, v, normal[:, : len(p)])) for p, i, v in told)
+        def misfit(error: float, told: Sequence[Told] = told) -> float:
+            unsure = [(each.std.square() + error**2 + RIDGE**2).sqrt() for each in told]
+            fits = [
+                log_evidence(each.mean, std, each.pairs, each.votes, normal[:, : len(std)])
+                for each, std in zip(told, unsure, strict=True)
+            ]
+            return -float(torch.stack(fits).sum())
 
         found.append(float(minimize_scalar(misfit, bounds=(0.0, MOST), method="bounded").x) if told else 0.0)
     return tuple(found)
 
 
-Told: TypeAlias = tuple[Int[Tensor, " pictures"], Int[Tensor, "pairs 2"], Float[Tensor, "pairs 2"]]
-"""The pictures of some pairs, the pairs by their places among these, and the votes for either side."""
+class Told(NamedTuple):
+    """What the pictures of some pairs are worth, and what was said of these; pairs count within."""
+
+    mean: Float[Tensor, " pictures"]
+    std: Float[Tensor, " pictures"]
+    pairs: Int[Tensor, "pairs 2"]
+    votes: Float[Tensor, "pairs 2"]
+    """For either side."""
 
 
-def _told_of(on: Judgements, rows: Int[Tensor, " pairs"], question: int) -> Told:
-    pictures, places = on.pairs[rows].unique(return_inverse=True)
-    return pictures, places, on.votes[rows, question][:, [0, 2]]
+def _told_of(on: Judgements, rows: Int[Tensor, " pairs"], to: Worth, scale: float, question: int) -> Told:
+    sides = on.votes[rows, question][:, [0, 2]]
+    asked = sides.sum(1) > 0
+    pictures, places = on.pairs[rows][asked].unique(return_inverse=True)
+    mean, std = (scale * column[pictures, question].double() for column in to)
+    return Told(mean, std, places, sides[asked])
 
 
-def _train(member: Member, of: Judgements, there: Sequence[int], how: RewardTraining, number: int, log: Log) -> None:
+def _train(
+    member: Member,
+    of: Judgements,
+    there: Sequence[int],
+    who: Int[Tensor, " pairs"],
+    how: RewardTraining,
+    bank: Features,
+    number: int,
+    log: Log,
+) -> None:
     generator = torch.Generator().manual_seed(how.seed * 1000 + number)
-    bank = _bank(member, of, there)
+    if bank.seen is not None and not isinstance(member.network, Small):
+        member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].float())
     by_text = _by_text(of)
     per_epoch = -(-len(there) // how.prompts)
     num_steps = how.epochs * per_epoch
@@ -171,7 +240,7 @@ def _train(member: Member, of: Judgements, there: Sequence[int], how: RewardTrai
     for step in range(num_steps):
         if step % per_epoch == 0:
             lots = torch.randperm(len(there), generator=generator).split(how.prompts)
-        batch = _batch(of, [there[i] for i in lots[step % per_epoch].tolist()], by_text)
+        batch = _batch(of, [there[i] for i in lots[step % per_epoch].tolist()], by_text, who)
         loss = _loss(member, of, batch, how, generator, bank)
         optimizer.zero_grad()
         loss.backward()
@@ -190,46 +259,46 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _loss(
-    member: Member, of: Judgements, batch: Batch, how: RewardTraining, generator: torch.Generator, bank: Features | None
+    member: Member, of: Judgements, batch: Batch, how: RewardTraining, generator: torch.Generator, bank: Features
 ) -> Float[Tensor, ""]:
     """Return the mean loss of what was said, with the weights of contrast and anchor."""
-    if bank is None:
+    if bank.seen is None:
         seen = member.network.see(of.pictures[batch.pictures].float() / 255)
+    else:
+        seen = bank.seen[batch.pictures].float()
+    if bank.read is None:
         read = member.network.read([of.texts[i] for i in batch.texts])
     else:
-        seen, read = bank.seen[batch.pictures], bank.read[torch.tensor(batch.texts)]
-    worth = member.worth(seen, read[batch.own])
-    first, second = batch.pairs.unbind(1)
-    losses = [_said(member, how.design, worth, batch, q, first, second) for q in range(len(of.questions))]
+        read = bank.read[torch.tensor(batch.texts)]
+    said = member.say(seen, read[batch.own])
+    worth = said.worth
+    losses = [_said(member, how.design, said, batch, question) for question in range(len(of.questions))]
     losses.append(ranking_loss(worth.mean[:, 0][batch.rankings], batch.ranked))
     losses.append(rating_loss(worth.mean[batch.rated, 0], batch.liked))
     count = (batch.votes.sum((1, 2)) > 0).sum() + len(batch.rankings) + len(batch.rated)
     loss = torch.cat(losses).sum() / count.clamp(min=1)
     loss = loss + how.anchor * worth.mean.square().mean()
+    if member.taste is not None:
+        loss = loss + how.anchor * (said.lean.square().mean() + member.taste.square().mean())
     if how.contrast > 0 and len(batch.texts) > 1:
         others = [worth.mean[:, 0]]
         for _ in range(how.negatives):
             far = torch.randint(1, len(batch.texts), (len(batch.own),), generator=generator)
-            others.append(member.worth(seen, read[(batch.own + far) % len(batch.texts)]).mean[:, 0])
+            others.append(member.say(seen, read[(batch.own + far) % len(batch.texts)]).worth.mean[:, 0])
         good = _good(batch)
         if len(good):
             loss = loss + how.contrast * contrast_loss(torch.stack(others, 1)[good]).mean()
     return loss
 
 
-def _said(
-    member: Member,
-    design: Design,
-    worth: Worth,
-    batch: Batch,
-    question: int,
-    first: Int[Tensor, " pairs"],
-    second: Int[Tensor, " pairs"],
-) -> Float[Tensor, " pairs"]:
+def _said(member: Member, design: Design, said: Said, batch: Batch, question: int) -> Float[Tensor, " pairs"]:
     """Return the loss of the votes on one question, each pair's share of them 1."""
+    worth, lean = said
+    first, second = batch.pairs.unbind(1)
     votes = batch.votes[:, question]
     votes = votes / votes.sum(1, keepdim=True).clamp(min=1e-12)
     lead = worth.mean[first, question] - worth.mean[second, question]
+    lead = lead + ((lean[first, question] - lean[second, question]) * member.weights(batch.who)).sum(1)
     if not design.gaussian:
         return choice_loss(lead, votes, design.ties, member.tie[question])
     variance = worth.std[first, question] ** 2 + worth.std[second, question] ** 2
@@ -244,16 +313,13 @@ def _good(batch: Batch) -> Int[Tensor, " pictures"]:
     return torch.cat([*chosen, batch.rankings[:, 0], batch.rated[batch.liked > 0.5]])
 
 
-def _bank(member: Member, of: Judgements, there: Sequence[int]) -> Features | None:
-    """Return the features of all pictures and texts where they are frozen; None where they are learned."""
-    network = member.network
-    if not isinstance(network, Frozen):
-        return None
+def _bank(network: Network, of: Judgements) -> Features:
+    """Return what is frozen: the features of pictures but where a network learns to see, of texts where it reads so."""
+    if isinstance(network, Small):
+        return LEARNED
     with torch.no_grad():
-        seen = torch.cat([network.see(lot.float() / 255) for lot in of.pictures.split(LOT)])
-        read = network.read(list(of.texts))
-        network.standardise(seen[torch.isin(of.text, torch.tensor(there))])
-    return Features(seen, read)
+        seen = torch.cat([network.see(lot.float() / 255).half() for lot in of.pictures.split(LOT)])
+        return Features(seen, network.read(list(of.texts)) if isinstance(network, Frozen) else None)
 
 
 def _by_text(of: Judgements) -> list[tuple[list[int], list[int], list[int]]]:
@@ -265,7 +331,12 @@ def _by_text(of: Judgements) -> list[tuple[list[int], list[int], list[int]]]:
     return found
 
 
-def _batch(of: Judgements, texts: list[int], by_text: list[tuple[list[int], list[int], list[int]]]) -> Batch:
+def _batch(
+    of: Judgements,
+    texts: list[int],
+    by_text: list[tuple[list[int], list[int], list[int]]],
+    who: Int[Tensor, " pairs"],
+) -> Batch:
     pairs, rankings, ratings = (torch.tensor([p for t in texts for p in by_text[t][kind]]).long() for kind in range(3))
     both, ranks, rated = of.pairs[pairs], of.rankings[rankings], of.rated[ratings]
     pictures = torch.cat([both.flatten(), ranks[of.ranked[rankings]], rated]).unique()
@@ -279,6 +350,7 @@ def _batch(of: Judgements, texts: list[int], by_text: list[tuple[list[int], list
         place[of.text[pictures]],
         local[both],
         of.votes[pairs],
+        who[pairs],
         local[ranks],
         of.ranked[rankings],
         local[rated],

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save
 
 from limner.core.errors import UserError
 from limner.core.paths import path_of, text_of
-from limner.rewards.learned.network import Design, Ensemble
+from limner.rewards.learned.design import Design
+from limner.rewards.learned.network import Ensemble
 
 CARD, WEIGHTS, SERVED = "card.json", "reward.safetensors", "served.json"
 FORMAT = 1
@@ -38,6 +39,8 @@ class Card:
     about: str
     weights: str
     """SHA-256 of the weights' file."""
+    people: tuple[str, ...] = ()
+    """Those whose own taste it knows, in the order of its weights."""
     trained: Mapping[str, Any] = field(default_factory=dict)
     """Its data and settings; `prompts` (digests) and `people` of every part."""
     measured: Mapping[str, Any] = field(default_factory=dict)
@@ -60,13 +63,15 @@ def write(
     shared: Sequence[float],
     ensemble: Ensemble,
     about: str,
+    people: Sequence[str],
     trained: Mapping[str, Any],
     measured: Mapping[str, Any],
 ) -> Card:
     """Write a folder, the card last: a folder with a card is whole."""
     content = save({name: tensor.contiguous() for name, tensor in ensemble.state_dict().items()})
     digest = hashlib.sha256(content).hexdigest()
-    card = Card(design, tuple(questions), tuple(words), tuple(scale), tuple(shared), about, digest, trained, measured)
+    asked, numbers = tuple(questions), (tuple(scale), tuple(shared))
+    card = Card(design, asked, tuple(words), *numbers, about, digest, tuple(people), trained, measured)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{WEIGHTS}.part"
     part.write_bytes(content)
@@ -98,7 +103,8 @@ def read_card(folder: Path) -> Card:
     try:
         said["design"] = Design(**said["design"])
         said.setdefault("shared", [0.0 for _ in said["questions"]])  # what was written before it was measured
-        for name in ("questions", "words", "scale", "shared"):
+        said.setdefault("people", [])  # likewise
+        for name in ("questions", "words", "scale", "shared", "people"):
             said[name] = tuple(said[name])
         return Card(**said)
     except (KeyError, TypeError) as error:
@@ -116,7 +122,7 @@ def _read(path: Path, digest: str) -> LearnedReward:
     card = read_card(path.parent)
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise UserError(f"{path}: missing, or not the weights that its card names; train the reward again")
-    ensemble = Ensemble(card.design, card.words, len(card.questions))
+    ensemble = Ensemble(card.design, card.words, len(card.questions), len(card.people))
     try:
         ensemble.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.core.settings import Count, Range, settings
-from limner.objectives.choice import Ties
+from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
-from limner.rewards.learned.small import Small
-
-Kind: TypeAlias = Literal["small", "frozen"]
+from limner.rewards.learned.patches import Patches
+from limner.rewards.learned.small import Small, eye_for_pixels
 
 
 class Network(Protocol):
@@ -27,21 +25,8 @@ class Network(Protocol):
     def judge(self, seen: Float[Tensor, "n *seen"], read: Float[Tensor, "n read"]) -> Float[Tensor, "n outputs"]: ...
 
 
-@settings
-class Design:
-    """How a learned reward is built: `small` is a network of its own, `frozen` a head on frozen features."""
-
-    kind: Kind = "small"
-    edge: Count = 64
-    """Pixels a side at which `small` sees a picture."""
-    width: Annotated[int, Range(least=16)] = 64
-    """Channels of `small`, a multiple of 16; of `frozen`, of its hidden layer."""
-    members: Count = 3
-    """Networks that are trained apart: how much they differ is how unsure the reward is."""
-    gaussian: bool = False
-    """Whether each worth has a spread of its own, as HPSv3's have."""
-    ties: Ties = "davidson"
-    """How ties come about: davidson, rao_kupper (VideoReward's), or bradley_terry: each is half a vote for both."""
+COMMON = -1
+"""Nobody: the taste that all people share."""
 
 
 class Worth(NamedTuple):
@@ -51,51 +36,96 @@ class Worth(NamedTuple):
     std: Float[Tensor, "n questions"]
 
 
+class Said(NamedTuple):
+    """What a member says of pictures: their worth to all, and what more they are to people who differ in each way."""
+
+    worth: Worth
+    lean: Float[Tensor, "n questions tastes"]
+
+
 class Member(nn.Module):
-    """One network of a learned reward."""
+    """One network of a learned reward, and how each person differs: w_p = w + <taste_p, lean>, of low rank.
 
-    def __init__(self, design: Design, words: Sequence[str], questions: int) -> None:
+    Source: LoRe, arXiv:2504.14439, whose people weigh shared rewards. Deviation: weights may be negative, and those of
+    nobody in particular are 0, so that what all share stands by itself.
+    """
+
+    def __init__(self, design: Design, words: Sequence[str], questions: int, people: int) -> None:
         super().__init__()
-        outputs = questions * (2 if design.gaussian else 1)
-        self.questions = questions
-        self.network: Small | Frozen
-        if design.kind == "small":
-            self.network = Small(words, design.edge, design.width, outputs)
-        else:
-            self.network = Frozen(design.width, outputs)
+        outputs = questions * (1 + design.gaussian + design.tastes)
+        self.questions, self.tastes = questions, design.tastes
+        self.network: Small | Patches | Frozen
+        match design.kind:
+            case "small":
+                self.network = Small(words, eye_for_pixels(design.width), design.edge, design.width, outputs)
+            case "patches":
+                self.network = Patches(words, design.edge, design.width, outputs)
+            case "frozen":
+                self.network = Frozen(design.width, outputs)
         self.tie = nn.Parameter(torch.zeros(questions))
+        self.taste = nn.Parameter(torch.randn(people, design.tastes) / 2) if design.tastes else None
 
-    def worth(self, seen: Float[Tensor, "n *seen"], read: Float[Tensor, "n read"]) -> Worth:
+    def say(self, seen: Float[Tensor, "n *seen"], read: Float[Tensor, "n read"]) -> Said:
         """Return what pictures are worth; a network that is not Gaussian is certain of it."""
         said = self.network.judge(seen, read)
-        mean, spread = said[:, : self.questions], said[:, self.questions :]
-        return Worth(mean, spread.clamp(-6, 3).exp() if spread.shape[1] else torch.zeros_like(mean))
+        own = said.shape[1] - self.questions * self.tastes
+        lean = said[:, own:].reshape(len(said), self.questions, self.tastes)
+        mean, spread = said[:, : self.questions], said[:, self.questions : own]
+        return Said(Worth(mean, spread.clamp(-6, 3).exp() if spread.shape[1] else torch.zeros_like(mean)), lean)
+
+    def weights(self, people: Int[Tensor, " n"]) -> Float[Tensor, "n tastes"]:
+        """Return how people differ, 0 of `COMMON`."""
+        if self.taste is None:
+            return self.tie.new_zeros(len(people), 0)
+        return torch.where(people[:, None] == COMMON, 0.0, self.taste[people.clamp(min=0)])
+
+    def worth(self, person: int, said: Said) -> Worth:
+        """Return what pictures are worth to a person."""
+        (mean, std), lean = said
+        weights = self.weights(torch.tensor([person], device=self.tie.device))
+        return Worth(mean + (lean * weights[:, None]).sum(2), std)
 
 
 class Ensemble(nn.Module):
     """All members; what they say together."""
 
-    def __init__(self, design: Design, words: Sequence[str], questions: int) -> None:
+    def __init__(self, design: Design, words: Sequence[str], questions: int, people: int = 0) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Member(design, words, questions) for _ in range(design.members))
+        self.members = nn.ModuleList(Member(design, words, questions, people) for _ in range(design.members))
 
     def tie(self, question: int) -> float:
         """Return how readily a question is answered with a tie: the mean over members of the parameter."""
         ties = [tensor[question] for name, tensor in self.state_dict().items() if name.endswith(".tie")]
         return float(torch.stack(ties).mean())
 
-    def each(self, pixels: Float[Tensor, "n 3 height width"], texts: Sequence[str]) -> list[Worth]:
-        """Return what each member says."""
+    def see(self, pixels: Float[Tensor, "n 3 height width"]) -> list[Float[Tensor, "n *seen"]]:
+        """Return what each member sees; frozen networks are one, and look once."""
+        first = self.member(0).network
+        if not isinstance(first, Small):
+            return [first.see(pixels)] * len(self.members)
+        return [self.member(i).network.see(pixels) for i in range(len(self.members))]
+
+    def say(self, seen: Sequence[Float[Tensor, "n *seen"]], texts: Sequence[str]) -> list[Said]:
+        """Return what each member says of what it has seen."""
         unique = list(dict.fromkeys(texts))
         place = torch.tensor([unique.index(text) for text in texts])
-        said = []
-        for member in self.members:
-            assert isinstance(member, Member)
-            said.append(member.worth(member.network.see(pixels), member.network.read(unique)[place]))
-        return said
+        members = [self.member(i) for i in range(len(self.members))]
+        return [
+            member.say(sight, member.network.read(unique)[place]) for member, sight in zip(members, seen, strict=True)
+        ]
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"], texts: Sequence[str]) -> Worth:
+    def member(self, number: int) -> Member:
+        """Return one member."""
+        member = self.members[number]
+        assert isinstance(member, Member)
+        return member
+
+    def each(self, said: Sequence[Said], person: int = COMMON) -> list[Worth]:
+        """Return what pictures are worth to a person, by each member."""
+        return [self.member(i).worth(person, each) for i, each in enumerate(said)]
+
+    def together(self, said: Sequence[Said], person: int = COMMON) -> Worth:
         """Return the mean over members, and the spread: sqrt(their variance + the mean of their own variances)."""
-        means, stds = (torch.stack(columns) for columns in zip(*self.each(pixels, texts), strict=True))
+        means, stds = (torch.stack(columns) for columns in zip(*self.each(said, person), strict=True))
         variance = means.var(0, correction=0) + stds.square().mean(0)
         return Worth(means.mean(0), (variance + 1e-12).sqrt())

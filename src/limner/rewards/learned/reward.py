@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
-from limner.rewards.learned.folder import place_of, read, read_card
+from limner.rewards.learned.folder import Card, place_of, read, read_card
+from limner.rewards.learned.network import COMMON
 
-LOT = 256
+LOT = 64
 """Pictures that the networks see at once."""
 
 
@@ -23,19 +24,23 @@ class Learned:
     """Return the worth of a picture for its prompt, in nats: of two, one that leads by w is preferred with sigmoid(w).
 
     `folder` is what `limner reward train` wrote, or where `limner reward promote` put it. The score is the first
-    question's, calibrated; the others are components. `uncertainty` is how much the members of the ensemble, and each
-    by itself, are unsure, and what they share. The mean over frames; a picture that is not finite is invalid.
+    question's, calibrated, to whom `taste` names; the others are components. `uncertainty` is how much the members of
+    the ensemble, and each by itself, are unsure, and what they share. The mean over frames; a picture that is not
+    finite is invalid.
     """
 
     folder: str = ""
+    taste: str = ""
+    """The annotator as whom it judges, if it was trained with `design.tastes`; "": as all of them together."""
 
     @property
     def spec(self) -> RewardSpec:
         """What its card says."""
         card = read_card(place_of(self._given()))
+        self._person(card)
         return RewardSpec(
             "learned",
-            card.about,
+            card.about + (f"; as {self.taste} does" if self.taste else ""),
             unit="nats",
             needs=("prompt",),
             components={name: f"nats: what is preferred when asked about {name}" for name in card.questions[1:]},
@@ -50,8 +55,9 @@ class Learned:
         frames = media.frames().float()
         valid = frames.isfinite().flatten(1).all(1)
         pixels, texts = _shown(frames, prompts)
-        ensemble = learned.ensemble.to(pixels.device)
-        lots = [ensemble(pixels[i : i + LOT], texts[i : i + LOT]) for i in range(0, len(texts), LOT)]
+        ensemble, person = learned.ensemble.to(pixels.device), self._person(learned.card)
+        some = [slice(i, i + LOT) for i in range(0, len(texts), LOT)]
+        lots = [ensemble.together(ensemble.say(ensemble.see(pixels[lot]), texts[lot]), person) for lot in some]
         scale = pixels.new_tensor(learned.card.scale)
         mean, std = (
             (torch.cat(columns) * scale).unflatten(0, frames.shape[:2]).mean(1) for columns in zip(*lots, strict=True)
@@ -64,11 +70,21 @@ class Learned:
     def members(self, media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, "members n"]:
         """Return what each member of the ensemble says to the first question: its calibrated worth."""
         learned = read(place_of(self._given()))
-        frames = media.frames().float()
+        ensemble, frames = learned.ensemble, media.frames().float()
         pixels, texts = _shown(frames, prompts)
-        said = [learned.ensemble.each(pixels[i : i + LOT], texts[i : i + LOT]) for i in range(0, len(texts), LOT)]
+        some, person = [slice(i, i + LOT) for i in range(0, len(texts), LOT)], self._person(learned.card)
+        said = [ensemble.each(ensemble.say(ensemble.see(pixels[lot]), texts[lot]), person) for lot in some]
         worth = torch.cat([torch.stack([each.mean[:, 0] for each in lot]) for lot in said], 1)
         return learned.card.scale[0] * worth.unflatten(1, frames.shape[:2]).mean(2)
+
+    def _person(self, card: Card) -> int:
+        """Return the place of the annotator among those that are known. Raises UserError for another."""
+        if not self.taste:
+            return COMMON
+        if self.taste not in card.people:
+            known = nearest(self.taste, card.people) if card.people else "; train it with --design.tastes 1"
+            raise UserError(f"reward learned: {self.folder} does not know the taste of {self.taste!r}{known}")
+        return card.people.index(self.taste)
 
     def _given(self) -> str:
         if not self.folder:

@@ -27,8 +27,23 @@ def vocabulary(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in words_of(text)}))
 
 
+def eye_for_pixels(width: int) -> nn.Sequential:
+    """Return a network that sees, for every 8 pixels a side, what is there in `width` numbers."""
+    layers: list[nn.Module] = []
+    for width_in, width_out, stride in (
+        (3, width // 2, 2),
+        (width // 2, width, 2),
+        (width, width, 1),
+        (width, width, 2),
+    ):
+        size = 5 if width_in == 3 else 3
+        layers += [nn.Conv2d(width_in, width_out, size, stride, size // 2, bias=False)]
+        layers += [nn.GroupNorm(8, width_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+
+
 class Small(nn.Module):
-    """A convolutional network sees what is where; each word, read in its context, is looked for there; all is told.
+    """A convolutional `eye` sees what is where; each word, read in its context, is looked for there; all is told.
 
         map_l = <seen, word_l> / sqrt(width),   mass_l = sum softplus(map_l),   middle_l = the centre of that mass
 
@@ -36,16 +51,10 @@ class Small(nn.Module):
     comparison of each word with each place is that of FILIP (arXiv:2111.07783), which keeps the peak only.
     """
 
-    def __init__(self, words: Sequence[str], edge: int, width: int, outputs: int) -> None:
+    def __init__(self, words: Sequence[str], eye: nn.Module, edge: int, width: int, outputs: int) -> None:
         super().__init__()
         self.edge, self.words = edge, {word: i for i, word in enumerate(words, UNKNOWN + 1)}
-        layers: list[nn.Module] = []
-        for width_in, width_out, stride in ((3, width // 2, 2), (width // 2, width, 2), (width, width, 1)):
-            size = 5 if width_in == 3 else 3
-            layers += [nn.Conv2d(width_in, width_out, size, stride, size // 2, bias=False)]
-            layers += [nn.GroupNorm(8, width_out), nn.ReLU()]
-        layers += [nn.Conv2d(width, width, 3, 2, 1, bias=False), nn.GroupNorm(8, width), nn.ReLU()]
-        self.eye = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+        self.eye = eye
         self.embed = nn.Embedding(len(words) + 1, width)
         self.reader = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
         self.teller = nn.GRU(width + FOUND, width, batch_first=True)

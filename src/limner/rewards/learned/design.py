@@ -1,0 +1,41 @@
+"""What can be chosen about the networks of a learned reward."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from limner.core.errors import UserError
+from limner.core.settings import Count, Natural, Range, settings
+from limner.objectives.choice import Ties
+from limner.rewards.learned.patches import PIXELS
+
+Kind: TypeAlias = Literal["small", "patches", "frozen"]
+
+
+@settings
+class Design:
+    """How a learned reward is built: `small` is a network of its own.
+
+    `patches` looks, as `small` does, for each word, in what a frozen network sees of each place; `frozen` is a head on
+    what it sees of the whole picture.
+    """
+
+    kind: Kind = "small"
+    edge: Count = 64
+    """Pixels a side at which `small` and `patches` see a picture; of `patches`, a multiple of 8."""
+    width: Annotated[int, Range(least=16)] = 64
+    """Channels of `small` and `patches`, a multiple of 16; of `frozen`, of its hidden layer."""
+    members: Count = 3
+    """Networks that are trained apart: how much they differ is how unsure the reward is."""
+    gaussian: bool = False
+    """Whether each worth has a spread of its own, as HPSv3's have."""
+    ties: Ties = "davidson"
+    """How ties come about: davidson, rao_kupper (VideoReward's), or bradley_terry: each is half a vote for both."""
+    tastes: Natural = 0
+    """In how many ways people may differ: 0, all are of one taste; 1, from one taste to its opposite."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "patches" and self.edge % PIXELS:
+            raise UserError(
+                f"a learned reward of patches sees {PIXELS} pixels a side of each: edge {self.edge} is none"
+            )
