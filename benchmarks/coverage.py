@@ -66,6 +66,8 @@ SECTIONS: dict[str, list[Family]] = {
                "confidence"),
         Family("few-step policies (LCM, SDXL-Turbo)", "CPS(1), DDIM(1)", DYNAMICS, "LCM"),
         Family("one-step policies (GAN)", "OneStepSampler", "tests/policies/test_one_step.py", "OneStepSampler"),
+        Family("... of a conditional GAN of latents, and its pretraining", "model.settings.learns",
+               "tests/models/test_gan.py", "OneStepSampler"),
     ],
     "Policy gradients over the denoising steps": [
         Family("REINFORCE (DDPO-SF)", "preset reinforce", CONTRACT, 'surrogate="score"', "REINFORCE"),

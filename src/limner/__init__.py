@@ -84,6 +84,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.diffusion.dynamics import FlowSDE as FlowSDE
     from limner.learning.restoration import Noising as Noising
     from limner.models.flux.settings import FluxSettings as FluxSettings
+    from limner.models.gan.settings import GANSettings as GANSettings
     from limner.models.qwen_image.settings import QwenImageSettings as QwenImageSettings
     from limner.models.sana.settings import SanaSettings as SanaSettings
     from limner.models.sd.settings import SDSettings as SDSettings

@@ -67,8 +67,8 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
     kind = str(values.get("model", "sd3"))
     source = find(WORLDS, "world", world)()
     find(FRESH, "model", kind)  # before training.pretrain: it quiets what diffusers says on import
-    if kind == "tokens":
-        _pretrain_tokens(world, folder, values)
+    if kind in ("tokens", "gan"):
+        (_pretrain_tokens if kind == "tokens" else _pretrain_gan)(world, folder, values)
         return
     from limner.training.fit import require_same
     from limner.training.pretrain import HOW, Pretraining
@@ -112,6 +112,18 @@ def _pretrain_tokens(world: str, folder: Path | None, values: Mapping[str, Any])
     source, start = find(WORLDS, "world", world)(), find(BASES, "base", config.start or world)
     fresh = find(FRESH, "model", config.model).build(source.vocabulary, start, config.num_codes, config.seed)
     pretrain_tokens(fresh, source, config, folder)
+
+
+def _pretrain_gan(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
+    from limner.training.fit import require_same
+    from limner.training.pretrain_gan import HOW, Duel, pretrain_gan
+
+    config = override(Duel(), values)
+    folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
+    require_same(folder, asdict(config), HOW)
+    source, start = find(WORLDS, "world", world)(), find(BASES, "base", config.start or world)
+    fresh = find(FRESH, "model", config.model).build(source.vocabulary, start, config.width, config.seed)
+    pretrain_gan(fresh, source, config, folder)
 
 
 def _leave_with_parent() -> None:

@@ -34,9 +34,9 @@ def chosen() -> list[RunConfig]:
     first = recipe("scenes")
     given = [{key: name} for key, names in CHOICES.items() for name in names if key != "algorithm"]
     given += [{"algorithm": name, "sampler.dynamics": "FlowSDE", "sampler.grid": "own"} for name in ALGORITHMS]
-    given += [
-        {"model.path": "elsewhere", "model.kind": kind, "model.settings.negative_prompt": "dull"} for kind in MODELS
-    ]
+    for kind in MODELS:
+        chosen_of = {"model.settings.learns": "output"} if kind == "gan" else {"model.settings.negative_prompt": "dull"}
+        given.append({"model.path": "elsewhere", "model.kind": kind} | chosen_of)
     path = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.grid": "own"}
     given += [path | {"focus": "Patches"}, path | {"focus": "Local", "focus.judge": "sharpness"}]
     pictures = {"source": "Pictures", "source.data": "scenes", "algorithm": "RewardWeighted"}

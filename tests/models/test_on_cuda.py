@@ -16,14 +16,16 @@ from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
 from limner.engine.precision import Precision
+from limner.models.gan.adapter import GAN
+from limner.models.gan.build import GANParts
 from limner.models.piped import Piped
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.settings import SD3Settings
 from limner.models.tokens.adapter import Tokens
-from limner.models.tokens.build import TokenParts
 from limner.models.wan.adapter import Wan
 from limner.policies.denoising import Denoising, Sampler
+from limner.policies.one_step import OneStepSampler
 from limner.policies.tokens import TokenSampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
@@ -74,33 +76,45 @@ MODELS = {
     "toy": toy,
 }
 """The makers of denoisers by name, which begins with the kind."""
-WRITERS = {"tokens": lambda device: Tokens.wrap(on(Tokens.tiny().parts, device))}
-"""The makers of models of tokens."""
 
 
-def on(parts: TokenParts, device: torch.device) -> TokenParts:
-    return parts._replace(decoder=parts.decoder.to(device), vqvae=parts.vqvae.to(device))
+def tokens(device: torch.device) -> Tokens:
+    parts = Tokens.tiny().parts
+    return Tokens.wrap(parts._replace(decoder=parts.decoder.to(device), vqvae=parts.vqvae.to(device)))
+
+
+def gan(device: torch.device) -> GAN:
+    tokenizer, *networks = GAN.tiny().parts
+    return GAN.wrap(GANParts(tokenizer, *(network.to(device) for network in networks)))
+
+
+OTHERS: dict[str, tuple[Callable[[torch.device], Any], Sampling]] = {
+    "tokens": (tokens, TokenSampler(top_p=0.9, guidance=2.0)),
+    "gan": (gan, OneStepSampler(noise=0.3)),
+}
+"""The makers of models that are no denoisers, and how they are drawn from."""
 
 
 @pytest.mark.parametrize("kind", names.MODELS)
 def test_every_kind_has_a_case(kind: str) -> None:
-    assert any(name.startswith(kind) for name in [*MODELS, *WRITERS])
+    assert any(name.startswith(kind) for name in [*MODELS, *OTHERS])
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_tokens_are_written_there_as_on_the_cpu(name: str) -> None:
-    """Drawn with guidance and top-p, scored again, decoded and learned from."""
-    expected = written(name, torch.device("cpu"))
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_does_not_denoise_works_there_as_on_the_cpu(name: str) -> None:
+    """Drawn, scored again, decoded and learned from."""
+    expected = drawn_once(name, torch.device("cpu"))
     with pretended_cuda() as cuda:
-        found = written(name, cuda)
+        found = drawn_once(name, cuda)
     for place, value in expected.items():
         torch.testing.assert_close(found[place], value, atol=1e-5, rtol=1e-4, msg=lambda m, p=place: f"{p}: {m}")
 
 
-def written(name: str, device: torch.device) -> dict[str, Tensor]:
-    """Return what is drawn, recorded, scored and learned by a model of tokens on `device`, brought to the CPU."""
-    model = WRITERS[name](device)
-    policy = TokenSampler(top_p=0.9, guidance=2.0).policy(model)
+def drawn_once(name: str, device: torch.device) -> dict[str, Tensor]:
+    """Return what is drawn, recorded, scored and learned by a model on `device`, brought to the CPU."""
+    make, sampler = OTHERS[name]
+    model = make(device)
+    policy = sampler.policy(model)
     condition = model.encode(PROMPTS)
     with torch.no_grad():
         drawn = policy.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=True)
@@ -111,14 +125,14 @@ def written(name: str, device: torch.device) -> dict[str, Tensor]:
     require(device, [*leaves(pack.state), pack.prompt_index, ratio, *leaves(shown)])
     require(torch.device("cpu"), [path.mask, path.node, pack.row, pack.column])
     ratio.mean().backward()
-    gradients = [p.grad for p in model.networks["decoder"].parameters() if p.grad is not None]
+    gradients = [p.grad for network in model.networks.values() for p in network.parameters() if p.grad is not None]
     require(device, gradients)
     found = {
         "sample": drawn.sample,
-        "old": path.old.log_prob(path.choices),
+        "old": torch.cat([each.flatten().float() for each in leaves(path.old)]),
         "ratio": ratio,
         "shown": shown.frames(),
-        "tokens": model.encode_media(shown.rounded()),
+        "again": model.encode_media(shown.rounded()),
         "gradient": torch.stack([gradient.norm() for gradient in gradients]),
     }
     return {place: value.detach().cpu() for place, value in found.items()}

@@ -33,11 +33,17 @@ from limner.core.types import Condition, Decisions, LatentSpec, Rollout, Sampled
 from limner.diffusion.gaussian import Gaussian
 
 Chance: TypeAlias = Literal["output", "latent"]
+PARTS = {"output": "the generator", "latent": "what z is drawn from"}
 
 
 @runtime_checkable
 class OneStepModel(Generator, Protocol):
     """A generator that makes a sample of noise in one evaluation: a GAN, or a student of one step."""
+
+    @property
+    def learns(self) -> Chance:
+        """Which chance its `networks` change: what comes out, where they are G, or what goes in, z's mean and std."""
+        ...
 
     def start(self, condition: Condition, prompt_index: Int[Tensor, " batch"]) -> Gaussian:
         """Return what z is drawn from: N(0, I), until something has learned better."""
@@ -73,7 +79,13 @@ class OneStepSampler:
             )
 
     def policy(self, model: OneStepModel) -> OneStep:
-        """Return the policy that draws from `model` so."""
+        """Return the policy that draws from `model` so. Raises UserError where another part of it learns."""
+        if model.learns != self.chance:
+            raise UserError(
+                f"sampler.chance {self.chance} decides what {PARTS[self.chance]} gives, but in {type(model).__name__} "
+                f"{PARTS[model.learns]} learns: set sampler.chance to {model.learns}, or, for a GAN, "
+                f"model.settings.learns to {self.chance}"
+            )
         return OneStep(model, self)
 
     def require(self, algorithm: Algorithm, group_size: int) -> None:

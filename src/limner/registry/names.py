@@ -27,6 +27,7 @@ MODELS = {
     "sana": "limner.models.sana.settings:SanaSettings",
     "wan": "limner.models.wan.settings:WanSettings",
     "tokens": "limner.models.tokens.settings:TokensSettings",
+    "gan": "limner.models.gan.settings:GANSettings",
 }
 ADAPTERS = {
     "sd3": "limner.models.sd3.adapter:SD3",
@@ -37,6 +38,7 @@ ADAPTERS = {
     "sana": "limner.models.sana.family:SANA",
     "wan": "limner.models.wan.adapter:Wan",
     "tokens": "limner.models.tokens.adapter:Tokens",
+    "gan": "limner.models.gan.adapter:GAN",
 }
 """What knows the layers that LoRA adapts, by kind."""
 PUBLISHED = {
@@ -53,6 +55,7 @@ FRESH = {
     "sd": "limner.models.sd.pretraining:SDPretraining",
     "wan": "limner.models.wan.pretraining:WanPretraining",
     "tokens": "limner.models.tokens.pretraining:TokensPretraining",
+    "gan": "limner.models.gan.pretraining:GANPretraining",
 }
 BASES = {
     "scenes": "limner.worlds.scenes.reward:BASE",

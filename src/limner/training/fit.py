@@ -6,9 +6,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 import yaml
@@ -28,43 +28,59 @@ class Fit:
     """AdamW with warm-up and cosine decay, an average of the weights, and a checkpoint every few minutes."""
 
     def __init__(
-        self, module: nn.Module, lr: float, weight_decay: float, steps: int, warmup: int, ema: float, team: Team
+        self,
+        module: nn.Module,
+        lr: float,
+        weight_decay: float,
+        steps: int,
+        warmup: int,
+        ema: float,
+        team: Team,
+        betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         self.module, self.num_steps, self.ema, self.start, self.team = module, steps, ema, time.monotonic(), team
         self.parameters: list[Tensor] = list(module.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=betas, weight_decay=weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
             lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))),
         )
         self.step = 0
 
-    def steps(self, path: Path, checkpoint_seconds: float) -> Iterator[int]:
-        """Count the steps that are left, from the checkpoint at `path` if there is one, and keep it fresh."""
+    def steps(self, path: Path, checkpoint_seconds: float, beside: Sequence[Self] = ()) -> Iterator[int]:
+        """Count the steps that are left, from the checkpoint at `path` if there is one, and keep it fresh.
+
+        Others that are trained `beside` it, a step for each of its own, are kept in the same checkpoint.
+        """
         if path.exists():
             state = torch.load(path, weights_only=True)
-            self.module.load_state_dict(state["module"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.average, self.step = state["average"], state["step"]
+            for fit, its in zip((self, *beside), (state, *state.get("beside", ())), strict=True):
+                fit._load(its)
         saved = time.monotonic()
         while self.step < self.num_steps:
             yield self.step
-            self.step += 1
+            for fit in (self, *beside):
+                fit.step += 1
             due = self.step == self.num_steps or time.monotonic() - saved > checkpoint_seconds
             if due and self.team.rank == 0:
                 saved = time.monotonic()
-                save(
-                    path,
-                    {
-                        "module": self.module.state_dict(),
-                        "optimizer": self.optimizer.state_dict(),
-                        "schedule": self.schedule.state_dict(),
-                        "average": self.average,
-                        "step": self.step,
-                    },
-                )
+                save(path, self._state() | {"beside": [fit._state() for fit in beside]})
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average,
+            "step": self.step,
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.average, self.step = state["average"], state["step"]
 
     def update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()

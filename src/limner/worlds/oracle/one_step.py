@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +74,11 @@ class OneStepOracle:
         trained = PATHS[str(path)]
         others = {name: network.requires_grad_(False) for name, network in both.items() if name != trained}
         return cls({trained: both[trained]}, others)
+
+    @property
+    def learns(self) -> Literal["output", "latent"]:
+        """Which of the two networks learns."""
+        return "output" if "generator" in self.networks else "latent"
 
     def with_networks(self, networks: Mapping[str, nn.Module]) -> OneStepOracle:
         """Return this oracle over another network of the one that learns."""
