@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -35,6 +32,7 @@ from limner.engine.encoders import Encoding, visiting
 from limner.engine.memory import total_memory_mib
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision, checkpoint_activations
+from limner.engine.processes import leave_with_parent
 from limner.engine.start import start_from
 from limner.engine.weights import Name, Weights
 from limner.evaluate.protocol import Draw
@@ -93,7 +91,7 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     from limner.training.pretrain import pretrain
 
     if config.workers > 1:
-        _leave_with_parent()
+        leave_with_parent()
         torch.set_num_threads(1)
         place = f"file://{(folder / 'rendezvous').resolve()}"
         torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
@@ -126,18 +124,6 @@ def _pretrain_gan(world: str, folder: Path | None, values: Mapping[str, Any]) ->
     pretrain_gan(fresh, source, config, folder)
 
 
-def _leave_with_parent() -> None:
-    """End this process when the one that started it ends, however that ended: no orphan goes on writing checkpoints."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def load_model(
     model: Model, precision: Precision, device: torch.device, given: Pipeline | str | Path | None = None
 ) -> Adapter:
@@ -146,8 +132,15 @@ def load_model(
     if model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
-    source = given if given is not None and is_object(model.path) else source_of(model.path)
-    return settings.load(source, dtype, device)
+    owned = given is not None and is_object(model.path)
+    if owned and model.loras:
+        raise UserError("model.loras go into a base that is loaded; into a pipeline of your own, fuse_lora() puts them")
+    loaded = settings.load(given if owned else source_of(model.path), dtype, device)
+    if model.loras:
+        from limner.models.fused import fuse  # here, because it imports diffusers
+
+        fuse(loaded, model.loras)
+    return loaded
 
 
 def settings_of(model: Model) -> ModelSettings:

@@ -1,7 +1,7 @@
 """The command line. Nothing here imports torch before a command needs it: `limner --help` is instant.
 
 Bad input, a reward that raises too, is one line on stderr and exit code 2 (LIMNER_DEBUG=1 adds a traceback); a run
-that had to stop is one line and 1; Ctrl-C is 130.
+that had to stop is one line and 1, or 3 where it did so because another of its processes had; Ctrl-C is 130.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from limner.commands.preferences import add_preference_commands
 from limner.commands.rewards import add_reward_commands
 from limner.commands.runs import add_run_commands
 from limner.commands.training import OWN_FLAGS, add_training_commands
-from limner.core.errors import BrokenReward, RunError, UserError, nearest
+from limner.core.errors import PEER_LOST, BrokenReward, LostPeer, RunError, UserError, nearest
 
 DEBUG = "LIMNER_DEBUG"
 """Environment variable: where it is set, a complaint about a user's input is shown with where it came from."""
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             traceback.print_exception(error)
         return _fail(2, str(error))
+    except LostPeer as error:
+        return _fail(PEER_LOST, str(error))
     except RunError as error:
         return _fail(1, str(error))
     except KeyboardInterrupt:
@@ -85,9 +87,10 @@ def _run(arguments: list[str]) -> int:
     if not name.startswith("-") and name not in commands:
         raise UserError(f"unknown command {name!r}{nearest(name, commands)}")
     values: dict[str, Any] = {}
+    typed = argparse.Namespace(typed=list(arguments), main=main)
     if name in OWN_FLAGS:
         arguments, values = take_keys(arguments, OWN_FLAGS[name])
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments, typed)
     action: Callable[[argparse.Namespace, dict[str, Any]], None] = parsed.action
     action(parsed, values)
     return 0

@@ -17,6 +17,7 @@ from PIL import Image
 from limner.build import Assembly, settings_of
 from limner.claim import inputs
 from limner.core.errors import UserError
+from limner.core.paths import weighed
 from limner.core.protocols import DecisionProcess
 from limner.engine.memory import peak_memory_mib
 from limner.evaluate.protocol import OVERALL, Evaluation, compare
@@ -180,7 +181,9 @@ def card(run: Finished, repo: str = "") -> Card:
         sampler=c.sampler.described(),
         reward=c.reward,
         algorithm=str(c.algorithm),
-        trained=c.model.train.described() + (f", begun from {c.model.start}" if c.model.start else ""),
+        trained=c.model.train.described()
+        + (f", begun from {c.model.start}" if c.model.start else "")
+        + (f", on the base with {', '.join(c.model.loras)} fused" if c.model.loras else ""),
         whole=c.model.train.whole,
         load=dict.fromkeys(model.left_out),
         call=settings_of(c.model).call(c.sampler.call()),
@@ -189,6 +192,7 @@ def card(run: Finished, repo: str = "") -> Card:
         example=run.assembly.parts.studio.prompts[0].text,
         bundled=BASES.get(c.model.path, ""),
         place=repo or PLACE,
+        fused=tuple((place.name, weight) for place, weight in map(weighed, c.model.loras)),
         own=model if isinstance(model, OwnUse) else None,
     )
 
@@ -200,16 +204,19 @@ def provenance(run: Finished) -> dict[str, Any]:
     return manifest(
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},
-        weights=(hash_weights(source) if source.exists() else {}) | _of_start(config),
+        weights=(hash_weights(source) if source.exists() else {}) | _of_updates(config),
         inputs=inputs(config, assembly.parts.studio.prompts, assembly.heldout),
         device=str(assembly.parts.team.device),
         command=sys.argv,
     )
 
 
-def _of_start(config: RunConfig) -> dict[str, str]:
-    found = hash_weights(Path(config.model.start).expanduser()) if config.model.start else {}
-    return {f"start {name}": digest for name, digest in found.items()}
+def _of_updates(config: RunConfig) -> dict[str, str]:
+    """Return the hashes of what the base's weights are not: the LoRAs it has, and what training began from."""
+    places = [("lora", weighed(lora)[0]) for lora in config.model.loras]
+    places += [("start", Path(config.model.start).expanduser())] if config.model.start else []
+    found = [(what, hash_weights(place)) for what, place in places]
+    return {f"{what} {name}": digest for what, each in found for name, digest in each.items()}
 
 
 def _phases(seconds: Mapping[str, float]) -> dict[str, float]:

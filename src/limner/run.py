@@ -281,7 +281,7 @@ def train(
     prompts, its rewards or its base have changed since, it does so only if you `accept_changes`.
     Raises UserError before anything is written if the run could not work.
     """
-    started = time.monotonic()
+    began = started = time.monotonic()
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
     config = objects.within(recipe(config) if isinstance(config, str) else config)
     folder = folder_of(config)
@@ -307,7 +307,7 @@ def train(
         run.measure("before")
         if config.model.train.whole and not config.algorithm.needs.reference:
             assembly.parts.weights.release_reference()
-        hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics))
+        hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics), began)
         train_loop(config, assembly.parts, run.state, hooks)
         run.measure("after")
         if team.leads:

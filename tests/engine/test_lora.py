@@ -213,3 +213,40 @@ def test_state_comes_back_and_foreign_state_is_refused(toy, inputs, targets, tra
         weights.load_state({**state, "old": {k: x for k, x in state["old"].items() if k != name}})
     with pytest.raises(UserError, match="has shape"):
         weights.load_state({**state, "old": {k: x[:1] for k, x in state["old"].items()}})
+
+
+def test_a_weight_decomposed_update_has_the_values_and_gradients_of_the_formula():
+    """Each row is m V / ||V||, V = base + alpha / sqrt(rank) B A; no gradient flows through the norm (DoRA, 4.3)."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5))
+    base, bias = (p.detach().clone().double() for p in (network[0].weight, network[0].bias))
+    weights = lora(
+        {"net": network}, rank=4, alpha=3, targets=["0"], seed=0, old=True, precision=EXACT, dora=True, rslora=True
+    )
+    x = torch.randn(7, 6)
+    torch.testing.assert_close(network(x).double(), x.double() @ base.T + bias, rtol=1e-6, atol=1e-6)
+    names = ["net.0.lora_A.weight", "net.0.lora_B.weight", "net.0.lora_magnitude_vector.weight"]
+    assert sorted(weights.policy) == sorted(weights.old) == names
+    for each in weights.policy.values():
+        nn.init.normal_(each)
+    a, b, m = (weights.policy[name].detach().double().requires_grad_() for name in names)
+    v = base + 3 / 2 * b @ a
+    output = x.double() @ (m / v.detach().norm(dim=1) * v.T) + bias
+    expected = torch.autograd.grad(output.square().sum(), [a, b, m])
+    found = network(x)
+    torch.testing.assert_close(found.double(), output, rtol=1e-5, atol=1e-5)
+    gradients = torch.autograd.grad(found.square().sum(), [weights.policy[name] for name in names])
+    torch.testing.assert_close([g.double() for g in gradients], list(expected), rtol=1e-4, atol=1e-4)
+    with weights.roles["old"].context:
+        torch.testing.assert_close(network(x).double(), x.double() @ base.T + bias, rtol=1e-6, atol=1e-6)
+
+
+def test_a_pattern_chooses_the_linear_layers_whose_whole_names_match(toy):
+    names = [name for name, module in toy.networks["transformer"].named_modules() if isinstance(module, nn.Linear)]
+    weights = lora(toy.networks, rank=1, alpha=1, targets=(), pattern=".*to_[qk]", seed=0, old=False, precision=EXACT)
+    trained = {name.removeprefix("transformer.").removesuffix(".lora_A.weight") for name in weights.policy}
+    wanted = {name for name in names if name.endswith(("to_q", "to_k"))}
+    assert wanted and wanted == {name for name in trained if "lora_B" not in name}
+    for wrong, says in {"to_q": "no linear layer of network 'transformer'", "(": "no regular expression"}.items():
+        with pytest.raises(UserError, match=says):
+            lora(toy.networks, rank=1, alpha=1, targets=(), pattern=wrong, seed=0, old=False, precision=EXACT)

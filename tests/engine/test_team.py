@@ -13,6 +13,14 @@ from limner.engine.device import join
 CPU = torch.device("cpu")
 
 
+def loss_and_parameters(rows):
+    """Return the sum of what valid rows lose, float64, and what it is a function of; every third row is invalid."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)).double()
+    inputs, valid = torch.randn(7, 3, dtype=torch.float64)[rows], torch.arange(7)[rows] % 3 > 0
+    return network(inputs)[valid].square().sum(), valid.sum(), list(network.parameters())
+
+
 def _member(rank, place, answers):
     distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
     team = Team(CPU, rank, 2)
@@ -22,6 +30,10 @@ def _member(rank, place, answers):
     if rank == 0:
         (5 * idle).sum().backward()
     team.sum_gradients([weight, idle])
+    loss, count, parameters = loss_and_parameters(slice(0, 2) if rank == 0 else slice(2, 7))
+    (loss / team.sum(count)).backward()
+    team.sum_gradients(parameters)
+    answers[f"exact {rank}"] = [parameter.grad.flatten().tolist() for parameter in parameters]
     answers[rank] = {
         "sum": team.sum(torch.tensor([1.0, rank])).tolist(),
         "rows": team.gather(torch.arange(2 + rank) + 10 * rank).tolist(),
@@ -39,6 +51,12 @@ def test_two_members_agree(tmp_path):
         answers = manager.dict()
         multiprocessing.spawn(_member, (tmp_path / "meet", answers), nprocs=2)
         first, second = answers[0], answers[1]
+        shared = answers["exact 0"], answers["exact 1"]
+    loss, count, parameters = loss_and_parameters(slice(0, 7))
+    alone = torch.autograd.grad(loss / count, parameters)
+    for gradients in shared:  # two rows beside five, and of the first one is invalid
+        for found, wanted in zip(gradients, alone, strict=True):
+            assert found == pytest.approx(wanted.flatten().tolist(), rel=1e-10, abs=1e-12)
     assert first == second == {
         "sum": [2.0, 1.0],
         "rows": [0, 1, 10, 11, 12],

@@ -53,6 +53,16 @@ def test_a_card() -> None:
     assert peak((encode, rollout, decode, update)) is rollout
 
 
+def test_decisions_that_wait_on_the_host_are_not_on_the_card() -> None:
+    """What is left of the path is 12 samples of 400 bytes; in one memory nothing is saved."""
+    waiting = replace(WORK, on_device=False)
+    _, rollout, decode, update = phases(SIZES, waiting, CARD)
+    assert rollout.peak == 13_200 + 4_800 + 150 + 4_800
+    assert decode.peak == 13_200 + 4_800 + 150 + 8 * 900
+    assert update.bytes["path"] == 4_800
+    assert phases(SIZES, waiting, Place(accelerator=False)) == phases(SIZES, WORK, Place(accelerator=False))
+
+
 def test_a_pass_of_sampling_may_be_more_than_the_path() -> None:
     (_, rollout, _, _) = phases(replace(SIZES, sampling=Cost(0, 20_000, 1, 1)), WORK, CARD)
     assert rollout.bytes["activations"] == 8 * 20_000

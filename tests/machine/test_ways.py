@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
-from limner.diffusion.dynamics import EulerODE
+from limner.algorithms.flow_grpo import FlowGRPO
+from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.machine import ways as module
 from limner.machine.cost import Cost, Sizes
 from limner.machine.memory import Place
@@ -40,6 +41,15 @@ def test_the_cheapest_come_first() -> None:
     assert [way.flags for way in found][:2] == ["--micro_batch 8", "--precision.activation_checkpointing true"]
     assert [way.peak for way in found][:2] == [1064 + 8_000, 1064 + 8_000] and found[0].phase == "update"
     assert found[0].price == "more, smaller passes"
+
+
+def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:
+    """16 x (1 + 3 x 9) latents of 4 bytes are 1,792, and 1,792 more while they are joined; on the host 64 each."""
+    config = replace(CONFIG, algorithm=FlowGRPO(), sampler=Sampler(FlowSDE()))
+    found = ways(config, workload(config), Place(accelerator=True), 17_500)
+    assert [way.flags for way in found][:2] == ["--micro_batch 8", "--sampler.keep host"]
+    assert [way.peak for way in found][:2] == [1_000 + 1_792 + 8_000, 1_000 + 64 + 16_000]
+    assert not any("sampler.keep" in way.keys for way in ways(config, workload(config), Place(False), 17_500))
 
 
 def test_nothing_makes_it_fit() -> None:

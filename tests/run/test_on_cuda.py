@@ -41,6 +41,16 @@ def test_every_algorithm_learns_there_as_on_the_cpu(name: str) -> None:
     require_equal(found, expected)
 
 
+@pytest.mark.parametrize("name", ["Flow-GRPO, window", "BranchGRPO", "PPO"])
+def test_what_waits_on_the_host_teaches_the_same(name: str) -> None:
+    config = replace(oracle_config(name), steps=2, prompts_per_step=2)
+    assert isinstance(config.sampler, Sampler) and config.algorithm.needs.path
+    expected = curve(config)
+    with pretended_cuda():
+        found = curve(replace(config, device="cuda", sampler=replace(config.sampler, keep="host")))
+    require_equal(found, expected)
+
+
 def anchored(miniature: Miniature, folder: Path) -> Changes:
     """LoRA with an old policy, a reference and an average, pictures beside, and judges at work while it draws."""
     Image.new("RGB", (32, 32), "red").save(folder / "0.png")

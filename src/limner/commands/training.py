@@ -20,13 +20,16 @@ PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
 DISTILLATION_KEYS = """Every key of the distillation can be set as --KEY VALUE:
   --steps 4 --guidance 4 --chains 2400 --updates 400 --lr 1e-3 --prompts FILE --seed 0"""
 
+MAX_PROCESSES = 64
+"""On one machine: as many have never been tried."""
+
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
 OWN_FLAGS["loop"] = RECIPE | {
     "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--quiet",
 }  # fmt: skip
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
-OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet"}
+OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc"}
 OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--measure", "--json"}
 OWN_FLAGS["reward"] = frozenset({"--help", "--out", "--world", "--count", "--on"})
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
@@ -39,6 +42,7 @@ def add_training_commands(command: AddCommand) -> None:
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
     train.add_argument("--accept-changes", action="store_true", help="resume though prompts, rewards or base changed")
     train.add_argument("--quiet", action="store_true", help="no progress line")
+    train.add_argument("--nproc", type=int, default=1, metavar="N", help="processes here that share the run (1)")
     add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
     keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
     add_recipe(keys)
@@ -96,9 +100,29 @@ def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
 
     config = config_of(parsed, values)
+    if parsed.nproc != 1 and _shared(parsed):
+        return
     done = run.train(config, resume=parsed.resume, quiet=parsed.quiet, accept_changes=parsed.accept_changes)
     if done.leads:
         print(done.folder / "report.html")
+
+
+def _shared(parsed: argparse.Namespace) -> bool:
+    """Carry out what was typed in as many processes as --nproc says; tell whether: in one of those, do not.
+
+    Raises UserError for a number that cannot be meant.
+    """
+    from limner.engine.processes import size_of_team, together
+
+    count = parsed.nproc
+    if not 1 <= count <= MAX_PROCESSES:
+        raise UserError(f"--nproc is a number of processes, from 1 to {MAX_PROCESSES}, got {count}")
+    there = size_of_team()
+    if there not in (None, count):
+        raise UserError(f"--nproc is {count}, but torchrun has started {there} already: leave --nproc out")
+    if there is None:
+        together(count, parsed.main, parsed.typed, "limner.run")
+    return there is None
 
 
 def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -25,6 +25,14 @@ class RunError(LimnerError):
     """A run had to stop (a reward that always fails, losses that are not finite); its last checkpoint stands."""
 
 
+class LostPeer(RunError):
+    """Another of the processes that share a run has ended: why, it says itself."""
+
+
+PEER_LOST = 3
+"""Exit code of a process that stopped because another had."""
+
+
 class JudgeFailure(LimnerError):
     """A judge could not answer (a service that is down, a verdict that cannot be read).
 

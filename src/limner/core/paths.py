@@ -80,3 +80,12 @@ def to_file(name: str | Path, what: str) -> Path:
             f"{what}: {path} is {'a folder' if path.is_dir() else 'not to be written'}; choose another name"
         )
     return path
+
+
+def weighed(text: str) -> tuple[Path, float]:
+    """Return the path and the number of "PATH@NUMBER", or the path and 1 of what ends in no number."""
+    path, _, number = text.rpartition("@")
+    try:
+        return (Path(path).expanduser(), float(number)) if path else (Path(text).expanduser(), 1.0)
+    except ValueError:
+        return Path(text).expanduser(), 1.0

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, distributed
+from torch.distributed import DistError
+
+from limner.core.errors import LostPeer
+
+GONE = re.compile("by peer|timed? ?out|no longer|broken pipe", re.IGNORECASE)
+"""What gloo says, in a RuntimeError of no class of its own, when a peer does not answer."""
+
+
+@contextmanager
+def among_peers() -> Iterator[None]:
+    """Raise LostPeer, one line, where what processes do together fails because one of them has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, DistError) and not GONE.search(str(error)):
+            raise
+        raise LostPeer(
+            "another of the processes that share this run has ended, or does not answer; the last checkpoint stands: "
+            "go on with --resume"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,8 @@ class Team:
         every: list[Sequence[Any]] = [things]
         if self.size > 1:
             every = [()] * self.size
-            distributed.all_gather_object(every, things)
+            with among_peers():
+                distributed.all_gather_object(every, things)
         return [thing for part in every for thing in part]
 
     def sum(self, values: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
@@ -60,7 +83,8 @@ class Team:
         total = values.detach().double()
         if self.size > 1:
             total = total.to(self.device, copy=True)
-            distributed.all_reduce(total)
+            with among_peers():
+                distributed.all_reduce(total)
         return total.to(values.device)
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
@@ -72,14 +96,16 @@ class Team:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        with among_peers():
+            distributed.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
     def wait(self) -> None:
         """Wait until every member is here."""
         if self.size > 1:
-            distributed.barrier()
+            with among_peers():
+                distributed.barrier()
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was asked, so that a clock tells the truth."""
@@ -92,7 +118,8 @@ class Team:
         """Return every member's tensor; all have one shape."""
         sent = tensor.to(self.device).contiguous()
         received = [torch.empty_like(sent) for _ in range(self.size)]
-        distributed.all_gather(received, sent)
+        with among_peers():
+            distributed.all_gather(received, sent)
         return received
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from limner.core.errors import UserError
-from limner.core.team import Team
+from limner.core.team import Team, among_peers
 
 RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process it starts, beside LOCAL_RANK."""
@@ -49,10 +49,17 @@ def join(device: torch.device) -> Team:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"several processes cannot share a {device.type} device: take --device cpu, or one process")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        local, here = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= here:
+            raise UserError(
+                f"each process takes a cuda device of its own, and {here} {'is' if here == 1 else 'are'} here, too few "
+                f"for {local + 1}: start fewer, or take --device cpu"
+            )
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        with among_peers():
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
     return Team(device, distributed.get_rank(), distributed.get_world_size())
 

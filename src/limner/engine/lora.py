@@ -1,12 +1,15 @@
 """Low-rank adapters: W x + (alpha / rank) B A x with B = 0 at first, so that training starts from the base exactly.
 
-Source: LoRA, Hu et al., arXiv 2106.09685, section 4.1. The policy is the adapter "default", the old policy the adapter
+Source: LoRA, Hu et al., arXiv 2106.09685, section 4.1. Rank-stabilised, the scale is alpha / sqrt(rank) (Kalajdzievski,
+arXiv 2312.03732); weight-decomposed, each row of the sum has a length of its own that is trained too (DoRA, Liu et al.,
+arXiv 2402.09353), that of the base's row at first. The policy is the adapter "default", the old policy the adapter
 "old", and the reference is the base with no adapter: one network in memory serves all three. Layers for which that is
 cheaper run as one product, `Merged`.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -34,16 +37,22 @@ def lora(
     seed: int,
     old: bool,
     precision: Precision,
+    pattern: str = "",
+    dora: bool = False,
+    rslora: bool = False,
 ) -> Weights:
     """Train low-rank float32 updates of the linear layers whose names end in `targets`, and freeze all else.
 
-    `old` adds a frozen second adapter, equal to the first. Raises UserError for a target that is no linear layer.
+    With a `pattern` it is those whose whole names match it instead. `old` adds a frozen second adapter, equal to the
+    first. Raises UserError for a target that is no linear layer, and a pattern that matches none.
     """
     from peft import LoraConfig, inject_adapter_in_model  # here, because peft imports transformers
     from peft.tuners.lora import Linear, LoraLayer
 
-    _check(networks, targets)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+    if not pattern:
+        _check(networks, targets)
+    chosen = _matching(networks, pattern) if pattern else list(targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen, use_dora=dora, use_rslora=rslora)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # two adapters are what we want
         torch.manual_seed(Rng((seed, "lora")).seed())
@@ -54,7 +63,9 @@ def lora(
                 inject_adapter_in_model(config, network, ADAPTERS["old"])
     layers = [m for network in networks.values() for m in network.modules() if isinstance(m, LoraLayer)]
     for layer in layers:
-        if isinstance(layer, Linear) and _cheaper_merged(layer.base_layer.weight, rank):
+        if dora:
+            _keep_lengths(layer)
+        elif isinstance(layer, Linear) and _cheaper_merged(layer.base_layer.weight, rank):
             layer.forward = Merged(layer)
     policy = _parameters(networks, ADAPTERS["policy"], trained=True)
     behaviour = _parameters(networks, ADAPTERS["old"], trained=False)
@@ -149,6 +160,37 @@ def _parameters(networks: Mapping[str, nn.Module], adapter: str, trained: bool) 
                 parameter.data = parameter.data.float()
                 found[f"{network_name}.{name.replace(f'.{adapter}.', '.')}"] = parameter
     return found
+
+
+def _keep_lengths(layer: Any) -> None:
+    """Make each row's length that of its base by the sum that the forward pass takes, in float32: they are compared.
+
+    In half precision, or added up in another order, the start would not be the base exactly.
+    """
+    for adapter, magnitude in layer.lora_magnitude_vector.items():
+        nothing = magnitude.get_lora_weight(layer.lora_A[adapter].float(), layer.lora_B[adapter].float())
+        magnitude.weight.data = magnitude.get_weight_norm(
+            layer.base_layer.weight.float(), nothing, layer.scaling[adapter]
+        ).detach()
+
+
+def _matching(networks: Mapping[str, nn.Module], pattern: str) -> str:
+    """Return a regular expression of exactly the linear layers whose whole names match the pattern."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"LoRA pattern {pattern!r} is no regular expression ({error})") from error
+    found: list[str] = []
+    for network_name, network in networks.items():
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        matched = [name for name in linear if wanted.fullmatch(name)]
+        if not matched:
+            raise UserError(
+                f"LoRA pattern {pattern!r} matches the whole name of no linear layer of network {network_name!r}, "
+                f"such as {linear[len(linear) // 2]}"
+            )
+        found += matched
+    return "|".join(map(re.escape, dict.fromkeys(found)))
 
 
 def _check(networks: Mapping[str, nn.Module], targets: Sequence[str]) -> None:

@@ -8,14 +8,15 @@ optimizer step on Adam's two numbers for each trained element (`training/footpri
     decode    + path + as many samples as are decoded at once
     update    + path + gradients + a forward and backward pass of a micro-batch, or Adam's own temporary copy
 
-On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host. In one
+On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host; with
+`sampler.keep host` decisions are too, and the path is the last latents alone. In one
 memory, of a CPU, all of them stay, beside what is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limner.machine.cost import Sizes
 from limner.models.parts import DECODE_PIXELS, DECODE_PIXELS_CPU
@@ -67,7 +68,7 @@ def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     }  # fmt: skip
     if not place.accelerator:
         resident |= {"encoders": sizes.encoders, "libraries": place.imported}
-    path = path_bytes(sizes, work)
+    path = path_bytes(sizes, work if work.on_device or not place.accelerator else replace(work, recorded=0))
     conditions = float(work.groups // work.processes + 1) * sizes.condition
     kept = {"path": path, "conditions": conditions}
     pictures = {} if place.accelerator else {"pictures": 2.0 * work.share * sizes.picture}

@@ -1,7 +1,7 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
-Smaller passes change nothing but the time; checkpoints are paid for in operations; half precision rounds; fewer groups,
-and smaller pictures, make it another run.
+Smaller passes, and decisions that wait in the machine's memory, change nothing but the time; checkpoints are paid for
+in operations; half precision rounds; fewer groups, and smaller pictures, make it another run.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from limner.training.workload import Workload, workload
 NUM_WAYS = 3
 CHECKPOINTING = {"precision.activation_checkpointing": "true"}
 BFLOAT16 = {"precision.dtype": "bfloat16"}
+HOST = {"sampler.keep": "host"}
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class _Search:
     room: float
 
     def found(self) -> Iterator[Way]:
-        """Yield ways, cheapest first: passes, what is kept of them, precision, groups, pixels."""
-        measure = cache(lambda *keys: self._sizes(dict(keys)))
+        """Yield ways, cheapest first: passes, where decisions wait, what passes keep, precision, groups, pixels."""
+        measure = cache(lambda *keys: self._sizes({key: value for key, value in keys if key not in HOST}))
         kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
         if self.config.precision.dtype == "float32":
             kinds += [{**kind, **BFLOAT16} for kind in kinds]
+        if self.place.accelerator and self.work.recorded and self.work.on_device:
+            kinds = [{**kind, **where} for kind in kinds for where in ({}, HOST)]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
@@ -126,6 +129,7 @@ def _price(keys: Mapping[str, str]) -> str:
         "prompts_per_step": "fewer groups an iteration: another run",
         "precision.dtype": "networks in bfloat16",
         "precision.activation_checkpointing": "a forward pass more in the update",
+        "sampler.keep": "decisions wait in the machine's memory, and cross over twice",
         "micro_batch": "more, smaller passes",
     }
     return ", ".join(price for key, price in prices.items() if key in keys)

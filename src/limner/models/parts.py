@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -293,12 +294,13 @@ def merged(network: Any, adapter: str) -> Any:
 
 
 def folded(network: Any, adapter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of the network's LoRA `adapter`, its scale alpha / rank folded into B, and its metadata.
+    """Return the tensors of the network's LoRA `adapter`, its scale folded into B, and its metadata.
 
-    Many tools read the tensors and nothing else, and take alpha for the rank: so it is, in the metadata too.
+    Many tools read the tensors and nothing else, and take alpha for the rank: so it is, in the metadata too, and a
+    scale of alpha / sqrt(rank) is no longer told.
     """
     config = network.peft_config[adapter]
-    scale = config.lora_alpha / config.r
+    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
     tensors = get_peft_model_state_dict(network, adapter_name=adapter)
     tensors = {name: scale * each if "lora_B" in name else each for name, each in tensors.items()}
-    return tensors, config.to_dict() | {"lora_alpha": config.r}
+    return tensors, config.to_dict() | {"lora_alpha": config.r, "use_rslora": False}

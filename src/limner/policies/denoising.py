@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,7 @@ from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
 from limner.core.settings import Count, Named, Natural, Range, settings
-from limner.core.tree import at, select
+from limner.core.tree import at, select, tree_map
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
     Dynamics,
@@ -90,6 +90,8 @@ class Sampler:
     splits: tuple[int, ...] = ()
     guidance: Guidance = 1.0
     """The scale of classifier-free guidance; 1: none."""
+    keep: Literal["device", "host"] = "device"
+    """Where recorded decisions wait for the update: beside the network, or in the machine's memory."""
 
     def __post_init__(self) -> None:
         if self.dynamics.stochastic and self.steps < 2:
@@ -243,7 +245,8 @@ class Denoising:
         plan = self.sampler.plan(group, id, rng)
         noise = plan.noise(rng, spec.shape)
         x = next(noise).to(moved)
-        path = plan.path(x, times) if record else None
+        like = x if self.sampler.keep == "device" else torch.empty_like(x, device="cpu")
+        path = plan.path(like, times) if record else None
         before = None
         for i, (t, s) in enumerate(zip(moved[:-1], moved[1:], strict=True)):
             first, place = plan.states(i)  # samples that are still one state are evaluated once
@@ -298,12 +301,13 @@ class Denoising:
 
     def pack(self, rollout: Rollout, rows: Int[Tensor, " rows"], size: int) -> Iterator[Decisions]:
         """Yield the decisions of samples `rows` in full passes, step by step, as the sampler met them."""
-        path = rollout.path
+        path, device = rollout.path, self.model.latent().device
         columns, places = path.mask[rows].T.nonzero(as_tuple=True)
         for column, place in zip(columns.split(size), places.split(size), strict=True):
             row = rows[place]
-            state, choice, length, old = at((path.states, path.choices, path.length, path.old), row, column)
-            index, each = rollout.prompt_index[row].to(choice.device), torch.arange(len(row))
+            kept = at((path.states, path.choices, path.length, path.old), row, column)
+            state, choice, length, old = tree_map(lambda each: each.to(device), kept)
+            index, each = rollout.prompt_index[row].to(device), torch.arange(len(row))
             yield Decisions(state, index, each, choice, length, old, row, column)
 
     def renoise(

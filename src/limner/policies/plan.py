@@ -91,7 +91,7 @@ class Plan:
         return Trajectory(Noisy(x, t, s), choices, t - s, old, node == self.id[:, None], node)
 
     def record(self, path: Trajectory, step: int, x: Tensor, choice: Tensor, drawn_from: Gaussian) -> None:
-        """Write what was decided at `step` to the columns of `path`, exactly as it was."""
+        """Write what was decided at `step` to the columns of `path`, wherever that is, exactly as it was."""
         rows = self.decides[:, step].nonzero()[:, 0]
         place = rows, self._column[rows, step]
         for kept, now in (
@@ -100,7 +100,7 @@ class Plan:
             (path.old.mean, drawn_from.mean),
             (path.old.std, drawn_from.std),
         ):
-            kept[place] = now[rows]
+            kept[place] = now[rows].to(kept)
 
     @property
     def _column(self) -> Int[Tensor, "batch steps"]:

@@ -63,6 +63,8 @@ class Card:
     example: str = "your prompt"
     bundled: str = ""
     place: str = PLACE
+    fused: Sequence[tuple[str, float]] = ()
+    """LoRAs that the base has, by file name, and their weights."""
     own: OwnUse | None = None
 
 
@@ -138,6 +140,9 @@ def _usage(card: Card) -> str:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({place}{load})")
     else:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({base}{load})")
+        for name, weight in card.fused:
+            lines += [f'pipe.load_lora_weights("PATH/TO/{name}")', f"pipe.fuse_lora(lora_scale={weight:g})"]
+            lines.append("pipe.unload_lora_weights()")
         lines.append(f"pipe.load_lora_weights({place})")
     arguments = "".join(f", {name}={value!r}" for name, value in card.call.items())
     name, shown = ("frames", "frames[0]") if card.moves else ("image", "images[0]")

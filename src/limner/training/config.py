@@ -30,8 +30,18 @@ class Lora:
     alpha: Count = 64
     """An update is scaled by alpha / rank."""
     targets: tuple[str, ...] = ()
+    pattern: str = ""
+    """A regular expression of whole names of layers, as in .*attn.*; empty: it is `targets` that say which."""
+    dora: bool = False
+    """Whether each row's length is trained apart from its direction (DoRA): slower, and in more memory."""
+    rslora: bool = False
+    """Whether an update is scaled by alpha / sqrt(rank) instead (rsLoRA)."""
 
     whole: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.pattern and self.targets:
+            raise UserError("model.train has targets and a pattern, and one of them says which layers learn: drop one")
 
     def weights(self, model: Adapter, *, old: bool, seed: int, precision: EnginePrecision) -> Weights:
         """Return the updates as weights."""
@@ -43,6 +53,9 @@ class Lora:
             seed=seed,
             old=old,
             precision=precision,
+            pattern=self.pattern,
+            dora=self.dora,
+            rslora=self.rslora,
         )
 
     def export(self, model: Adapter, folder: Path) -> None:
@@ -50,8 +63,9 @@ class Lora:
         model.export_lora(folder)
 
     def described(self) -> str:
-        """Return rank and alpha."""
-        return f"LoRA, rank {self.rank}, alpha {self.alpha}"
+        """Return rank and alpha, and which kind it is where it is not the plain one."""
+        kind = "DoRA" if self.dora else "LoRA"
+        return f"{kind}, rank {self.rank}, alpha {self.alpha}" + (", rank-stabilised" if self.rslora else "")
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class Model:
     """What can be chosen about that kind, an SD3Settings, say; None: nothing is."""
     train: Annotated[Training, Named("trainings")] = field(default_factory=Lora)
     """Which weights learn."""
+    loras: tuple[str, ...] = ()
+    """LoRAs that the base has, frozen: files that diffusers loads, or folders with one, as in style.safetensors@0.8"""
     start: str = ""
     """A LoRA, or networks, that an earlier run or another tool exported: training goes on from there; empty: no."""
 
@@ -233,6 +249,8 @@ class RunConfig:
     """Network evaluations in one pass."""
     checkpoint_every: Count = 25
     """Iterations between checkpoints, from which --resume goes on."""
+    max_hours: NotNegative = 0.0
+    """Hours after which a session stops, early enough to keep a checkpoint, from which --resume goes on; 0: never."""
     ratio_floor: Literal["refuse", "warn"] = "refuse"
     """What to do with a clip range that is below the noise of the arithmetic."""
     seed: Natural = 0

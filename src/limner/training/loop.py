@@ -6,11 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
 
+from limner.core.errors import RunError
 from limner.core.protocols import (
     Actors,
     Algorithm,
@@ -34,6 +35,7 @@ from limner.rollout.everyone import everyones
 from limner.rollout.score import FailureBudget
 from limner.training.anchor import Anchor
 from limner.training.config import RunConfig
+from limner.training.deadline import Deadline
 from limner.training.focus import even
 from limner.training.source import Source, Studio
 from limner.training.state import State
@@ -86,11 +88,14 @@ class Hooks:
     checkpoint: Callable[[State], None]
     evaluate: Callable[[State], dict[str, float]]
     """Measure the present weights on held-out prompts; called every `config.evaluation.every` iterations."""
+    began: float = field(default_factory=time.monotonic)
+    """When this session began, by the monotonic clock."""
 
 
 def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
     """Run the iterations that are left."""
     budget = FailureBudget(failed=state.failed)
+    deadline = Deadline(3600 * config.max_hours, hooks.began, parts.team)
     while state.iteration < config.steps:
         clock, evaluations = Clock(hooks.progress.phase, parts.team), parts.evaluations()
         rng = Rng((config.seed, "train")).child(state.iteration)
@@ -120,12 +125,18 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         metrics["network_evaluations"] = float(state.evaluations)
         if config.evaluation.every and state.iteration % config.evaluation.every == 0:
             metrics |= hooks.evaluate(state)
-        if not parts.team.leads:
-            continue
-        hooks.metrics.log(state.iteration - 1, metrics)
-        hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
-        if state.iteration % config.checkpoint_every == 0 or state.iteration == config.steps:
-            hooks.checkpoint(state)
+        ends = state.iteration == config.steps
+        stops = not ends and deadline.passed()
+        if parts.team.leads:
+            hooks.metrics.log(state.iteration - 1, metrics)
+            hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
+            if state.iteration % config.checkpoint_every == 0 or ends or stops:
+                hooks.checkpoint(state)
+        if stops:
+            raise RunError(
+                f"stopped after {state.iteration} of {config.steps} iterations, for another might end later than "
+                f"max_hours {config.max_hours:g} says; a checkpoint stands: go on with --resume"
+            )
 
 
 def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:

@@ -31,6 +31,8 @@ class Workload:
     micro_batch: int
     """Samples drawn in one pass, and decisions, or noised samples, learnt from in one."""
     processes: int = 1
+    on_device: bool = True
+    """Whether recorded decisions wait where the network is."""
 
     @property
     def samples(self) -> int:
@@ -78,6 +80,7 @@ def workload(config: RunConfig, processes: int = 1, given: int = 1) -> Workload:
         updates=min(config.algorithm.num_updates, units),
         micro_batch=config.micro_batch,
         processes=processes,
+        on_device=drawn is None or drawn.keep == "device",
     )
 
 
