@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from limner.core.types import Prompt
 from limner.models.flux import build as flux
 from limner.models.flux.family import FLUX
+from limner.models.flux2 import build as flux2
+from limner.models.flux2.family import FLUX2, FLUX2_KLEIN
 from limner.models.parts import packed
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image import build as qwen_image
@@ -34,6 +36,8 @@ class Case:
     given: Callable[[Tensor], Tensor] = lambda noise: noise
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that switch off what a pipeline does beside drawing."""
+    guided: bool = True
+    """Whether the plain pipeline can be guided."""
 
     def plain(self) -> Any:
         """Return the pipeline as diffusers loads it from a folder: nothing drops out."""
@@ -51,6 +55,8 @@ class Case:
 CASES = {
     "flux": Case(FLUX, flux.tiny_pipeline, packed),
     "flux-schnell": Case(FLUX, lambda: flux.tiny_pipeline(dev=False), packed),
+    "flux2": Case(FLUX2, flux2.tiny_pipeline, guided=False),
+    "flux2_klein": Case(FLUX2_KLEIN, flux2.tiny_klein),
     "qwen_image": Case(QWEN_IMAGE, qwen_image.tiny_pipeline, packed),
     "z_image": Case(Z_IMAGE, z_image.tiny_pipeline),
     "sana": Case(SANA, lambda: sana.tiny_pipeline(order=1)),

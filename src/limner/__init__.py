@@ -84,6 +84,8 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.diffusion.dynamics import FlowSDE as FlowSDE
     from limner.learning.restoration import Noising as Noising
     from limner.models.flux.settings import FluxSettings as FluxSettings
+    from limner.models.flux2.settings import Flux2KleinSettings as Flux2KleinSettings
+    from limner.models.flux2.settings import Flux2Settings as Flux2Settings
     from limner.models.gan.settings import GANSettings as GANSettings
     from limner.models.qwen_image.settings import QwenImageSettings as QwenImageSettings
     from limner.models.sana.settings import SanaSettings as SanaSettings

@@ -28,15 +28,20 @@ CHOICES = {
     "model.kind": tuple(MODELS),
 }
 
+SIZED, TOLD = ("resolution", "64"), ("negative_prompt", "dull")
+SET = dict.fromkeys(MODELS, TOLD) | {"flux2": SIZED, "flux2_klein": SIZED, "gan": ("learns", "output")}
+"""A key of the settings of each kind, and a value."""
+
 
 def chosen() -> list[RunConfig]:
     """Every recipe, and the first with each class that there is a choice of."""
     first = recipe("scenes")
     given = [{key: name} for key, names in CHOICES.items() for name in names if key != "algorithm"]
     given += [{"algorithm": name, "sampler.dynamics": "FlowSDE", "sampler.grid": "own"} for name in ALGORITHMS]
-    for kind in MODELS:
-        chosen_of = {"model.settings.learns": "output"} if kind == "gan" else {"model.settings.negative_prompt": "dull"}
-        given.append({"model.path": "elsewhere", "model.kind": kind} | chosen_of)
+    given += [
+        {"model.path": "elsewhere", "model.kind": kind, f"model.settings.{SET[kind][0]}": SET[kind][1]}
+        for kind in MODELS
+    ]
     path = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.grid": "own"}
     given += [path | {"focus": "Patches"}, path | {"focus": "Local", "focus.judge": "sharpness"}]
     pictures = {"source": "Pictures", "source.data": "scenes", "algorithm": "RewardWeighted"}

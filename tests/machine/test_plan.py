@@ -11,15 +11,22 @@ import torch
 
 from limner.build import assemble
 from limner.cli import main
+from limner.core.errors import UserError
 from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.team import ALONE
-from limner.core.types import Batch
+from limner.core.tree import leaves
+from limner.core.types import Batch, Prompt
+from limner.machine import cost
 from limner.machine.cost import sizes
 from limner.machine.plan import plan
+from limner.models.piped import Family, Piped
+from limner.models.sd3.adapter import SD3
 from limner.recipes.named import recipe
 from limner.recipes.override import override
-from limner.training.config import RunConfig
+from limner.registry.find import find
+from limner.registry.names import ADAPTERS, MODELS
+from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Clock, update
 from limner.training.workload import workload
 
@@ -109,6 +116,26 @@ def test_of_processes_each_draws_its_share() -> None:
     assert replace(one.work, processes=2) == two.work
 
 
-def test_a_text_whose_length_only_its_words_tell_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "qwen_image", "--prompts", "scenes:train", "--reward", "jpeg_size"]) == 2
-    assert "depends on its words in a QwenImagePipeline" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", sorted(MODELS.keys() - {"tokens"}))
+def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its miniature; what a prompt takes is what it does when it is encoded, whatever its words."""
+    adapter = find(ADAPTERS, "model kind", kind)
+    model = Piped.tiny(adapter) if isinstance(adapter, Family) else adapter.tiny()
+    encoded = model.encode([Prompt("red star")])
+    shown = model.decode(torch.zeros(1, *model.latent().shape)).frames().shape[1:]
+    monkeypatch.setattr(cost, "blueprint", lambda path: (model.pipeline.to("meta"), kind, "a miniature"))
+    changes = {"algorithm": "FlowGRPO", "sampler.dynamics": "DDIM" if kind == "sd" else "FlowSDE", "sampler.steps": 4}
+    config = replace(small(**changes), model=Model(kind, "miniature", model.settings, Lora(rank=4)))
+    found = sizes(config)
+    assert found.condition == sum(each[:1].nbytes for each in leaves(encoded))
+    assert found.latent == tuple(model.latent().shape) and found.shape == tuple(shown)
+    assert found.sampling.evaluations == found.learning.evaluations == 1
+    assert 0 < found.sampling.flops < found.learning.flops and found.encoding.flops > 0
+
+
+def test_an_encoding_whose_size_only_numbers_tell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SD3, "encode", lambda model, prompts: {"context": torch.ones(3).nonzero()})
+    with pytest.raises(
+        UserError, match="what a StableDiffusion3Pipeline makes of a text has a size that cannot be told"
+    ):
+        sizes(small())

@@ -16,11 +16,13 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     LCMScheduler,
     QwenImageTransformer2DModel,
@@ -39,6 +41,7 @@ from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models.autoencoder import tiny_autoencoder
 from limner.models.flux import family as flux
+from limner.models.flux2 import family as flux2
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured
 from limner.models.piped import Piped
 from limner.models.qwen_image import family as qwen_image
@@ -60,6 +63,8 @@ TABLES = [
     (AUTOENCODER_SD, AutoencoderKL),
     (TRANSFORMER, SD3Transformer2DModel),
     (flux.TRANSFORMER, FluxTransformer2DModel),
+    (flux2.TRANSFORMER, Flux2Transformer2DModel),
+    (flux2.AUTOENCODER, AutoencoderKLFlux2),
     (qwen_image.TRANSFORMER, QwenImageTransformer2DModel),
     (qwen_image.AUTOENCODER, AutoencoderKLQwenImage),
     (z_image.TRANSFORMER, ZImageTransformer2DModel),
@@ -125,6 +130,9 @@ def changed(kind: str, part: str, **values: Any) -> Any:
             {"in_channels": 20},
             "has in_channels 20, and four latent pixels of the vae",
         ),
+        ("flux2", "transformer", {"in_channels": 20}, "has in_channels 20, and four latent pixels of the vae have 16"),
+        ("flux2", "transformer", {"joint_attention_dim": 9}, "three layers of the text encoder give 48"),
+        ("flux2_klein", "vae", {"patch_size": (1, 1)}, "vae has patch_size (1, 1), which limner does not implement"),
         ("flux", "transformer", {"out_channels": 8}, "transformer has out_channels 8, which limner does not implement"),
         ("flux", "transformer", {"joint_attention_dim": 9}, "joint_attention_dim 9, and text_encoder_2 gives 48"),
         ("flux", "transformer", {"pooled_projection_dim": 9}, "pooled_projection_dim 9, and the text encoder gives 32"),

@@ -193,8 +193,8 @@ class _Rehearsal:
             gauge = self._gauge(encode)
         except DynamicOutputShapeException:
             raise UserError(
-                f"plan: how long an encoded text is depends on its words in a {self.model.pipeline_name}, which cannot "
-                "be told from configurations alone: `limner check` measures a run of it"
+                f"plan: what a {self.model.pipeline_name} makes of a text has a size that cannot be told from "
+                "configurations alone: `limner check` measures a run of it"
             ) from None
         return found[0], Cost(0.0, gauge.peak, gauge.flops)
 

@@ -19,7 +19,9 @@ from torch.utils.flop_counter import flop_registry
 
 CPU = torch.device("cpu")
 UNKNOWN = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
-"""Operations that ask for a number where there is none: the answer is 1, and yes."""
+"""Operations that ask for a number where there is none: the answer is 1, and yes, but for lengths."""
+LENGTH = torch.ops.aten.sum
+CHOSEN = torch.ops.aten.index.Tensor
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
     ATTENTION: flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
@@ -50,7 +52,8 @@ class Gauge(TorchDispatchMode):
     """Adds up the bytes of tensors that are made inside and still alive, their peak, and the operations of products.
 
     `owned` are tensors that were there before, and views of them, which cost nothing. A product of n x k by k x m
-    counts 2 n k m. Tensors are told apart by their storages.
+    counts 2 n k m. Tensors are told apart by their storages. A mask chooses all that it could, which costs most: the
+    sum of one is as large as it can be.
     """
 
     def __init__(self, owned: Iterable[Tensor] = ()) -> None:
@@ -59,18 +62,23 @@ class Gauge(TorchDispatchMode):
         self.attended = 0
         """The longest sequence that attention ran over."""
         self._bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in owned}
+        self._lengths: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, operation: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Carry out one operation, and count it."""
         if operation in UNKNOWN:
-            return 1
+            return self._lengths.get(args[0].untyped_storage()._cdata, 1)
         named = dict(kwargs or {})
+        if operation is CHOSEN:
+            args = (args[0], _all_chosen(args[1]))
         found = operation(*args, **named)
         for tensor in tree_leaves(found):
             if isinstance(tensor, Tensor):
                 self._count(tensor)
+        if operation.overloadpacket is LENGTH and not args[0].is_floating_point():
+            self._lengths[found.untyped_storage()._cdata] = args[0].numel() // found.numel()
         if (product := FLOPS.get(operation.overloadpacket)) is not None:
             self.flops += product(*args, **named, out_val=found)
         if operation.overloadpacket is ATTENTION:
@@ -89,6 +97,18 @@ class Gauge(TorchDispatchMode):
 
     def _forget(self, key: int) -> None:
         self.alive -= self._bytes.pop(key)
+        self._lengths.pop(key, None)
+
+
+def _all_chosen(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return places where masks stood, as many as there could be; which ones makes no difference without numbers."""
+    found: list[Tensor | None] = []
+    for each in indices:
+        if each is None or each.dtype not in (torch.bool, torch.uint8):
+            found.append(each)
+        else:
+            found += [torch.empty(each.numel(), dtype=torch.long)] * each.dim()
+    return found
 
 
 def transient(action: Callable[[], Any], owned: Iterable[Tensor]) -> Gauge:

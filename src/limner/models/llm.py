@@ -9,10 +9,13 @@ from transformers import (
     AddedToken,
     Gemma2Config,
     Gemma2Model,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -25,6 +28,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """A chat of Qwen's."""
+SPOKEN = TEMPLATE.replace("message.content", "message.content[0].text")
+"""The same of turns that may hold pictures too."""
 NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 """They are for models that write, and lie outside a small vocabulary."""
 
@@ -39,13 +44,13 @@ def byte_tokenizer(words: Sequence[str] = ()) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def small(tokenizer: Any, width: int) -> dict[str, Any]:
-    """Return the sizes of a decoder of two layers for `tokenizer`, as transformers names them."""
+def small(tokenizer: Any, width: int, layers: int = 2) -> dict[str, Any]:
+    """Return the sizes of a decoder for `tokenizer`, as transformers names them."""
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
         "intermediate_size": width,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
         **NO_TOKENS,
@@ -64,6 +69,19 @@ def qwen_vl(tokenizer: Qwen2Tokenizer, width: int) -> Qwen2_5_VLForConditionalGe
 def qwen(tokenizer: Qwen2Tokenizer, width: int) -> Qwen3Model:
     """Return a randomly initialised Qwen3, without what it writes by, for `tokenizer`."""
     return Qwen3Model(Qwen3Config(**small(tokenizer, width), head_dim=width // 2))
+
+
+def qwen_writer(tokenizer: Qwen2Tokenizer, width: int, layers: int) -> Qwen3ForCausalLM:
+    """Return a randomly initialised Qwen3 that writes, for `tokenizer`."""
+    return Qwen3ForCausalLM(Qwen3Config(**small(tokenizer, width, layers), head_dim=width // 2))
+
+
+def mistral_vl(tokenizer: Any, width: int, layers: int) -> Mistral3ForConditionalGeneration:
+    """Return a randomly initialised Mistral 3, which sees too, for `tokenizer`."""
+    text = {"model_type": "mistral", **small(tokenizer, width, layers), "head_dim": width // 2}
+    sight = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "head_dim": 8}  # fmt: skip
+    return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=sight))
 
 
 def gemma(tokenizer: Any, width: int) -> Gemma2Model:

@@ -37,7 +37,9 @@ ENCODER_KINDS = (
     "UMT5EncoderModel",
     "Qwen2_5_VLForConditionalGeneration",
     "Qwen3Model",
+    "Qwen3ForCausalLM",
     "Gemma2Model",
+    "Mistral3ForConditionalGeneration",
 )
 """Classes of transformers that texts are encoded by."""
 JOINT_ATTENTION = (
@@ -231,11 +233,13 @@ def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[T
     return ((seen(vae, frames[:, 0]) - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
 
 
-def flow_times(scheduler: Any, steps: int, equal: bool, tokens: int) -> Float[Tensor, " points"]:
+def flow_times(
+    scheduler: Any, steps: int, equal: bool, tokens: int, mu: float | None = None
+) -> Float[Tensor, " points"]:
     """Return the sigmas of a flow scheduler, shifted as its configuration says: `steps + 1`, last 0.
 
     Its own steps crowd at the end (see `flow_grid`); `equal` ones are so before the shift. A dynamic shift follows the
-    number of `tokens` of a picture:
+    number of `tokens` of a picture, unless `mu` says how far it is:
 
         mu = base_shift + (max_shift - base_shift) (tokens - base_len) / (max_len - base_len)
 
@@ -245,8 +249,7 @@ def flow_times(scheduler: Any, steps: int, equal: bool, tokens: int) -> Float[Te
     """
     config = scheduler.config
     made = FlowMatchEulerDiscreteScheduler.from_config(config)
-    mu = None
-    if config.use_dynamic_shifting:
+    if config.use_dynamic_shifting and mu is None:
         share = (tokens - config.base_image_seq_len) / (config.max_image_seq_len - config.base_image_seq_len)
         mu = config.base_shift + share * (config.max_shift - config.base_shift)
     if equal:

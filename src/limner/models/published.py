@@ -82,6 +82,21 @@ T5_XXL = Part(
 )
 """Text encoders that many kinds share: OpenAI's CLIP ViT-L/14, OpenCLIP's ViT-H and ViT-bigG, and T5 v1.1 XXL."""
 
+QWEN3_4B = Part(
+    "Qwen3Model",
+    4_022_468_096,
+    {
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+    },
+)
+"""The language model, with what it writes by or without: the two share their weights."""
+
 
 def autoencoder(latent_channels: int, quant: bool) -> Part:
     """Return the autoencoder of Stable Diffusion's line, with so many latent channels, and with or without `quant`."""
