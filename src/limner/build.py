@@ -30,7 +30,7 @@ from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.memory import total_memory_mib
-from limner.engine.optim import Stepper
+from limner.engine.optim import LossScale, Stepper
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.processes import leave_with_parent
 from limner.engine.start import start_from
@@ -131,11 +131,10 @@ def load_model(
     settings = settings_of(model)
     if model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision.dtype]
-    owned = given is not None and is_object(model.path)
-    if owned and model.loras:
+    source = given if given is not None and is_object(model.path) else source_of(model.path)
+    if model.loras and is_object(model.path):
         raise UserError("model.loras go into a base that is loaded; into a pipeline of your own, fuse_lora() puts them")
-    loaded = settings.load(given if owned else source_of(model.path), dtype, device)
+    loaded = settings.load(source, precision.torch_dtype, device)
     if model.loras:
         from limner.models.fused import fuse  # here, because it imports diffusers
 
@@ -369,6 +368,7 @@ def _stepper(config: RunConfig, weights: Weights, team: Team) -> Stepper:
         schedule=o.schedule,
         max_grad_norm=o.max_grad_norm,
         team=team,
+        scale=LossScale() if config.precision.dtype == "float16" else None,
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from limner.core.errors import RunError
-from limner.engine.optim import Stepper, lr_factor
+from limner.engine.optim import PATIENCE, LossScale, Stepper, lr_factor
 
 
 def network(seed=0):
@@ -127,3 +127,46 @@ def test_resume_is_bit_identical(tmp_path, schedule):
     assert (resumed.num_steps, resumed.num_skipped, resumed.skipped_in_row) == (5, 1, 1)
     go(second, resumed, range(5, 12))
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), second.parameters(), strict=True))
+
+
+def test_a_scaled_loss_gives_the_same_steps_and_survives_its_state():
+    """A power of two changes no digit; after PATIENCE steps without an overflow the scale is doubled."""
+    plain, scaled = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
+    steppers = [
+        Stepper({"w": plain}, lr=0.1, steps=9),
+        Stepper({"w": scaled}, lr=0.1, steps=9, scale=LossScale(256.0, PATIENCE - 2)),
+    ]
+    for _ in range(3):
+        for stepper, each in zip(steppers, (plain, scaled), strict=True):
+            stepper.backward((each.square() * torch.tensor([1.0, 3e-3])).sum())
+        assert steppers[0].step() == steppers[1].step()
+    assert torch.equal(plain, scaled) and steppers[1].scale == LossScale(512.0, 1)
+    again = Stepper({"w": scaled}, lr=0.1, steps=9, scale=LossScale())
+    again.load_state(steppers[1].state())
+    assert again.scale == LossScale(512.0, 1) and "scale" not in steppers[0].state()
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale_until_it_is_not_the_scales_fault():
+    parameter = nn.Parameter(torch.ones(1))
+    stepper = Stepper({"w": parameter}, lr=0.1, steps=99, scale=LossScale(2.0**12))
+    for halved in range(12):
+        stepper.backward((parameter.half() * 60_000).float().sum())
+        parameter.grad.fill_(torch.inf)
+        assert stepper.step() is None and stepper.scale.value == 2.0 ** (11 - halved)
+    assert parameter.item() == 1.0 and stepper.num_skipped == 12 and stepper.skipped_in_row == 0
+    with pytest.raises(RunError, match="the gradient norm is inf"):
+        for _ in range(stepper.max_skipped_in_row):
+            stepper.backward(parameter.sum())
+            parameter.grad.fill_(torch.inf)
+            stepper.step()
+
+
+def test_gradients_that_float16_loses_are_kept_by_the_scale():
+    """2^-25 is 0 in float16, and 2^-25 x 2^16 is not."""
+    found = []
+    for scale in (None, LossScale()):
+        parameter = nn.Parameter(torch.ones(1))
+        stepper = Stepper({"w": parameter}, lr=0.1, steps=9, scale=scale, max_grad_norm=math.inf)
+        stepper.backward(parameter.half().float().sum() * 2.0**-25)
+        found.append(stepper.step())
+    assert found == [0.0, 2.0**-25]

@@ -9,6 +9,7 @@ from torch import distributed, multiprocessing
 from limner.core.errors import UserError
 from limner.core.team import Team
 from limner.engine.device import join
+from limner.engine.optim import LossScale, Stepper
 
 CPU = torch.device("cpu")
 
@@ -30,17 +31,23 @@ def _member(rank, place, answers):
     if rank == 0:
         (5 * idle).sum().backward()
     team.sum_gradients([weight, idle])
+    gradients = [weight.grad.tolist(), idle.grad.tolist()]
     loss, count, parameters = loss_and_parameters(slice(0, 2) if rank == 0 else slice(2, 7))
     (loss / team.sum(count)).backward()
     team.sum_gradients(parameters)
     answers[f"exact {rank}"] = [parameter.grad.flatten().tolist() for parameter in parameters]
+    weight.grad.zero_()
+    stepper = Stepper({"w": weight}, lr=1.0, steps=1, team=team, scale=LossScale(8.0))
+    stepper.backward(weight.sum())
+    weight.grad += torch.inf if rank == 1 else 0.0
     answers[rank] = {
+        "overflow": [stepper.step(), stepper.scale.value, weight.tolist()],
         "sum": team.sum(torch.tensor([1.0, rank])).tolist(),
         "rows": team.gather(torch.arange(2 + rank) + 10 * rank).tolist(),
         "flags": team.gather(torch.tensor([rank == 0])).tolist(),
         "things": team.gather_objects(["a", {"rank": rank}]),
         "none": team.gather(torch.zeros(rank, 3)).shape,
-        "gradients": [weight.grad.tolist(), idle.grad.tolist()],
+        "gradients": gradients,
     }
     team.wait()
     distributed.destroy_process_group()
@@ -58,6 +65,7 @@ def test_two_members_agree(tmp_path):
         for found, wanted in zip(gradients, alone, strict=True):
             assert found == pytest.approx(wanted.flatten().tolist(), rel=1e-10, abs=1e-12)
     assert first == second == {
+        "overflow": [None, 4.0, [0.0, 0.0]],
         "sum": [2.0, 1.0],
         "rows": [0, 1, 10, 11, 12],
         "flags": [True, False],

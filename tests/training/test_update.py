@@ -20,7 +20,7 @@ from limner.diffusion.dynamics import FlowSDE
 from limner.policies.denoising import Sampler
 from limner.report.metrics import Metrics, read
 from limner.report.progress import Progress
-from limner.training.config import Full, Optimizer, RunConfig
+from limner.training.config import Full, Optimizer, Precision, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.source import Drawn
 from limner.training.state import State
@@ -85,6 +85,19 @@ def test_it_learns(miniature: Miniature, tmp_path: Path) -> None:
         lines = read(tmp_path / name)
         gain = sum(line["reward/mean"] for line in lines[-2:]) / 2 - lines[0]["reward/mean"]
         assert gain > lines[0]["reward/std"], (name, [line["reward/mean"] for line in lines])
+
+
+def test_float16_moves_the_weights_as_float32_does(miniature: Miniature, tmp_path: Path) -> None:
+    """After one step of Adam, on gradients whose losses were scaled, weights have gone the same way."""
+    moved = []
+    for dtype in ("float32", "float16"):
+        config = miniature.config(tmp_path, steps=1, precision=Precision(dtype), optimizer=Optimizer(lr=1e-2))
+        start = {name: each.clone() for name, each in assemble(config).parts.weights.state()["policy"].items()}
+        parts = trained(config, tmp_path / dtype).parts
+        assert parts.stepper.num_skipped == 0 and (parts.stepper.scale is None) == (dtype == "float32")
+        assert all(each.dtype == torch.float32 for each in parts.weights.parameters().values())
+        moved.append(vector({name: each - start[name] for name, each in parts.weights.state()["policy"].items()}))
+    assert torch.cosine_similarity(moved[0], moved[1], dim=0) > 0.9
 
 
 def test_constant_groups_teach_nothing_and_cost_nothing(miniature: Miniature, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,35 @@ from limner.core.errors import RunError
 from limner.core.team import ALONE, Team
 
 Schedule = Literal["constant", "cosine"]
+SMALLEST, LARGEST, PATIENCE = 1.0, 2.0**24, 2000
+"""Of a loss's scale: its bounds, and how many steps in a row must do without an overflow until it is doubled."""
+
+
+@dataclass
+class LossScale:
+    """What a loss is multiplied by before its backward pass in float16, where gradients below 6e-8 would be 0.
+
+    Halved, and the step skipped, where a gradient overflows; doubled after `PATIENCE` steps that did not. Being a power
+    of two it changes no digit of what it does not save.
+    Source: Micikevicius et al., arXiv 1710.03740, section 3.2; the numbers are those of torch's GradScaler.
+    """
+
+    value: float = 65_536.0
+    fine: int = 0
+    """Steps since the last change."""
+
+    @property
+    def may_fall(self) -> bool:
+        """Whether an overflow can be the scale's fault."""
+        return self.value > SMALLEST
+
+    def update(self, overflow: bool) -> None:
+        """Follow a step."""
+        self.fine = 0 if overflow else self.fine + 1
+        if overflow:
+            self.value = max(SMALLEST, self.value / 2)
+        elif self.fine == PATIENCE:
+            self.value, self.fine = min(LARGEST, 2 * self.value), 0
 
 
 def lr_factor(step: int, *, warmup: int, schedule: Schedule, steps: int) -> float:
@@ -32,7 +62,8 @@ class Stepper:
     """Sums gradients, over the team too, and steps; one whose loss or gradient is not finite is skipped and counted.
 
     `steps` is the number of optimizer steps of the whole run, for the cosine; skipped ones count in it.
-    `max_grad_norm` is the cap of the global 2-norm; inf: none.
+    `max_grad_norm` is the cap of the global 2-norm; inf: none. With a `scale` losses are scaled; while it may fall, a
+    skipped step is no sign that the run is lost.
     """
 
     max_skipped_in_row = 5
@@ -49,9 +80,10 @@ class Stepper:
         schedule: Schedule = "constant",
         max_grad_norm: float = 1.0,
         team: Team = ALONE,
+        scale: LossScale | None = None,
     ) -> None:
         self.lr, self.steps, self.warmup, self.schedule = lr, steps, warmup, schedule
-        self.max_grad_norm, self.team = max_grad_norm, team
+        self.max_grad_norm, self.team, self.scale = max_grad_norm, team, scale
         self.parameters = list(parameters.values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr, betas, weight_decay=weight_decay, foreach=True)
         self.num_steps = 0
@@ -64,27 +96,31 @@ class Stepper:
         if not self.trouble and not bool(loss.isfinite()):
             self.trouble = f"the loss is {loss.item()}"
         if not self.trouble:
-            loss.backward()
+            (loss if self.scale is None else loss * self.scale.value).backward()
 
     def step(self) -> float | None:
         """Clip, update and clear the gradients; return their norm before the clip, or None for a skipped step.
 
         Raises RunError after `max_skipped_in_row` skipped steps in a row.
         """
-        norm = math.nan
+        norm, excused = math.nan, False
         if self.team.sum(torch.tensor(float(bool(self.trouble)))) and not self.trouble:
             self.trouble = "the loss of another process is not finite"
         if not self.trouble:
             self.team.sum_gradients(self.parameters)
+            self._unscale()
             norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm).item()
             self.trouble = "" if math.isfinite(norm) else f"the gradient norm is {norm}"
+            excused = self.scale is not None and self.scale.may_fall
+            if self.scale is not None:
+                self.scale.update(overflow=bool(self.trouble))
         trouble, self.trouble = self.trouble, ""
         if not trouble:
             self._update()
         self.optimizer.zero_grad()
         self.num_steps += 1
         self.num_skipped += bool(trouble)
-        self.skipped_in_row = self.skipped_in_row + 1 if trouble else 0
+        self.skipped_in_row = self.skipped_in_row + (not excused) if trouble else 0
         if self.skipped_in_row >= self.max_skipped_in_row:
             raise RunError(
                 f"{self.skipped_in_row} optimizer steps in a row could not be made, up to step {self.num_steps - 1}: "
@@ -103,13 +139,21 @@ class Stepper:
             "num_steps": self.num_steps,
             "num_skipped": self.num_skipped,
             "skipped_in_row": self.skipped_in_row,
-        }
+        } | ({} if self.scale is None else {"scale": asdict(self.scale)})
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Put back what `state` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.num_steps, self.num_skipped = state["num_steps"], state["num_skipped"]
         self.skipped_in_row = state["skipped_in_row"]
+        if self.scale is not None:
+            self.scale = LossScale(**state["scale"])
+
+    def _unscale(self) -> None:
+        """Divide gradients by what the loss was multiplied by."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if self.scale is not None and gradients:
+            torch._foreach_div_(gradients, self.scale.value)
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:

@@ -29,6 +29,11 @@ class Precision:
         for parameter in network.requires_grad_(False).parameters():
             parameter.data = parameter.data.to(_DTYPES[self.dtype])
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """What networks are kept in."""
+        return _DTYPES[self.dtype]
+
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -32,7 +32,6 @@ from limner.training.config import RunConfig
 
 FEW = (2, 4)
 """Sizes of the passes that are run: with two of them what grows with n is told from what does not."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def sizes(config: RunConfig) -> Sizes:
     """Return what the model of a run takes, and its passes. No weight is read, made or needed."""
     _require_counted(config)
     pipeline, kind, source = blueprint(config.model.path)
-    dtype = DTYPES[config.precision.dtype]
+    dtype = Precision(config.precision.dtype).torch_dtype
     model = settings_of(replace(config.model, kind=config.model.kind or kind)).load(pipeline, dtype, META)
     counted = count_evaluations(model.networks)
     needs, precision = config.algorithm.needs, Precision(config.precision.dtype)

@@ -113,7 +113,7 @@ def devices() -> Iterator[Finding]:
         if free < total / 2:
             yield Finding(f"cuda:{index}", said, "note", "another process holds its memory: see nvidia-smi")
         elif major < 8:
-            yield Finding(f"cuda:{index}", said, "note", "no bfloat16 in hardware: --precision.dtype float32")
+            yield Finding(f"cuda:{index}", said, "note", "no bfloat16 in hardware: --precision.dtype float16")
         else:
             yield Finding(f"cuda:{index}", said)
     if torch.cuda.device_count() == 0:

@@ -147,7 +147,8 @@ class DataAnchor:
 class Precision:
     """Networks run in `dtype`; log-probabilities, losses and kept latents are float32 whatever it is."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """float16, for cards without bfloat16, scales losses, so that small gradients are not lost."""
     activation_checkpointing: bool = False
     """Whether activations are computed again instead of kept: slower, in less memory."""
 
@@ -292,6 +293,10 @@ class RunConfig:
             )
         if needs.pairs and not self.reliability.off:
             raise UserError(f"reliability weighs the advantages of groups, and {name} learns from pairs: leave it out")
+        if self.precision.dtype == "float16" and needs.own_update:
+            raise UserError(
+                f"precision.dtype float16 scales losses, but {name} takes steps of its own: take bfloat16 or float32"
+            )
         if self.anchor.weight and needs.own_update:
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"
