@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.types import Prompt
+from limner.models.chroma import build as chroma
+from limner.models.chroma.family import CHROMA
 from limner.models.flux import build as flux
 from limner.models.flux.family import FLUX
 from limner.models.flux2 import build as flux2
 from limner.models.flux2.family import FLUX2, FLUX2_KLEIN
+from limner.models.ltx import build as ltx
+from limner.models.ltx.family import LTX
 from limner.models.parts import packed
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image import build as qwen_image
@@ -57,8 +61,10 @@ CASES = {
     "flux-schnell": Case(FLUX, lambda: flux.tiny_pipeline(dev=False), packed),
     "flux2": Case(FLUX2, flux2.tiny_pipeline, guided=False),
     "flux2_klein": Case(FLUX2_KLEIN, flux2.tiny_klein),
+    "chroma": Case(CHROMA, chroma.tiny_pipeline, packed),
     "qwen_image": Case(QWEN_IMAGE, qwen_image.tiny_pipeline, packed),
     "z_image": Case(Z_IMAGE, z_image.tiny_pipeline),
+    "ltx": Case(LTX, ltx.tiny_pipeline, lambda noise: noise.flatten(2).mT),
     "sana": Case(SANA, lambda: sana.tiny_pipeline(order=1)),
 }
 

@@ -17,14 +17,17 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
+    ChromaTransformer2DModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     LCMScheduler,
+    LTXVideoTransformer3DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -40,9 +43,11 @@ from safetensors.torch import load_file, save_file
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models.autoencoder import tiny_autoencoder
+from limner.models.chroma import family as chroma
 from limner.models.flux import family as flux
 from limner.models.flux2 import family as flux2
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured
+from limner.models.ltx import family as ltx
 from limner.models.piped import Piped
 from limner.models.qwen_image import family as qwen_image
 from limner.models.sana import family as sana
@@ -63,6 +68,9 @@ TABLES = [
     (AUTOENCODER_SD, AutoencoderKL),
     (TRANSFORMER, SD3Transformer2DModel),
     (flux.TRANSFORMER, FluxTransformer2DModel),
+    (chroma.TRANSFORMER, ChromaTransformer2DModel),
+    (ltx.TRANSFORMER, LTXVideoTransformer3DModel),
+    (ltx.AUTOENCODER, AutoencoderKLLTXVideo),
     (flux2.TRANSFORMER, Flux2Transformer2DModel),
     (flux2.AUTOENCODER, AutoencoderKLFlux2),
     (qwen_image.TRANSFORMER, QwenImageTransformer2DModel),
@@ -130,6 +138,9 @@ def changed(kind: str, part: str, **values: Any) -> Any:
             {"in_channels": 20},
             "has in_channels 20, and four latent pixels of the vae",
         ),
+        ("ltx", "vae", {"timestep_conditioning": True}, "vae has timestep_conditioning True, which limner does not"),
+        ("ltx", "transformer", {"caption_channels": 9}, "caption_channels 9, and the text encoder gives 32"),
+        ("chroma", "transformer", {"joint_attention_dim": 9}, "joint_attention_dim 9, and the text encoder gives 48"),
         ("flux2", "transformer", {"in_channels": 20}, "has in_channels 20, and four latent pixels of the vae have 16"),
         ("flux2", "transformer", {"joint_attention_dim": 9}, "three layers of the text encoder give 48"),
         ("flux2_klein", "vae", {"patch_size": (1, 1)}, "vae has patch_size (1, 1), which limner does not implement"),

@@ -279,6 +279,11 @@ def unpacked(
     return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
+def places(size: tuple[int, int]) -> Float[Tensor, "tokens 3"]:
+    """Return (0, row, column) of each token of a latent of that height and width."""
+    return torch.cartesian_prod(torch.zeros(1), *(torch.arange(side // 2, dtype=torch.float32) for side in size))
+
+
 def save_lora(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a LoRA of the transformer as `pipeline.load_lora_weights(folder)` reads it."""
     pipeline.save_lora_weights(folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata)

@@ -24,10 +24,12 @@ MODELS = {
     "flux": "limner.models.flux.settings:FluxSettings",
     "flux2": "limner.models.flux2.settings:Flux2Settings",
     "flux2_klein": "limner.models.flux2.settings:Flux2KleinSettings",
+    "chroma": "limner.models.chroma.settings:ChromaSettings",
     "qwen_image": "limner.models.qwen_image.settings:QwenImageSettings",
     "z_image": "limner.models.z_image.settings:ZImageSettings",
     "sana": "limner.models.sana.settings:SanaSettings",
     "wan": "limner.models.wan.settings:WanSettings",
+    "ltx": "limner.models.ltx.settings:LTXSettings",
     "tokens": "limner.models.tokens.settings:TokensSettings",
     "gan": "limner.models.gan.settings:GANSettings",
 }
@@ -37,10 +39,12 @@ ADAPTERS = {
     "flux": "limner.models.flux.family:FLUX",
     "flux2": "limner.models.flux2.family:FLUX2",
     "flux2_klein": "limner.models.flux2.family:FLUX2_KLEIN",
+    "chroma": "limner.models.chroma.family:CHROMA",
     "qwen_image": "limner.models.qwen_image.family:QWEN_IMAGE",
     "z_image": "limner.models.z_image.family:Z_IMAGE",
     "sana": "limner.models.sana.family:SANA",
     "wan": "limner.models.wan.adapter:Wan",
+    "ltx": "limner.models.ltx.family:LTX",
     "tokens": "limner.models.tokens.adapter:Tokens",
     "gan": "limner.models.gan.adapter:GAN",
 }
@@ -51,10 +55,12 @@ PUBLISHED = {
     "flux": "limner.models.flux.published:PUBLISHED",
     "flux2": "limner.models.flux2.published:PUBLISHED",
     "flux2_klein": "limner.models.flux2.published:PUBLISHED_KLEIN",
+    "chroma": "limner.models.chroma.published:PUBLISHED",
     "qwen_image": "limner.models.qwen_image.published:PUBLISHED",
     "z_image": "limner.models.z_image.published:PUBLISHED",
     "sana": "limner.models.sana.published:PUBLISHED",
     "wan": "limner.models.wan.published:PUBLISHED",
+    "ltx": "limner.models.ltx.published:PUBLISHED",
 }
 FRESH = {
     "sd3": "limner.models.sd3.pretraining:SD3Pretraining",

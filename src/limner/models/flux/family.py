@@ -16,7 +16,7 @@ from limner.core.types import Condition
 from limner.models.flux.build import tiny_pipeline
 from limner.models.flux.settings import FluxSettings
 from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
-from limner.models.parts import JOINT_ATTENTION, flow_times, packed, unpacked
+from limner.models.parts import JOINT_ATTENTION, flow_times, packed, places, unpacked
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(
@@ -64,11 +64,6 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
         return_dict=False,
     )
     return unpacked(velocity, size)
-
-
-def places(size: tuple[int, int]) -> Tensor:
-    """Return (0, row, column) of each token of a latent of that height and width."""
-    return torch.cartesian_prod(torch.zeros(1), *(torch.arange(side // 2, dtype=torch.float32) for side in size))
 
 
 FLUX = Family(

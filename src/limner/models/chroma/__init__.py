@@ -1,0 +1,1 @@
+"""Chroma: settings, what the family has of its own, and a miniature."""

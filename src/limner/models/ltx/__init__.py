@@ -1,0 +1,1 @@
+"""LTX-Video: settings, what the family has of its own, and a miniature."""
