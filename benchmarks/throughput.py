@@ -32,7 +32,7 @@ from limner.engine.lora import ADAPTERS
 from limner.engine.memory import peak_memory_mib
 from limner.engine.precision import Precision
 from limner.engine.weights import Role, Weights
-from limner.models.parts import merged
+from limner.models.lora import merged
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.rollout.collect import collect

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +11,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from jaxtyping import Bool, Float, Num
-from peft import get_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -282,33 +277,3 @@ def unpacked(
 def places(size: tuple[int, int]) -> Float[Tensor, "tokens 3"]:
     """Return (0, row, column) of each token of a latent of that height and width."""
     return torch.cartesian_prod(torch.zeros(1), *(torch.arange(side // 2, dtype=torch.float32) for side in size))
-
-
-def save_lora(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a LoRA of the transformer as `pipeline.load_lora_weights(folder)` reads it."""
-    pipeline.save_lora_weights(folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata)
-
-
-def merged(network: Any, adapter: str) -> Any:
-    """Return the network with its LoRA `adapter` added into a copy of its weights, or itself without one."""
-    if not any(isinstance(module, BaseTunerLayer) for module in network.modules()):
-        return network
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.merge(adapter_names=[adapter])
-    recurse_remove_peft_layers(network)
-    return network
-
-
-def folded(network: Any, adapter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of the network's LoRA `adapter`, its scale folded into B, and its metadata.
-
-    Many tools read the tensors and nothing else, and take alpha for the rank: so it is, in the metadata too, and a
-    scale of alpha / sqrt(rank) is no longer told.
-    """
-    config = network.peft_config[adapter]
-    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
-    tensors = get_peft_model_state_dict(network, adapter_name=adapter)
-    tensors = {name: scale * each if "lora_B" in name else each for name, each in tensors.items()}
-    return tensors, config.to_dict() | {"lora_alpha": config.r, "use_rslora": False}

@@ -27,18 +27,8 @@ from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
-from limner.models.parts import (
-    decode,
-    encode,
-    encode_once,
-    flow_times,
-    folded,
-    freeze,
-    load_pipeline,
-    merged,
-    save_lora,
-    text_encoders,
-)
+from limner.models.lora import folded, merged, save_lora
+from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
 
 FLOW = RectifiedFlow()

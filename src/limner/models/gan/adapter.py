@@ -19,7 +19,8 @@ from limner.diffusion.gaussian import Gaussian
 from limner.models.gan.build import GANParts, read_parts, tiny_parts, write_parts
 from limner.models.gan.honoured import require_honoured
 from limner.models.gan.settings import GANSettings
-from limner.models.parts import decode, encode, folded, merged
+from limner.models.lora import folded, merged
+from limner.models.parts import decode, encode
 
 OWN = GANSettings()
 """What the model itself has chosen."""

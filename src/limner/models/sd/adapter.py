@@ -27,7 +27,8 @@ from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import served_index
-from limner.models.parts import decode, encode, encode_once, folded, freeze, load_pipeline, merged, text_encoders
+from limner.models.lora import folded, merged
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
 from limner.models.sd.build import Kind, tiny_pipeline
 from limner.models.sd.honoured import require_honoured

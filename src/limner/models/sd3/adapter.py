@@ -24,17 +24,15 @@ from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
+from limner.models.lora import folded, merged, save_lora
 from limner.models.parts import (
     JOINT_ATTENTION,
     decode,
     encode,
     encode_once,
     flow_times,
-    folded,
     freeze,
     load_pipeline,
-    merged,
-    save_lora,
     text_encoders,
 )
 from limner.models.picture import sides

@@ -21,7 +21,8 @@ from limner.core.quiet import no_bars
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.models.folder import served_index
 from limner.models.intact import require_intact
-from limner.models.parts import at_once, folded, merged
+from limner.models.lora import folded, merged
+from limner.models.parts import at_once
 from limner.models.tokens.build import TokenParts, tiny_parts
 from limner.models.tokens.folder import LAYOUT, write_parts
 from limner.models.tokens.honoured import require_honoured

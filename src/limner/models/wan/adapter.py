@@ -24,12 +24,11 @@ from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
+from limner.models.lora import folded, merged
 from limner.models.parts import (
     encode_once,
-    folded,
     freeze,
     load_pipeline,
-    merged,
     seen,
     shown,
     statistics,
