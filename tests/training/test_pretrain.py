@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from diffusers import StableDiffusionPipeline, WanPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, WanPipeline
 
 from limner import build
 from limner.core.errors import UserError
@@ -38,7 +38,15 @@ from limner.worlds.motion.world import Motions
 from limner.worlds.scenes.reward import Scenes
 from walk import walk_frames
 
-FEW = {"autoencoder_steps": 3, "autoencoder_batch": 4, "num_pairs": 12, "steps": 4, "batch": 4, "early_steps": 2}
+FEW = {
+    "autoencoder_steps": 3,
+    "autoencoder_batch": 4,
+    "decoder_steps": 2,
+    "num_pairs": 12,
+    "steps": 4,
+    "batch": 4,
+    "early_steps": 2,
+}
 
 
 def small() -> SD3Size:
@@ -65,9 +73,21 @@ def run(folder: Path) -> None:
         pretrain(SD3Pretraining(build_pipeline(small())), Scenes(), Pretraining(**FEW, checkpoint_seconds=0.0), folder)
 
 
-@pytest.mark.parametrize("stop", [1, 5])
+def test_a_decoder_that_goes_on_alone_leaves_latents_as_they_are(tmp_path: Path) -> None:
+    run(tmp_path)
+    made = AutoencoderKL.from_pretrained(tmp_path / "pipeline", subfolder="vae", torch_dtype=torch.float16)
+    before = torch.load(tmp_path / "autoencoder.pt", weights_only=True)["average"]
+    same = {
+        name: torch.equal(after, earlier.half())
+        for (name, after), earlier in zip(made.named_parameters(), before, strict=True)
+    }
+    assert all(equal for name, equal in same.items() if name.startswith(("encoder.", "quant_conv.")))
+    assert not all(equal for name, equal in same.items() if name.startswith("decoder."))
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
 def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    """Stopped in the autoencoder's second step, or in the network's third, and started again."""
+    """Stopped in the second step of the autoencoder, or of its decoder alone, or in the network's third."""
     run(tmp_path / "whole")
     update, seen = module.Fit.update, []
 

@@ -1,7 +1,8 @@
 """Train a world's base model from nothing: an autoencoder, then a denoising network with its text encoders.
 
-Three stages, each resumable: (1) the autoencoder on fresh renders; (2) the latents of a fixed data set of renders and
-noisy captions; (3) the network by its pipeline's ordinary loss, at times t ~ sigmoid(N(time_mean, 1)).
+Three stages, each resumable: (1) the autoencoder on fresh renders, then its decoder alone; (2) the latents of a fixed
+data set of renders and noisy captions; (3) the network by its pipeline's ordinary loss, at times
+t ~ sigmoid(N(time_mean, 1)).
 
 Source: logit-normal times, Esser et al., arXiv:2403.03206, section 3.1.
 """
@@ -111,6 +112,8 @@ class Pretraining:
     absolute_weight: NotNegative = 1.0
     """Of the mean absolute error beside the squared one. 0 for clips: so small things on a large ground weigh more."""
     divergence_weight: NotNegative = 1e-2
+    decoder_steps: Natural = 0
+    """Further steps of the decoder alone, by the squared error: what latents mean stays, what is drawn is sharper."""
     num_pairs: Annotated[int, Range(least=1, most=10**7)] = 80_000
     steps: Count = 16_000
     batch: Annotated[int, Range(least=1, most=10_000)] = 128
@@ -149,6 +152,7 @@ def pretrain(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path,
     log = begin(folder, asdict(config)) if team.rank == 0 else _silent
     pipeline = fresh.pipeline
     train_autoencoder(fresh, world, config, folder, log, team)
+    train_decoder(fresh, world, config, folder, log, team)
     if team.rank == 0:
         encode_pairs(fresh, world, config, folder)
     team.wait()
@@ -184,21 +188,54 @@ def train_autoencoder(fresh: Fresh, world: PairSource, config: Pretraining, fold
         return error.abs().mean(), error.square().mean(), divergence
 
     measure = torch.compile(measured) if config.compile else measured
-    with torch.inference_mode():
-        example = to_signed(draw(world, config.seed, "autoencoder", range(1))[0])
-        shape = tuple(fresh.encoded(example).mean.shape[1:])
+    shape = _latent_shape(fresh, world, config)
     for step in fit.steps(folder / "autoencoder.pt", config.checkpoint_seconds):
-        first = step * config.autoencoder_batch
-        rows = range(first + team.rank, first + config.autoencoder_batch, team.size)
-        pixels = to_signed(draw(world, config.seed, "autoencoder", rows)[0])
-        noise = Rng((config.seed, "posterior")).normal(torch.tensor(rows), shape)
-        absolute, squared, divergence = measure(pixels, noise)
+        absolute, squared, divergence = measure(*_fresh_batch(world, config, "autoencoder", step, shape, team))
         weight = config.divergence_weight * min(1.0, 2 * step / config.autoencoder_steps)
         fit.update(config.absolute_weight * absolute + squared + weight * divergence)
         if step % 50 == 0:
             errors = {"absolute": absolute.item(), "squared": squared.item()}
             log({"stage": "autoencoder", "step": step, **errors, "divergence": divergence.item()} | fit.seconds())
     fit.use_average()
+
+
+def train_decoder(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path, log: Log, team: Team) -> None:
+    """Fit the decoder to what the encoder, which stays, makes of fresh renders."""
+    if config.decoder_steps == 0:
+        return
+    vae = fresh.pipeline.vae
+    parts = nn.ModuleList(part for part in (vae.post_quant_conv, vae.decoder) if part is not None)
+    fit = Fit(parts, config.autoencoder_lr, 0.0, config.decoder_steps, 100, config.ema, team)
+
+    def measured(pixels: Tensor, noise: Tensor) -> Tensor:
+        with torch.no_grad():
+            posterior = fresh.encoded(pixels)
+            latents = posterior.mean + posterior.std * noise
+        return (fresh.decoded(latents) - pixels).square().mean()
+
+    measure = torch.compile(measured) if config.compile else measured
+    shape = _latent_shape(fresh, world, config)
+    for step in fit.steps(folder / "decoder.pt", config.checkpoint_seconds):
+        squared = measure(*_fresh_batch(world, config, "decoder", step, shape, team))
+        fit.update(squared)
+        if step % 50 == 0:
+            log({"stage": "decoder", "step": step, "squared": squared.item()} | fit.seconds())
+    fit.use_average()
+
+
+def _latent_shape(fresh: Fresh, world: PairSource, config: Pretraining) -> tuple[int, ...]:
+    with torch.inference_mode():
+        return tuple(fresh.encoded(to_signed(draw(world, config.seed, "autoencoder", range(1))[0])).mean.shape[1:])
+
+
+def _fresh_batch(
+    world: PairSource, config: Pretraining, purpose: str, step: int, shape: tuple[int, ...], team: Team
+) -> tuple[Tensor, Tensor]:
+    """Return this process's part of what a step of the autoencoder sees, and the noise on its latents."""
+    first = step * config.autoencoder_batch
+    rows = range(first + team.rank, first + config.autoencoder_batch, team.size)
+    noise = Rng((config.seed, "posterior")).normal(torch.tensor(rows), shape)
+    return to_signed(draw(world, config.seed, purpose, rows)[0]), noise
 
 
 def encode_pairs(fresh: Fresh, world: PairSource, config: Pretraining, folder: Path) -> None:

@@ -21,6 +21,7 @@ class Motions:
         "model": "wan",
         "latent_channels": 8,
         "autoencoder_steps": 4500,
+        "decoder_steps": 3000,
         "autoencoder_batch": 8,
         "absolute_weight": 0.0,
         "divergence_weight": 1e-4,
