@@ -53,13 +53,13 @@ def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
         from limner.annotate import annotate
     except ModuleNotFoundError as error:
         raise UserError(f"annotate needs {error.name}: pip install 'limner[annotate]'") from error
-    annotate(**{name: value for name, value in vars(parsed).items() if name not in ("action", "version")})
+    annotate(**words.told(parsed))
 
 
 def _pairs(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.pairs import make
 
-    settings = {name: value for name, value in vars(parsed).items() if name not in ("action", "version", "verb")}
+    settings = words.told(parsed)
     print(make(settings.pop("model"), settings.pop("other"), trust=settings.pop("trust_code"), **settings))
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from typing import Any
 
 from limner.core.errors import shown
 from limner.core.plain import real
 
 MAX_LINE = 1000
 """Characters of a complaint."""
+OF_EVERY_COMMAND = frozenset({"action", "version", "verb", "typed", "main"})
+"""What a parsed command line says beside what its command was told."""
+
+
+def told(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Return what a command was told, by the names of its own arguments."""
+    return {name: value for name, value in vars(parsed).items() if name not in OF_EVERY_COMMAND}
 
 
 def line(message: str) -> str:

@@ -326,8 +326,7 @@ def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserErro
         return UserError(f"{key} {GONE[key.keys]}")
     known = {str(place.child(*path)): path[-1] for path in keys_of(kind, current)}
     same = [full for full, last in known.items() if last == key.keys[-1]]
-    names = {full.lstrip("-"): full for full in same or known}
-    close = difflib.get_close_matches(str(key).lstrip("-"), names, n=1, cutoff=0.0 if same else CLOSE)
+    close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0 if same else CLOSE)
     owner = f": {place} is {kind.__name__}" if place.keys else ""
-    hint = f"the nearest known key is {names[close[0]]}" if close else "`limner keys RECIPE` lists all that are known"
+    hint = f"the nearest known key is {close[0]}" if close else "`limner keys RECIPE` lists all that are known"
     return UserError(f"unknown key {key}{owner}; {hint if known else 'it has none'}")
