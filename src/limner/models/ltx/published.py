@@ -7,7 +7,7 @@ from limner.models.published import T5_XXL, Part, Published
 PUBLISHED = {
     "ltx_video": Published(
         hub="Lightricks/LTX-Video",
-        licence="LTX-Video Open RAIL-M",
+        licence="its own, which differs by version",
         prediction="velocity",
         network=Part("LTXVideoTransformer3DModel", 1_923_385_472),
         autoencoder=Part("AutoencoderKLLTXVideo", 419_193_649),
