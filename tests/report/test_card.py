@@ -37,7 +37,7 @@ def test_header_is_yaml_and_code_is_python() -> None:
     arguments = {k.arg: ast.literal_eval(k.value) for call in calls for k in call.keywords}
     assert arguments == {
         "text_encoder_3": None, "tokenizer_3": None, "num_inference_steps": 10, "guidance_scale": 1.0,
-        "negative_prompt": 'a "bad" one', "max_sequence_length": 0,
+        "negative_prompt": 'a "bad" one', "max_sequence_length": 0, "prompt": CARD.example,
     }  # fmt: skip
     assert "| Steps | 10 |" in text and "load_lora_weights" in code(text) and "LoRA, rank 32, alpha 64" in text
     assert '| Negative prompt | `a "bad" one` |' in text

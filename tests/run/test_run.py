@@ -168,7 +168,9 @@ def test_plain_diffusers_loads_the_export(done: Done, miniature: Miniature, tmp_
         assert (loaded - expected).abs().max() < 1e-5 < 0.1 * (base - expected).abs().max()
         card = (folder / "README.md").read_text()
         assert str(miniature.model) in card and ("load_lora_weights" in card) == done.lora
-        assert "text_encoder_3=None, tokenizer_3=None" in card and f"pipe({parts.studio.prompts[0].text!r}" in card
+        assert (
+            "text_encoder_3=None, tokenizer_3=None" in card and f"pipe(prompt={parts.studio.prompts[0].text!r}" in card
+        )
 
 
 def test_a_unet_is_trained_and_its_export_is_for_its_own_pipeline(miniature: Miniature, tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def _usage(card: Card) -> str:
         lines.append(f"pipe.load_lora_weights({place})")
     arguments = "".join(f", {name}={value!r}" for name, value in card.call.items())
     name, shown = ("frames", "frames[0]") if card.moves else ("image", "images[0]")
-    lines.append(f"{name} = pipe({card.example!r}{arguments}).{shown}")
+    # By name: pipelines that also edit, as FLUX.2's, take a picture first.
+    lines.append(f"{name} = pipe(prompt={card.example!r}{arguments}).{shown}")
     return "\n".join(lines)
 
 
