@@ -66,7 +66,7 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
     source = find(WORLDS, "world", world)()
     find(FRESH, "model", kind)  # before training.pretrain: it quiets what diffusers says on import
     if kind in ("tokens", "gan"):
-        (_pretrain_tokens if kind == "tokens" else _pretrain_gan)(world, folder, values)
+        _pretrain_from_base(kind, world, folder, values)
         return
     from limner.training.fit import require_same
     from limner.training.pretrain import HOW, Pretraining
@@ -100,28 +100,22 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     pretrain(fresh, source, config, folder, Team(rank=rank, size=config.workers))
 
 
-def _pretrain_tokens(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
+def _pretrain_from_base(kind: str, world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
+    """Make a model of another kind beside the base of a world, which it takes parts from."""
+    from limner.training import pretrain_gan as gan
+    from limner.training import pretrain_tokens as tokens
     from limner.training.fit import require_same
-    from limner.training.pretrain_tokens import HOW, TokenPretraining, pretrain_tokens
 
-    config = override(TokenPretraining(), values)
+    config = override(tokens.TokenPretraining() if kind == "tokens" else gan.Duel(), values)
     folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
-    require_same(folder, asdict(config), HOW)
     source, start = find(WORLDS, "world", world)(), find(BASES, "base", config.start or world)
-    fresh = find(FRESH, "model", config.model).build(source.vocabulary, start, config.num_codes, config.seed)
-    pretrain_tokens(fresh, source, config, folder)
-
-
-def _pretrain_gan(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
-    from limner.training.fit import require_same
-    from limner.training.pretrain_gan import HOW, Duel, pretrain_gan
-
-    config = override(Duel(), values)
-    folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
-    require_same(folder, asdict(config), HOW)
-    source, start = find(WORLDS, "world", world)(), find(BASES, "base", config.start or world)
-    fresh = find(FRESH, "model", config.model).build(source.vocabulary, start, config.width, config.seed)
-    pretrain_gan(fresh, source, config, folder)
+    build = find(FRESH, "model", config.model).build
+    if isinstance(config, tokens.TokenPretraining):
+        require_same(folder, asdict(config), tokens.HOW)
+        tokens.pretrain_tokens(build(source.vocabulary, start, config.num_codes, config.seed), source, config, folder)
+    else:
+        require_same(folder, asdict(config), gan.HOW)
+        gan.pretrain_gan(build(source.vocabulary, start, config.width, config.seed), source, config, folder)
 
 
 def load_model(
