@@ -38,6 +38,7 @@ from limner.engine.weights import Name, Weights
 from limner.evaluate.protocol import Draw
 from limner.judges import compose
 from limner.learning.passes import require
+from limner.models.given import require_inputs
 from limner.objects import NOTHING as NO_OBJECTS
 from limner.objects import Objects, Prompts, is_object, origin, prompts_of
 from limner.policies.fitting import require_fit
@@ -215,6 +216,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     model = load_model(config.model, precision, team.device, objects.model)
     if training:
         require_room(config, model.latent(), total_memory_mib(team.device))
+        require_inputs(model, [*prompts, *heldout])
     counted = count_evaluations(model.networks)
     old = config.algorithm.needs.follows
     start = start_from(config.model.start, model.networks) if config.model.start else None

@@ -203,8 +203,14 @@ def begun(folder: Path) -> bool:
 
 
 def _of_prompts(prompts: Sequence[Prompt]) -> str:
-    told = json.dumps([[p.text, dict(p.meta)] for p in prompts], sort_keys=True, default=repr)
+    """Return what prompts say, and what is in the files that they bring along."""
+    told = json.dumps([_told(prompt) for prompt in prompts], sort_keys=True, default=repr)
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _told(prompt: Prompt) -> list[Any]:
+    files = {name: _of_file(Path(place)) for name, place in prompt.inputs.items()}
+    return [prompt.text, dict(prompt.meta), *([files] if files else [])]
 
 
 def _of_file(path: Path) -> str:

@@ -24,6 +24,7 @@ from limner.evaluate.protocol import OVERALL, Evaluation, compare
 from limner.evaluate.selection import galleries
 from limner.evaluate.store import load
 from limner.evaluate.tables import diversity_row, tables
+from limner.models.given import Taking
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
@@ -194,6 +195,7 @@ def card(run: Finished, repo: str = "") -> Card:
         place=repo or PLACE,
         fused=tuple((place.name, weight) for place, weight in map(weighed, c.model.loras)),
         own=model if isinstance(model, OwnUse) else None,
+        inputs=model.takes if isinstance(model, Taking) else (),
     )
 
 

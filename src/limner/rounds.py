@@ -36,12 +36,13 @@ from limner.claim import begun, held, make
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.paths import to_folder
+from limner.core.picture import decoded
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, Range, Share, settings
 from limner.core.tree import concatenate
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, read_lines
-from limner.data.pairs import as_media, decoded
+from limner.data.pairs import as_media
 from limner.data.sampler import PromptSampler
 from limner.feedback.choosing import chosen
 from limner.feedback.task import hash_of

@@ -38,7 +38,8 @@ from limner.evaluate.protocol import Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import known as known_evaluation
 from limner.evaluate.store import save as save_evaluation
-from limner.objects import Objects, Prompts, RewardFunction
+from limner.models.given import require_inputs
+from limner.objects import Objects, Prompts, RewardFunction, prompts_of
 from limner.recipes.named import recipe
 from limner.recipes.yaml import to_yaml, written_config
 from limner.report.card import require_own, write_card
@@ -84,19 +85,26 @@ class Run:
         return self.assembly.parts.team.leads
 
     def sample(
-        self, prompt: str, count: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
+        self,
+        prompt: str | Prompt,
+        count: int = 4,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
     ) -> Samples:
         """Draw `count` samples of a prompt from the trained weights, by the run's own sampler, as files hold them.
 
         `steps` or `guidance` ask for the plain ODE instead. A notebook shows them; `.pil()` are pictures of Pillow.
         """
-        own = steps is None and guidance is None
-        policy = self.assembly.policy("policy", None if own else self.config.sampler.plain(steps, guidance))
-        draw, seeds, size = drawer(self.assembly.parts, policy), range(seed, seed + count), self.config.micro_batch
-        some = [seeds[i : i + size] for i in range(0, count, size)]
+        asked = prompts_of([prompt])
+        require_inputs(self.assembly.model, asked)
+        plain = None if steps is None and guidance is None else self.config.sampler.plain(steps, guidance)
+        draw = drawer(self.assembly.parts, self.assembly.policy("policy", plain))
+        seeds, size = range(seed, seed + count), self.config.micro_batch
+        parts = (seeds[i : i + size] for i in range(0, count, size))
         with self.averaged():
-            drawn = [draw([Prompt(prompt)] * len(each), each).rounded() for each in some]
-        return Samples(concatenate(drawn), prompt, seeds)
+            drawn = [draw(asked * len(part), part).rounded() for part in parts]
+        return Samples(concatenate(drawn), asked[0].text, seeds)
 
     @property
     def suffixes(self) -> Sequence[str]:
@@ -235,8 +243,7 @@ class Run:
                 self.progress.phase("evaluate", (part[0] + share) / part[1])
 
         judge, batch = self.assembly.judge, self.config.micro_batch
-        team = ALONE if alone else self.assembly.parts.team
-        draw = drawer(self.assembly.parts, policy)
+        team, draw = ALONE if alone else self.assembly.parts.team, drawer(self.assembly.parts, policy)
         return evaluate(draw, prompts, judge, seeds, batch=batch, tick=tick, keep=keep, team=team)
 
 

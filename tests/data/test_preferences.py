@@ -69,6 +69,7 @@ def test_rows_that_say_nothing():
         ({"prompt": "p", "chosen": 3, "rejected": "b"}, "path of a file"),
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "is a text"),
         ({"prompt": "p", "media_a": "a", "media_b": "b", "choice": "left"}, "tie_good"),
+        ({"prompt": "p", "media_a": "a", "media_b": "b", "dims": []}, "no choice, and no votes"),
         ({"prompt": "p", "completion": "a", "label": "perhaps"}, "a number"),
         ({"prompt": "p", "completion": "a", "label": 7}, "between 0 and 1"),
         ({"prompt": "p", "file_path": ["a"], "human_preference": [0, 1]}, "1 pictures, but 2"),

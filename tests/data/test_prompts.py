@@ -37,6 +37,15 @@ def test_json_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_pictures_that_the_generator_is_given_are_seen_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "first.png").write_bytes(b"")
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "it falls", "inputs": {"image": "first.png"}, "image": "meta"}\n{"prompt": "a"}\n')
+    brings, not_ = read_prompts(path).prompts
+    assert brings == Prompt("it falls", {"image": "meta"}, {"image": str(tmp_path / "first.png")})
+    assert brings.asked == Prompt("it falls", inputs=brings.inputs) != Prompt("it falls") and not not_.inputs
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -56,6 +65,13 @@ def test_json_lines(tmp_path: Path) -> None:
         ("p.jsonl", b'"a"', 'line 1: expected an object like {"prompt": "two red stars"}, got str'),
         ("p.jsonl", b'{"caption": "a", "b": 1}', 'line 1: no key "prompt" or "text" (keys: b, caption)'),
         ("p.jsonl", b'{"prompt": "a", "b": NaN}', "line 1: not JSON that can be read: NaN is no JSON number"),
+        ("p.jsonl", b'{"prompt": "a", "inputs": "first.png"}', 'line 1: inputs must name a file each, as in {"image"'),
+        ("p.jsonl", b'{"prompt": "a", "inputs": {"image": 1}}', 'line 1: inputs must name a file each, as in {"image"'),
+        (
+            "p.jsonl",
+            b'{"prompt": "a", "inputs": {"image": "gone.png"}}',
+            "line 1: image 'gone.png' is no file, seen from",
+        ),
         ("p.jsonl", b'{"b": "\\ud800"}', "line 1: not JSON that can be read: 'utf-8' codec can't encode"),
         ("p.jsonl", b'{"b": ' + b"[" * 10**5, "line 1: not JSON that can be read: maximum recursion depth exceeded"),
         ("p.jsonl", b'{"b": ' + b"1" * 5000 + b"}", "line 1: not JSON that can be read: Exceeds the limit (4300"),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import WanPipeline
 from PIL import Image
 
 import limner
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.flow_grpo import FlowGRPO
 from limner.cli import main
-from limner.diffusion.dynamics import EulerODE
+from limner.core.types import Vocabulary
+from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.models.wan.adapter import Wan
+from limner.models.wan.build import WanSize, build
 from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.training.config import Evaluation, Lora, Model, RunConfig
@@ -56,3 +61,43 @@ def test_clips_all_the_way(tmp_path: Path) -> None:
     with torch.no_grad():
         expected, found = (each.predict(x, t, condition, place) for each in (model, trained))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_clips_from_a_given_frame_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures travel with the prompts, from the file to the card; another picture is another input."""
+    base = build(WanSize(Vocabulary(("red", "star")), layers=1, heads=1, encoder_channels=4, decoder_channels=4))
+    base.register_to_config(expand_timesteps=True)
+    base.save_pretrained(tmp_path / "base")
+    first, prompts = tmp_path / "first.png", tmp_path / "prompts.jsonl"
+    Image.new("RGB", (40, 40), "red").save(first)
+    prompts.write_text('{"prompt": "a red star", "inputs": {"image": "first.png"}}\n')
+    config = RunConfig(
+        name="goes on",
+        model=Model("wan", str(tmp_path / "base"), replace(CLIPS, first_frame=True), Lora(rank=2, alpha=4)),
+        prompts=str(prompts),
+        reward="video_flicker",
+        algorithm=FlowGRPO(),
+        sampler=Sampler(FlowSDE(), steps=2, guidance=2.0),
+        evaluation=Evaluation(str(prompts), seeds=1),
+        steps=1,
+        prompts_per_step=1,
+        group_size=2,
+        micro_batch=4,
+        device="cpu",
+        out=str(tmp_path / "run"),
+    )
+    run = limner.train(config, quiet=True)
+    asked = limner.Prompt("a red star", inputs={"image": str(first)})
+    clip = run.sample(asked, count=1).media.frames()[0]
+    given = run.assembly.model.encode([asked])["first"][:1]
+    shown = run.assembly.model.decode(given.expand(-1, -1, 3, -1, -1)).frames()[0, 0]
+    torch.testing.assert_close(clip[0], shown, atol=1 / 255, rtol=0)  # the first frame decodes from its latent alone
+    out = str(tmp_path / "clip.webp")
+    assert main(["sample", str(run.folder), "a red star", "--input", f"image={first}", "--out", out]) == 0
+    card = (run.folder / "export" / "README.md").read_text()
+    assert "pipeline_tag: image-to-video" in card and 'image=load_image("image.png")' in card
+    assert main(["sample", str(run.folder), "a red star"]) == 2
+    assert "brings no image" in capsys.readouterr().err
+    Image.new("RGB", (40, 40), "blue").save(first)
+    with pytest.raises(limner.UserError, match="prompts"):
+        limner.train(replace(config, steps=2), resume=True, quiet=True)

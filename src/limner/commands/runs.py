@@ -12,6 +12,7 @@ from limner.core.errors import UserError
 from limner.core.paths import to_file
 from limner.report.naming import file_name, free
 
+INPUT = "what the model is given beside the text, as image=first.png"
 SAMPLE_FILE = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
 
 
@@ -24,6 +25,7 @@ def add_run_commands(command: AddCommand) -> None:
     sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
+    sample.add_argument("--input", type=words.input_file, action="append", default=[], metavar="NAME=FILE", help=INPUT)
     sample.add_argument("--out", type=Path, metavar="FILE", help=SAMPLE_FILE)
     add_trust(sample)
     report = command("report", _report, "write a run's report.html again from its records")
@@ -41,6 +43,7 @@ def add_run_commands(command: AddCommand) -> None:
 
 def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     """Write a file a sample, and of several a sheet of stills as well."""
+    from limner.core.types import Prompt
     from limner.report.gallery import save_grid
     from limner.run import open_run
 
@@ -53,7 +56,8 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     sheet, paths = free(stem, seeds, suffix, named=out is not None)
     paths = [to_file(path, "--out") for path in paths]
-    media = run.sample(parsed.prompt, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    asked = Prompt(parsed.prompt, inputs=dict(parsed.input))
+    media = run.sample(asked, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     media.save(paths)
     if sheet is not None:

@@ -67,6 +67,14 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"needs a number, got {shown(text)}") from None
 
 
+def input_file(text: str) -> tuple[str, str]:
+    """Read NAME=FILE."""
+    name, separator, place = text.partition("=")
+    if not (name and separator and place):
+        raise argparse.ArgumentTypeError(f"needs NAME=FILE, as image=first.png, got {shown(text)}")
+    return name, place
+
+
 def prompt(text: str) -> str:
     """Read a text that UTF-8 can hold, and that says something."""
     if any("\ud800" <= c <= "\udfff" for c in text) or not text.strip():

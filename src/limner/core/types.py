@@ -30,10 +30,15 @@ OVERALL = "overall"
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked for: a text, and what a verifiable reward needs to know about it (`meta`, JSON-serialisable)."""
+    """What is asked for: a text, and what a verifiable reward needs to know about it (`meta`, JSON-serialisable).
+
+    `inputs` are files that the generator is given beside the text, by the name that the pipeline has for each:
+    {"image": "first.png"} is a clip's first frame, or the picture to edit.
+    """
 
     text: str
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    inputs: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def asked(self) -> Prompt:

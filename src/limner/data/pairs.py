@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +9,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos
-from limner.core.paths import LFS_ADVICE, LFS_POINTER, path_of
+from limner.core.paths import path_of
+from limner.core.picture import decoded
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
-
-LEAD = ("MPO", "PSD")
-"""Formats whose first picture is the picture: a photograph with its previews, a composite with its layers."""
 
 
 def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
@@ -50,38 +46,10 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
 def read_picture(path: Path | bytes, height: int, width: int) -> Float[Tensor, "3 height width"]:
     """Return a picture in [0, 1], upright, scaled to cover `height` x `width` and cut to its middle.
 
-    What is transparent shows white; 16 bits become 8; CMYK is converted without a colour profile. Raises UserError for
-    a file that is missing or damaged, more pixels than Pillow's limit against decompression bombs, numbers without a
-    known range (floats, 32 bits), and several pictures in one file: which of an animation is meant is not ours to say.
+    Raises UserError for what `decoded` refuses.
     """
     cut = ImageOps.fit(decoded(path), (width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(cut, dtype=np.float32) / 255).permute(2, 0, 1)
-
-
-def decoded(path: Path | bytes) -> Image.Image:
-    """Return all pixels of a file, or of the bytes of one, as 8 bits of red, green and blue.
-
-    Raises UserError as `read_picture` does.
-    """
-    try:
-        if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):  # a pipe never ends
-            raise ValueError("not a plain file")
-        with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file, warnings.catch_warnings():
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise ValueError(LFS_ADVICE)
-            file.seek(0)
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _rgb(Image.open(file))
-    except UnidentifiedImageError as error:
-        raise UserError(f"picture {_named(path)} cannot be read: it holds no picture of a kind known here") from error
-    except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise UserError(f"picture {_named(path)} cannot be read: {reason or type(error).__name__}") from error
-
-
-def _named(path: Path | bytes) -> Path | str:
-    return f"of {len(path)} bytes" if isinstance(path, bytes) else path
 
 
 def captioned(
@@ -104,30 +72,3 @@ def read_media(pairs: Sequence[tuple[Path, Prompt]], height: int, width: int) ->
 def as_media(pictures: Sequence[Float[Tensor, "3 height width"]]) -> Media:
     """Return pictures of one size, as `read_picture` gives them, as media."""
     return Images(torch.stack(list(pictures)))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Return a picture upright, on white where it is transparent, with 8 bits of red, green and blue."""
-    if image.format not in LEAD and _has_second(image):
-        raise ValueError(f"it holds several pictures ({image.format}); save the one that is meant as a file of its own")
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-    image = ImageOps.exif_transpose(image)
-    if sixteen:
-        wide = np.asarray(image)
-        shown = np.where(wide == image.info.get("transparency"), 255, (wide / 257).round())
-        return Image.fromarray(shown.astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"the range of its numbers is unknown (mode {image.mode}); save it with 8 or 16 bits a colour")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _has_second(image: Image.Image) -> bool:
-    try:
-        image.seek(1)
-    except EOFError:
-        return False
-    image.seek(0)
-    return True

@@ -23,9 +23,10 @@ def read_prompts(path: str | Path) -> PromptFile:
     """Return what a file holds; blank lines are skipped.
 
     `.txt`: one prompt a line. A line whose first word is `#` alone is a comment: `# shapes` is one, `#ff0000 circle` is
-    a prompt. `.jsonl`: one object a line, its text under "prompt" (or, without that key, "text"); all other keys become
+    a prompt. `.jsonl`: one object a line, its text under "prompt" (or, without that key, "text"); "inputs" are the
+    pictures that the generator is given, as {"image": "first.png"}, seen from the file's folder; all other keys become
     `meta`, which rewards can read. Raises UserError, one line each, for a file that is missing, unreadable, not UTF-8,
-    malformed (with the line's number), or without prompts.
+    malformed (with the line's number), or without prompts, and for a picture that is not there.
     """
     path = path_of(path, "prompts")
     if path.suffix not in (".txt", ".jsonl"):
@@ -37,13 +38,20 @@ def read_prompts(path: str | Path) -> PromptFile:
     if path.suffix == ".txt":
         prompts = [Prompt(line) for _, line in lines if line.split()[0] != "#"]
     else:
-        prompts = [_parse(line, f"prompts {path}, line {number}") for number, line in lines]
+        prompts = [_parse(line, f"prompts {path}, line {number}", path.parent) for number, line in lines]
     if not prompts:
         raise UserError(f"prompts {path}: the file holds no prompt")
     return PromptFile(prompts, len(lines) - len(prompts))
 
 
-def _parse(line: str, where: str) -> Prompt:
+def _parse(line: str, where: str, folder: Path) -> Prompt:
     """Return the prompt of one JSON line."""
     entry = parse_object(line, where)
-    return Prompt(pop_text(entry, ("prompt", "text"), where), entry)
+    text, inputs = pop_text(entry, ("prompt", "text"), where), entry.pop("inputs", {})
+    if not isinstance(inputs, dict) or not all(isinstance(each, str) and each for each in inputs.values()):
+        raise UserError(f'{where}: inputs must name a file each, as in {{"image": "first.png"}}, got {inputs!r:.80}')
+    places = {name: folder / path_of(each, f"{where}: {name}") for name, each in inputs.items()}
+    for name, place in places.items():
+        if not place.is_file():
+            raise UserError(f"{where}: {name} {inputs[name]!r} is no file, seen from {folder}")
+    return Prompt(text, entry, {name: str(place) for name, place in places.items()})

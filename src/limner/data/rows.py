@@ -194,6 +194,8 @@ def _voted(row: Row) -> Said:
         if choice not in CHOICES:
             raise Unusable(f"choice is one of {', '.join(CHOICES)}, got {choice[:40]!r}")
         worth = CHOICES[choice]
+    elif not votes:
+        raise Unusable("it has no choice, and no votes")
     else:
         first, tie, second = next(iter(votes.values()))
         worth = _shares(first + tie / 2, second + tie / 2)

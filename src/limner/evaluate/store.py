@@ -52,6 +52,7 @@ def save(folder: Path, evaluation: Evaluation) -> None:
         {
             "prompt": prompt.text,
             "meta": dict(prompt.meta),
+            **({"inputs": dict(prompt.inputs)} if prompt.inputs else {}),
             "reward": [value if good else None for value, good in zip(values, valid, strict=True)],
         }
         for prompt, values, valid in zip(
@@ -94,7 +95,7 @@ def _load(folder: Path) -> Evaluation:
     rewards = [[torch.nan if value is None else value for value in row["reward"]] for row in rows]
     values = torch.tensor(rewards, dtype=torch.float64)
     stills = torch.stack([_read(folder, i, seeds) for i in range(len(rows))])
-    prompts = tuple(Prompt(row["prompt"], row["meta"]) for row in rows)
+    prompts = tuple(Prompt(row["prompt"], row["meta"], row.get("inputs", {})) for row in rows)
     whole = {path.stem: path for path in folder.iterdir() if path.suffix not in (STILL, ".json", ".part")}
     cells = {(i, j): whole.get(_name(i, seed, "")) for i in range(len(rows)) for j, seed in enumerate(seeds)}
     files = {cell: path for cell, path in cells.items() if path is not None}

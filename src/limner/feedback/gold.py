@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter
 
-from limner.data.pairs import decoded
+from limner.core.picture import decoded
 from limner.feedback.task import PICTURES, Item, Task, file_hash
 
 SPOILT = "spoilt"

@@ -22,6 +22,8 @@ COUNTS = frozenset(
 )
 """Settings that say how much is made before a weight is read, and none has more than `MOST`."""
 MOST = 10_000
+WEIGHTLESS = {"scheduler": "scheduler_config.json", "image_processor": "preprocessor_config.json"}
+"""Parts that have settings and no weights, and the file of these."""
 LAYER = re.compile(r"\.(\d+)(?=\.)")
 """The number of a layer in the name of a weight."""
 HALF = "fp16"
@@ -40,9 +42,8 @@ def require_intact(folder: Path, index: Mapping[str, Any], parts: Sequence[str])
             _require(folder / part, "vocabulary", VOCABULARIES)
             _require(folder / part, "settings", ("tokenizer_config.json",))
         else:
-            config = "scheduler_config.json" if part == "scheduler" else "config.json"
-            _require(folder / part, "configuration", (config,))
-            if part != "scheduler" and not any(_weights(folder / part)):
+            _require(folder / part, "configuration", (WEIGHTLESS.get(part, "config.json"),))
+            if part not in WEIGHTLESS and not any(_weights(folder / part)):
                 raise UserError(f"model: {folder / part} has no weights: download that folder of the pipeline")
         for file in sorted(path for path in (folder / part).iterdir() if path.is_file()):
             _require_whole(file)

@@ -66,6 +66,8 @@ class Card:
     fused: Sequence[tuple[str, float]] = ()
     """LoRAs that the base has, by file name, and their weights."""
     own: OwnUse | None = None
+    inputs: Sequence[str] = ()
+    """Pictures that the pipeline is given beside the prompt, by its own names."""
 
 
 def require_own(folder: Path) -> None:
@@ -105,7 +107,7 @@ def model_card(card: Card) -> str:
 def _header(card: Card) -> str:
     """Return what the Hub reads: only ids and licences that it knows, and a base only if it has it."""
     library = "diffusers" if card.own is None else "transformers"
-    task = "text-to-video" if card.moves else "text-to-image"
+    task = f"{'image' if card.inputs else 'text'}-to-{'video' if card.moves else 'image'}"
     tags = [task, library, "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
     known = _is_on_hub(card.base)
     said = ModelCardData(
@@ -133,6 +135,8 @@ def _usage(card: Card) -> str:
     if card.bundled and (card.own or not card.whole):
         module, base = card.bundled.split(":")
         lines.append(f"from {module} import {base}")
+    if card.inputs:
+        lines.append("from diffusers.utils import load_image")
     if card.own is not None:
         return "\n".join([*lines, *card.own.use(base, place, card.whole, card.example, card.call)])
     lines.append("")
@@ -144,7 +148,8 @@ def _usage(card: Card) -> str:
             lines += [f'pipe.load_lora_weights("PATH/TO/{name}")', f"pipe.fuse_lora(lora_scale={weight:g})"]
             lines.append("pipe.unload_lora_weights()")
         lines.append(f"pipe.load_lora_weights({place})")
-    arguments = "".join(f", {name}={value!r}" for name, value in card.call.items())
+    arguments = "".join(f', {name}=load_image("{name}.png")' for name in card.inputs)
+    arguments += "".join(f", {name}={value!r}" for name, value in card.call.items())
     name, shown = ("frames", "frames[0]") if card.moves else ("image", "images[0]")
     # By name: pipelines that also edit, as FLUX.2's, take a picture first.
     lines.append(f"{name} = pipe(prompt={card.example!r}{arguments}).{shown}")

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2 (arXiv:2503.20314), text to video, through the parts of diffusers' own pipeline."""
+"""Wan 2.1 and 2.2 (arXiv:2503.20314), text or image to video, through the parts of diffusers' own pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, UniPCMultistepScheduler, WanPipeline
+from diffusers import DiffusionPipeline, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
 from diffusers.pipelines.wan import pipeline_wan
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
+from limner.models.given import given_rows, pictures
 from limner.models.lora import folded, merged
 from limner.models.parts import (
     encode_once,
@@ -35,7 +36,9 @@ from limner.models.parts import (
     text_encoders,
 )
 from limner.models.picture import sides
+from limner.models.wan import experts, first_frame
 from limner.models.wan.build import tiny_pipeline
+from limner.models.wan.experts import BOTH
 from limner.models.wan.honoured import require_honoured
 from limner.models.wan.settings import WanSettings
 
@@ -50,8 +53,11 @@ OWN = WanSettings()
 """What the pipeline itself has chosen."""
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 OPTIONAL = ("transformer_2",)
-BOTH = ("transformer", "transformer_2")
-"""The experts of the noisy times and of the others."""
+KINDS: Mapping[str, tuple[type[WanPipeline] | type[WanImageToVideoPipeline], tuple[str, ...]]] = {
+    "WanPipeline": (WanPipeline, OPTIONAL),
+    "WanImageToVideoPipeline": (WanImageToVideoPipeline, (*OPTIONAL, "image_encoder", "image_processor")),
+}
+"""Class of a pipeline, and what it may lack, by its name."""
 
 say_once(pipeline_wan.__name__)
 
@@ -65,9 +71,11 @@ class Wan:
 
     `dtype` is that of the transformers' inputs; their output, the decoder and the clips are float32. `networks` holds
     the trained ones; text encoder and autoencoder are frozen. `latent_size` is frames, height and width.
+
+    With a first frame each prompt brings an "image" along (`limner.models.wan.first_frame`).
     """
 
-    pipeline: WanPipeline = field(repr=False)
+    pipeline: WanPipeline | WanImageToVideoPipeline = field(repr=False)
     networks: Mapping[str, nn.Module] = field(repr=False)
     settings: WanSettings
     latent_size: tuple[int, int, int]
@@ -84,7 +92,7 @@ class Wan:
     @classmethod
     def load(
         cls,
-        source: str | Path | WanPipeline,
+        source: str | Path | WanPipeline | WanImageToVideoPipeline,
         settings: WanSettings = OWN,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
@@ -96,17 +104,25 @@ class Wan:
         if isinstance(source, DiffusionPipeline):
             return cls.wrap(copied(source, BOTH, dtype, "wan", settings.serves).to(device), settings, dtype)
         index = served_index(source, "wan", settings.serves)
-        without = absent(index, source, OPTIONAL)
-        parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
-        pipeline = load_pipeline(WanPipeline, source, index, parts, dtype, without)
+        kind, optional = KINDS[index["_class_name"]]
+        without = absent(index, source, optional)
+        parts = [*PARTS, *(part for part in optional if part not in without)]
+        pipeline = load_pipeline(kind, source, index, parts, dtype, without)
         return cls.wrap(pipeline.to(device), settings, dtype)
 
     @classmethod
-    def wrap(cls, pipeline: WanPipeline, settings: WanSettings = OWN, dtype: torch.dtype = torch.float32) -> Wan:
+    def wrap(
+        cls,
+        pipeline: WanPipeline | WanImageToVideoPipeline,
+        settings: WanSettings = OWN,
+        dtype: torch.dtype = torch.float32,
+    ) -> Wan:
         """Return the adapter of a pipeline in memory, and freeze all of it but what is trained.
 
         Raises UserError for one of which something is not honoured (`limner.models.wan.honoured`).
         """
+        if settings.first_frame and isinstance(pipeline, WanPipeline):
+            pipeline = first_frame.going_on(pipeline)
         require_honoured(pipeline)
         cell, pace = pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
         patch = pipeline.transformer.config.patch_size
@@ -138,6 +154,11 @@ class Wan:
         return type(self.pipeline).__name__
 
     @property
+    def takes(self) -> tuple[str, ...]:
+        """What each prompt brings along."""
+        return ("image",) if isinstance(self.pipeline, WanImageToVideoPipeline) else ()
+
+    @property
     def encoders(self) -> list[nn.Module]:
         """What texts are encoded by; they may be elsewhere than the rest."""
         return text_encoders(self.pipeline)
@@ -148,11 +169,15 @@ class Wan:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Return {"context": [prompts + 1, tokens, dim]}, the negative prompt last; equal texts are encoded once."""
+        """Return {"context": [prompts + 1, tokens, dim]}, the negative prompt last; equal texts are encoded once.
+
+        With a first frame also what `first_frame.encode` makes of each prompt's image.
+        """
+        read = first_frame.reader(self.pipeline)
         length = LENGTH if self.settings.max_sequence_length is None else self.settings.max_sequence_length
 
         def embed(texts: list[str]) -> dict[str, Tensor]:
-            context, _ = self.pipeline.encode_prompt(
+            context, _ = read.encode_prompt(
                 texts,
                 do_classifier_free_guidance=False,
                 max_sequence_length=length,
@@ -160,7 +185,15 @@ class Wan:
             )
             return {"context": context}
 
-        return encode_once(prompts, embed, self.dtype, self.latent().device, self.settings.negative_prompt)
+        latent = self.latent()
+        texts = encode_once(prompts, embed, self.dtype, latent.device, self.settings.negative_prompt)
+        if not self.takes:
+            return texts
+        cell, pace = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
+        times, height, width = self.latent_size
+        size = ((times - 1) * pace + 1, height * cell, width * cell)
+        given = first_frame.encode(self.pipeline, pictures(prompts, "image"), *size)
+        return texts | {name: rows.to(latent.device) for name, rows in given.items()}
 
     def predict(
         self,
@@ -170,18 +203,20 @@ class Wan:
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
         """Return the velocity, noise - x0, in float32, each of the expert that its time is of."""
-        context, config = condition["context"][prompt_index], self.pipeline.config
-        level = t * self.pipeline.scheduler.config.num_train_timesteps
-        if isinstance(self.pipeline.scheduler, UniPCMultistepScheduler):
+        pipeline, context = self.pipeline, condition["context"]
+        level = t * pipeline.scheduler.config.num_train_timesteps
+        if isinstance(pipeline.scheduler, UniPCMultistepScheduler):
             level = level.floor()
-        if config.boundary_ratio is None:
-            return self._velocity("transformer", x, level, context)
-        early = level >= config.boundary_ratio * self.pipeline.scheduler.config.num_train_timesteps
-        found = torch.zeros_like(x, dtype=torch.float32)
-        for name, rows in zip(BOTH, (early, ~early), strict=True):
-            if rows.any():
-                found[rows] = self._velocity(name, x[rows], level[rows], context[rows])
-        return found
+        asked = {"encoder_hidden_states": context[prompt_index]}
+        if not self.takes:
+            return experts.velocity(pipeline, self.networks, x.to(self.dtype), level, asked)
+        given = given_rows(len(context), prompt_index)
+        if "seen" in condition:
+            asked["encoder_hidden_states_image"] = condition["seen"][given].to(self.dtype)
+        first, beside = condition["first"][given], not pipeline.config.expand_timesteps
+        read = first_frame.joined(x, first, beside).to(self.dtype)
+        velocity = experts.velocity(pipeline, self.networks, read, level, asked)
+        return velocity if beside else first_frame.held(velocity, x, t, first)
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return the sigmas of the pipeline's own scheduler, shifted as its configuration says: `steps + 1`, last 0.
@@ -216,7 +251,7 @@ class Wan:
     def latent(self) -> LatentSpec:
         """Return the shape of one latent: channels, frames, height, width; it lives where the transformer is."""
         transformer = self.pipeline.transformer
-        return LatentSpec((transformer.config.in_channels, *self.latent_size), torch.float32, transformer.device)
+        return LatentSpec((transformer.config.out_channels, *self.latent_size), torch.float32, transformer.device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` as `pipeline.load_lora_weights(folder)` reads it, at scale 1.
@@ -240,22 +275,6 @@ class Wan:
     def _places(self, folder: Path) -> list[tuple[Path, nn.Module]]:
         """Return where each trained network is written."""
         return [(folder / name if name in OPTIONAL else folder, network) for name, network in self.networks.items()]
-
-    def _velocity(
-        self,
-        name: str,
-        x: Float[Tensor, "rows *latent"],
-        level: Float[Tensor, " rows"],
-        context: Float[Tensor, "rows tokens dim"],
-    ) -> Float[Tensor, "rows *latent"]:
-        """Return what one expert predicts; the 5B of Wan 2.2 reads the time at each token."""
-        if self.pipeline.config.expand_timesteps:
-            patch = self.pipeline.transformer.config.patch_size
-            level = level[:, None].expand(-1, math.prod(x.shape[2:]) // math.prod(patch))
-        (velocity,) = self.networks[name](
-            hidden_states=x.to(self.dtype), timestep=level, encoder_hidden_states=context, return_dict=False
-        )
-        return velocity.float()
 
 
 def _require_frames(what: str, frames: int, pace: int) -> None:

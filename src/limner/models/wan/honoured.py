@@ -15,6 +15,11 @@ TRANSFORMER = Honoured(
     ),
     only={"added_kv_proj_dim": (None,), "image_dim": (None,), "pos_embed_seq_len": (None,)},  # a first frame's
 )
+FROM_FIRST = Honoured(
+    classes=TRANSFORMER.classes,
+    free=TRANSFORMER.free | {"added_kv_proj_dim", "image_dim"},
+    only={"pos_embed_seq_len": (None,)},  # a last frame's
+)
 AUTOENCODER = Honoured(
     classes=("AutoencoderKLWan",),
     free=frozenset(
@@ -63,6 +68,14 @@ def require_honoured(pipeline: Any) -> None:
     SCHEDULERS.get(type(pipeline.scheduler).__name__, FLOW).require("scheduler", pipeline.scheduler)
     AUTOENCODER.require("vae", pipeline.vae)
     vae, width = pipeline.vae.config, pipeline.text_encoder.config.d_model
+    given = "image_encoder" in pipeline.components
+    beside = given and not pipeline.config.expand_timesteps
+    read, reads = vae.z_dim, "the vae has z_dim"
+    if beside:
+        read, reads = (
+            2 * vae.z_dim + pipeline.vae_scale_factor_temporal,
+            "noise, first frame and mask have channels",
+        )
     second, boundary = pipeline.components["transformer_2"], pipeline.config.boundary_ratio
     if (second is None) != (boundary is None):
         raise UserError(
@@ -71,9 +84,9 @@ def require_honoured(pipeline: Any) -> None:
         )
     for name, network in (("transformer", pipeline.transformer), ("transformer_2", second)):
         if name == "transformer" or network is not None:
-            TRANSFORMER.require(name, network)
+            (FROM_FIRST if given else TRANSFORMER).require(name, network)
             transformer = network.config
-            require_equal(f"{name} has in_channels", transformer.in_channels, "the vae has z_dim", vae.z_dim)
+            require_equal(f"{name} has in_channels", transformer.in_channels, reads, read)
             require_equal(f"{name} has out_channels", transformer.out_channels, "the vae has z_dim", vae.z_dim)
             require_equal(f"{name} has text_dim", transformer.text_dim, "the text encoder gives", width)
             patch = pipeline.transformer.config.patch_size

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @settings
 class WanSettings:
-    """Wan 2.1 and 2.2, text to video, flow matching by one transformer or two over the clip."""
+    """Wan 2.1 and 2.2, text or image to video, flow matching by one transformer or two over the clip."""
 
     resolution: Pixels | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own, 480 x 832."""
@@ -34,7 +34,10 @@ class WanSettings:
     max_sequence_length: Annotated[int, Range(least=1, most=512)] | None = None
     """Tokens of a text, zeros where it has fewer; None: the pipeline's own, 512."""
 
-    serves: ClassVar[tuple[str, ...]] = ("WanPipeline",)
+    first_frame: bool = False
+    """Whether each prompt brings the clip's first frame, of the 5B, which goes on from one or from none."""
+
+    serves: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
 
     def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""

@@ -1,0 +1,170 @@
+"""Clips that go on from a given first frame, against diffusers' unmodified pipelines, on miniatures of each kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
+from diffusers.pipelines.wan import pipeline_wan_i2v
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+from limner.core.errors import UserError
+from limner.core.types import Prompt, Vocabulary
+from limner.models.given import given_rows, require_inputs
+from limner.models.wan.adapter import Wan
+from limner.models.wan.build import WanSize, build
+from limner.models.wan.settings import WanSettings
+from limner.policies.guided import guided, with_empty
+
+TEXTS = ["a red star", "a blue square falls"]
+SETTINGS = WanSettings(resolution=32, width=48, num_frames=9, max_sequence_length=16)
+
+
+def _beside(pipeline: WanPipeline, **more: Any) -> WanTransformer3DModel:
+    """Return a transformer that reads mask and first frame beside the noise."""
+    return WanTransformer3DModel.from_config(pipeline.transformer.config, in_channels=36, **more)
+
+
+def of_21() -> WanImageToVideoPipeline:
+    base = Wan.tiny().pipeline
+    seen = CLIPVisionModel(
+        CLIPVisionConfig(hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32)
+    )
+    parts = base.components | {"transformer": _beside(base, image_dim=8, added_kv_proj_dim=24)}
+    size = {"shortest_edge": 32}
+    return WanImageToVideoPipeline(
+        **parts, image_encoder=seen, image_processor=CLIPImageProcessor(size=size, crop_size=32)
+    )
+
+
+def of_22() -> WanImageToVideoPipeline:
+    base = Wan.tiny().pipeline
+    both = {"transformer": _beside(base), "transformer_2": _beside(base)}
+    return WanImageToVideoPipeline(**(base.components | both), boundary_ratio=0.5)
+
+
+def of_5b() -> WanPipeline:
+    """Return a folder that says nothing of first frames: the 5B does both."""
+    pipeline = build(WanSize(Vocabulary(("red", "star")), layers=2, heads=2, encoder_channels=4, decoder_channels=4))
+    pipeline.register_to_config(expand_timesteps=True)
+    return pipeline
+
+
+KINDS = {"2.1": of_21, "14B of 2.2": of_22, "5B of 2.2": of_5b}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wan")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        KINDS[request.param]().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
+    place = tmp_path_factory.mktemp("first")
+    for name, colour in (("red", (250, 30, 20)), ("blue", (10, 40, 220))):
+        image = Image.new("RGB", (60, 40), "white")
+        image.paste(colour, (10, 5, 30, 30))
+        image.save(place / f"{name}.png")
+    return [
+        Prompt(text, inputs={"image": str(place / f"{name}.png")})
+        for text, name in zip(TEXTS, ("red", "blue"), strict=True)
+    ]
+
+
+def loaded(folder: Path) -> Wan:
+    settings = SETTINGS
+    if WanPipeline.load_config(folder)["_class_name"] == "WanPipeline":
+        settings = WanSettings(resolution=32, width=48, num_frames=9, max_sequence_length=16, first_frame=True)
+    return Wan.load(folder, settings)
+
+
+def noise(adapter: Wan) -> Tensor:
+    return torch.randn(2, *adapter.latent().shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_euler_steps_draw_the_clip_of_the_unmodified_pipeline(
+    folder: Path, prompts: list[Prompt], guidance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline takes one picture a call; here two prompts with two pictures share a batch."""
+    nothing_to_mend = SimpleNamespace(fix_text=lambda text: text)
+    monkeypatch.setattr(pipeline_wan_i2v, "ftfy", nothing_to_mend, raising=False)  # it cannot do without
+    plain = WanImageToVideoPipeline.from_pretrained(folder)
+    plain.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    plain.set_progress_bar_config(disable=True)
+    adapter = loaded(folder)
+    adapter.pipeline.scheduler = plain.scheduler
+    start = noise(adapter)
+    expected = torch.cat(
+        [
+            plain(
+                Image.open(prompt.inputs["image"]),
+                prompt.text,
+                height=32,
+                width=48,
+                num_frames=9,
+                max_sequence_length=16,
+                latents=x[None],
+                num_inference_steps=4,
+                guidance_scale=guidance,
+                output_type="pt",
+            ).frames
+            for prompt, x in zip(prompts, start, strict=True)
+        ]
+    )
+    condition, index = adapter.encode(prompts), torch.arange(2)
+    times, x = adapter.times(4), start
+    with torch.no_grad():
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            x = x + (s - t) * guided(adapter.predict, guidance, (x, t.expand(2)), condition, index)
+        found = adapter.decode(x).frames()
+    assert expected.std() > 0.01
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
+
+
+def test_what_guidance_leads_away_from_has_the_same_pictures() -> None:
+    """Prompts 2, 0 of three, then the empty one for each, the fourth row."""
+    index = torch.tensor([2, 0, 1, 2])
+    assert given_rows(4, index).tolist() == index.tolist()
+    both = with_empty({"context": torch.zeros(4, 1)}, index)
+    assert both.tolist() == [2, 0, 1, 2, 3, 3, 3, 3]
+    assert given_rows(4, both).tolist() == [2, 0, 1, 2, 2, 0, 1, 2]
+
+
+def test_the_given_frame_of_the_5b_is_where_every_step_leads(tmp_path: Path, prompts: list[Prompt]) -> None:
+    """The published pipeline puts it there at the end; x0 of the velocity is that frame at every time."""
+    of_5b().save_pretrained(tmp_path)
+    adapter = loaded(tmp_path)
+    condition, x, t = adapter.encode(prompts), noise(adapter), torch.tensor([0.9, 0.2])
+    with torch.no_grad():
+        velocity = adapter.predict(x, t, condition, torch.arange(2))
+    clean = x - t.view(-1, 1, 1, 1, 1) * velocity
+    torch.testing.assert_close(clean[:, :, :1], condition["first"][:2], atol=1e-5, rtol=0)
+
+
+def test_who_brings_what_is_asked_before_anything_is_drawn(tmp_path: Path, prompts: list[Prompt]) -> None:
+    of_22().save_pretrained(tmp_path)
+    adapter = Wan.load(tmp_path, SETTINGS)
+    require_inputs(adapter, prompts)
+    with pytest.raises(UserError, match="'a red star' brings no image, which this model is given beside the text"):
+        require_inputs(adapter, [Prompt("a red star")])
+    with pytest.raises(UserError, match="brings no image"):
+        adapter.encode([Prompt("a red star")])
+    with pytest.raises(UserError, match="brings along 'image', and this model takes texts alone"):
+        require_inputs(Wan.tiny(), prompts)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="it holds no picture of a kind known here"):
+        require_inputs(adapter, [Prompt("a", inputs={"image": str(broken)})])
+    with pytest.raises(UserError, match="first_frame is for the 5B of Wan 2.2"):
+        Wan.wrap(Wan.tiny().pipeline, WanSettings(resolution=32, num_frames=5, first_frame=True))
