@@ -44,6 +44,35 @@ RUBRICS = {
         high=5,
         source="UnifiedReward 2.0 (arXiv:2503.05236), its three numbers for a video",
     ),
+    "videoscore2": Rubric(
+        {
+            "quality": "how well it is made: sharp, steady, without flicker, blotches or tears",
+            "alignment": "how fully and exactly it shows what the request asks for, actions and their order included",
+            "physics": "how possible it is, by physics and by common sense: motion, contact, causes and effects",
+        },
+        low=1,
+        high=5,
+        source="VideoScore2 (arXiv:2509.22799), its three dimensions; it reasons before it scores",
+    ),
+    "videophy2": Rubric(
+        {
+            "adherence": "how fully it shows the objects and the actions of the request; 4 or more: nothing is missing",
+            "commonsense": "how well it obeys physics: gravity, contact, mass that stays; 4 or more: nothing is broken",
+        },
+        low=1,
+        high=5,
+        source="VideoPhy-2 (arXiv:2503.06800), 1 to 5 each; a clip passes there with 4 or more in both",
+    ),
+    "video_reward": Rubric(
+        {
+            "visual_quality": "how good its frames look: clear, rich in detail, well lit, without artifacts",
+            "motion_quality": "how natural and stable its motion is; a clip that is largely static gets a low number",
+            "alignment": "how fully and exactly it shows what the request asks for: subject, motion, place, style",
+        },
+        low=1,
+        high=5,
+        source="VideoReward (arXiv:2501.13918), its three dimensions, the rule about static clips among them",
+    ),
     "rational_rewards": Rubric(
         {
             "text_faithfulness": "how faithful it is to the words of the request",
@@ -72,7 +101,28 @@ _PICTURE = (
     Question("request", "Is everything there that the request asks for?", weight=2.0),
 )
 
+_CLIP = (
+    Question("moves", "Does something move that the request asks to move?", weight=2.0),
+    Question("same", "Does each thing stay the same thing, in form and colour, as long as it is seen?", weight=2.0),
+    Question("vanishes", "Does anything appear or vanish without a cause?", answer=False),
+    Question("flickers", "Does the picture flicker, or jump from one frame to the next?", answer=False),
+    Question("smooth", "Is all motion smooth and without jerks?"),
+    Question("falls", "Does anything fall, bounce or collide?", weight=0.0),
+    Question("falls_sound", "Do things fall, bounce and collide as they would in the world?", mask="falls"),
+    Question("camera", "Does the camera move?", weight=0.0),
+    Question("camera_steady", "Is the camera's movement steady?", mask="camera"),
+    Question("people", "Is a person or an animal visible?", weight=0.0),
+    Question("people_sound", "Are bodies well formed, and do they move as bodies can?", mask="people"),
+    Question("sharp", "Are the frames sharp and rich in detail?"),
+    Question("order", "Does everything happen in the order that the request asks for?"),
+    Question("request", "Is everything there that the request asks for?", weight=2.0),
+)
+
 CHECKLISTS = {
+    "clip": Checklist(
+        _CLIP,
+        source="VisionReward for video (arXiv:2412.21059): yes/no items, some behind a mask; they are our own",
+    ),
     "picture": Checklist(
         _PICTURE,
         source="VisionReward (arXiv:2412.21059): yes/no items with weights, some behind a mask; the weights are ours",
