@@ -40,6 +40,15 @@ def test_every_prompt_at_every_seed(batch: int) -> None:
     assert found.kind == "number" and found.invalid == 0
 
 
+def test_a_prompt_that_is_asked_again_is_drawn_anew_and_is_one_prompt() -> None:
+    """Its seeds go on, so that no sample is drawn twice, and no interval takes it for another prompt."""
+    found = evaluate(draw, [PROMPTS[1], PROMPTS[2], PROMPTS[1]], red, SEEDS)
+    assert found.stills[:, :, 1, 0, 0].tolist() == [
+        [round(2.55 * seed) for seed in seeds] for seeds in (SEEDS, SEEDS, (13, 14, 15))
+    ]
+    assert found.summary()["overall"].n == found.diversity().n == compare(found, found)["overall"].n == 2
+
+
 def test_summary_by_category() -> None:
     summary = evaluate(draw, PROMPTS, red, SEEDS).summary()
     assert list(summary) == ["overall", "even", "odd"]

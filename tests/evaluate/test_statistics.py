@@ -59,6 +59,30 @@ def test_the_interval_holds_and_a_true_null_seldom_rises(kind: str, n: int) -> N
     assert rose <= 0.035 and (n >= 5 or rose == 0)
 
 
+def test_a_prompt_that_is_asked_again_is_no_further_prompt() -> None:
+    """Asked thrice each, ten prompts know no more; rows as if of thirty would claim nearly twice as much."""
+    once = normal((10, 1), 3)
+    thrice, of = once.repeat(3, 1), torch.arange(10).repeat(3)
+    found, expected = mean_interval(thrice, prompt=of), mean_interval(once)
+    assert (found.low, found.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 10)
+    claimed = mean_interval(thrice)
+    assert claimed.high - claimed.low < 0.6 * (expected.high - expected.low)
+
+
+def test_the_interval_holds_where_some_prompts_are_asked_more_often() -> None:
+    """Five of forty are asked eight times each; the prompt is most of what varies."""
+    of = torch.cat([torch.arange(35), torch.arange(35, 40).repeat(8)])
+    rng, trials = torch.Generator().manual_seed(0), 1000
+    of_prompt = torch.randn(trials, 40, generator=rng, dtype=torch.float64)
+    values = of_prompt[:, of] + 0.3 * torch.randn(trials, len(of), generator=rng, dtype=torch.float64)
+    held = {name: 0 for name in ("told", "not told")}
+    for row in values[:, :, None]:
+        for name, prompt in (("told", of), ("not told", None)):
+            found = mean_interval(row, prompt=prompt)
+            held[name] += found.low <= 0 <= found.high
+    assert held["told"] / trials >= 0.88 and held["not told"] / trials <= 0.75
+
+
 def test_with_many_prompts_it_is_the_percentile_bootstraps() -> None:
     """At 112 prompts, as the shipped worlds have, its ends move by 3 % of its width at most."""
     means = null("paired", 112, 1)[0].mean(1)

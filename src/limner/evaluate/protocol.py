@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from limner.core.errors import UserError
@@ -59,11 +60,15 @@ class Evaluation:
         """
         parts = {name: rows for name, rows in _parts(self.prompts).items() if self.valid[rows].any()}
         within = (0.0, 1.0) if self.kind == "rate" else (-math.inf, math.inf)
-        return {name: mean_interval(self.reward[rows], self.valid[rows], within=within) for name, rows in parts.items()}
+        asked = _asked(self.prompts)
+        return {
+            name: mean_interval(self.reward[rows], self.valid[rows], prompt=asked[rows], within=within)
+            for name, rows in parts.items()
+        }
 
     def diversity(self) -> Interval:
         """Return the within-prompt diversity of all stills, judged or not, with its interval."""
-        return mean_interval(diversity_per_prompt(self.stills)[:, None])
+        return mean_interval(diversity_per_prompt(self.stills)[:, None], prompt=_asked(self.prompts))
 
 
 def evaluate(
@@ -79,6 +84,7 @@ def evaluate(
 ) -> Evaluation:
     """Draw every prompt at every seed, `batch` samples at a time, and judge them as files hold them.
 
+    A prompt that is asked again goes on with the seeds after those that it had, so that nothing is drawn twice.
     `tick` hears the share that is done, in (0, 1]. Whoever wants more than stills takes it with `keep`. A team shares
     the samples, and every member returns the whole.
     """
@@ -87,11 +93,12 @@ def evaluate(
     cells = [(i, seed) for i in range(len(prompts)) for seed in seeds]
     members = team if len(cells) >= team.size else ALONE
     mine = [cells[i] for i in members.share(len(cells))]
+    again = _times_before(prompts)
     rewards, stills = [], []
     for start in range(0, len(mine), batch):
         part = mine[start : start + batch]
         asked = [prompts[i] for i, _ in part]
-        seen = shown(draw(asked, [seed for _, seed in part]))
+        seen = shown(draw(asked, [seed + again[i] * len(seeds) for i, seed in part]))
         rewards.append(_judge(judge, seen, asked))
         stills.append(seen.media.stills())
         if keep is not None and (members.size > 1 or team.leads):
@@ -108,8 +115,9 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Interval]:
     valid = paired_valid(before, after)
     parts = {name: rows for name, rows in _parts(before.prompts).items() if valid[rows].any()}
     within = (-1.0, 1.0) if before.kind == after.kind == "rate" else (-math.inf, math.inf)
+    asked = _asked(before.prompts)
     return {
-        name: paired_interval(before.reward[rows], after.reward[rows], valid[rows], within=within)
+        name: paired_interval(before.reward[rows], after.reward[rows], valid[rows], prompt=asked[rows], within=within)
         for name, rows in parts.items()
     }
 
@@ -118,7 +126,7 @@ def compare_diversity(before: Evaluation, after: Evaluation) -> Row:
     """Return diversity before and after, and its paired difference, as a row of the report."""
     one, two = (diversity_per_prompt(run.stills)[:, None] for run in (before, after))
     note = "Mean RMS distance between 8 × 8 thumbnails of one prompt’s pictures, 0 (all equal) to 1."
-    change = paired_interval(one, two)
+    change = paired_interval(one, two, prompt=_asked(before.prompts))
     return Row("Diversity within a prompt", before.diversity(), after.diversity(), change, "number", note)
 
 
@@ -136,6 +144,23 @@ def paired_valid(before: Evaluation, after: Evaluation) -> Bool[Tensor, "prompts
     if list(before.prompts) != list(after.prompts) or list(before.seeds) != list(after.seeds):
         raise ValueError("before and after must be of the same prompts at the same seeds, in the same order")
     return before.valid & after.valid
+
+
+def _asked(prompts: Sequence[Prompt]) -> Int[Tensor, " prompts"]:
+    """Return where each prompt stands first: of equal ones the same place."""
+    texts = [prompt.asked for prompt in prompts]
+    first: dict[Prompt, int] = {}
+    return torch.tensor([first.setdefault(text, i) for i, text in enumerate(texts)])
+
+
+def _times_before(prompts: Sequence[Prompt]) -> list[int]:
+    """Return how often each prompt stands before its own place."""
+    counted: Counter[Prompt] = Counter()
+    before = []
+    for prompt in prompts:
+        before.append(counted[prompt.asked])
+        counted[prompt.asked] += 1
+    return before
 
 
 def _parts(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
