@@ -24,6 +24,8 @@ from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     PreTrainedTokenizerFast,
+    VJEPA2Config,
+    VJEPA2Model,
 )
 
 from limner.rewards.learned.design import Design
@@ -124,6 +126,19 @@ def dino(folder: Path) -> Dinov2Model:
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=SIZE, patch_size=4, mlp_ratio=2
     )
     model = Dinov2Model(config).eval()
+    spread(model)
+    model.save_pretrained(folder)
+    return model
+
+
+def vjepa2(folder: Path) -> VJEPA2Model:
+    torch.manual_seed(6)
+    encoder = {"hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 2}
+    predictor = {f"pred_{name}": size for name, size in encoder.items()}
+    config = VJEPA2Config(
+        patch_size=16, crop_size=32, frames_per_clip=8, pred_zero_init_mask_tokens=False, **encoder, **predictor
+    )
+    model = VJEPA2Model(config).eval()
     spread(model)
     model.save_pretrained(folder)
     return model

@@ -39,6 +39,7 @@ from limner.rewards.video.motion import VideoDynamics, video_warp
 from limner.rewards.video.reference import video_reference
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
+from limner.rewards.video.surprise import VideoSurprise
 from limner.rewards.vision.clip_score import ClipScore
 from limner.rewards.vision.dino_similarity import DinoSimilarity
 from limner.rewards.vision.geneval_hf import GenEvalHF
@@ -208,6 +209,7 @@ def folder() -> Path:
     torch.save(tiny_vision.image_reward_state(), root / "blip.pt")
     tiny_vision.dino(root / "dino")
     tiny_vision.llava(root / "llava")
+    tiny_vision.vjepa2(root / "vjepa2")
     tiny_vision.mask2former(root / "mask2former", {0: "cat", 1: "dog"})
     tiny_vision.svm(root)
     tiny_vision.learned(root / "learned")
@@ -238,6 +240,7 @@ CASES = {
     "video_consistency": Case(lambda: video_consistency, moving, why=SPOILT, media=clip),
     "video_track": Case(lambda: video_track, moving, why=SPOILT, media=clip),
     "video_subject": Case(VideoSubject, moving, why=SPOILT, media=clip),
+    "video_surprise": Case(lambda: VideoSurprise(at("vjepa2")), moving, why=RANDOM, media=clip),
     "video_bounce": Case(lambda: video_bounce, moving, why="tests/rewards/test_video_physics.py", media=clip),
     "video_reference": Case(lambda: video_reference, lambda: referring(moving), flickering, media=clip),
     "jpeg_size": Case(lambda: find(REWARDS, "reward", "jpeg_size"), photographs, blurred),

@@ -202,10 +202,15 @@ def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell:
     return Images(shown(vae, sample / vae.config.scaling_factor + shift, cell**2 * sample[0, 0].numel()))
 
 
-def shown(vae: Any, latents: Float[Tensor, "batch *latent"], pixels: int) -> Float[Tensor, "batch 3 *frames"]:
+def shown(
+    vae: Any,
+    latents: Float[Tensor, "batch *latent"],
+    pixels: int,
+    decode: Callable[[Any, Tensor], Tensor] = lambda vae, latents: vae.decode(latents, return_dict=False)[0],
+) -> Float[Tensor, "batch 3 *frames"]:
     """Return in [0, 1] what the autoencoder decodes of its own latents, a few of so many `pixels` at a time."""
     parts = latents.to(vae.dtype).split(at_once(latents.device, pixels))
-    decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+    decoded = torch.cat([decode(vae, part) for part in parts])
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 

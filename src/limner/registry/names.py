@@ -107,6 +107,7 @@ REWARDS = {
     "video_consistency": "limner.rewards.video.subject:video_consistency",
     "video_track": "limner.rewards.video.subject:video_track",
     "video_subject": "limner.rewards.video.features:VideoSubject",
+    "video_surprise": "limner.rewards.video.surprise:VideoSurprise",
     "video_bounce": "limner.rewards.video.bounce:video_bounce",
     "video_reference": "limner.rewards.video.reference:video_reference",
     "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",

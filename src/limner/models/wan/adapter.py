@@ -27,6 +27,7 @@ from limner.models.folder import absent, served_index
 from limner.models.given import given_rows, pictures
 from limner.models.lora import folded, merged
 from limner.models.parts import (
+    DECODE_PIXELS_CPU,
     encode_once,
     freeze,
     load_pipeline,
@@ -36,7 +37,7 @@ from limner.models.parts import (
     text_encoders,
 )
 from limner.models.picture import sides
-from limner.models.wan import experts, first_frame
+from limner.models.wan import experts, first_frame, whole
 from limner.models.wan.build import tiny_pipeline
 from limner.models.wan.experts import BOTH
 from limner.models.wan.honoured import require_honoured
@@ -234,10 +235,13 @@ class Wan:
         """Return the clips that the autoencoder decodes, differentiable in `sample` where they are within its range.
 
         It is given a few clips at a time, and keeps the latest frames of those, so that only one thread may decode.
+        Small clips are decoded in one pass (`limner.models.wan.whole`).
         """
         mean, std = statistics(self.pipeline.vae)
         cell, pace = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
-        clips = shown(self.pipeline.vae, sample * std + mean, pace * cell**2 * sample[0, 0].numel())
+        pixels = pace * cell**2 * sample[0, 0].numel()
+        by = {"decode": whole.decode} if pixels <= DECODE_PIXELS_CPU else {}
+        clips = shown(self.pipeline.vae, sample * std + mean, pixels, **by)
         return Videos(clips.movedim(1, 2), self.settings.fps)
 
     @torch.no_grad()
