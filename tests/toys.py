@@ -216,7 +216,7 @@ def toy_studio(policy, pictures=None, micro_batch: int = 100, team: Team = ALONE
         pictures=pictures,
         judged=None,
         decode=model.decode,
-        look=None,
+        look=lambda media, prompts: None,
         reward=None,
         team=team,
     )

@@ -51,7 +51,7 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
-from limner.training.focus import Everywhere, Focus
+from limner.training.focus import Focus
 from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded
 from limner.training.loop import Parts
@@ -276,10 +276,8 @@ def _studio(
     )
 
 
-def _look(focus: Focus, model: Adapter) -> Callable[[Media, Sequence[Prompt]], Tensor] | None:
-    """Return how the focus looks at samples, with the judges that it asks; None where it is everywhere."""
-    if isinstance(focus, Everywhere):
-        return None
+def _look(focus: Focus, model: Adapter) -> Callable[[Media, Sequence[Prompt]], Tensor | None]:
+    """Return how the focus looks at samples, with the judges that it asks."""
     judge = compose(focus.judge) if focus.judge else None
     return partial(focus.look, shape=model.latent().shape, judge=judge)
 

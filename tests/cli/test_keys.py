@@ -16,7 +16,7 @@ from limner.recipes.keys import keys
 from limner.recipes.named import recipe
 from limner.recipes.override import keys_of, override
 from limner.registry.declared import completions
-from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, RECIPES, SAMPLERS, SOURCES, TRAININGS
+from limner.registry.names import ALGORITHMS, DYNAMICS, FOCUSES, MODELS, RECIPES, SAMPLERS, SOURCES, TRAININGS
 from limner.training.config import RunConfig
 
 CHOICES = {
@@ -43,7 +43,8 @@ def chosen() -> list[RunConfig]:
         for kind in MODELS
     ]
     path = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.grid": "own"}
-    given += [path | {"focus": "Patches"}, path | {"focus": "Local", "focus.judge": "sharpness"}]
+    given += [path | {"focus": name} for name in FOCUSES if name != "Local"]
+    given += [path | {"focus": "Local", "focus.judge": "sharpness"}]
     pictures = {"source": "Pictures", "source.data": "scenes", "algorithm": "RewardWeighted"}
     return [*map(recipe, RECIPES), *(override(first, pictures if "source" in each else each) for each in given)]
 

@@ -28,6 +28,9 @@ class OldPolicy:
 RatioKind: TypeAlias = Literal["log_ratio", "normalised", "distance"]
 """`Distribution.log_ratio`, its `normalised_log_ratio`, or, of a Gaussian, `distance_ratio`."""
 
+LossMean: TypeAlias = Literal["decisions", "samples", "constant"]
+"""What a loss over decisions is a mean over; see `learning/passes.py`."""
+
 
 @dataclass(frozen=True)
 class Clip:

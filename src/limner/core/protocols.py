@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.media import Media
-from limner.core.needs import Needs, Renoising
+from limner.core.needs import LossMean, Needs, Renoising
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
 from limner.core.types import (
@@ -240,7 +240,7 @@ class Context:
     """What an iteration may use beside its samples: randomness, its number, the evaluations of a pass, and the team.
 
     `memory` is what an algorithm remembers from one iteration to the next (statistics, a critic): nested dicts and
-    lists of tensors, numbers and texts, empty at first, that the algorithm fills and checkpoints keep.
+    lists of tensors, numbers and texts, empty at first. `loss_mean` is what a loss over decisions is a mean over.
     """
 
     rng: Rng
@@ -248,6 +248,7 @@ class Context:
     micro_batch: int
     memory: dict[str, Any] = field(default_factory=dict)
     team: Team = ALONE
+    loss_mean: LossMean = "decisions"
 
 
 @runtime_checkable

@@ -2,6 +2,18 @@
 
 What an algorithm `needs` decides here, and nowhere else, what its loss is on: recorded decisions, finished samples that
 are noised again, whole groups of these, or pairs.
+
+The loss of an optimizer step is a mean. Over recorded decisions there are three, for l_ij of decision j of the T_i that
+sample i has, T at most, N samples in the step that teach, and B of all that were drawn, the step's share of them:
+
+    "decisions"  sum_ij l_ij / sum_i T_i          DAPO, and T2I-R1's code: the mean over the batch's tokens
+    "samples"    1/N sum_i 1/T_i sum_j l_ij       GRPO: the mean of sequences' means
+    "constant"   sum_ij l_ij / (B T)              Dr.GRPO: a number that no sample changes
+
+They differ where samples have different numbers of decisions, and "constant" also where groups teach nothing, whose
+samples it counts: with them the step becomes smaller, and not the others' share in it larger.
+
+Source: GRPO, arXiv:2402.03300, eq. 3; DAPO, arXiv:2503.14476, section 3.3; Dr.GRPO, arXiv:2503.20783, section 3.2.
 """
 
 from __future__ import annotations
@@ -40,14 +52,18 @@ Packs = Callable[[], Iterator[Any]]
 
 @dataclass(frozen=True)
 class OptimizerStep:
-    """A part of the samples that teach: `size` decisions, or renoised samples, in packs, and the loss of a pack."""
+    """A part of the samples that teach: `size` decisions, or renoised samples, in packs, and the loss of a pack.
+
+    `mass` is what the sum of these losses is divided by to be their mean.
+    """
 
     size: int
     packs: Packs
     loss_of: Callable[[Any], PassLoss]
+    mass: float
 
-    def shares(self, total: int) -> Iterator[LossOutput]:
-        """Yield pack by pack the shares of the mean loss over `total` decisions, those of all processes together."""
+    def shares(self, total: float) -> Iterator[LossOutput]:
+        """Yield pack by pack the shares of the mean loss; `total` is the mass of all processes together."""
         for pack in self.packs():
             loss, health = self.loss_of(pack)
             if loss.shape != (len(pack),):
@@ -59,8 +75,9 @@ class OptimizerStep:
             yield LossOutput(loss.sum() / total, sums | {"weight": torch.tensor(float(len(pack)))})
 
 
-NOTHING = OptimizerStep(0, lambda: iter(()), lambda pack: (torch.zeros(0), {}))
-"""The part of a step of a process that has no sample in it."""
+def _nothing(mass: float = 0) -> OptimizerStep:
+    """Return the part of a step of a process that has no sample in it."""
+    return OptimizerStep(0, lambda: iter(()), lambda pack: (torch.zeros(0), {}), mass)
 
 
 def optimizer_steps(
@@ -74,24 +91,34 @@ def optimizer_steps(
     whole = needs.pairs or (needs.renoise is not None and needs.renoise.by_group)
     unit = (batch.rollout.group if whole else batch.rollout.id)[rows]
     units = context.team.gather(unit).unique()
-    for part in partition(units, algorithm.num_updates, context.rng.child("updates")):
-        yield _step(algorithm, actors, batch, rows[torch.isin(unit, part)], context)
+    parts = partition(units, algorithm.num_updates, context.rng.child("updates"))
+    for part in parts:
+        drawn = len(batch.rollout) / len(parts)
+        yield _step(algorithm, actors, batch, rows[torch.isin(unit, part)], context, drawn)
 
 
 def _step(
-    algorithm: Algorithm, actors: Actors[Policy], batch: Batch, rows: Int[Tensor, " rows"], context: Context
+    algorithm: Algorithm,
+    actors: Actors[Policy],
+    batch: Batch,
+    rows: Int[Tensor, " rows"],
+    context: Context,
+    drawn: float,
 ) -> OptimizerStep:
-    """Return an optimizer step over the samples `rows`, in the form that the algorithm's needs call for."""
+    """Return an optimizer step over the samples `rows`, in the form that the algorithm's needs call for.
+
+    `drawn` is the step's share of all samples of this process, those that teach nothing too.
+    """
     how = algorithm.needs.renoise
     if algorithm.needs.pairs:
         return _over_pairs(cast(OnPairs, algorithm), actors, batch, rows, context)
     if how is not None and how.by_all:  # a member without samples takes part in the mean
         return _over_renoised(algorithm, cast(Actors[ForwardProcess], actors), batch, rows, context, how)
-    if not len(rows):
-        return NOTHING
     if how is None:
         deciding = cast(Actors[DecisionProcess], actors)
-        return _over_decisions(cast(OnDecisions, algorithm), deciding, batch, rows, context)
+        return _over_decisions(cast(OnDecisions, algorithm), deciding, batch, rows, context, drawn)
+    if not len(rows):
+        return _nothing()
     return _over_renoised(algorithm, cast(Actors[ForwardProcess], actors), batch, rows, context, how)
 
 
@@ -136,10 +163,27 @@ def partition(units: Int[Tensor, " units"], parts: int, rng: Rng) -> list[Int[Te
 
 
 def _over_decisions(
-    algorithm: OnDecisions, actors: Actors[DecisionProcess], batch: Batch, rows: Int[Tensor, " rows"], context: Context
+    algorithm: OnDecisions,
+    actors: Actors[DecisionProcess],
+    batch: Batch,
+    rows: Int[Tensor, " rows"],
+    context: Context,
+    drawn: float,
 ) -> OptimizerStep:
+    counts = batch.rollout.path.mask.sum(1)
+    size, how = int(counts[rows].sum()), context.loss_mean
+    constant = drawn * batch.rollout.path.mask.shape[1] if how == "constant" else 0
+    if not len(rows):
+        return _nothing(constant)
+
+    def mean_of_sample(pack: Decisions) -> PassLoss:
+        loss, health = algorithm.pass_loss(actors, batch, pack)
+        return loss / counts[pack.row].to(loss), health
+
     packs = partial(actors.policy.pack, batch.rollout, rows, context.micro_batch)
-    return OptimizerStep(int(batch.rollout.path.mask[rows].sum()), packs, partial(algorithm.pass_loss, actors, batch))
+    loss_of = mean_of_sample if how == "samples" else partial(algorithm.pass_loss, actors, batch)
+    mass = {"decisions": size, "samples": int(counts[rows].count_nonzero()), "constant": constant}[how]
+    return OptimizerStep(size, packs, loss_of, mass)
 
 
 def _over_renoised(
@@ -157,7 +201,8 @@ def _over_renoised(
     loss_of: Callable[[Renoised], PassLoss] = partial(cast(OnRenoised, algorithm).pass_loss, actors, batch)
     if how.by_group or how.by_all:
         loss_of = _given_means(cast(OnGroups, algorithm), actors, batch, packs, how, context.team)
-    return OptimizerStep(len(rows) * how.num_times, packs, loss_of)
+    size = len(rows) * how.num_times
+    return OptimizerStep(size, packs, loss_of, size)
 
 
 def _over_pairs(
@@ -166,7 +211,7 @@ def _over_pairs(
     """Go through the two samples of each pair side by side, in half as many pairs a pass as there are evaluations."""
     pairs, size, how = paired(batch, rows), max(1, context.micro_batch // 2), algorithm.needs.renoise
     if not len(pairs):
-        return NOTHING
+        return _nothing()
 
     def packs() -> Iterator[Pairs[Any]]:
         better, worse = (side(actors.policy, batch.rollout, chosen, how, context.rng, size) for chosen in pairs.T)
@@ -174,7 +219,7 @@ def _over_pairs(
             yield Pairs(beside(good, bad), batch.decision_advantage(good) - batch.decision_advantage(bad))
 
     num = how.num_times * len(pairs) if how is not None else int(batch.rollout.path.mask[pairs[:, 0]].sum())
-    return OptimizerStep(num, packs, partial(algorithm.pass_loss, actors, batch))
+    return OptimizerStep(num, packs, partial(algorithm.pass_loss, actors, batch), num)
 
 
 def side(

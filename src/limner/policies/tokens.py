@@ -50,6 +50,15 @@ class TokenModel(Generator, Protocol):
         ...
 
 
+@runtime_checkable
+class Coded(Protocol):
+    """A model of tokens that knows what its codes stand for."""
+
+    def codebook(self) -> Float[Tensor, "codes width"]:
+        """Return the vector of each code, from which a tokenizer makes pictures."""
+        ...
+
+
 def require_choices(algorithm: Algorithm, kind: str) -> None:
     """Raise UserError for an algorithm that choices among codes cannot serve: they have no std, mean or branches."""
     needs, name = algorithm.needs, type(algorithm).__name__
@@ -132,6 +141,8 @@ class Written:
     """Whole samples: all that is needed to score each of their tokens."""
 
     tokens: Int[Tensor, "batch tokens"]
+    vectors: Float[Tensor, "batch tokens width"] | None = None
+    """What the tokens stand for; None where the model does not say (`Coded`)."""
 
     def features(self) -> tuple[Float[Tensor, "batch steps tokens"]]:
         """Return for each decision the tokens before it, and -1 for those to come."""
@@ -180,7 +191,8 @@ class Autoregressive:
             return Sampled(chosen, None)
         everything, node = torch.ones(chosen.shape), id[:, None].expand(chosen.shape)
         old = Categorical(torch.stack(scored, 1))
-        return Sampled(chosen, Trajectory(Written(chosen), chosen, everything, old, everything.bool(), node))
+        written = Written(chosen, self.model.codebook()[chosen] if isinstance(self.model, Coded) else None)
+        return Sampled(chosen, Trajectory(written, chosen, everything, old, everything.bool(), node))
 
     def _next(self, logits: Float[Tensor, "rows codes"]) -> tuple[Categorical, Categorical]:
         """Return what a token is drawn from, and what is scored; where guided, `logits` are with and without prompt."""

@@ -175,6 +175,8 @@ FOCUSES = {
     "Everywhere": "limner.training.focus:Everywhere",
     "Patches": "limner.training.focus:Patches",
     "Local": "limner.training.focus:Local",
+    "Critical": "limner.training.critical:Critical",
+    "Unlike": "limner.training.critical:Unlike",
 }
 TRAININGS = {"Lora": "limner.training.config:Lora", "Full": "limner.training.config:Full"}
 REGISTRIES: Mapping[str, Mapping[str, str]] = {

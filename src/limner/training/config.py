@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.core.errors import UserError, shown
+from limner.core.needs import LossMean
 from limner.core.protocols import Adapter, Algorithm, ModelSettings, Sampling
 from limner.core.settings import Cap, Count, Named, Natural, NotNegative, Range, Share, settings
 from limner.engine.full import full
@@ -233,7 +234,9 @@ class RunConfig:
     reliability: Reliability = field(default_factory=Reliability)
     """How much each group is believed (BPGO)."""
     focus: Annotated[Focus, Named("focuses")] = field(default_factory=Everywhere)
-    """Where in a sample its advantage counts (ViPO, segment credit)."""
+    """Where in a sample its advantage counts (ViPO, segment credit; of tokens GCPO, STAGE)."""
+    loss_mean: LossMean = "decisions"
+    """What the loss is a mean over: the batch's decisions (tokens), its samples' means, or a constant (Dr.GRPO)."""
     sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
     """How samples are drawn in training."""
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -290,6 +293,11 @@ class RunConfig:
             raise UserError(
                 f"focus says where in recorded decisions an advantage counts, and {name} learns from others: take one "
                 "of FlowGRPO, GRPOGuard, FlowDPPO, DDPO, PPO and TRPO, or focus Everywhere"
+            )
+        if self.loss_mean != "decisions" and (needs.pairs or not needs.path or needs.own_update):
+            raise UserError(
+                f"loss_mean says what a loss over recorded decisions is a mean over, and {name} has another: take "
+                "FlowGRPO, GRPOGuard, FlowDPPO, DDPO or PPO, or loss_mean decisions"
             )
         if needs.pairs and not self.reliability.off:
             raise UserError(f"reliability weighs the advantages of groups, and {name} learns from pairs: leave it out")

@@ -1,7 +1,8 @@
 """Where in a sample its advantage counts: everywhere, where a network's patches stand out, or where a judge says so.
 
 A focus is a frozen dataclass of settings, the value of `RunConfig.focus`: `Everywhere` (the default), `Patches` (ViPO),
-`Local` (frames, or places, that are judged by themselves), or one of yours, `--focus my_file.py:MyFocus`. It moves
+`Local` (frames, or places, that are judged by themselves), those of tokens (`training/critical.py`), or one of yours,
+`--focus my_file.py:MyFocus`. It moves
 credit about within a sample, and makes none: the mean over the latent of what it makes of an advantage is that
 advantage. So at a ratio of 1 the loss is what it is without, and with a map of ones all of it is.
 """
@@ -44,8 +45,13 @@ class Focus(Protocol):
         """An expression of judges that it asks; "": it asks none."""
         ...
 
-    def look(self, media: Media, prompts: Sequence[Prompt], shape: tuple[int, ...], judge: Judge | None) -> Places:
-        """Return what is seen at each place of latents of `shape`; the same everywhere, where nothing stands out."""
+    def look(
+        self, media: Media, prompts: Sequence[Prompt], shape: tuple[int, ...], judge: Judge | None
+    ) -> Places | None:
+        """Return what is seen at each place of latents of `shape`; the same everywhere, where nothing stands out.
+
+        None: it does not look at samples, and `spread` knows enough.
+        """
         ...
 
     def spread(self, advantage: Advantage, scored: Scored) -> Advantage:
@@ -59,9 +65,8 @@ class Everywhere:
 
     judge = ""
 
-    def look(self, media: Media, prompts: Sequence[Prompt], shape: tuple[int, ...], judge: Judge | None) -> Places:
-        """Return ones."""
-        return torch.ones(len(media), *(1,) * len(shape))
+    def look(self, media: Media, prompts: Sequence[Prompt], shape: tuple[int, ...], judge: Judge | None) -> None:
+        """Return None."""
 
     def spread(self, advantage: Advantage, scored: Scored) -> Advantage:
         """Return the advantage itself."""

@@ -107,7 +107,9 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         budget.check(scored)
 
         with clock("update"):
-            context = Context(rng.child("update"), state.iteration, config.micro_batch, state.memory, parts.team)
+            context = Context(
+                rng.child("update"), state.iteration, config.micro_batch, state.memory, parts.team, config.loss_mean
+            )
             advantage, believed = reliable_advantage(config.reliability, parts.algorithm, scored, context)
             batch = credited(own, config.focus.spread(advantage[mine], own))
             metrics = update(parts, batch, context) | believed
@@ -151,7 +153,7 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
     norms: list[float] = []
     skipped = steps = 0
     for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
-        for share in step.shares(int(parts.team.sum(torch.tensor(step.size)))):
+        for share in step.shares(float(parts.team.sum(torch.tensor(step.mass, dtype=torch.float64)))):
             parts.stepper.backward(share.loss)
             for name, value in share.metrics.items():
                 sums[name] += float(value)

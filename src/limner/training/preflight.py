@@ -258,10 +258,10 @@ def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[i
     advantage[::2] = -1
     batch = Batch(rollout, config.focus.spread(advantage, scored))
     decisions = passes = 0
-    context = Context(rng.child("update"), 0, config.micro_batch)
+    context = Context(rng.child("update"), 0, config.micro_batch, loss_mean=config.loss_mean)
     for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
         decisions += step.size
-        for share in step.shares(step.size):
+        for share in step.shares(step.mass):
             share.loss.backward()
             passes += 1
     parts.stepper.optimizer.zero_grad()

@@ -60,8 +60,8 @@ class Studio:
     judged: Callable[[Preferences], Library]
     """Pictures that were compared; encoded once."""
     decode: Decode
-    look: Callable[[Media, Sequence[Prompt]], Tensor] | None
-    """What the focus sees at each place of the latent; None: it is everywhere."""
+    look: Callable[[Media, Sequence[Prompt]], Tensor | None]
+    """What the focus sees at each place of the latent; it gives None if it does not look."""
     reward: Judges
     team: Team
 
@@ -116,12 +116,13 @@ class Drawn:
 
 def looked_at(studio: Studio, scored: Scored, media: Media) -> Scored:
     """Return the samples with what the focus sees of them, `micro_batch` at a time."""
-    if studio.look is None:
-        return scored
     prompts, parts = scored.rollout.prompt_of(), []
     with torch.no_grad():
         for rows in torch.arange(len(prompts)).split(studio.micro_batch):
-            parts.append(studio.look(select(media, rows), [prompts[i] for i in rows.tolist()]))
+            seen = studio.look(select(media, rows), [prompts[i] for i in rows.tolist()])
+            if seen is None:
+                return scored
+            parts.append(seen)
     return replace(scored, places=torch.cat(parts))
 
 

@@ -186,6 +186,10 @@ class Tokens:
         )
         return found.logits[:, -1, self.first_code :].float(), (mask, cache)
 
+    def codebook(self) -> Float[Tensor, "codes width"]:
+        """Return the vectors that the tokenizer makes pixels of."""
+        return self.parts.vqvae.quantize.embedding.weight
+
     @torch.no_grad()
     def decode(self, sample: Int[Tensor, "batch tokens"]) -> Images:
         """Return the pictures of tokens, a few at a time; tokens have no gradient."""
