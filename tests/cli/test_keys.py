@@ -29,7 +29,13 @@ CHOICES = {
 }
 
 SIZED, TOLD = ("resolution", "64"), ("negative_prompt", "dull")
-SET = dict.fromkeys(MODELS, TOLD) | {"flux2": SIZED, "flux2_klein": SIZED, "gan": ("learns", "output")}
+LONG = ("max_sequence_length", "64")
+SET = dict.fromkeys(MODELS, TOLD) | {
+    "flux2": SIZED,
+    "flux2_klein": SIZED,
+    "gan": ("learns", "output"),
+    "janus": LONG,
+}
 """A key of the settings of each kind, and a value."""
 
 

@@ -25,7 +25,7 @@ from limner.models.sd3.adapter import SD3
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.registry.find import find
-from limner.registry.names import ADAPTERS, MODELS
+from limner.registry.names import ADAPTERS, PUBLISHED
 from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Clock, update
 from limner.training.workload import workload
@@ -116,7 +116,7 @@ def test_of_processes_each_draws_its_share() -> None:
     assert replace(one.work, processes=2) == two.work
 
 
-@pytest.mark.parametrize("kind", sorted(MODELS.keys() - {"gan", "tokens"}))
+@pytest.mark.parametrize("kind", sorted(PUBLISHED))
 def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its miniature; what a prompt takes is what it does when it is encoded, whatever its words."""
     adapter = find(ADAPTERS, "model kind", kind)

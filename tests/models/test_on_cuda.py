@@ -16,8 +16,12 @@ from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
 from limner.engine.precision import Precision
+from limner.models.dialect import Dialect
+from limner.models.emu3.dialect import EMU3
 from limner.models.gan.adapter import GAN
 from limner.models.gan.build import GANParts
+from limner.models.janus.dialect import JANUS
+from limner.models.multimodal import Multimodal
 from limner.models.piped import Piped
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
@@ -83,6 +87,16 @@ def tokens(device: torch.device) -> Tokens:
     return Tokens.wrap(parts._replace(decoder=parts.decoder.to(device), vqvae=parts.vqvae.to(device)))
 
 
+def multimodal(dialect: Dialect) -> Callable[[torch.device], Multimodal]:
+    def make(device: torch.device) -> Multimodal:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            tokenizer, whole = dialect.miniature()
+        return Multimodal.wrap(dialect, tokenizer, whole.to(device), dialect.tiny_settings)
+
+    return make
+
+
 def gan(device: torch.device) -> GAN:
     tokenizer, *networks = GAN.tiny().parts
     return GAN.wrap(GANParts(tokenizer, *(network.to(device) for network in networks)))
@@ -90,6 +104,7 @@ def gan(device: torch.device) -> GAN:
 
 OTHERS: dict[str, tuple[Callable[[torch.device], Any], Sampling]] = {
     "tokens": (tokens, TokenSampler(top_p=0.9, guidance=2.0)),
+    **{dialect.kind: (multimodal(dialect), TokenSampler(guidance=2.0)) for dialect in (JANUS, EMU3)},
     "gan": (gan, OneStepSampler(noise=0.3)),
 }
 """The makers of models that are no denoisers, and how they are drawn from."""

@@ -162,5 +162,14 @@ def _renamed(name: str, networks: Mapping[str, nn.Module]) -> str | None:
     if found is None or not name.endswith("weight"):
         return None
     layer = name[: found.start()].removeprefix(PREFIX)
-    owner = layer if layer.partition(".")[0] in networks else f"{next(iter(networks))}.{layer}"
-    return f"{owner}.{A_OR_B[found[1]]}.weight"
+    if layer.partition(".")[0] not in networks:
+        layer = _inside(layer, *next(iter(networks.items())))
+    return f"{layer}.{A_OR_B[found[1]]}.weight"
+
+
+def _inside(layer: str, name: str, network: nn.Module) -> str:
+    """Return a layer as `name.layer`; peft's files name it as the whole model has it, in which the network may lie."""
+    known, inside = dict(network.named_modules()), layer
+    while inside and inside not in known:
+        inside = inside.partition(".")[2]
+    return f"{name}.{inside or layer}"

@@ -13,6 +13,8 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of
 
 INDEX = "model_index.json"
+CONFIG = "config.json"
+"""What a model of transformers has instead."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -32,6 +34,8 @@ def read_index(source: str | Path) -> Mapping[str, Any]:
         )
     index = source / INDEX
     if not index.is_file():
+        if (source / CONFIG).is_file() and (found := _architecture(source / CONFIG)):
+            return found
         held = ", ".join(sorted(entry.name for entry in source.iterdir())[:5]) or "nothing"
         raise UserError(
             f"model: {source} is not a pipeline folder (it has no {INDEX}, it holds {held}); give the folder that a "
@@ -57,15 +61,30 @@ def require_served(name: str, source: str, adapter: str, classes: Sequence[str])
 
 def _of_hub(name: str) -> Mapping[str, Any]:
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
-        return _parsed(Path(hf_hub_download(name, INDEX)), name)
+        try:
+            return _parsed(Path(hf_hub_download(name, INDEX)), name)
+        except RemoteEntryNotFoundError:
+            if found := _architecture(Path(hf_hub_download(name, CONFIG))):
+                return found
+            raise
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"model: {name} is no folder here and cannot be had from the hub ({reason}); "
             "give a pipeline folder, or log in and check the id"
         ) from error
+
+
+def _architecture(file: Path) -> Mapping[str, Any] | None:
+    """Return the index of a model of transformers, the class that its configuration names; None if it names none."""
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["architectures"][0]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return {"_class_name": named} if isinstance(named, str) else None
 
 
 def _parsed(file: Path, source: str) -> Mapping[str, Any]:

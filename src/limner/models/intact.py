@@ -45,8 +45,13 @@ def require_intact(folder: Path, index: Mapping[str, Any], parts: Sequence[str])
             _require(folder / part, "configuration", (WEIGHTLESS.get(part, "config.json"),))
             if part not in WEIGHTLESS and not any(_weights(folder / part)):
                 raise UserError(f"model: {folder / part} has no weights: download that folder of the pipeline")
-        for file in sorted(path for path in (folder / part).iterdir() if path.is_file()):
-            _require_whole(file)
+        require_whole_files(folder / part)
+
+
+def require_whole_files(folder: Path) -> None:
+    """Raise UserError, which names the file, unless the files of a folder are whole."""
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        _require_whole(file)
 
 
 def only_half(folder: Path, parts: Sequence[str]) -> frozenset[str]:

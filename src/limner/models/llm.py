@@ -30,14 +30,19 @@ TEMPLATE = (
 """A chat of Qwen's."""
 SPOKEN = TEMPLATE.replace("message.content", "message.content[0].text")
 """The same of turns that may hold pictures too."""
+DECODER_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a block (QLoRA, arXiv:2305.14314, section 4): what LoRA adapts of a decoder that writes."""
 NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 """They are for models that write, and lie outside a small vocabulary."""
 
 
-def byte_tokenizer(words: Sequence[str] = ()) -> Qwen2Tokenizer:
-    """Return a tokenizer of Qwen's in which each of `words` is one token, wherever it stands, and else each byte is."""
+def byte_tokenizer(words: Sequence[str] = (), **special: Any) -> Qwen2Tokenizer:
+    """Return a tokenizer of Qwen's in which each of `words` is one token, wherever it stands, and else each byte is.
+
+    `special` tokens are named as transformers names them.
+    """
     vocabulary = {letter: place for place, letter in enumerate(bytes_to_unicode().values())}
-    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=END)
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=END, **special)
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
     tokenizer.add_tokens([AddedToken(turn, special=True) for turn in CHAT])
     tokenizer.chat_template = TEMPLATE

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
-from peft import get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
 from torch import Tensor
 
 
@@ -29,6 +30,24 @@ def merged(network: Any, adapter: str) -> Any:
             module.merge(adapter_names=[adapter])
     recurse_remove_peft_layers(network)
     return network
+
+
+def save_peft(network: Any, adapter: str, folder: Path, inside: str = "") -> None:
+    """Write the network's LoRA `adapter` as peft reads it for the model in which the network is called `inside`.
+
+    There the layers are named in full: others of the model may have names that end alike.
+    """
+    tensors, metadata = folded(network, adapter)
+    prefix = f"{inside}." if inside else ""
+    if inside:
+        layers = {name.partition(".lora_")[0] for name in tensors}
+        metadata |= {"target_modules": sorted(f"{prefix}{layer}" for layer in layers)}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {f"base_model.model.{prefix}{name}": each.contiguous() for name, each in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
+    LoraConfig(**metadata | {"task_type": "CAUSAL_LM"}).save_pretrained(folder)
 
 
 def folded(network: Any, adapter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

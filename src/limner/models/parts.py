@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -110,18 +110,22 @@ def _encoder(named: Sequence[str], source: str | Path, part: str, dtype: torch.d
     if named[1] not in ENCODER_KINDS:
         known = ", ".join(ENCODER_KINDS)
         raise UserError(f"model: {source} cannot be loaded: its {part} is a {named[1]}, and limner serves {known}")
-    load = getattr(transformers, named[1]).from_pretrained
-    encoder, found = load(
-        source, subfolder=part, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **stored
+    return of_transformers(getattr(transformers, named[1]), source, part, dtype, subfolder=part, **stored)
+
+
+def of_transformers(kind: Any, source: str | Path, part: str, dtype: torch.dtype, **stored: Any) -> Any:
+    """Return a model of transformers. Raises UserError if its files lack some of its weights, or hold others."""
+    found, said = kind.from_pretrained(
+        source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **stored
     )
-    _require_weights(source, part, sorted(found["missing_keys"]))
-    if found["mismatched_keys"]:
-        name, held, wanted = sorted(found["mismatched_keys"])[0]
+    _require_weights(source, part, sorted(said["missing_keys"]))
+    if said["mismatched_keys"]:
+        name, held, wanted = sorted(said["mismatched_keys"])[0]
         raise UserError(
             f"model: {source} has weights of its {part} in another shape than its configuration says: {name} is "
             f"{tuple(held)}, not {tuple(wanted)}; save or download the pipeline again"
         )
-    return encoder
+    return found
 
 
 def _require_weights(source: str | Path, part: str, missing: Sequence[str]) -> None:
@@ -231,6 +235,11 @@ def statistics(vae: Any) -> tuple[Float[Tensor, "channels 1 1 1"], Float[Tensor,
 def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[Tensor, "batch channels h w"]:
     """Return the means of the autoencoder's posteriors, on the scale that `decode` takes, a few pictures at a time."""
     return ((seen(vae, frames[:, 0]) - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
+
+
+def positions(mask: Int[Tensor, "batch places"]) -> Int[Tensor, "batch places"]:
+    """Return the place of each token that is there, as `generate` counts; those that are not stand at 0."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def flow_times(

@@ -63,6 +63,18 @@ def piped(
 
     It is named, for families know their settings, and import diffusers.
     """
-    module, _, name = family.partition(":")
-    found = vars(importlib.import_module(module))[name]
-    return importlib.import_module("limner.models.piped").Piped.load(found, source, settings, dtype, device)
+    shared = importlib.import_module("limner.models.piped").Piped
+    return shared.load(_named(family), source, settings, dtype, device)
+
+
+def multimodal(
+    dialect: str, source: str | Path | Pipeline, settings: Any, dtype: torch.dtype, device: torch.device
+) -> Adapter:
+    """Return the adapter of a folder or hub id of a multimodal language model; `dialect` is MODULE:NAME."""
+    shared = importlib.import_module("limner.models.multimodal").Multimodal
+    return shared.load(_named(dialect), source, settings, dtype, device)
+
+
+def _named(name: str) -> Any:
+    module, _, member = name.partition(":")
+    return vars(importlib.import_module(module))[member]

@@ -31,6 +31,8 @@ MODELS = {
     "wan": "limner.models.wan.settings:WanSettings",
     "ltx": "limner.models.ltx.settings:LTXSettings",
     "tokens": "limner.models.tokens.settings:TokensSettings",
+    "janus": "limner.models.janus.settings:JanusSettings",
+    "emu3": "limner.models.emu3.settings:Emu3Settings",
     "gan": "limner.models.gan.settings:GANSettings",
 }
 ADAPTERS = {
@@ -46,6 +48,8 @@ ADAPTERS = {
     "wan": "limner.models.wan.adapter:Wan",
     "ltx": "limner.models.ltx.family:LTX",
     "tokens": "limner.models.tokens.adapter:Tokens",
+    "janus": "limner.models.janus.dialect:JANUS",
+    "emu3": "limner.models.emu3.dialect:EMU3",
     "gan": "limner.models.gan.adapter:GAN",
 }
 """What knows the layers that LoRA adapts, by kind."""

@@ -10,6 +10,12 @@ from limner.models.folder import read_index
 from limner.registry.find import find
 from limner.registry.names import BASES, MODELS
 
+REFUSED = {
+    "ChameleonForConditionalGeneration": "transformers sets the logits of its picture tokens to -inf, so that it "
+    "writes about pictures and cannot draw one; take Janus-Pro or Emu3, which can",
+}
+"""What is near to what is served, and why it is not."""
+
 
 def source_of(path: str) -> str | Path:
     """Return the folder of a built-in base, or the folder or hub id that `path` is."""
@@ -23,6 +29,8 @@ def kind_of(path: str) -> str:
 
 def kind_of_class(name: str, source: str) -> str:
     """Return the kind that serves pipelines of a class. Raises UserError if none does, which says what is of it."""
+    if name in REFUSED:
+        raise UserError(f"model: {source} is a {name}: {REFUSED[name]}")
     served = {kind: find(MODELS, "model kind", kind).serves for kind in MODELS}
     for kind, classes in served.items():
         if name in classes:

@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 import torch
 from diffusers import VQModel
 from jaxtyping import Float, Int
-from peft import LoraConfig
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, DynamicCache, LlamaForCausalLM
 
@@ -21,8 +19,9 @@ from limner.core.quiet import no_bars
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.models.folder import served_index
 from limner.models.intact import require_intact
-from limner.models.lora import folded, merged
-from limner.models.parts import at_once
+from limner.models.llm import DECODER_LAYERS
+from limner.models.lora import merged, save_peft
+from limner.models.parts import at_once, positions
 from limner.models.tokens.build import TokenParts, tiny_parts
 from limner.models.tokens.folder import LAYOUT, write_parts
 from limner.models.tokens.honoured import require_honoured
@@ -44,16 +43,7 @@ class Tokens:
     networks: Mapping[str, nn.Module] = field(repr=False)
     settings: TokensSettings
 
-    lora_targets: ClassVar[tuple[str, ...]] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    """All linear layers of a block (QLoRA, arXiv:2305.14314, section 4), as small bases need them."""
+    lora_targets: ClassVar[tuple[str, ...]] = DECODER_LAYERS
     pipeline_name: ClassVar[str] = "LlamaForCausalLM"
     left_out: ClassVar[tuple[str, ...]] = ()
 
@@ -155,7 +145,7 @@ class Tokens:
         found = self.networks["decoder"](
             input_ids=torch.cat([ids, before], 1),
             attention_mask=mask,
-            position_ids=_positions(mask),
+            position_ids=positions(mask),
             use_cache=False,
             logits_to_keep=tokens.shape[1],
         )
@@ -167,13 +157,13 @@ class Tokens:
         """Return the logits of the first token, and what `step` goes on from."""
         mask = condition["mask"][prompt_index]
         cache = DynamicCache(config=self.parts.decoder.config)
-        return self._step(condition["ids"][prompt_index], mask, _positions(mask), cache)
+        return self._step(condition["ids"][prompt_index], mask, positions(mask), cache)
 
     def step(self, token: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch codes"], Any]:
         """Return the logits of the token after `token`, and what the next step goes on from."""
         mask, cache = state
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-        return self._step(token[:, None] + self.first_code, mask, _positions(mask)[:, -1:], cache)
+        return self._step(token[:, None] + self.first_code, mask, positions(mask)[:, -1:], cache)
 
     def _step(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> tuple[Tensor, Any]:
         found = self.networks["decoder"](
@@ -239,19 +229,8 @@ class Tokens:
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of the decoder as peft, or the decoder's own `load_adapter(folder)`, reads it."""
-        tensors, metadata = folded(self.networks["decoder"], adapter)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {f"base_model.model.{name}": each.contiguous() for name, each in tensors.items()},
-            folder / "adapter_model.safetensors",
-        )
-        LoraConfig(**metadata | {"task_type": "CAUSAL_LM"}).save_pretrained(folder)
+        save_peft(self.networks["decoder"], adapter, folder)
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the decoder as `LlamaForCausalLM.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
         merged(self.networks["decoder"], adapter).save_pretrained(folder)
-
-
-def _positions(mask: Int[Tensor, "batch places"]) -> Int[Tensor, "batch places"]:
-    """Return the place of each token that is there, as `generate` counts; those that are not stand at 0."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
