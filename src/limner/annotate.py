@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from limner.core.errors import UserError
@@ -13,12 +14,13 @@ from limner.feedback.desk import app
 from limner.feedback.gold import gold, spoil
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather, item_at
-from limner.feedback.task import OVERALL, Item, Task, pairs_of
+from limner.feedback.task import MOST_RANKED, OVERALL, Item, Kind, Task, tasks_of
 from limner.serve.door import Door
 from limner.serve.host import listen, server
 
 GOLD = 24
 """How many questions with a known answer are made."""
+ASKED: Mapping[Kind, str] = {"pair": "pairs", "rate": "ratings", "rank": "rankings"}
 
 
 def annotate(
@@ -27,13 +29,17 @@ def annotate(
     invite: int = 1,
     votes: int = 1,
     questions: str = OVERALL,
+    ask: Kind = "pair",
+    most: int = MOST_RANKED,
     database: str = "",
     host: str = "127.0.0.1",
     port: int = 8000,
     address: str = "",
     active: bool = False,
 ) -> None:
-    """Ask people to compare what is at `place` until interrupted; links are printed, `invite` new ones each time.
+    """Ask people about what is at `place` until interrupted; links are printed, `invite` new ones each time.
+
+    `ask`: which of two is better, how good each is, or the order of up to `most` of a prompt.
 
     `place` is a run (its pictures before and after, at equal prompts and seeds), or what `gather` reads.
     What they say is kept in `database`: a URL, or by default PLACE/votes.db (beside a .jsonl: its name with .db).
@@ -41,7 +47,7 @@ def annotate(
     """
     asked, place = named(questions), path_of(place, "annotate")
     url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
-    items, tasks = of_run(place) if (place / "config.yaml").exists() else gather(place)
+    items, tasks = of_run(place, ask, most) if (place / "config.yaml").exists() else gather(place, ask, most)
     asking = Asking(least=min(3, votes), most=votes, active=active)
     spoilt = (place if place.is_dir() else place.parent) / f".{place.stem}-gold"
     admin = secrets.token_urlsafe(24)
@@ -53,14 +59,15 @@ def annotate(
         ledger.add([*items, *bad], [*tasks, *known])
         tokens = ledger.invite(invite)
         reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        print(f"{len(tasks)} pairs of {len(items)} items, {votes} votes each; answers are kept in {url.split('@')[-1]}")
+        what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} votes each"
+        print(f"{what}; answers are kept in {url.split('@')[-1]}")
         for name, token in tokens:
             print(f"{name}: {reached}/#{token}")
         print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)
         server(app(ledger, admin), Door(places=2048)).run(sockets=[listener])
 
 
-def of_run(folder: Path) -> tuple[list[Item], list[Task]]:
+def of_run(folder: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[list[Item], list[Task]]:
     """Return a run's pictures before and after, and the questions. Raises UserError if it has none yet."""
     items = []
     for moment in ("before", "after"):
@@ -70,9 +77,10 @@ def of_run(folder: Path) -> tuple[list[Item], list[Task]]:
             raise UserError(f"run {folder}: its {moment} pictures are not there yet; let the run end first")
         for i, prompt in enumerate(evaluation.prompts):
             for j, seed in enumerate(evaluation.seeds):
+                facts = {"seed": seed, "run": folder.name, "category": prompt.category or ""}
                 path = evaluation.files.get((i, j), kept / f"{i:03d}-{seed}.png")
-                items.append(item_at(path, prompt.text, moment, {"seed": seed, "run": folder.name}))
-    return items, pairs_of(items)
+                items.append(item_at(path, prompt.text, moment, facts))
+    return items, tasks_of(items, kind, most)
 
 
 def named(text: str) -> tuple[str, ...]:

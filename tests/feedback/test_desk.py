@@ -55,7 +55,7 @@ def test_an_annotator_sees_pictures_and_neither_who_made_them_nor_why(tmp_path):
         given = client.get("/api/next?count=3", headers=bearer(token)).json()
         assert given["you"] == name and given["total"] == 12 and len(given["assignments"]) == 3
         first = given["assignments"][0]
-        assert set(first) == {"id", "kind", "prompt", "items"} and set(first["items"][0]) == {"clip", "fps"}
+        assert set(first) == {"id", "kind", "prompt", "items"} and set(first["items"][0]) == {"clip", "fps", "veiled"}
         good = side_of(ledger, ledger.board.assignments[first["id"]], "good")
         for place, side in enumerate(("left", "right")):
             reply = client.get(f"/api/media/{first['id']}/{place}", headers=bearer(token))

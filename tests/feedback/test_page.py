@@ -1,15 +1,21 @@
 """The page in a real browser: Chromium, if it is installed."""
 
+import json
 import re
 import shutil
 import time
 from importlib.resources import files
 
 import pytest
+import torch
 
-from feedback.collection import ledger_of
+from feedback.collection import ledger_of, two_folders
 from feedback.test_desk import hosted
+from limner.core.media import Videos
+from limner.feedback.choosing import Asking
 from limner.feedback.gold import gold, spoil
+from limner.feedback.ledger import Ledger
+from limner.feedback.sources import gather
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed (apt-get install chromium)")
@@ -144,6 +150,140 @@ def test_help_flip_and_looking_closer(browser, place):
     assert len(transforms) == 1 and "scale(1.5)" in transforms.pop()
     page.keyboard.press("Escape")
     assert "scale(1)" in first.evaluate("image => image.style.transform") and not page.troubles
+
+
+def test_a_reload_keeps_what_was_said_of_a_question_and_an_answer_can_still_be_taken_back(browser, place):
+    ledger, link = place
+    page = opened(browser, link)
+    voted = press(page, "1")
+    answered(page, ledger, 1)
+    page.keyboard.press("m")
+    page.click("#prompt button >> nth=0")
+    page.fill("#why", "half said")
+    page.reload()
+    here = shown(page)
+    assert page.input_value("#why") == "half said" and page.locator('#prompt [aria-pressed="true"]').count() == 1
+    page.locator("h1").click()
+    page.keyboard.press("z")
+    until(page, f"current.id === {voted}")
+    answered(page, ledger, 0)
+    press(page, "2")
+    assert shown(page) == here and page.input_value("#why") == ""
+    [vote] = answered(page, ledger, 1)
+    assert vote.choices["overall"] == ledger.board.assignments[voted].order[1] and not page.troubles
+
+
+def test_hidden_pictures_are_looked_at_before_they_are_judged(browser, tmp_path):
+    place = two_folders(tmp_path / "set", 4)
+    for source, name in ((each, f"{n}") for n in range(4) for each in ("good", "bad")):
+        row = {"file_name": f"{source}/prompt {name}.png", "prompt": name, "source": source, "sensitive": name == "0"}
+        with (place / "metadata.jsonl").open("a") as index:
+            index.write(json.dumps(row) + "\n")
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    ledger.add(*gather(place))
+    with hosted(ledger) as url:
+        page = opened(browser, f"{url}/#{ledger.invite(1)[0][1]}")
+        for left in range(4, 0, -1):
+            shown(page)
+            veiled = page.evaluate("current.prompt") == "0"
+            filters = page.locator(".item img").first.evaluate("image => getComputedStyle(image).filter")
+            assert ("blur" in filters) == veiled
+            if veiled:
+                page.keyboard.press("1")
+                assert (
+                    "see them first" in page.locator("#said").text_content() and len(list(ledger.votes())) == 4 - left
+                )
+                page.keyboard.press("b")
+            press(page, "1")
+            answered(page, ledger, 5 - left)
+        assert not page.troubles
+
+
+def test_true_pixels_and_two_fingers(browser, place):
+    _, link = place
+    page = opened(browser, link, 390, 844)
+    first = page.locator(".item img").first
+    page.keyboard.press("p")
+    box = first.bounding_box()
+    assert box["width"] == pytest.approx(24, abs=0.05)  # as many as the picture has
+    page.keyboard.press("Escape")
+    frame = page.locator(".frame").first.bounding_box()
+    middle = {"x": frame["x"] + frame["width"] / 2, "y": frame["y"] + frame["height"] / 2}
+    touch = page.context.new_cdp_session(page)
+    for kind, far in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60), ("touchEnd", None)):
+        points = (
+            []
+            if far is None
+            else [middle | {"x": middle["x"] + side * far, "id": id} for id, side in enumerate((-1, 1))]
+        )
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    transforms = {image.evaluate("image => image.style.transform") for image in page.locator(".item img").all()}
+    assert len(transforms) == 1 and page.evaluate("view.scale") == pytest.approx(3.0, abs=0.05) and not page.troubles
+
+
+def test_several_questions_are_answered_in_turn(browser, tmp_path):
+    ledger = ledger_of(tmp_path, 4, gold=0.0, repeat=0.0)
+    ledger.questions = ("alignment", "quality")
+    with hosted(ledger) as url:
+        page = opened(browser, f"{url}/#{ledger.invite(1)[0][1]}")
+        id = shown(page)
+        page.keyboard.press("1")
+        assert page.locator('.row[aria-current="true"]').get_attribute("data-question") == "quality"
+        page.reload()
+        assert shown(page) == id
+        press(page, "9")
+        [vote] = answered(page, ledger, 1)
+        assert vote.choices == {"alignment": vote.left, "quality": "tie_bad"} and not page.troubles
+
+
+@pytest.mark.parametrize(("kind", "keys"), [("rate", "4"), ("rank", "213")])
+def test_ratings_and_rankings_by_keys(browser, tmp_path, kind, keys):
+    place = two_folders(tmp_path / "set", 3)
+    rows = [{"file_name": f"good/prompt {i}.png", "prompt": "one", "source": f"s{i}"} for i in range(3)]
+    (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    ledger.add(*gather(place, kind))
+    with hosted(ledger) as url:
+        page = opened(browser, f"{url}/#{ledger.invite(1)[0][1]}")
+        id = shown(page)
+        for key in keys:
+            page.keyboard.press(key)
+        until(page, f"!current || current.id !== {id}")
+        until(page, "document.getElementById('count').textContent.startsWith('1 of')")
+    [each] = ledger.answers("vote")
+    order = ledger.board.assignments[id].order
+    wanted = {"ratings": {"overall": 4}} if kind == "rate" else {"order": [order[1], order[0], order[2]]}
+    assert {name: each.payload[name] for name in wanted} == wanted and not page.troubles
+
+
+def test_clips_play_together_and_frame_by_frame(browser, tmp_path):
+    pytest.importorskip("av", reason="clips are written by av")
+    shade = torch.linspace(0, 1, 16)[None, :, None, None, None].expand(2, 16, 3, 64, 64)
+    for source in ("a", "b"):
+        (tmp_path / "set" / source).mkdir(parents=True)
+    Videos(torch.stack([shade[0], shade[1].flip(0)]), fps=8.0).save(
+        [tmp_path / "set" / each / "one.mp4" for each in "ab"]
+    )
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    ledger.add(*gather(tmp_path / "set"))
+    times = "[...document.querySelectorAll('video')].map((clip) => clip.currentTime)"
+    with hosted(ledger) as url:
+        page = opened(browser, f"{url}/#{ledger.invite(1)[0][1]}")
+        until(page, f"{times}.every((t) => t > 0)")
+        page.keyboard.press(" ")
+        until(page, "[...document.querySelectorAll('video')].every((clip) => clip.paused)")
+        first, second = page.evaluate(times)
+        assert abs(first - second) < 0.15
+        page.keyboard.press(" ")
+        until(page, "[...document.querySelectorAll('video')].every((clip) => !clip.paused)")
+        page.keyboard.press(".")
+        before = page.evaluate(times)
+        page.keyboard.press(".")
+        assert page.evaluate(times) == pytest.approx([t + 1 / 8 for t in before])
+        page.keyboard.press(",")
+        assert page.evaluate(times) == pytest.approx(before)
+        press(page, "1")
+        assert len(answered(page, ledger, 1)) == 1 and not page.troubles
 
 
 def test_a_lost_connection_and_a_reload_lose_nothing(browser, place):

@@ -37,7 +37,9 @@ def test_worths_are_recovered_and_shown_with_slices_and_agreement() -> None:
         low, high = found.interval(i)
         assert low < WORTH[name] - sum(WORTH.values()) / 3 < high
     shown = report(
-        Collection(said, [("tuned", "mid", "base"), ("tuned", "base", "mid"), ("mid", "tuned", "base")], (), OVERALL),
+        Collection(
+            said, [("tuned", "mid", "base"), ("tuned", "base", "mid"), ("mid", "tuned", "base")], (), (), OVERALL
+        ),
         "t",
     )
     by_title = {section.title: section for section in shown.sections}

@@ -21,7 +21,15 @@ def test_every_command_of_the_page_runs(
     page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
     typed = [shlex.split(line)[1:] for block in page.split("```sh")[1:] for line in block.split("```")[0].splitlines()]
     typed = [words for words in typed if words]
-    assert [words[0] for words in typed] == ["feedback", "reward", "reward", "reward", "train", *["loop"] * 3]
+    assert [words[0] for words in typed] == [
+        "feedback",
+        "feedback",
+        "reward",
+        "reward",
+        "reward",
+        "train",
+        *["loop"] * 3,
+    ]
     monkeypatch.chdir(tmp_path)
     collection(tmp_path / "my_pictures", 60, float)
     ledger = ledger_of(tmp_path / "my_pictures", 4)

@@ -11,6 +11,8 @@ from limner.commands.parser import AddCommand
 from limner.core.errors import UserError
 from limner.core.paths import to_file
 
+LAYOUTS = ("limner", "pick_a_pic", "hpd", "video_reward", "trl", "kto")
+
 
 def add_preference_commands(command: AddCommand) -> None:
     """Add `annotate`, `feedback` and `pairs` to the command line."""
@@ -23,6 +25,12 @@ def add_preference_commands(command: AddCommand) -> None:
         "--votes", type=words.at_most(1000), default=1, metavar="N", help="at most so many a pair (1)"
     )
     annotate.add_argument("--questions", default="overall", metavar="NAMES", help="as in overall,alignment (overall)")
+    annotate.add_argument(
+        "--ask", choices=("pair", "rate", "rank"), default="pair", help="which of two, how good, in which order (pair)"
+    )
+    annotate.add_argument(
+        "--most", type=words.between(2, 9), default=9, metavar="K", help="pictures of a ranking at most (9)"
+    )
     annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
     annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")
     annotate.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
@@ -42,10 +50,12 @@ def add_preference_commands(command: AddCommand) -> None:
     pairs.add_argument("--guidance", type=words.number, help="guidance scale of the plain ODE (MODEL's sampler)")
     pairs.add_argument("--out", default="", metavar="DIR", help="a folder (runs/pairs-MODEL)")
     pairs.add_argument("--trust-code", action="store_true", help="run code outside limner that a config.yaml names")
-    feedback = command("feedback", _feedback, "report on what people said: who is better, and how far they agree")
-    feedback.add_argument("verb", metavar="report", choices=["report"])
+    feedback = command("feedback", _feedback, "what people said: who is better, how far they agree, and all of it")
+    feedback.add_argument("verb", metavar="report|export", choices=["report", "export"])
     feedback.add_argument("votes", metavar="VOTES", help="votes.db, a database's URL, or an export in .jsonl")
-    feedback.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(report.html)")
+    feedback.add_argument("--out", type=Path, metavar="FILE", help="(report.html); an export is .jsonl or .parquet")
+    feedback.add_argument("--layout", choices=LAYOUTS, default="limner", help="of the export (limner)")
+    feedback.add_argument("--each-vote", action="store_true", help="export: a row for each vote, not for each pair")
 
 
 def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -71,6 +81,11 @@ def _feedback(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.report.file import write_text
     from limner.report.page import page
 
-    out = to_file(parsed.out, "--out")
+    if parsed.verb == "export":
+        from limner.feedback.saved import export
+
+        print(export(parsed.votes, parsed.out, parsed.layout, parsed.each_vote))
+        return
+    out = to_file(parsed.out or Path("report.html"), "--out")
     write_text(out, page(report(collected(parsed.votes), Path(parsed.votes).stem)))
     print(out)

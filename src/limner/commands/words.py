@@ -43,10 +43,15 @@ def count(text: str) -> int:
 
 def at_most(most: int) -> Callable[[str], int]:
     """Return what reads a whole number from 1 to `most`."""
+    return between(1, most)
+
+
+def between(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number from `least`, 1 or more, to `most`."""
 
     def some(text: str) -> int:
-        if count(text) > most:
-            raise argparse.ArgumentTypeError(f"needs a whole number from 1 to {most}, got {shown(text)}")
+        if not least <= count(text) <= most:
+            raise argparse.ArgumentTypeError(f"needs a whole number from {least} to {most}, got {shown(text)}")
         return count(text)
 
     return some

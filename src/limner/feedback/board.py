@@ -82,8 +82,9 @@ class Board:
             tally.first, tally.second = tally.first - first, tally.second - second
             return
         self.answered[assignment.id] = (id, row["type"])
-        if row["type"] == "vote" and self.tasks[assignment.task].kind == "pair" and assignment.source != "repeat":
-            choice = next(iter(json.loads(row["payload"])["choices"].values()))
+        if row["type"] == "vote" and assignment.source != "repeat":
+            # a rating or a ranking prefers no side: it counts as a tie does, and only how many there are settles it
+            choice = next(iter(json.loads(row["payload"]).get("choices", {"": None}).values()))
             first, second = {0: (1.0, 0.0), 1: (0.0, 1.0)}.get(choice, (0.5, 0.5))
             self._counted[assignment.id] = first, second
             tally.first, tally.second = tally.first + first, tally.second + second

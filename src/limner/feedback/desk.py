@@ -158,7 +158,10 @@ class Desk:
             "id": assignment.id,
             "kind": task.kind,
             "prompt": task.prompt,
-            "items": [{"clip": item.moves, "fps": item.facts.get("fps", 8)} for item in items],
+            "items": [
+                {"clip": item.moves, "fps": item.facts.get("fps", 8), "veiled": item.facts.get("sensitive") is True}
+                for item in items
+            ],
         }
 
     def _who(self, request: Request) -> Annotator | None:

@@ -1,58 +1,107 @@
-"""What people said, as rows: one a pair, in the order of its items, with where it came from."""
+"""What people said, as rows: one a pair, a picture that was rated, or a ranking, with where it came from."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 from limner.core.rng import fixed_share
-from limner.feedback.ledger import Ledger
-from limner.feedback.task import Vote
+from limner.feedback.ledger import Answered, Ledger
+from limner.feedback.task import Item
 
 HELDOUT_SHARE = 0.2
+MOST_RATED = 5
+MORE = ("marks", "words", "strength", "text")
+"""What may be said beside an answer."""
+
+ExportRow: TypeAlias = dict[str, Any]
 
 
-def lines(ledger: Ledger) -> Iterator[str]:
-    """Yield a JSON object for each pair that was judged; gold and repeated questions are left out.
-
-    prompt, media_a, media_b (paths), votes_a, votes_b, ties_good, ties_bad, n, choice ("a", "b", "tie_good", "tie_bad":
-    what most said; "" if as many said otherwise), dims (the same counts for each question), annotators (pseudonyms),
-    propensity (of each vote), split (by prompt: a hash, so that no prompt is on both sides), and of both items who made
-    them.
-    """
-    votes: dict[str, list[Vote]] = defaultdict(list)
-    for vote in ledger.votes():
-        if vote.source in ("random", "active"):
-            votes[vote.task].append(vote)
-    for task_id, cast in votes.items():
-        task = ledger.board.tasks[task_id]
-        a, b = (ledger.board.items[id] for id in task.items)
-        counts = {question: count(cast, question) for question in ledger.questions}
-        first = counts[ledger.questions[0]]
-        row: dict[str, Any] = {
-            "prompt": task.prompt,
-            "media_a": str(a.path),
-            "media_b": str(b.path),
-            "choice": winner(first),
-            **first,
-            "n": len(cast),
-            "dims": counts,
-            "annotators": [vote.annotator for vote in cast],
-            "propensity": [vote.propensity for vote in cast],
-            "split": "heldout" if fixed_share(task.prompt) < HELDOUT_SHARE else "train",
-            "source_a": a.source,
-            "source_b": b.source,
-        }
+def lines(ledger: Ledger, each_vote: bool = False) -> Iterator[str]:
+    """Yield each of `rows` as a line of JSON."""
+    for row in rows(ledger, each_vote):
         yield json.dumps(row, ensure_ascii=False)
 
 
-def count(votes: list[Vote], question: str) -> dict[str, int]:
-    """Return how many said what to a question."""
-    said = [vote.choices[question] for vote in votes]
+def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
+    """Yield a row for each pair or picture that was judged, or for `each_vote`; gold and repeated ones are left out.
+
+    Of a pair: prompt, media_a, media_b (paths), votes_a, votes_b, ties_good, ties_bad, choice ("a", "b", "tie_good",
+    "tie_bad": what most said; "" if as many said otherwise), dims (the same counts for each question), and of both
+    items who made them. Of a picture: prompt, image, label (the mean rating, 0 to 1), ratings (the mean of each
+    question, 1 to 5), source. Of a ranking, always a row for each: prompt, images, rank (1 is best), sources. Of all:
+    n, annotators (pseudonyms), propensity (of each vote), said (what each added: marks, words of the prompt that are
+    not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides).
+    """
+    answers: dict[tuple[str, int], list[Answered]] = defaultdict(list)
+    for i, each in enumerate(ledger.answers("vote")):
+        if each.assignment.source in ("random", "active") and each.task.better is None:
+            apart = each_vote or each.task.kind == "rank"
+            answers[each.task.id, i if apart else -1].append(each)
+    for cast in answers.values():
+        task = cast[0].task
+        items = [ledger.board.items[id] for id in task.items]
+        yield {
+            "prompt": task.prompt,
+            **_OF[task.kind](items, cast, ledger.questions),
+            "n": len(cast),
+            "annotators": [each.annotator for each in cast],
+            "propensity": [each.assignment.propensity for each in cast],
+            "said": [_more(each) for each in cast],
+            "split": "heldout" if fixed_share(task.prompt) < HELDOUT_SHARE else "train",
+        }
+
+
+def _of_pair(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
+    a, b = items
+    counts = {question: count([each.payload["choices"][question] for each in cast]) for question in questions}
+    first = counts[questions[0]]
+    media = {"media_a": str(a.path), "media_b": str(b.path), "choice": winner(first)}
+    return {**media, **first, "dims": counts, "source_a": a.source, "source_b": b.source, **_category(items)}
+
+
+def _of_rating(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
+    [item] = items
+    means = {name: sum(each.payload["ratings"][name] for each in cast) / len(cast) for name in questions}
+    label = (means[questions[0]] - 1) / (MOST_RATED - 1)
+    return {
+        "image": str(item.path),
+        "label": round(label, 4),
+        "ratings": means,
+        "source": item.source,
+        **_category(items),
+    }
+
+
+def _of_ranking(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
+    order = cast[0].payload["order"]
+    best = [items[place] for place in order]
+    named = {"images": [str(item.path) for item in best], "rank": list(range(1, len(best) + 1))}
+    return {**named, "sources": [item.source for item in best], **_category(items)}
+
+
+_OF = {"pair": _of_pair, "rate": _of_rating, "rank": _of_ranking}
+
+
+def _category(items: Sequence[Item]) -> ExportRow:
+    found = items[0].facts.get("category")
+    return {"category": str(found)} if found else {}
+
+
+def _more(each: Answered) -> ExportRow:
+    words = each.task.prompt.split()
+    said = {name: each.payload[name] for name in MORE if name in each.payload}
+    if "words" in said:
+        said["words"] = [words[place] for place in said["words"] if place < len(words)]
+    return said | {"seconds": each.latency_ms / 1000}
+
+
+def count(said: Sequence[int | str]) -> dict[str, int]:
+    """Return how many answers say what."""
     meanings: dict[str, int | str] = {"votes_a": 0, "votes_b": 1, "ties_good": "tie_good", "ties_bad": "tie_bad"}
-    return {name: said.count(choice) for name, choice in meanings.items()}
+    return {name: list(said).count(choice) for name, choice in meanings.items()}
 
 
 def winner(counts: dict[str, int]) -> str:

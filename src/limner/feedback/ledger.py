@@ -8,6 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +16,22 @@ from sqlalchemy import Connection, Table, insert, select
 
 from limner.core.errors import UserError
 from limner.feedback import tables
-from limner.feedback.answer import Answer, placed
+from limner.feedback.answer import Answer, Type, placed
 from limner.feedback.board import Annotator, Assignment, Board
 from limner.feedback.choosing import Asking, choose
 from limner.feedback.task import OVERALL, Item, Kind, Task, Vote
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What somebody answered to a question; places in `payload` are those of the task's items."""
+
+    task: Task
+    assignment: Assignment
+    annotator: str
+    payload: Mapping[str, Any]
+    latency_ms: int
+    time: float
 
 
 class Ledger:
@@ -134,38 +147,40 @@ class Ledger:
 
     def votes(self) -> Iterator[Vote]:
         """Yield every answer to a pair that was not taken back, in order."""
-        pseudonyms = {a.id: a.pseudonym for a in self.board.annotators.values()}
-        rows = tables.events
-        superseded = set(self.board.superseded)
-        with self.engine.connect() as connection:
-            query = select(rows).where(rows.c.type == "vote").order_by(rows.c.id)
-            for row in connection.execute(query).mappings():
-                assignment = self.board.assignments[row["assignment"]]
-                task = self.board.tasks[assignment.task]
-                if row["id"] in superseded or task.kind != "pair":
-                    continue
-                payload = json.loads(row["payload"])
+        for each in self.answers("vote"):
+            if each.task.kind == "pair":
                 yield Vote(
-                    task.id,
-                    pseudonyms[row["annotator"]],
-                    cast(tuple[str, str], task.items),
-                    payload["choices"],
-                    assignment.order[0],
-                    assignment.source,
-                    assignment.propensity,
-                    task.better,
-                    row["latency_ms"],
-                    payload,
+                    each.task.id,
+                    each.annotator,
+                    cast(tuple[str, str], each.task.items),
+                    each.payload["choices"],
+                    each.assignment.order[0],
+                    each.assignment.source,
+                    each.assignment.propensity,
+                    each.task.better,
+                    each.latency_ms,
+                    each.time,
+                    each.payload,
                 )
 
     def orders(self) -> Iterator[tuple[str, ...]]:
         """Yield every ranking that was not taken back: ids of items, the best first."""
-        rows = tables.events
+        for each in self.answers("vote"):
+            if each.task.kind == "rank" and each.assignment.source != "repeat":
+                yield tuple(each.task.items[place] for place in each.payload["order"])
+
+    def answers(self, type: Type) -> Iterator[Answered]:
+        """Yield every answer of a type, to whatever kind of question, that was not taken back, in order."""
+        pseudonyms = {a.id: a.pseudonym for a in self.board.annotators.values()}
+        rows, superseded = tables.events, set(self.board.superseded)
         with self.engine.connect() as connection:
-            for row in connection.execute(select(rows).where(rows.c.type == "vote").order_by(rows.c.id)).mappings():
-                task = self.board.tasks[self.board.assignments[row["assignment"]].task]
-                if task.kind == "rank" and row["id"] not in self.board.superseded:
-                    yield tuple(task.items[place] for place in json.loads(row["payload"])["order"])
+            query = select(rows).where(rows.c.type == type).order_by(rows.c.id)
+            for row in connection.execute(query).mappings():
+                assignment = self.board.assignments[row["assignment"]]
+                if row["id"] not in superseded:
+                    task, name = self.board.tasks[assignment.task], pseudonyms[row["annotator"]]
+                    payload = json.loads(row["payload"])
+                    yield Answered(task, assignment, name, payload, row["latency_ms"], row["time"])
 
     def _ask(self, connection: Connection, annotator: Annotator) -> Assignment | None:
         board = self.board

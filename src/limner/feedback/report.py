@@ -8,10 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import t
 from torch import Tensor
 
 from limner.core.errors import UserError
@@ -19,6 +21,7 @@ from limner.core.types import OVERALL
 from limner.data.lines import parse_object, read_lines
 from limner.feedback.agreement import Answers, between, fleiss, krippendorff, of_three
 from limner.feedback.ledger import Ledger
+from limner.feedback.saved import ledger_at
 from limner.feedback.standing import checks
 from limner.feedback.task import TIES, Vote
 from limner.objectives.choice import Ties
@@ -52,10 +55,14 @@ class Said:
 
 @dataclass(frozen=True)
 class Collection:
-    """All that was said: of pairs, in rankings (makers, the best first), and, of a ledger, its votes one by one."""
+    """All that was said: of pairs, in rankings (makers, the best first), in ratings (of a maker, 1 to 5).
+
+    Of a ledger, also its votes one by one.
+    """
 
     said: Sequence[Said]
     rankings: Sequence[Sequence[str]]
+    ratings: Sequence[tuple[str, float]]
     votes: Sequence[Vote]
     question: str
 
@@ -63,13 +70,10 @@ class Collection:
 def collected(place: str) -> Collection:
     """Return what a ledger (a .db file or a URL) or an export (.jsonl) holds. Raises UserError if that is nothing."""
     if place.endswith(".jsonl"):
-        found = Collection(list(_exported(Path(place))), (), (), OVERALL)
+        found = _exported(Path(place))
     else:
-        if "://" not in place and not Path(place).is_file():
-            raise UserError(f"votes {place}: no such file; give votes.db, a database's URL, or an export in .jsonl")
-        ledger = Ledger(place if "://" in place else f"sqlite:///{Path(place).resolve()}")
-        found = _of_ledger(ledger)
-    if not found.said and not found.rankings:
+        found = _of_ledger(ledger_at(place))
+    if not found.said and not found.rankings and not found.ratings:
         raise UserError(f"votes {place}: nothing was said there yet")
     return found
 
@@ -81,6 +85,8 @@ def report(of: Collection, title: str) -> Page:
     parts = [_ratings(of.said, makers, question, len(questions) > 1) for question in questions]
     if of.rankings:
         parts.append(_ranked(of.rankings, makers))
+    if of.ratings:
+        parts.append(_mean_ratings(of.ratings))
     agreed = [(question, *_agreement(of.said, question)) for question in questions]
     votes = sum(each.times for each in of.said)
     people = {each.person for each in of.said if each.person}
@@ -88,7 +94,7 @@ def report(of: Collection, title: str) -> Page:
     return Page(
         title,
         "limner feedback report",
-        f"{votes:,} votes on {len({each.unit for each in of.said}):,} pairs by {len(people) or 'unnamed'} people.",
+        _told(of, votes, len(people)),
         (
             ("Votes", f"{votes:,}", "ties included, known and repeated questions left out"),
             ("Alpha", agreed[0][1].split("\n")[0] if agreed else ABSENT, "Krippendorff's, of the first question"),
@@ -102,6 +108,14 @@ def report(of: Collection, title: str) -> Page:
             Section("Each annotator", CHECKED, _annotators(of)),
         ),
     )
+
+
+def _told(of: Collection, votes: int, people: int) -> str:
+    pairs = f"{votes:,} votes on {len({each.unit for each in of.said}):,} pairs by {people or 'unnamed'} people"
+    kinds = [pairs] if of.said else []
+    kinds += [f"{len(of.rankings):,} rankings"] if of.rankings else []
+    kinds += [f"{len(of.ratings):,} ratings"] if of.ratings else []
+    return f"{', '.join(kinds)}."
 
 
 RATED = (
@@ -163,6 +177,21 @@ def _ranked(rankings: Sequence[Sequence[str]], makers: Sequence[str]) -> Table:
     return Table(("Made by (ranked)", "Plackett-Luce"), [(makers[i], _points(fit, i)) for i in best])
 
 
+def _mean_ratings(ratings: Sequence[tuple[str, float]]) -> Table:
+    """Return the mean rating of each maker, with its 95 % interval by Student's t."""
+    by_maker: dict[str, list[float]] = defaultdict(list)
+    for maker, rating in ratings:
+        by_maker[maker].append(rating)
+    rows = []
+    for maker, given in sorted(by_maker.items(), key=lambda each: -mean(each[1])):
+        half = (
+            stdev(given) / math.sqrt(len(given)) * float(t.ppf(0.975, len(given) - 1)) if len(given) > 1 else math.nan
+        )
+        ends = f"\n{number(mean(given) - half)} to {number(mean(given) + half)}" if math.isfinite(half) else ""
+        rows.append((maker, number(mean(given)) + ends, f"{len(given):,}"))
+    return Table(("Made by (rated)", "Mean, 1 to 5", "Ratings"), rows)
+
+
 def _slices(said: Sequence[Said], makers: Sequence[str], questions: Sequence[str]) -> list[Table]:
     categories = sorted({each.category for each in said if each.category})
     if len(categories) < 2:
@@ -178,9 +207,9 @@ def _agreement(said: Sequence[Said], question: str) -> tuple[str, str, str]:
     answers = _answers(said, question)
     alpha = krippendorff(answers)
     kappas = list(between(answers).values())
-    mean = sum(kappas) / len(kappas) if kappas else math.nan
+    cohen = mean(kappas) if kappas else math.nan
     ends = f"\n{number(alpha.low)} to {number(alpha.high)}" if math.isfinite(alpha.value) else ""
-    return number(alpha.value) + ends, number(fleiss(of_three(answers, range(len(OUTCOMES))))), number(mean)
+    return number(alpha.value) + ends, number(fleiss(of_three(answers, range(len(OUTCOMES))))), number(cohen)
 
 
 def _answers(said: Sequence[Said], question: str) -> Answers:
@@ -220,28 +249,49 @@ def _of_ledger(ledger: Ledger) -> Collection:
             )
     questions = next((list(vote.choices) for vote in votes), [OVERALL])
     rankings = [[items[id].source for id in order] for order in ledger.orders()]
-    return Collection(said, rankings, votes, questions[0])
+    rated = [each for each in ledger.answers("vote") if each.task.kind == "rate" and each.assignment.source != "repeat"]
+    ratings = [
+        (items[each.task.items[0]].source, float(next(iter(each.payload["ratings"].values())))) for each in rated
+    ]
+    return Collection(said, rankings, ratings, votes, questions[0])
 
 
-def _exported(path: Path) -> Iterator[Said]:
-    """Yield the votes of an export, whose rows have counts and not who said what."""
-    names = (("votes_a",), ("ties_good", "ties_bad"), ("votes_b",))
+def _exported(path: Path) -> Collection:
+    """Return what is in an export, whose rows have counts and not who said what."""
+    said, rankings, ratings = list[Said](), list[Sequence[str]](), list[tuple[str, float]]()
+    for where, row in _rows(path):
+        if "rank" in row and "sources" in row:
+            rankings.append([str(name) for name in row["sources"]])
+        elif "ratings" in row and "source" in row:
+            # of several people's the mean is known
+            ratings += [(str(row["source"]), float(next(iter(row["ratings"].values()))))] * int(row["n"])
+        else:
+            said += _counted(row, where)
+    return Collection(said, rankings, ratings, (), OVERALL)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for line, text in read_lines(path, f"votes {path}"):
         where = f"votes {path}, line {line}"
-        row = parse_object(text, where)
-        try:
-            dims: Mapping[str, Mapping[str, Any]] = row.get("dims") or {OVERALL: row}
-            makers = str(row["source_a"]), str(row["source_b"])
-            unit = json.dumps([row["media_a"], row["media_b"], row["prompt"]])
-            for question, counts in dims.items():
-                for outcome, parts in enumerate(names):
-                    times = sum(int(counts[part]) for part in parts)
-                    if times:
-                        yield Said(unit, "", makers, str(row.get("category", "")), {question: outcome}, times)
-        except KeyError as error:
-            raise UserError(f"{where}: no row of an export of `limner annotate`: it has no {error}") from error
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: no row of an export of `limner annotate` ({error})") from error
+        yield where, parse_object(text, where)
+
+
+def _counted(row: Mapping[str, Any], where: str) -> Iterator[Said]:
+    """Yield the votes that a row has counts of."""
+    names = (("votes_a",), ("ties_good", "ties_bad"), ("votes_b",))
+    try:
+        dims: Mapping[str, Mapping[str, Any]] = row.get("dims") or {OVERALL: row}
+        makers = str(row["source_a"]), str(row["source_b"])
+        unit = json.dumps([row["media_a"], row["media_b"], row["prompt"]])
+        for question, counts in dims.items():
+            for outcome, parts in enumerate(names):
+                times = sum(int(counts[part]) for part in parts)
+                if times:
+                    yield Said(unit, "", makers, str(row.get("category", "")), {question: outcome}, times)
+    except KeyError as error:
+        raise UserError(f"{where}: no row of an export of `limner annotate`: it has no {error}") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: no row of an export of `limner annotate` ({error})") from error
 
 
 def _elo(said: Sequence[Said], question: str) -> dict[str, float]:

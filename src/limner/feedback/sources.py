@@ -8,27 +8,29 @@ from pathlib import Path
 from limner.core.errors import UserError, shown
 from limner.core.paths import path_of, text_of
 from limner.data.lines import parse_object, pop_text, read_lines
-from limner.feedback.task import MEDIA, Item, Task, file_hash, pairs_of
+from limner.feedback.task import MEDIA, MOST_RANKED, Item, Kind, Task, file_hash, tasks_of
 
 
-def gather(place: Path) -> tuple[list[Item], list[Task]]:
+def gather(place: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[list[Item], list[Task]]:
     """Return what there is to compare at a place, and the questions.
 
-    A folder with metadata.jsonl: its files (`file_name`) by prompt (`prompt` or `text`), and who made each (`source`,
-    if said). A folder with two folders or more: files of equal name meet, and a .txt beside a file holds its prompt. A
-    folder of pictures: each two. A .jsonl: a pair a line (`prompt`, `media_a`, `media_b`), paths from where the file
-    is.
+    A folder with metadata.jsonl: its files (`file_name`) by prompt (`prompt` or `text`), who made each (`source`, if
+    said), and whether it is hidden until somebody wants to see it (`sensitive`: true). A folder with two folders or
+    more: files of equal name meet, and a .txt beside a file holds its prompt. A folder of pictures: each two. A .jsonl:
+    a pair a line (`prompt`, `media_a`, `media_b`), paths from where the file is.
 
     Raises UserError if nothing can be compared there, a file is missing, or a line is not of this form.
     """
     if place.suffix == ".jsonl":
-        return _pairs(place)
+        items, tasks = _pairs(place)
+        return items, tasks if kind == "pair" else tasks_of(items, kind, most)
     if not place.is_dir():
         raise UserError(f"{place}: no such folder; give a run, a folder with pictures, or a .jsonl with pairs")
     items = _listed(place) if (place / "metadata.jsonl").exists() else _found(place)
-    tasks = pairs_of(items)
+    tasks = tasks_of(items, kind, most)
     if not tasks:
-        raise UserError(f"{place}: no two pictures of one prompt there, so there is nothing to compare")
+        missing = "no picture" if kind == "rate" else "no two pictures of one prompt"
+        raise UserError(f"{place}: {missing} there, so there is nothing to compare")
     return items, tasks
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from limner.feedback.ledger import Ledger
+from limner.feedback.ledger import Answered, Ledger
 from limner.feedback.task import Vote
 
 HASTY_MS = 400
 """Faster than this nobody has looked at two pictures."""
+HOUR = 3600.0
+MOST_REPORTED = 100
+"""Of what was reported, so many are told."""
 
 
 def standing(ledger: Ledger) -> dict[str, Any]:
@@ -21,7 +24,8 @@ def standing(ledger: Ledger) -> dict[str, Any]:
 
     gold: the share of questions with a known answer that were answered so. repeats: the share of repeated ones answered
     as before. left: the share of choices for the left side, with the p-value of a fair coin. agreement: over pairs that
-    several judged, the share of equal answers among all pairs of answers.
+    several judged, the share of equal answers among all pairs of answers. last_hour: answers of every kind in the hour
+    before now. reported: what somebody called unsafe or broken, and why.
     """
     question = ledger.questions[0]
     votes = list(ledger.votes())
@@ -31,12 +35,19 @@ def standing(ledger: Ledger) -> dict[str, Any]:
     people = {name: checks(cast, question) for name, cast in sorted(by_annotator.items())}
     everybody = checks(votes, question) | {"agreement": agreement(votes, question)}
     pairs = [task for task in ledger.board.tasks.values() if task.better is None]
-    judged = {vote.task for vote in votes if vote.better is None}
+    answers, now = list(ledger.answers("vote")), ledger.clock()
+    judged = {each.task.id for each in answers if each.task.better is None}
+    reported = [
+        {"prompt": each.task.prompt, "by": each.annotator, "text": each.payload["text"], "media": _media(ledger, each)}
+        for each in ledger.answers("flag")
+    ]
     return {
         "pairs": len(pairs),
         "judged": len(judged),
         "events": len(ledger.board.keys),
         "invited": len(ledger.board.annotators),
+        "last_hour": sum(now - each.time < HOUR for each in answers),
+        "reported": reported[-MOST_REPORTED:],
         "all": everybody,
         "annotators": people,
     }
@@ -57,6 +68,10 @@ def checks(votes: Sequence[Vote], question: str) -> dict[str, Any]:
         "seconds": median(vote.latency_ms for vote in votes) / 1000 if votes else None,
         "hasty": share([vote.latency_ms < HASTY_MS for vote in votes]),
     }
+
+
+def _media(ledger: Ledger, each: Answered) -> list[str]:
+    return [str(ledger.board.items[id].path) for id in each.task.items]
 
 
 def agreement(votes: Sequence[Vote], question: str) -> float | None:

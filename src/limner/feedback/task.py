@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ Kind: TypeAlias = Literal["pair", "rate", "rank"]
 Source: TypeAlias = Literal["random", "active", "gold", "repeat"]
 """Why it is asked: by chance, since it tells much, since the answer is known, or once more with sides swapped."""
 
+MOST_RANKED = 9
+"""Items of a ranking, which the keys 1 to 9 name."""
 TIES = ("tie_good", "tie_bad")
 """Equally good; both bad."""
 OVERALL = "overall"
@@ -83,6 +86,8 @@ class Vote:
     propensity: float
     better: int | None
     latency_ms: int
+    time: float
+    """When it arrived, in seconds since 1970."""
     payload: Mapping[str, Any]
 
 
@@ -103,6 +108,23 @@ def hash_of(path: Path) -> str:
         return file_hash(path)
     files = sorted(each for each in path.rglob("*") if each.is_file())
     return hashed(*(f"{each.relative_to(path)} {file_hash(each)}" for each in files))
+
+
+def tasks_of(items: Sequence[Item], kind: Kind, most: int = MOST_RANKED) -> list[Task]:
+    """Return what is asked of items: each two (`pairs_of`), each alone, or, at most `most` at once, their order."""
+    if kind == "pair":
+        return pairs_of(items)
+    if kind == "rate":
+        return [Task(kind, item.prompt, (item.id,)) for item in items]
+    by_prompt: dict[str, dict[str, str]] = defaultdict(dict)
+    for item in items:
+        by_prompt[item.prompt].setdefault(item.sha256, item.id)
+    found = []
+    for prompt, several in by_prompt.items():
+        ids = list(several.values())
+        lots = [tuple(ids[start : start + most]) for start in range(0, len(ids), most)]
+        found += [Task(kind, prompt, lot) for lot in lots if len(lot) > 1]
+    return found
 
 
 def pairs_of(items: Sequence[Item]) -> list[Task]:

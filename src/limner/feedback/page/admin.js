@@ -26,7 +26,12 @@ async function refresh() {
     const now = await reply.json();
     if (!reply.ok) { said.textContent = now.error; return; }
     const equal = now.all.agreement === null ? "no pair was judged twice yet" : `agreement ${percent(now.all.agreement)}`;
-    said.textContent = `${now.judged} of ${now.pairs} pairs judged by ${now.invited} invited; ${equal}`;
+    said.textContent = `${now.judged} of ${now.pairs} pairs judged by ${now.invited} invited; ${equal}; ` +
+      `${now.last_hour} answers in the last hour`;
+    const cells = (each) => [each.by, each.prompt, each.text || "–", each.media.map((path) => path.split("/").pop()).join(", ")];
+    document.getElementById("reported").hidden = !now.reported.length;
+    document.querySelector("#reported table").replaceChildren(line(["by", "prompt", "why", "files"], "th"),
+      ...now.reported.map((each) => line(cells(each), "td")));
     document.getElementById("people").replaceChildren(line(HEAD, "th"), row("all", now.all),
       ...Object.entries(now.annotators).map(([name, checks]) => row(name, checks)));
   } catch { said.textContent = "No connection"; }

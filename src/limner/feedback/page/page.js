@@ -4,14 +4,23 @@
 const $ = (id) => document.getElementById(id);
 const token = location.hash.slice(1);
 const QUEUE = "limner-answers-" + token.slice(0, 8);
+const DRAFT = "limner-draft-" + token.slice(0, 8);      // what was said of the question on the screen
+const PAST = "limner-past-" + token.slice(0, 8);        // what was answered, for taking back after a reload
+const VEIL = "limner-veil";                             // whether pictures wait to be looked at
+const MOST_PAST = 20;
+const HASTY_MS = 400;
 const AHEAD = 3;
 const TITLES = { overall: "Which is better?", alignment: "Which fits the text better?", quality: "Which is made better?",
   motion: "Which moves better?", physics: "Which moves more as things do?", style: "Which has the better style?" };
+const RATED = { overall: "How good is it?", alignment: "How well does it fit the text?", quality: "How well is it made?",
+  motion: "How well does it move?", physics: "Does it move as things do?", style: "How good is its style?" };
+const title = (question) => (current.kind === "rate" ? RATED : TITLES)[question] || question;
 
 let waiting = [];      // questions with their media loaded
 let current = null;    // the question on the screen
 let state = null;      // what is being answered
-let history = [];      // what was answered here, for taking back
+let history = [];      // what was answered in this browser, for taking back
+let answered = 0;      // of these, since the page was opened
 let questions = ["overall"];
 let streak = 0;
 let view = { scale: 1, x: 0, y: 0 };
@@ -20,6 +29,18 @@ let view = { scale: 1, x: 0, y: 0 };
 
 const stored = () => JSON.parse(localStorage.getItem(QUEUE) || "[]");
 const store = (events) => localStorage.setItem(QUEUE, JSON.stringify(events));
+const remembered = (name, otherwise) => JSON.parse(localStorage.getItem(name) || "null") || otherwise;
+const remember = (name, what) => localStorage.setItem(name, JSON.stringify(what));
+const remember_past = () =>
+  remember(PAST, history.slice(-MOST_PAST).map(({ id, kind, prompt, items }) => ({ id, kind, prompt, items })));
+
+function draft() {
+  if (!current || !state) return;
+  const { choices, ratings, order, marks, words } = state;
+  const said = { id: current.id, choices, ratings, order, marks, words: [...words], why: $("why").value,
+    strength: $("strength").value, open: $("more").open };
+  remember(DRAFT, said);
+}
 
 function key() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -82,9 +103,13 @@ async function refill() {
   const queued = new Set(stored().map((event) => event.assignment));
   for (const each of reply.assignments) {
     if (have.has(each.id) || queued.has(each.id)) continue;
-    each.urls = await Promise.all(each.items.map((item, place) => load(each.id, place, item.clip)));
-    waiting.push(each);
+    waiting.push(await loaded(each));
   }
+}
+
+async function loaded(each) {
+  each.urls = await Promise.all(each.items.map((item, place) => load(each.id, place, item.clip)));
+  return each;
 }
 
 async function load(assignment, place, clip) {
@@ -112,25 +137,35 @@ async function advance() {
 // ---- showing a question
 
 function show() {
-  state = { choices: {}, ratings: {}, order: [], marks: [], words: new Set(), marking: null, hidden: 0, start: null };
+  const kept = remembered(DRAFT, {});
+  const { choices = {}, ratings = {}, order = [], marks = [], words = [], why = "", strength = "", open = false } =
+    kept.id === current.id ? kept : {};
+  state = { choices, ratings, order, marks, words: new Set(words), marking: null, start: null };
   view = { scale: 1, x: 0, y: 0 };
-  $("more").open = false;
-  $("why").value = "";
-  $("strength").value = "";
+  $("more").open = open;
+  $("why").value = why;
+  $("strength").value = strength;
   $("question").textContent = current.kind === "rank" ? "Press them in order, the best first" :
-    current.kind === "rate" ? "How good is it?" : questions.length > 1 ? "Compare the two" : TITLES[questions[0]] || questions[0];
+    questions.length === 1 ? title(questions[0]) : current.kind === "rate" ? "How good is it?" : "Compare the two";
   $("prompt").replaceChildren(...current.prompt.split(/(\s+)/).map(word));
   $("stage").replaceChildren(...current.items.map(figure));
+  $("flip").hidden = current.items.length !== 2;
   $("play").hidden = !current.items.some((item) => item.clip);
   $("fit").hidden = true;
+  veil(Boolean(remembered(VEIL, false)) || current.items.some((item) => item.veiled));
   mark(null);
   answers();
+  spots();
   $("undo").disabled = !history.length;
-  Promise.all([...document.querySelectorAll(".item img, .item video")].map(ready)).then(() => {
-    state.start = performance.now();
-    state.away = 0;
+  const shown = state;
+  Promise.all(media().map(ready)).then(() => {
+    for (const clip of clips()) { clip.currentTime = 0; clip.play().catch(() => {}); }
+    shown.start = performance.now();
+    shown.away = 0;
   });
 }
+
+const media = () => [...document.querySelectorAll(".item img, .item video")];
 
 const ready = (element) => element.tagName === "IMG" ? element.decode().catch(() => {}) :
   new Promise((done) => { element.readyState > 1 ? done() : element.addEventListener("loadeddata", done, { once: true }); });
@@ -142,11 +177,12 @@ function word(text, i) {
   const button = document.createElement("button");
   const place = words++;
   button.textContent = text;
-  button.setAttribute("aria-pressed", "false");
+  button.setAttribute("aria-pressed", String(state.words.has(place)));
   button.title = "not shown, or shown wrongly";
   button.onclick = () => {
     state.words.has(place) ? state.words.delete(place) : state.words.add(place);
     button.setAttribute("aria-pressed", String(state.words.has(place)));
+    draft();
   };
   return button;
 }
@@ -157,8 +193,8 @@ function figure(item, place) {
   const frame = document.createElement("div");
   frame.className = "frame";
   const media = document.createElement(item.clip ? "video" : "img");
-  if (item.clip) Object.assign(media, { muted: true, loop: true, playsInline: true, autoplay: true });
-  const name = current.items.length === 2 ? ["left", "right"][place] : String(place + 1);
+  if (item.clip) Object.assign(media, { muted: true, loop: true, playsInline: true });
+  const name = current.kind === "pair" ? ["left", "right"][place] : String(place + 1);
   media.alt = `${name} picture`;
   media.setAttribute("aria-label", media.alt);
   media.draggable = false;
@@ -167,6 +203,7 @@ function figure(item, place) {
     const [w, h] = item.clip ? [media.videoWidth, media.videoHeight] : [media.naturalWidth, media.naturalHeight];
     if (!w || !h) return;
     frame.style.aspectRatio = `${w} / ${h}`;
+    figure.style.setProperty("--ratio", w / h);
     media.classList.toggle("small", w < 200);
   };
   media.addEventListener(item.clip ? "loadeddata" : "load", sized);
@@ -182,6 +219,11 @@ function figure(item, place) {
 
 function watch(frame, place) {
   let from = null;
+  const fingers = new Map();
+  const spread = () => {
+    const [a, b] = [...fingers.values()];
+    return { wide: Math.hypot(a.x - b.x, a.y - b.y), x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+  };
   frame.addEventListener("wheel", (event) => {
     event.preventDefault();
     const box = frame.getBoundingClientRect();
@@ -189,11 +231,19 @@ function watch(frame, place) {
   }, { passive: false });
   frame.addEventListener("pointerdown", (event) => {
     frame.setPointerCapture(event.pointerId);
-    from = { x: event.clientX, y: event.clientY, view: { ...view } };
+    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    from = fingers.size > 1 ? null : { x: event.clientX, y: event.clientY, view: { ...view } };
   });
   frame.addEventListener("pointermove", (event) => {
-    if (!from || state.marking) return;
     const box = frame.getBoundingClientRect();
+    if (fingers.size === 2 && fingers.has(event.pointerId)) {
+      const before = spread();
+      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      const now = spread();
+      zoom(now.wide / Math.max(1, before.wide), (now.x - box.left) / box.width, (now.y - box.top) / box.height);
+      return;
+    }
+    if (!from || state.marking) return;
     view.x = from.view.x + (event.clientX - from.x) / box.width;
     view.y = from.view.y + (event.clientY - from.y) / box.height;
     look();
@@ -201,11 +251,13 @@ function watch(frame, place) {
   frame.addEventListener("pointerup", (event) => {
     if (from && state.marking) spot(frame, place, from, event);
     from = null;
+    fingers.delete(event.pointerId);
   });
+  frame.addEventListener("pointercancel", (event) => { from = null; fingers.delete(event.pointerId); });
 }
 
 function zoom(factor, x, y) {
-  const scale = Math.min(12, Math.max(1, view.scale * factor));
+  const scale = Math.min(12, Math.max(Math.min(1, view.scale), view.scale * factor));
   view.x = x - (x - view.x) * scale / view.scale;
   view.y = y - (y - view.y) * scale / view.scale;
   view.scale = scale;
@@ -214,9 +266,10 @@ function zoom(factor, x, y) {
 
 function look() {
   const least = 1 - view.scale;
-  view.x = Math.min(0, Math.max(least, view.x));
-  view.y = Math.min(0, Math.max(least, view.y));
-  for (const element of document.querySelectorAll(".item img, .item video"))
+  const within = (at) => least > 0 ? least / 2 : Math.min(0, Math.max(least, at));
+  view.x = within(view.x);
+  view.y = within(view.y);
+  for (const element of media())
     element.style.transform = `translate(${100 * view.x}%, ${100 * view.y}%) scale(${view.scale})`;
   $("fit").hidden = view.scale === 1;
   spots();
@@ -230,6 +283,7 @@ function spot(frame, place, from, event) {
   if (x < 0 || x > 1 || y < 0 || y > 1) return;
   state.marks.push({ item: place, kind: state.marking, x, y, r: Math.min(1, r) });
   spots();
+  draft();
 }
 
 function spots() {
@@ -243,6 +297,31 @@ function spots() {
     });
     document.querySelectorAll(".frame")[each.item].append(round);
   }
+}
+
+function pixels() {
+  const first = media()[0];
+  if (!first) return;
+  const across = first.naturalWidth || first.videoWidth;
+  const scale = across / devicePixelRatio / first.parentElement.getBoundingClientRect().width;
+  view = { scale, x: (1 - scale) / 2, y: (1 - scale) / 2 };
+  look();
+}
+
+function veil(on) {
+  state.veiled = on;
+  $("stage").classList.toggle("veiled", on);
+  $("veil").setAttribute("aria-pressed", String(on));
+  if (on) say("Hidden: press B, or Hide, to see them.");
+}
+
+function unveil() {
+  if (!current) return;
+  veil(!state.veiled);
+  if (state.veiled) return;
+  say("");
+  state.start = performance.now();
+  state.away = 0;
 }
 
 function mark(kind) {
@@ -262,33 +341,46 @@ function answers() {
   const rows = questions.map((question) => {
     const row = document.createElement("div");
     row.className = current.kind === "pair" ? "row pair" : "row";
+    row.dataset.question = question;
     if (questions.length > 1) {
-      const title = document.createElement("b");
-      title.textContent = TITLES[question] || question;
-      row.append(title);
+      const head = document.createElement("b");
+      head.textContent = title(question);
+      row.append(head);
     }
     const options = current.kind === "pair" ? CHOICES : [1, 2, 3, 4, 5].map((n) => [n, String(n), String(n)]);
     for (const [value, label, hint] of options) {
       const button = document.createElement("button");
-      button.innerHTML = `${label} <kbd>${hint}</kbd>`;
+      button.innerHTML = label === hint ? label : `${label} <kbd>${hint}</kbd>`;
       button.dataset.question = question;
       button.dataset.value = value;
       button.className = value;
-      button.setAttribute("aria-pressed", "false");
+      const given = current.kind === "pair" ? state.choices : state.ratings;
+      button.setAttribute("aria-pressed", String(given[question] === value));
       button.onclick = () => choose(question, value);
       row.append(button);
     }
     return row;
   });
   $("answers").replaceChildren(...rows);
+  turn();
+}
+
+// which of several questions the keys answer next
+const next = () => questions.find((each) => !(each in (current.kind === "pair" ? state.choices : state.ratings)));
+function turn() {
+  for (const row of $("answers").children)
+    row.setAttribute("aria-current", String(questions.length > 1 && row.dataset.question === next()));
 }
 
 function choose(question, value) {
+  if (state.veiled) return say("Press B to see them first; S skips, F reports.");
   const given = current.kind === "pair" ? state.choices : state.ratings;
   given[question] = value;
   for (const button of $("answers").querySelectorAll("button"))
     if (button.dataset.question === question)
       button.setAttribute("aria-pressed", String(button.dataset.value === String(value)));
+  turn();
+  draft();
   if (questions.every((each) => each in given)) finish("vote");
 }
 
@@ -308,8 +400,10 @@ function ranking() {
 
 function rank(place) {
   if (place >= current.items.length) return;
+  if (state.veiled) return say("Press B to see them first; S skips, F reports.");
   state.order = state.order.includes(place) ? state.order.filter((each) => each !== place) : [...state.order, place];
   ranking();
+  draft();
   if (state.order.length === current.items.length) finish("vote");
 }
 
@@ -325,12 +419,17 @@ function payload(type) {
 }
 
 function finish(type) {
-  if (!current || state.start === null) return;
-  const latency = Math.round(performance.now() - state.start);
-  record(current.id, type, payload(type), latency, Math.max(0, Math.round(latency - state.away)));
+  if (!current || (state.start === null && type === "vote")) return;
+  const latency = state.start === null ? 0 : Math.round(performance.now() - state.start);
+  record(current.id, type, payload(type), latency, Math.max(0, Math.round(latency - (state.away || 0))));
   history.push(current);
+  remember_past();
+  remember(DRAFT, null);
   streak += 1;
-  say(type === "skip" ? "Skipped." : type === "flag" ? "Reported." : streak % 25 ? "" : `${streak} in a row: look away for a moment.`);
+  answered += 1;
+  const rest = `${streak} in a row: look away for a moment.`;
+  say(type === "skip" ? "Skipped." : type === "flag" ? "Reported." : streak % 25 === 0 ? rest :
+    latency < HASTY_MS ? "That was quick: if you did not mean it, Z takes it back." : "");
   advance();
 }
 
@@ -341,8 +440,16 @@ function record(assignment, type, payload, latency_ms = 0, dwell_ms = 0) {
 }
 
 async function undo() {
-  const last = history.pop();
+  const last = history.at(-1);
   if (!last) return;
+  try {
+    if (!last.urls) await loaded(last);
+  } catch (error) {
+    return say("It cannot be shown again just now: " + error.message);
+  }
+  if (history.at(-1) !== last) return;
+  history.pop();
+  remember_past();
   record(last.id, "undo", {});
   if (current) waiting.unshift(current);
   current = last;
@@ -366,7 +473,7 @@ function pressed(event) {
 const digit = (n) => () => {
   if (!current) return;
   if (current.kind === "rank") return n ? rank(n - 1) : undefined;
-  const question = questions.find((each) => !(each in (current.kind === "pair" ? state.choices : state.ratings)));
+  const question = next();
   const value = current.kind === "pair" ? { 1: "left", 2: "right", 0: "tie_good", 9: "tie_bad" }[n] : n >= 1 && n <= 5 ? n : undefined;
   if (question && value !== undefined) choose(question, value);
 };
@@ -377,7 +484,7 @@ const KEYS = {
   s: () => finish("skip"), f: () => finish("flag"), z: undo, m: () => { $("more").open = !$("more").open; },
   a: () => marking("artifact"), x: () => marking("misalignment"), v: () => flip(!flipped), Tab: () => flip(true),
   " ": play, ",": () => frame(-1), ".": () => frame(1), "?": () => $("help").showModal(), h: () => $("help").showModal(),
-  Escape: fit, "+": () => zoom(1.5, .5, .5), "=": () => zoom(1.5, .5, .5), "-": () => zoom(1 / 1.5, .5, .5),
+  p: pixels, b: unveil, Escape: fit, "+": () => zoom(1.5, .5, .5), "=": () => zoom(1.5, .5, .5), "-": () => zoom(1 / 1.5, .5, .5),
 };
 for (let n = 0; n < 10; n++) KEYS[n] = digit(n);
 
@@ -388,8 +495,7 @@ let flipped = false;
 function flip(on) {
   if (!current || current.items.length !== 2 || flipped === on) return;
   flipped = on;
-  const media = [...document.querySelectorAll(".item img, .item video")];
-  media[0].src = current.urls[on ? 1 : 0];
+  media()[0].src = current.urls[on ? 1 : 0];
   document.querySelector(".item").classList.toggle("flipped", on);
 }
 
@@ -412,7 +518,7 @@ function progress(reply) {
   $("bar").firstElementChild.style.width = `${100 * Math.min(1, share)}%`;
   $("bar").setAttribute("aria-valuenow", reply.done);
   $("bar").setAttribute("aria-valuemax", reply.total);
-  const seconds = history.length > 2 ? (performance.now() - began) / history.length / 1000 : 0;
+  const seconds = answered > 2 ? (performance.now() - began) / answered / 1000 : 0;
   const left = seconds ? `, about ${Math.max(1, Math.round(seconds * (reply.total - reply.done) / 60))} min left` : "";
   $("count").textContent = `${reply.done} of ${reply.total} answered${left}`;
 }
@@ -438,9 +544,15 @@ $("flip").onpointerdown = () => flip(true);
 $("flip").onpointerup = $("flip").onpointerleave = () => flip(false);
 $("play").onclick = play;
 $("fit").onclick = fit;
+$("pixels").onclick = pixels;
+$("veil").onclick = unveil;
+$("always").checked = Boolean(remembered(VEIL, false));
+$("always").onchange = () => remember(VEIL, $("always").checked);
+$("why").oninput = $("strength").onchange = $("more").ontoggle = draft;
 $("help-button").onclick = () => $("help").showModal();
 $("mark-artifact").onclick = () => mark("artifact");
 $("mark-misalignment").onclick = () => mark("misalignment");
-$("unmark").onclick = () => { state.marks.pop(); spots(); };
+$("unmark").onclick = () => { state.marks.pop(); spots(); draft(); };
+history = remembered(PAST, []);
 if (token) advance();
 else { $("question").textContent = "This link lacks its key: use the whole link that you were given."; }

@@ -1,0 +1,70 @@
+"""`limner feedback export`: all that people said, as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from limner.core.errors import UserError
+from limner.core.paths import to_file
+from limner.feedback.export import ExportRow, rows
+from limner.feedback.layouts import Layout, laid_out
+from limner.feedback.ledger import Ledger
+from limner.report.file import write_text
+
+
+def export(place: str, out: Path | None, layout: Layout = "limner", each_vote: bool = False) -> Path:
+    """Write what a ledger holds to `out`, .jsonl or .parquet, and return that; pictures are named from its folder.
+
+    Raises UserError if there is nothing to write.
+    """
+    if out is None:
+        raise UserError("feedback export: say with --out where it is written, as in --out pairs.jsonl")
+    target = to_file(out, "--out")
+    if target.suffix not in (".jsonl", ".parquet"):
+        raise UserError(f"--out {target}: an export is .jsonl or .parquet")
+    found = [_from(target.parent, row) for row in laid_out(rows(ledger_at(place), each_vote), layout)]
+    if not found:
+        raise UserError(f"votes {place}: nothing was said there yet that layout {layout} has a place for")
+    if target.suffix == ".parquet":
+        _write_parquet(found, target)
+    else:
+        write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    return target
+
+
+def ledger_at(place: str) -> Ledger:
+    """Return the ledger of a .db file or a URL. Raises UserError if there is none."""
+    if "://" not in place and not Path(place).is_file():
+        raise UserError(f"votes {place}: no such file; give votes.db, a database's URL, or an export in .jsonl")
+    return Ledger(place if "://" in place else f"sqlite:///{Path(place).resolve()}")
+
+
+MEDIA = (
+    *("media_a", "media_b", "image", "images", "completion", "chosen", "rejected"),
+    *("jpg_0", "jpg_1", "file_path", "image_path", "path_A", "path_B"),
+)
+"""Columns that name pictures."""
+
+
+def _from(folder: Path, row: ExportRow) -> ExportRow:
+    """Return a row whose pictures are named from a folder, so that both can be moved together."""
+
+    def named(value: Any) -> Any:
+        return [named(each) for each in value] if isinstance(value, list) else os.path.relpath(value, folder.resolve())
+
+    return {key: named(value) if key in MEDIA else value for key, value in row.items()}
+
+
+def _write_parquet(found: Iterable[ExportRow], target: Path) -> None:
+    try:
+        from pyarrow import Table
+        from pyarrow.parquet import write_table
+    except ImportError as error:
+        raise UserError(f"--out {target}: writing .parquet needs pyarrow: pip install limner[parquet]") from error
+    part = target.with_name(f".{target.name}.part")
+    write_table(Table.from_pylist(list(found)), part)
+    part.replace(target)
