@@ -363,6 +363,7 @@ def _stepper(config: RunConfig, weights: Weights, team: Team) -> Stepper:
         max_grad_norm=o.max_grad_norm,
         team=team,
         scale=LossScale() if config.precision.dtype == "float16" else None,
+        kind=o.kind,
     )
 
 

@@ -31,9 +31,11 @@ class Net(nn.Module):
         return self.block["to_q"](x)
 
 
-def trained(net: Net, rank: int = 2, alpha: int = 4, targets: tuple[str, ...] = ("to_q",)) -> Weights:
-    networks = {"net": net}
-    return lora(networks, rank=rank, alpha=alpha, targets=targets, seed=0, old=True, precision=Precision("float32"))
+def trained(
+    net: Net, rank: int = 2, alpha: int = 4, targets: tuple[str, ...] = ("to_q",), dora: bool = False
+) -> Weights:
+    how = {"rank": rank, "alpha": alpha, "targets": targets, "dora": dora}
+    return lora({"net": net}, **how, seed=0, old=True, precision=Precision("float32"))
 
 
 def metadata(**values: object) -> dict[str, str]:
@@ -88,6 +90,37 @@ def test_what_peft_saves(tmp_path: Path) -> None:
     assert torch.allclose(base(x), model(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_dora_goes_on_as_peft_left_it(rslora: bool, tmp_path: Path) -> None:
+    """m (W + s B A) / |W + s B A|, merged, or as the updates and lengths that are trained."""
+    torch.manual_seed(0)
+    net, base, other = Net(), Net(), Net()
+    for each in (base, other):
+        each.load_state_dict(net.state_dict())
+    config = LoraConfig(
+        r=2, lora_alpha=5, target_modules=["to_q"], init_lora_weights=False, use_dora=True, use_rslora=rslora
+    )
+    model = get_peft_model(net, config)
+    with torch.no_grad():
+        for name, lengths in model.named_parameters():
+            if "magnitude" in name:
+                lengths.mul_(torch.linspace(0.5, 2.0, len(lengths)))
+    model.save_pretrained(tmp_path)
+    x = torch.randn(5, 3)
+    updates = start_from(str(tmp_path), {"net": base})
+    assert updates is not None
+    updates.merge({"net": base})
+    assert torch.allclose(base(x), model(x), atol=1e-6)
+    weights = trained(other, alpha=7, dora=True)
+    updates.into(weights, {"net": other})
+    for role in ("policy", "old"):
+        with weights.roles[role].context:
+            assert torch.allclose(other(x), model(x), atol=1e-6)
+    plain = Net()
+    with pytest.raises(UserError, match="set model.train.dora as it was"):
+        updates.into(trained(plain), {"net": plain})
+
+
 def test_a_network_in_two_files(tmp_path: Path) -> None:
     given, net = Net(), Net()
     state = given.state_dict()
@@ -110,9 +143,9 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pipeline": (lambda folder: (folder / "model_index.json").touch(), "give it as model.path"),
     "no number": (lambda f: save_file({"w.lora_A.weight": A / 0}, f / "some.safetensors"), "not finite"),
     "kohya": (lambda f: save_file({"lora_net_to_q.lora_down.weight": A}, f / "some.safetensors"), "do not fit"),
-    "dora": (
-        lambda f: (f / "adapter_config.json").write_text('{"use_dora": true}') and None,
-        "DoRA",
+    "ranks of layers": (
+        lambda f: (f / "adapter_config.json").write_text('{"rank_pattern": {"to_q": 1}}') and None,
+        "ranks of single layers",
     ),
     "another network": (lambda f: save_file({"block.weight": A}, f / "some.safetensors"), "of another network"),
 }

@@ -26,6 +26,8 @@ def test_the_terms(stills: int, samples: float) -> None:
     trained = [torch.zeros(MIB // 4, dtype=torch.bfloat16)]
     found = footprint(torch.device("cpu"), 100, trained, [torch.zeros(MIB // 4)], 3, stills)
     assert (found.dry_run, found.optimizer, found.samples) == (100, 2.0, samples)
+    eight = footprint(torch.device("cpu"), 100, trained, [], 3, stills, moment_bytes=2.0)
+    assert eight.optimizer == 0.5
     assert found.peak == 102 + samples and str(found).startswith(f"peak about {102 + samples:.0f} MiB (100 in this")
 
 

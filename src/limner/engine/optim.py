@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from limner.core.errors import RunError
+from limner.core.errors import RunError, UserError
 from limner.core.team import ALONE, Team
 
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "linear"]
+Kind = Literal["adamw", "adamw8bit"]
+MOMENT_BYTES: Mapping[Kind, float] = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
+"""What AdamW keeps of each trained number: two of 4 bytes, or two of 1 byte, and a scale of each for every 256."""
 SMALLEST, LARGEST, PATIENCE = 1.0, 2.0**24, 2000
 """Of a loss's scale: its bounds, and how many steps in a row must do without an overflow until it is doubled."""
 
@@ -48,20 +51,38 @@ class LossScale:
 def lr_factor(step: int, *, warmup: int, schedule: Schedule, steps: int) -> float:
     """Return the learning rate of `step` (0 is the first of `steps`) over its peak.
 
-    (step + 1) / warmup while that is below 1; then 1, or the cosine (1 + cos(pi u)) / 2 with u = (step - warmup) /
-    (steps - warmup), capped at 1.
+    (step + 1) / warmup while that is below 1; then 1, the line 1 - u, or the cosine (1 + cos(pi u)) / 2, with
+    u = (step - warmup) / (steps - warmup), capped at 1.
     """
     if step < warmup:
         return (step + 1) / warmup
     if schedule == "constant":
         return 1.0
-    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))
+    share = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return 1 - share if schedule == "linear" else 0.5 + 0.5 * math.cos(math.pi * share)
+
+
+def adamw(
+    parameters: Sequence[nn.Parameter], kind: Kind, lr: float, betas: tuple[float, float], weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return AdamW; of the kind "adamw8bit" with moments of 8 bits, in blocks of 256 that have a scale each.
+
+    Tensors of fewer than 4,096 numbers keep 32 bits there. Raises UserError if its package is missing.
+    Source: Dettmers et al., arXiv 2110.02861, as bitsandbytes has it, on CPU and CUDA.
+    """
+    if kind == "adamw":
+        return torch.optim.AdamW(parameters, lr, betas, weight_decay=weight_decay, foreach=True)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise UserError("optimizer.kind adamw8bit needs bitsandbytes: pip install 'limner[8bit]'") from error
+    return AdamW8bit(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
 
 
 class Stepper:
     """Sums gradients, over the team too, and steps; one whose loss or gradient is not finite is skipped and counted.
 
-    `steps` is the number of optimizer steps of the whole run, for the cosine; skipped ones count in it.
+    `steps` is the number of optimizer steps of the whole run, for what falls; skipped ones count in it.
     `max_grad_norm` is the cap of the global 2-norm; inf: none. With a `scale` losses are scaled; while it may fall, a
     skipped step is no sign that the run is lost.
     """
@@ -81,11 +102,12 @@ class Stepper:
         max_grad_norm: float = 1.0,
         team: Team = ALONE,
         scale: LossScale | None = None,
+        kind: Kind = "adamw",
     ) -> None:
         self.lr, self.steps, self.warmup, self.schedule = lr, steps, warmup, schedule
         self.max_grad_norm, self.team, self.scale = max_grad_norm, team, scale
         self.parameters = list(parameters.values())
-        self.optimizer = torch.optim.AdamW(self.parameters, lr, betas, weight_decay=weight_decay, foreach=True)
+        self.optimizer = adamw(self.parameters, kind, lr, betas, weight_decay)
         self.num_steps = 0
         self.num_skipped = 0
         self.skipped_in_row = 0

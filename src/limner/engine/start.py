@@ -22,20 +22,28 @@ from torch import Tensor, nn
 from limner.core.errors import UserError
 from limner.engine.weights import Weights
 
-LORA = re.compile(r"\.lora(_A|_B|\.down|\.up)\b")
-A_OR_B = {"_A": "lora_A", ".down": "lora_A", "_B": "lora_B", ".up": "lora_B"}
+LORA = re.compile(r"\.lora(_A|_B|\.down|\.up|_magnitude_vector)(\.weight)?$")
+LENGTHS = "lora_magnitude_vector.weight"
+PARTS = {
+    "_A": "lora_A.weight", ".down": "lora_A.weight", "_B": "lora_B.weight", ".up": "lora_B.weight",
+    "_magnitude_vector": LENGTHS,
+}  # fmt: skip
 PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
 class Updates:
-    """Low-rank updates, scale included, as `network.layer.lora_A.weight` and `lora_B`, and where they come from."""
+    """Low-rank updates, scale included, as `network.layer.lora_A.weight` and `lora_B`, and where they come from.
+
+    Those of a DoRA have a `lora_magnitude_vector.weight` too, the lengths of the sum's rows.
+    """
 
     source: str
     tensors: Mapping[str, Tensor]
 
     def merge(self, networks: Mapping[str, nn.Module]) -> None:
-        """Add them to the networks' own weights: W <- W + B A. Raises UserError if they do not fit."""
+        """Add them to the networks' own weights: W <- W + B A, rows brought to length m, if told. Raises UserError if
+        they do not fit."""
         with torch.no_grad():
             for name, a in self.tensors.items():
                 if not name.endswith(".lora_A.weight"):
@@ -47,7 +55,13 @@ class Updates:
                     raise UserError(
                         f"model.start {self.source}: {layer} is no linear layer of that shape in this model"
                     )
-                found.weight += (b @ a).to(found.weight)
+                lengths = self.tensors.get(f"{layer}.{LENGTHS}")
+                if lengths is None:
+                    found.weight += (b @ a).to(found.weight)
+                    continue
+                summed = found.weight.float() + (b @ a).to(found.weight.device)
+                scale = lengths.to(summed).flatten() / summed.norm(dim=1)
+                found.weight.copy_(scale[:, None] * summed)
 
     def into(self, weights: Weights, networks: Mapping[str, nn.Module]) -> None:
         """Put them where training starts: into the policy's updates, and the old policy's.
@@ -58,7 +72,7 @@ class Updates:
         if odd := sorted(mine.keys() ^ self.tensors.keys()):
             raise UserError(
                 f"model.start {self.source}: {len(odd)} of its low-rank weights and of those that are trained have no "
-                f"counterpart, first {odd[0]}; set model.train.targets as it was"
+                f"counterpart, first {odd[0]}; set model.train.{'dora' if LENGTHS in odd[0] else 'targets'} as it was"
             )
         for name, tensor in self.tensors.items():
             if mine[name].shape != tensor.shape:
@@ -148,8 +162,8 @@ def _scale(source: str, folder: Path, metadata: Mapping[str, str], network: str)
             told = {key.removeprefix(f"{network}."): value for key, value in flat.items()}
         else:
             told = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        if told.get("use_dora") or told.get("rank_pattern") or told.get("alpha_pattern"):
-            raise UserError(f"model.start {source}: DoRA, and ranks of single layers, are not read")
+        if told.get("rank_pattern") or told.get("alpha_pattern"):
+            raise UserError(f"model.start {source}: ranks of single layers are not read")
         rank = told.get("r", 1)
         return told.get("lora_alpha", rank) / (math.sqrt(rank) if told.get("use_rslora") else rank)
     except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
@@ -159,12 +173,12 @@ def _scale(source: str, folder: Path, metadata: Mapping[str, str], network: str)
 def _renamed(name: str, networks: Mapping[str, nn.Module]) -> str | None:
     """Return what limner calls an update's weight, or None if it is none."""
     found = LORA.search(name)
-    if found is None or not name.endswith("weight"):
+    if found is None:
         return None
     layer = name[: found.start()].removeprefix(PREFIX)
     if layer.partition(".")[0] not in networks:
         layer = _inside(layer, *next(iter(networks.items())))
-    return f"{layer}.{A_OR_B[found[1]]}.weight"
+    return f"{layer}.{PARTS[found[1]]}"
 
 
 def _inside(layer: str, name: str, network: nn.Module) -> str:

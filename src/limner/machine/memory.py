@@ -1,7 +1,7 @@
 """How much memory each phase of a run takes, by what it is for: arithmetic on sizes, nothing else.
 
 Resident in all phases are the networks with their copies, what learns beside them, and the decoder; from the first
-optimizer step on Adam's two numbers for each trained element (`training/footprint.py`). Then
+optimizer step on what Adam keeps of each trained element (`engine/optim.py`). Then
 
     encode    + text encoders + one prompt being encoded
     rollout   + path of an iteration + max(a pass of sampling, the path once more, while micro-batches are joined)
@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 from limner.machine.cost import Sizes
 from limner.models.parts import DECODE_PIXELS, DECODE_PIXELS_CPU
-from limner.training.footprint import MOMENTS
 from limner.training.workload import Workload
 
 FLOAT32 = 4
@@ -62,7 +61,7 @@ def path_bytes(sizes: Sizes, work: Workload) -> float:
 
 def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     """Return the phases of an iteration after the first, in their order."""
-    moments = MOMENTS * FLOAT32 * float(sizes.trained)
+    moments = work.moment_bytes * float(sizes.trained)
     resident: dict[str, float] = {
         "networks": sizes.networks, "LoRA": sizes.lora, "optimizer": moments, "decoder": sizes.decoder,
     }  # fmt: skip

@@ -108,8 +108,10 @@ class Model:
 
 @settings
 class Optimizer:
-    """AdamW with linear warm-up, then a constant or a cosine."""
+    """AdamW with linear warm-up, then a constant, a cosine or a line."""
 
+    kind: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit keeps a quarter of the memory (bitsandbytes): pays where many weights learn."""
     lr: Annotated[float, Range(above=0, below=1)] = 3e-4
     """Learning rate, after warm-up."""
     betas: Annotated[tuple[float, float], Range(least=0, below=1)] = (0.9, 0.999)
@@ -118,8 +120,8 @@ class Optimizer:
     """What a step takes off each weight, as a share times the learning rate."""
     warmup: Natural = 0
     """Optimizer steps in which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Whether the learning rate then stays, or falls to 0 along a cosine."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Whether the learning rate then stays, or falls to 0 along a cosine or a line."""
     max_grad_norm: Cap = 1.0
     """What the norm of all gradients is cut to; inf: nothing is cut."""
     ema: Share = 0.0

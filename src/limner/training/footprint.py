@@ -1,9 +1,9 @@
 """How much memory a run will take, told from its dry run; and what it will take at least, told before.
 
-    peak = P + 2 T + max((1 - k / N) R, S)
+    peak = P + M + max((1 - k / N) R, S)
 
-P is the peak of the dry run, which makes one full pass of everything: rollout, judges, backward, evaluation. T are the
-trained weights in float32: Adam keeps two numbers for each, which the dry run does not yet have. R is what an iteration
+P is the peak of the dry run, which makes one full pass of everything: rollout, judges, backward, evaluation. M is
+what Adam keeps of the trained weights, two numbers for each, which the dry run does not have. R is what an iteration
 keeps of its N samples (latents, recorded decisions, what they show), of which the dry run had k. S are the stills of
 all evaluations, before and after, by every sampler, which the report reads together. On a cuda device only what lives
 there counts. What does not fit into the machine is refused: a slip of a few digits must not end in a kill.
@@ -19,9 +19,8 @@ from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.types import LatentSpec
+from limner.engine.optim import MOMENT_BYTES
 from limner.training.config import RunConfig
-
-MOMENTS = 2
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,16 @@ def footprint(
     kept: Iterable[Tensor],
     missing: float,
     stills: int,
+    moment_bytes: float = MOMENT_BYTES["adamw"],
 ) -> Footprint:
     """Predict the peak from that of the dry run.
 
-    `kept` is what the dry run kept of its samples, `missing` how many times as many the others are, and `stills` the
-    bytes of all of the evaluation's.
+    `kept` is what the dry run kept of its samples, `missing` how many times as many the others are, `stills` the bytes
+    of all of the evaluation's, and `moment_bytes` what the optimizer keeps of a trained number.
     """
     samples = missing * sum(tensor.nbytes for tensor in kept if tensor.device.type == device.type)
     shown = 0 if device.type == "cuda" else stills
-    moments = MOMENTS * sum(tensor.numel() * 4 for tensor in trained)
+    moments = moment_bytes * sum(tensor.numel() for tensor in trained)
     return Footprint(peak_mib, moments / 2**20, max(samples, shown) / 2**20)
 
 

@@ -28,6 +28,7 @@ from limner.core.types import Batch, Decisions, Prompt, Rollout, Scored
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.memory import peak_memory_mib, total_memory_mib
+from limner.engine.optim import MOMENT_BYTES
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
 from limner.report.text import count, duration
@@ -247,7 +248,8 @@ def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, s
     kept = [*leaves(rollout.sample), *leaves(rollout.trajectory), *pictures]
     trained = parts.weights.parameters().values()
     device = parts.team.device
-    return footprint(device, peak_memory_mib(device), trained, kept, missing, stills)
+    moments = MOMENT_BYTES[config.optimizer.kind]
+    return footprint(device, peak_memory_mib(device), trained, kept, missing, stills, moments)
 
 
 def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[int, int]:

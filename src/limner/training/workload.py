@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limner.engine.optim import MOMENT_BYTES
 from limner.policies.denoising import Sampler
 from limner.training.config import OWN, NamedSampler, RunConfig
 
@@ -33,6 +34,8 @@ class Workload:
     processes: int = 1
     on_device: bool = True
     """Whether recorded decisions wait where the network is."""
+    moment_bytes: float = MOMENT_BYTES["adamw"]
+    """What the optimizer keeps of each trained number."""
 
     @property
     def samples(self) -> int:
@@ -81,6 +84,7 @@ def workload(config: RunConfig, processes: int = 1, given: int = 1) -> Workload:
         micro_batch=config.micro_batch,
         processes=processes,
         on_device=drawn is None or drawn.keep == "device",
+        moment_bytes=MOMENT_BYTES[config.optimizer.kind],
     )
 
 
