@@ -19,6 +19,7 @@ from limner.cli import main
 from limner.commands.parser import take_keys
 from limner.core.errors import RunError
 from limner.core.media import Images
+from limner.core.types import Prompt
 from limner.training.config import RunConfig
 
 
@@ -161,8 +162,8 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 class FakeRun:
     suffixes = (".png",)
 
-    def sample(self, prompt: str, count: int, seed: int, steps: int | None, guidance: float | None) -> Images:
-        assert (prompt, seed, steps, guidance) == ("Two red stars!", 5, None, 1.5)
+    def sample(self, prompt: Prompt, count: int, seed: int, steps: int | None, guidance: float | None) -> Images:
+        assert (prompt, seed, steps, guidance) == (Prompt("Two red stars!"), 5, None, 1.5)
         return Images(torch.linspace(0, 1, count)[:, None, None, None].expand(count, 3, 64, 64))
 
 

@@ -73,7 +73,7 @@ def test_the_source_names_the_keys_that_the_classes_have() -> None:
         ("algorithm", list(ALGORITHMS)),
         ("sampler.dynamics", list(DYNAMICS)),
         ("model.kind", list(MODELS)),
-        ("optimizer.schedule", ["constant", "cosine"]),
+        ("optimizer.schedule", ["constant", "cosine", "linear"]),
         ("overlap", ["true", "false"]),
         ("sampler.grid", ["own", "linear"]),
         ("algorithm.weighting", ["uniform", "t", "t2", "huber", "ghuber"]),
@@ -120,6 +120,7 @@ def test_a_word_in_no_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
         ("lr", "the nearest known key is --optimizer.lr"),
         ("frobnicate", "`limner keys RECIPE` lists all that are known"),
         ("x", "`limner keys RECIPE` lists all that are known"),
+        ("quiet", "`limner keys RECIPE` lists all that are known"),
         ("prompt-adherence-weight", "`limner keys RECIPE` lists all that are known"),
     ],
 )

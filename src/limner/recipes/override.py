@@ -318,6 +318,11 @@ def _first_path(name: Any, value: Any) -> tuple[str, ...]:
     return (str(name), *(_first_path(keys[0], value[keys[0]]) if keys else ()))
 
 
+def _alike(key: str, other: str) -> bool:
+    """Tell whether more than half of two keys is alike beside the dashes that begin both."""
+    return difflib.SequenceMatcher(None, key.removeprefix("--"), other.removeprefix("--")).ratio() > 0.5
+
+
 def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserError:
     """Return the error that names the nearest known key; a right last part alone (`--lr`) finds its full name."""
     if key.keys in MOVED:
@@ -327,6 +332,7 @@ def _unknown_key(key: Place, place: Place, kind: type, current: Any) -> UserErro
     known = {str(place.child(*path)): path[-1] for path in keys_of(kind, current)}
     same = [full for full, last in known.items() if last == key.keys[-1]]
     close = difflib.get_close_matches(str(key), same or known, n=1, cutoff=0.0 if same else CLOSE)
+    close = [each for each in close if same or _alike(str(key), each)]
     owner = f": {place} is {kind.__name__}" if place.keys else ""
     hint = f"the nearest known key is {close[0]}" if close else "`limner keys RECIPE` lists all that are known"
     return UserError(f"unknown key {key}{owner}; {hint if known else 'it has none'}")
