@@ -10,14 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.types import Prompt
+from limner.models.animatediff import build as animatediff
+from limner.models.animatediff.family import ANIMATEDIFF
+from limner.models.aura_flow import build as aura_flow
+from limner.models.aura_flow.family import AURA_FLOW
 from limner.models.chroma import build as chroma
 from limner.models.chroma.family import CHROMA
+from limner.models.cog_video import build as cog_video
+from limner.models.cog_video.family import COG_VIDEO
 from limner.models.flux import build as flux
 from limner.models.flux.family import FLUX
 from limner.models.flux2 import build as flux2
 from limner.models.flux2.family import FLUX2, FLUX2_KLEIN
+from limner.models.hunyuan_video import build as hunyuan_video
+from limner.models.hunyuan_video.family import HUNYUAN_VIDEO
 from limner.models.ltx import build as ltx
 from limner.models.ltx.family import LTX
+from limner.models.lumina2 import build as lumina2
+from limner.models.lumina2.family import LUMINA2
+from limner.models.mochi import build as mochi
+from limner.models.mochi.family import MOCHI
 from limner.models.parts import packed
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image import build as qwen_image
@@ -65,6 +77,14 @@ CASES = {
     "qwen_image": Case(QWEN_IMAGE, qwen_image.tiny_pipeline, packed),
     "z_image": Case(Z_IMAGE, z_image.tiny_pipeline),
     "ltx": Case(LTX, ltx.tiny_pipeline, lambda noise: noise.flatten(2).mT),
+    "lumina2": Case(LUMINA2, lumina2.tiny_pipeline),
+    "lumina2-dynamic": Case(LUMINA2, lambda: lumina2.tiny_pipeline(dynamic=True)),
+    "aura_flow": Case(AURA_FLOW, aura_flow.tiny_pipeline),
+    "hunyuan_video": Case(HUNYUAN_VIDEO, hunyuan_video.tiny_pipeline),
+    "cog_video": Case(COG_VIDEO, cog_video.tiny_pipeline, lambda noise: noise.movedim(1, 2)),
+    "cog_video-5b": Case(COG_VIDEO, lambda: cog_video.tiny_pipeline(large=True), lambda noise: noise.movedim(1, 2)),
+    "animatediff": Case(ANIMATEDIFF, animatediff.tiny_pipeline),
+    "mochi": Case(MOCHI, mochi.tiny_pipeline),
     "sana": Case(SANA, lambda: sana.tiny_pipeline(order=1)),
 }
 

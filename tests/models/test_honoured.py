@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -42,17 +43,24 @@ from safetensors.torch import load_file, save_file
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
+from limner.models.animatediff import family as animatediff
+from limner.models.aura_flow import family as aura_flow
 from limner.models.autoencoder import tiny_autoencoder
+from limner.models.chain import CHAIN
 from limner.models.chroma import family as chroma
+from limner.models.cog_video import family as cog_video
 from limner.models.flux import family as flux
 from limner.models.flux2 import family as flux2
-from limner.models.honoured import AUTOENCODER, FLOW, Honoured
+from limner.models.honoured import AUTOENCODER, FLOW, UNSHIFTED, Honoured
+from limner.models.hunyuan_video import family as hunyuan_video
 from limner.models.ltx import family as ltx
+from limner.models.lumina2 import family as lumina2
+from limner.models.mochi import family as mochi
 from limner.models.piped import Piped
 from limner.models.qwen_image import family as qwen_image
 from limner.models.sana import family as sana
 from limner.models.sd.adapter import SD
-from limner.models.sd.honoured import AUTOENCODER_SD, CHAIN, UNET, UNET_XL
+from limner.models.sd.honoured import UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.honoured import TRANSFORMER
 from limner.models.sd3.settings import SD3Settings
@@ -65,12 +73,23 @@ TABLES = [
     (UNET, UNet2DConditionModel),
     (UNET_XL, UNet2DConditionModel),
     (AUTOENCODER, AutoencoderKL),
-    (AUTOENCODER_SD, AutoencoderKL),
+    (UNSHIFTED, AutoencoderKL),
     (TRANSFORMER, SD3Transformer2DModel),
     (flux.TRANSFORMER, FluxTransformer2DModel),
     (chroma.TRANSFORMER, ChromaTransformer2DModel),
     (ltx.TRANSFORMER, LTXVideoTransformer3DModel),
     (ltx.AUTOENCODER, AutoencoderKLLTXVideo),
+    (animatediff.UNET, diffusers.UNetMotionModel),
+    (lumina2.TRANSFORMER, diffusers.Lumina2Transformer2DModel),
+    (aura_flow.TRANSFORMER, diffusers.AuraFlowTransformer2DModel),
+    (mochi.TRANSFORMER, diffusers.MochiTransformer3DModel),
+    (mochi.AUTOENCODER, diffusers.AutoencoderKLMochi),
+    (mochi.FLOW, FlowMatchEulerDiscreteScheduler),
+    (hunyuan_video.TRANSFORMER, diffusers.HunyuanVideoTransformer3DModel),
+    (hunyuan_video.AUTOENCODER, diffusers.AutoencoderKLHunyuanVideo),
+    (cog_video.TRANSFORMER, diffusers.CogVideoXTransformer3DModel),
+    (cog_video.AUTOENCODER, diffusers.AutoencoderKLCogVideoX),
+    *((cog_video.CHAIN, getattr(schedulers, name)) for name in cog_video.CHAIN.classes),
     (flux2.TRANSFORMER, Flux2Transformer2DModel),
     (flux2.AUTOENCODER, AutoencoderKLFlux2),
     (qwen_image.TRANSFORMER, QwenImageTransformer2DModel),

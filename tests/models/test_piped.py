@@ -41,13 +41,13 @@ def known(case: Case, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def drawn(model: Piped, guidance: float, start: Tensor) -> Tensor:
-    """Return what Euler steps along the pipeline's own grid draw from `start`."""
+    """Return what steps without noise along the pipeline's own grid draw from `start`: Euler's, and DDIM's."""
     policy = Sampler(EulerODE(), 4, guidance=guidance).policy(model)
     condition, times, x = model.encode(PROMPTS), model.times(4), start
     with torch.no_grad():
         for t, s in zip(times[:-1], times[1:], strict=True):
             estimate = policy.estimate(x, t.expand(2), condition, torch.arange(2))
-            x = x + (s - t) * (estimate.noise - estimate.x0)
+            x = model.schedule.alpha(s[None]) * estimate.x0 + model.schedule.sigma(s[None]) * estimate.noise
         return model.decode(x).frames()
 
 
@@ -112,7 +112,7 @@ def with_lora(case: Case) -> Piped:
     config = LoraConfig(r=4, lora_alpha=12, target_modules=list(model.lora_targets), init_lora_weights=False)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        peft.inject_adapter_in_model(config, model.networks["transformer"], "default")
+        peft.inject_adapter_in_model(config, model.networks[model.family.trained], "default")
     return model
 
 
@@ -129,13 +129,14 @@ def test_an_exported_lora_is_the_same_in_plain_diffusers(case: Case, tmp_path: P
 def test_an_exported_network_is_the_same_in_plain_diffusers(case: Case, tmp_path: Path) -> None:
     model = with_lora(case)
     model.export_full(tmp_path)
-    kind = type(model.pipeline.transformer)
-    loaded = model.with_networks({"transformer": kind.from_pretrained(tmp_path)})
+    name = case.family.trained
+    kind = type(model.pipeline.components[name])
+    loaded = model.with_networks({name: kind.from_pretrained(tmp_path)})
     torch.testing.assert_close(prediction(loaded), prediction(model), atol=1e-5, rtol=1e-4)
 
 
 def test_every_default_target_is_a_layer(model: Piped) -> None:
-    names = [name for name, each in model.networks["transformer"].named_modules() if isinstance(each, nn.Linear)]
+    names = [name for name, each in model.networks[model.family.trained].named_modules() if isinstance(each, nn.Linear)]
     for target in model.lora_targets:
         assert any(name.endswith(f".{target}") for name in names), target
 

@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from limner.cli import main
+from limner.core.errors import UserError
 from limner.models.published import Part
 from limner.registry.find import find
 from limner.registry.names import ADAPTERS, MODELS, PUBLISHED, RECIPES
@@ -62,6 +63,18 @@ def test_a_class_leaves_two_fifths_of_the_card() -> None:
 
 
 def test_the_page_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    """After a change: limner models > docs/models.md"""
+    """After a change: limner models --out docs/models.md"""
     assert main(["models"]) == 0
     assert capsys.readouterr().out == page() == (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_made_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "models.md"
+    assert main(["models", "--out", str(place)]) == 0 and place.read_text(encoding="utf-8") == page()
+
+    def broken() -> str:
+        raise UserError("a kind cannot be read")
+
+    monkeypatch.setattr("limner.registry.published.page", broken)
+    assert main(["models", "--out", str(place)]) == 2
+    assert "limner" in place.read_text(encoding="utf-8")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from limner.commands import words
 from limner.commands.parser import AddCommand
 from limner.commands.training import KEYS, add_recipe, config_of
 from limner.core.errors import RunError, UserError, shown
+from limner.core.paths import to_file
 
 
 def add_machine_commands(command: AddCommand) -> None:
@@ -23,7 +25,10 @@ def add_machine_commands(command: AddCommand) -> None:
         "--measure", action="store_true", help="do a dry run as well, as `check` does: seconds of this machine"
     )
     plan.add_argument("--json", action="store_true", help="print it as JSON")
-    command("models", _models, "list published models of every kind: licence, size, latent, LoRA targets, memory class")
+    models = command(
+        "models", _models, "list published models of every kind: licence, size, latent, LoRA targets, memory class"
+    )
+    models.add_argument("--out", type=Path, metavar="FILE", help="write the page there, once it is whole")
 
 
 def _plan(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -39,8 +44,13 @@ def _plan(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 def _models(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner.registry.published import page
+    from limner.report.file import write_text
 
-    print(page(), end="")
+    found = page()
+    if parsed.out is None:
+        print(found, end="")
+    else:
+        write_text(to_file(parsed.out, "--out"), found)
 
 
 def _doctor(parsed: argparse.Namespace, values: dict[str, Any]) -> None:

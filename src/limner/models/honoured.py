@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from limner.core.errors import UserError
@@ -85,6 +85,12 @@ AUTOENCODER = Honoured(
     idle=frozenset({"force_upcast", "sample_size"}),  # it is float32 always, and decodes whole pictures, not tiles
 )
 
+UNSHIFTED = replace(  # diffusers' older pipelines decode without a shift
+    AUTOENCODER,
+    free=AUTOENCODER.free - {"shift_factor"},
+    only={**AUTOENCODER.only, "shift_factor": (None, 0)},
+)
+
 FLOW = Honoured(
     classes=("FlowMatchEulerDiscreteScheduler",),
     free=frozenset(  # the scheduler's own grid is what is sampled on
@@ -93,3 +99,17 @@ FLOW = Honoured(
     ),
     only={"invert_sigmas": (False,), "stochastic_sampling": (False,)},
 )
+
+
+def require_parts(pipeline: Any, transformer: Honoured, autoencoder: Honoured = AUTOENCODER, cells: int = 1) -> None:
+    """Raise UserError for a flow pipeline of which a part is not honoured, or whose latents do not fit its transformer.
+
+    A token of the transformer's input has the channels of one latent pixel, or, `cells` 4, of four.
+    """
+    FLOW.require("scheduler", pipeline.scheduler)
+    transformer.require("transformer", pipeline.transformer)
+    autoencoder.require("vae", pipeline.vae)
+    config = pipeline.vae.config
+    latent = config.z_dim if "z_dim" in config else config.latent_channels
+    whose = "the vae has latent_channels" if cells == 1 else "four latent pixels of the vae have"
+    require_equal("transformer has in_channels", pipeline.transformer.config.in_channels, whose, cells * latent)

@@ -9,6 +9,8 @@ from transformers import (
     AddedToken,
     Gemma2Config,
     Gemma2Model,
+    LlamaConfig,
+    LlamaModel,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -92,3 +94,8 @@ def mistral_vl(tokenizer: Any, width: int, layers: int) -> Mistral3ForConditiona
 def gemma(tokenizer: Any, width: int) -> Gemma2Model:
     """Return a randomly initialised Gemma 2, without what it writes by, for `tokenizer`."""
     return Gemma2Model(Gemma2Config(**small(tokenizer, width), head_dim=width // 2, query_pre_attn_scalar=width // 2))
+
+
+def llama(tokenizer: Any, width: int, layers: int) -> LlamaModel:
+    """Return a randomly initialised Llama, without what it writes by, for `tokenizer`."""
+    return LlamaModel(LlamaConfig(**small(tokenizer, width, layers), head_dim=width // 2))

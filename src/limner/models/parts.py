@@ -35,6 +35,7 @@ ENCODER_KINDS = (
     "Qwen3ForCausalLM",
     "Gemma2Model",
     "Mistral3ForConditionalGeneration",
+    "LlamaModel",
 )
 """Classes of transformers that texts are encoded by."""
 JOINT_ATTENTION = (
@@ -272,6 +273,11 @@ def flow_times(
             f"({config.shift}) in scheduler_config.json"
         )
     return made.sigmas
+
+
+def equal_times(pipeline: Any, steps: int, grid: str, tokens: int) -> Float[Tensor, " points"]:
+    """Return the times of a pipeline that gives its scheduler equal ones, whichever `grid` is asked for."""
+    return flow_times(pipeline.scheduler, steps, True, tokens)
 
 
 def packed(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch tokens features"]:

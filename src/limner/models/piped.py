@@ -32,7 +32,6 @@ from limner.models.parts import decode, encode, encode_once, flow_times, freeze,
 from limner.models.picture import sides
 
 FLOW = RectifiedFlow()
-TRAINED = "transformer"
 
 
 class SizedSettings(ModelSettings, Protocol):
@@ -70,6 +69,8 @@ class Family:
     tiny_settings: Any
     """What a miniature is used with."""
     lora_targets: tuple[str, ...]
+    trained: str = "transformer"
+    """The part that learns."""
     optional: tuple[str, ...] = ()
     """Parts that a pipeline may have, and that are used then."""
     without: Mapping[str, Any] = field(default_factory=dict)
@@ -103,8 +104,8 @@ class Family:
 class Piped:
     """A pipeline as a `Denoiser`, over t = sigma with the network's own prediction.
 
-    `dtype` is that of the network's inputs; its output, the decoder and the pictures are float32. `networks` holds the
-    trained transformer; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width, and
+    `dtype` is that of the network's inputs; its output, the decoder and the pictures are float32. `networks` holds
+    what learns; text encoders and autoencoder are frozen. `latent_size` is the latent's height and width, and
     its frames before those where it has any.
     """
 
@@ -131,7 +132,7 @@ class Piped:
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            pipeline = copied(source, [TRAINED], dtype, family.kind, settings.serves)
+            pipeline = copied(source, [family.trained], dtype, family.kind, settings.serves)
         else:
             index = served_index(source, family.kind, settings.serves)
             without = absent(index, source, family.optional)
@@ -142,7 +143,7 @@ class Piped:
 
     @classmethod
     def wrap(cls, family: Family, pipeline: Any, settings: SizedSettings, dtype: torch.dtype = torch.float32) -> Piped:
-        """Return the adapter of a pipeline in memory, and freeze all of it but the transformer.
+        """Return the adapter of a pipeline in memory, and freeze all of it but what learns.
 
         Raises UserError for one of which something is not honoured.
         """
@@ -151,8 +152,9 @@ class Piped:
         cell = family.cell(pipeline)
         height, width = sides(settings.resolution, settings.width, family.own(pipeline), cell * family.patch)
         size = (*family.frames(pipeline, settings), height // cell, width // cell)
-        freeze(pipeline, [pipeline.transformer])
-        networks = {TRAINED: pipeline.transformer}
+        trained = pipeline.components[family.trained]
+        freeze(pipeline, [trained])
+        networks = {family.trained: trained}
         return cls(family, pipeline, networks, settings, size, dtype, *family.chain(pipeline))
 
     @classmethod
@@ -215,7 +217,7 @@ class Piped:
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
-        """Return the transformer's prediction in float32."""
+        """Return the network's prediction in float32."""
         return self.family.predict(self, x.to(self.dtype), t, select(condition, prompt_index)).float()
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
@@ -238,14 +240,14 @@ class Piped:
         return self.family.encode(self, media.frames())
 
     def latent(self) -> LatentSpec:
-        """Return the shape of one latent: channels, (frames,) height, width; it lives where the transformer is."""
+        """Return the shape of one latent: channels, (frames,) height, width; it lives where the network is."""
         shape = (self.family.channels(self.pipeline), *self.latent_size)
-        return LatentSpec(shape, torch.float32, self.pipeline.transformer.device)
+        return LatentSpec(shape, torch.float32, self.pipeline.components[self.family.trained].device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
-        """Write the LoRA `adapter` of the transformer as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
-        self.family.save_lora(self.pipeline, folder, *folded(self.networks[TRAINED], adapter))
+        """Write the LoRA `adapter` of the network as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
+        self.family.save_lora(self.pipeline, folder, *folded(self.networks[self.family.trained], adapter))
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
-        """Write the transformer as its `from_pretrained(folder)` reads it, LoRA `adapter` merged."""
-        merged(self.networks[TRAINED], adapter).save_pretrained(folder)
+        """Write the network as its `from_pretrained(folder)` reads it, LoRA `adapter` merged."""
+        merged(self.networks[self.family.trained], adapter).save_pretrained(folder)

@@ -82,6 +82,21 @@ T5_XXL = Part(
 )
 """Text encoders that many kinds share: OpenAI's CLIP ViT-L/14, OpenCLIP's ViT-H and ViT-bigG, and T5 v1.1 XXL."""
 
+GEMMA_2B = Part(
+    "Gemma2Model",
+    2_614_341_888,
+    {
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 256000,
+    },
+)
+"""Gemma 2 of 2 billion, without what it writes by."""
+
 QWEN3_4B = Part(
     "Qwen3Model",
     4_022_468_096,

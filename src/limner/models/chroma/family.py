@@ -14,8 +14,8 @@ from torch import Tensor
 from limner.core.types import Condition
 from limner.models.chroma.build import tiny_pipeline
 from limner.models.chroma.settings import ChromaSettings
-from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
-from limner.models.parts import JOINT_ATTENTION, flow_times, packed, places, unpacked
+from limner.models.honoured import Honoured, require_equal, require_parts
+from limner.models.parts import JOINT_ATTENTION, equal_times, packed, places, unpacked
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(
@@ -30,12 +30,9 @@ TRANSFORMER = Honoured(
 
 def require(pipeline: Any, settings: ChromaSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
-    AUTOENCODER.require("vae", pipeline.vae)
-    has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
+    require_parts(pipeline, TRANSFORMER, cells=4)
+    has = pipeline.transformer.config
     width = pipeline.text_encoder.config.d_model
-    require_equal("transformer has in_channels", has.in_channels, "four latent pixels of the vae have", 4 * latent)
     require_equal("transformer has joint_attention_dim", has.joint_attention_dim, "the text encoder gives", width)
 
 
@@ -75,7 +72,7 @@ CHROMA = Family(
     embed=embed,
     predict=predict,
     channels=lambda pipeline: pipeline.transformer.config.in_channels // 4,
-    times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
+    times=equal_times,
     lora_targets=JOINT_ATTENTION,
     miniature=tiny_pipeline,
     tiny_settings=ChromaSettings(resolution=32, max_sequence_length=16),

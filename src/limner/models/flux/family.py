@@ -15,8 +15,8 @@ from torch import Tensor
 from limner.core.types import Condition
 from limner.models.flux.build import tiny_pipeline
 from limner.models.flux.settings import FluxSettings
-from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
-from limner.models.parts import JOINT_ATTENTION, flow_times, packed, places, unpacked
+from limner.models.honoured import Honoured, require_equal, require_parts
+from limner.models.parts import JOINT_ATTENTION, equal_times, packed, places, unpacked
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(
@@ -31,11 +31,8 @@ TRANSFORMER = Honoured(
 
 def require(pipeline: Any, settings: FluxSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
-    AUTOENCODER.require("vae", pipeline.vae)
-    has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
-    require_equal("transformer has in_channels", has.in_channels, "four latent pixels of the vae have", 4 * latent)
+    require_parts(pipeline, TRANSFORMER, cells=4)
+    has = pipeline.transformer.config
     pooled, context = pipeline.text_encoder.config.hidden_size, pipeline.text_encoder_2.config.d_model
     require_equal("transformer has pooled_projection_dim", has.pooled_projection_dim, "the text encoder gives", pooled)
     require_equal("transformer has joint_attention_dim", has.joint_attention_dim, "text_encoder_2 gives", context)
@@ -75,7 +72,7 @@ FLUX = Family(
     embed=embed,
     predict=predict,
     channels=lambda pipeline: pipeline.transformer.config.in_channels // 4,
-    times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
+    times=equal_times,
     lora_targets=(
         *JOINT_ATTENTION,
         "ff.net.0.proj",

@@ -17,7 +17,7 @@ from limner.core.media import Images
 from limner.core.types import Condition
 from limner.models.flux2.build import DEEP, KLEIN_DEEP, tiny_klein, tiny_pipeline
 from limner.models.flux2.settings import Flux2KleinSettings, Flux2Settings
-from limner.models.honoured import FLOW, Honoured, require_equal
+from limner.models.honoured import Honoured, require_equal, require_parts
 from limner.models.parts import JOINT_ATTENTION, flow_times, packed, seen, shown, unpacked
 from limner.models.piped import Family, Piped
 
@@ -44,13 +44,10 @@ AUTOENCODER = Honoured(
 
 def require(pipeline: Any, settings: Flux2Settings | Flux2KleinSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
-    AUTOENCODER.require("vae", pipeline.vae)
-    has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
+    require_parts(pipeline, TRANSFORMER, AUTOENCODER, cells=4)
+    has = pipeline.transformer.config
     read = pipeline.text_encoder.config.get_text_config()
     layers = DEEP if isinstance(pipeline, Flux2Pipeline) else KLEIN_DEEP
-    require_equal("transformer has in_channels", has.in_channels, "four latent pixels of the vae have", 4 * latent)
     require_equal(
         "transformer has joint_attention_dim",
         has.joint_attention_dim,

@@ -10,13 +10,13 @@ from typing import Any
 from diffusers import LTXPipeline
 from torch import Tensor
 
-from limner.core.errors import UserError
 from limner.core.media import Videos
 from limner.core.types import Condition
-from limner.models.honoured import FLOW, Honoured, require_equal
+from limner.models.clips import latent_frames
+from limner.models.honoured import Honoured, require_equal, require_parts
 from limner.models.ltx.build import tiny_pipeline
 from limner.models.ltx.settings import LTXSettings
-from limner.models.parts import flow_times, seen, shown
+from limner.models.parts import equal_times, seen, shown
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(
@@ -47,12 +47,9 @@ AUTOENCODER = Honoured(
 
 def require(pipeline: Any, settings: LTXSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
-    AUTOENCODER.require("vae", pipeline.vae)
+    require_parts(pipeline, TRANSFORMER, AUTOENCODER)
     has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
     width = pipeline.text_encoder.config.d_model
-    require_equal("transformer has in_channels", has.in_channels, "the vae has latent_channels", latent)
     require_equal("transformer has out_channels", has.out_channels, "the vae has latent_channels", latent)
     require_equal("transformer has caption_channels", has.caption_channels, "the text encoder gives", width)
 
@@ -86,17 +83,6 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
     return velocity.mT.unflatten(2, (frames, height, width))
 
 
-def latent_frames(pipeline: Any, settings: LTXSettings) -> tuple[int]:
-    """Return how many frames a latent has. Raises UserError for a clip that is not cut into whole ones."""
-    return (_halved("model: num_frames is", settings.num_frames, pipeline.vae_temporal_compression_ratio),)
-
-
-def _halved(what: str, frames: int, pace: int) -> int:
-    if (frames - 1) % pace:
-        raise UserError(f"{what} {frames}; give one more than a multiple of {pace}, as the autoencoder halves them")
-    return (frames - 1) // pace + 1
-
-
 def statistics(vae: Any) -> tuple[Tensor, Tensor]:
     """Return mean and std of each channel of a latent, the std as the autoencoder's scale has it."""
     std = vae.latents_std / vae.config.scaling_factor
@@ -112,7 +98,7 @@ def decode(model: Piped, sample: Tensor) -> Videos:
 
 def encode(model: Piped, frames: Tensor) -> Tensor:
     """Return the latents of clips. Raises UserError for what the autoencoder cannot halve."""
-    _halved("a clip has frames", frames.shape[1], model.pipeline.vae_temporal_compression_ratio)
+    latent_frames(frames.shape[1], model.pipeline.vae_temporal_compression_ratio, "a clip has frames")
     mean, std = statistics(model.pipeline.vae)
     return (seen(model.pipeline.vae, frames.movedim(2, 1)).float() - mean) / std
 
@@ -127,8 +113,8 @@ LTX = Family(
     own=lambda pipeline: (512, 704),
     cell=lambda pipeline: pipeline.vae_spatial_compression_ratio,
     patch=1,
-    frames=latent_frames,
-    times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
+    frames=lambda pipeline, settings: (latent_frames(settings.num_frames, pipeline.vae_temporal_compression_ratio),),
+    times=equal_times,
     decode=decode,
     encode=encode,
     lora_targets=("to_q", "to_k", "to_v", "to_out.0"),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from limner.core.media import Images
 from limner.core.types import Condition
-from limner.models.honoured import FLOW, Honoured, require_equal
-from limner.models.parts import JOINT_ATTENTION, filled, flow_times, packed, present, seen, shown, statistics, unpacked
+from limner.models.honoured import Honoured, require_equal, require_parts
+from limner.models.parts import JOINT_ATTENTION, equal_times, filled, packed, present, seen, shown, statistics, unpacked
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image.build import tiny_pipeline
 from limner.models.qwen_image.settings import QwenImageSettings
@@ -44,12 +44,9 @@ AUTOENCODER = Honoured(
 
 def require(pipeline: Any, settings: QwenImageSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
-    AUTOENCODER.require("vae", pipeline.vae)
+    require_parts(pipeline, TRANSFORMER, AUTOENCODER, cells=4)
     has, latent = pipeline.transformer.config, pipeline.vae.config.z_dim
     width = pipeline.text_encoder.config.text_config.hidden_size
-    require_equal("transformer has in_channels", has.in_channels, "four latent pixels of the vae have", 4 * latent)
     require_equal("transformer has out_channels", has.out_channels, "the vae has z_dim", latent)
     require_equal("transformer has joint_attention_dim", has.joint_attention_dim, "the text encoder gives", width)
 
@@ -108,7 +105,7 @@ QWEN_IMAGE = Family(
     decode=decode,
     encode=encode,
     channels=lambda pipeline: pipeline.transformer.config.in_channels // 4,
-    times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
+    times=equal_times,
     lora_targets=(
         *JOINT_ATTENTION,
         "img_mlp.net.0.proj",

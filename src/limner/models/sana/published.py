@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.models.published import Part, Published
+from limner.models.published import GEMMA_2B, Part, Published
 
 BLOCKS = ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3
 DEEP = Part(
@@ -14,19 +14,6 @@ DEEP = Part(
         "upsample_block_type": "interpolate",
         "downsample_block_type": "Conv",
         "scaling_factor": 0.41407,
-    },
-)
-GEMMA_2B = Part(
-    "Gemma2Model",
-    2_614_341_888,
-    {
-        "hidden_size": 2304,
-        "intermediate_size": 9216,
-        "num_hidden_layers": 26,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "vocab_size": 256000,
     },
 )
 PUBLISHED = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl
 from diffusers.utils import convert_state_dict_to_diffusers
@@ -26,6 +26,7 @@ from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
+from limner.models.chain import chain, chain_times
 from limner.models.folder import served_index
 from limner.models.lora import folded, merged
 from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, text_encoders
@@ -42,7 +43,6 @@ PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 PARTS_XL = (*PARTS, "text_encoder_2", "tokenizer_2")
 WITHOUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 """A checker that blackens pictures would be a hidden reward."""
-PREDICTIONS: Mapping[str, PredictionKind] = {"epsilon": "noise", "v_prediction": "v_prediction", "sample": "x0"}
 
 say_once(pipeline_stable_diffusion.__name__)
 say_once(pipeline_stable_diffusion_xl.__name__)
@@ -98,12 +98,9 @@ class SD:
         multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
         own = cell * pipeline.unet.config.sample_size
         height, width = sides(settings.resolution, settings.width, (own, own), multiple)
-        scheduler = pipeline.scheduler
-        prediction = PREDICTIONS[scheduler.config.get("prediction_type", "epsilon")]
         freeze(pipeline, [pipeline.unet])
-        schedule = VariancePreserving(DDIMScheduler.from_config(scheduler.config).alphas_cumprod)
         size = (height // cell, width // cell)
-        return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, schedule, prediction)
+        return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, *chain(pipeline.scheduler))
 
     @classmethod
     def tiny(cls, kind: Kind = "sd15", folder: Path | None = None) -> SD:
@@ -189,19 +186,8 @@ class SD:
         return prediction.float()
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
-        """Return DDIM's `steps + 1` times; the last is clean data, or 1 / T where `set_alpha_to_one` is false (1.5).
-
-        Each step goes to the next of these times; diffusers' own goes T / steps indices down, which is the same for the
-        spacings "leading" (all published pipelines) and "trailing", and another time for "linspace". "linear" are equal
-        steps from the last level to clean data.
-        """
-        if grid == "linear":
-            last = len(self.schedule.alphas_cumprod) - 1
-            return self.schedule.time(torch.linspace(last, -1, steps + 1).round().long())
-        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
-        scheduler.set_timesteps(steps)
-        end = -1 if scheduler.config.set_alpha_to_one else 0
-        return self.schedule.time(torch.cat([scheduler.timesteps, torch.tensor([end])]))
+        """Return DDIM's `steps + 1` times; the last is clean data, or 1 / T where the scheduler says so (1.5)."""
+        return chain_times(self.pipeline.scheduler, steps, grid)
 
     def decode(self, sample: Float[Tensor, "batch channels height width"]) -> Images:
         """Return the pictures that the autoencoder decodes, differentiable in `sample`, a few at a time."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from limner.models.honoured import AUTOENCODER, Honoured, require_equal
+from limner.models.chain import CHAIN
+from limner.models.honoured import AUTOENCODER, UNSHIFTED, Honoured, require_equal
 
 UNET = Honoured(
     classes=("UNet2DConditionModel",),
@@ -34,49 +35,13 @@ UNET = Honoured(
 )
 UNET_XL = replace(UNET, only={**UNET.only, "addition_embed_type": ("text_time",)})
 
-AUTOENCODER_SD = replace(  # diffusers' pipelines with a UNet decode without a shift
-    AUTOENCODER,
-    free=AUTOENCODER.free - {"shift_factor"},
-    only={**AUTOENCODER.only, "shift_factor": (None, 0)},
-)
-
-CHAIN = Honoured(
-    classes=tuple(
-        f"{name}Scheduler"
-        for name in (
-            "DDIM DDPM DEISMultistep DPMSolverMultistep DPMSolverSDE DPMSolverSinglestep EulerAncestralDiscrete "
-            "EulerDiscrete HeunDiscrete KDPM2AncestralDiscrete KDPM2Discrete LMSDiscrete PNDM UniPCMultistep"
-        ).split()
-    ),
-    free=frozenset(
-        "beta_end beta_schedule beta_start num_train_timesteps rescale_betas_zero_snr set_alpha_to_one steps_offset "
-        "timestep_spacing trained_betas".split()
-    ),
-    only={
-        "clip_sample": (False,),
-        "prediction_type": ("epsilon", "v_prediction", "sample"),
-        "thresholding": (False,),
-        "timestep_type": ("discrete",),
-        "use_flow_sigmas": (False,),
-        "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
-    },
-    idle=frozenset(  # how diffusers' own sampler steps and spaces its levels: limner's sampler is chosen, not read
-        "algorithm_type clip_sample_range disable_corrector dynamic_thresholding_ratio euler_at_final "
-        "final_sigmas_type flow_shift interpolation_type lambda_min_clipped lower_order_final noise_sampler_seed "
-        "predict_x0 sample_max_value shift_terminal sigma_max sigma_min skip_prk_steps solver_order solver_p "
-        "solver_type time_shift_type use_beta_sigmas use_dynamic_shifting use_exponential_sigmas use_karras_sigmas "
-        "use_lu_lambdas".split()
-    ),
-)
-"""Of which DDIM is made, whatever the pipeline's scheduler is; all of the classes are one chain with other steps."""
-
 
 def require_honoured(pipeline: Any, is_xl: bool) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
     parts = pipeline.components
     CHAIN.require("scheduler", pipeline.scheduler)
     (UNET_XL if is_xl else UNET).require("unet", pipeline.unet)
-    (AUTOENCODER if is_xl else AUTOENCODER_SD).require("vae", pipeline.vae)
+    (AUTOENCODER if is_xl else UNSHIFTED).require("vae", pipeline.vae)
     unet, latent = pipeline.unet.config, pipeline.vae.config.latent_channels
     require_equal("unet has in_channels", unet.in_channels, "the vae has latent_channels", latent)
     require_equal("unet has out_channels", unet.out_channels, "the vae has latent_channels", latent)

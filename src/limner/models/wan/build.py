@@ -13,10 +13,9 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from torch import nn
-from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
 from limner.core.types import Vocabulary
-from limner.models.t5 import letter_tokenizer
+from limner.models.t5 import letter_tokenizer, umt5_encoder
 
 QUIET = -9.0
 """Log variance that posteriors begin with: a std of 0.01. Means differ by 0.02 between clips; noise of 1 hides that."""
@@ -80,24 +79,8 @@ def build(size: WanSize, seed: int = 0) -> WanPipeline:
             scale_factor_spatial=4,
         )
         nn.init.constant_(autoencoder.quant_conv.bias[size.latent_channels :], QUIET)
-        encoder = text_encoder(tokenizer, size.text_width, size.text_layers)
+        encoder = umt5_encoder(tokenizer, size.text_width, size.text_layers)
     return WanPipeline(tokenizer, encoder, autoencoder, FlowMatchEulerDiscreteScheduler(shift=size.shift), transformer)
-
-
-def text_encoder(tokenizer: T5TokenizerFast, width: int, layers: int) -> UMT5EncoderModel:
-    """Return a randomly initialised encoder for `tokenizer`."""
-    heads = max(1, width // 32)
-    return UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=len(tokenizer),
-            d_model=width,
-            d_kv=width // heads,
-            d_ff=2 * width,
-            num_layers=layers,
-            num_heads=heads,
-            dropout_rate=0.0,
-        )
-    )
 
 
 def tiny_pipeline(seed: int = 0) -> WanPipeline:
@@ -119,7 +102,7 @@ def tiny_pipeline(seed: int = 0) -> WanPipeline:
         )
         return WanPipeline(
             tokenizer,
-            text_encoder(tokenizer, 16, 1),
+            umt5_encoder(tokenizer, 16, 1),
             AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
             UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
             transformer,

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from limner.core.types import Condition
-from limner.models.honoured import AUTOENCODER, FLOW, Honoured, require_equal
-from limner.models.parts import filled, flow_times
+from limner.models.honoured import Honoured, require_equal, require_parts
+from limner.models.parts import equal_times, filled
 from limner.models.piped import Family, Piped
 from limner.models.z_image.build import tiny_pipeline
 from limner.models.z_image.settings import ZImageSettings
@@ -31,12 +31,9 @@ TRANSFORMER = Honoured(
 
 def require(pipeline: Any, settings: ZImageSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    FLOW.require("scheduler", pipeline.scheduler)
-    TRANSFORMER.require("transformer", pipeline.transformer)
-    AUTOENCODER.require("vae", pipeline.vae)
-    has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
+    require_parts(pipeline, TRANSFORMER)
+    has = pipeline.transformer.config
     width = pipeline.text_encoder.config.hidden_size
-    require_equal("transformer has in_channels", has.in_channels, "the vae has latent_channels", latent)
     require_equal("transformer has cap_feat_dim", has.cap_feat_dim, "the text encoder gives", width)
 
 
@@ -68,7 +65,7 @@ Z_IMAGE = Family(
     embed=embed,
     predict=predict,
     own=lambda pipeline: (1024, 1024),
-    times=lambda pipeline, steps, _, tokens: flow_times(pipeline.scheduler, steps, True, tokens),
+    times=equal_times,
     lora_targets=("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
     miniature=tiny_pipeline,
     tiny_settings=ZImageSettings(resolution=32, max_sequence_length=32),

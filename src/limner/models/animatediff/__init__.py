@@ -1,0 +1,1 @@
+"""AnimateDiff: settings, what the family has of its own, and a miniature."""

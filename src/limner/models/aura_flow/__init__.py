@@ -1,0 +1,1 @@
+"""AuraFlow: settings, what the family has of its own, and a miniature."""

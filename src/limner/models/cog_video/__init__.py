@@ -1,0 +1,1 @@
+"""CogVideoX: settings, what the family has of its own, and a miniature."""

@@ -1,0 +1,1 @@
+"""Lumina Image 2: settings, what the family has of its own, and a miniature."""

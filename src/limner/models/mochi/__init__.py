@@ -1,0 +1,1 @@
+"""Mochi: settings, what the family has of its own, and a miniature."""
