@@ -1,0 +1,93 @@
+"""Two people of opposite tastes, from their votes to two models, by the commands of docs/feedback.md."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from feedback.collection import vote
+from limner.cli import main
+from limner.core.media import Images
+from limner.evaluate.store import load
+from limner.feedback.choosing import Asking
+from limner.feedback.ledger import Ledger
+from limner.feedback.sources import gather
+from limner.rewards.learned.reward import Learned
+from run.miniature import Miniature
+from run.test_reward_models import SMALL, collection
+
+HEAD = "## Two people, two models"
+LIKES = {"annotator-1": 1, "annotator-2": -1}
+"""Whether somebody likes what is bright, or what is dark."""
+TINY = (
+    *("--steps", "6", "--prompts_per_step", "2", "--group_size", "8", "--micro_batch", "16", "--sampler.steps", "4"),
+    *("--optimizer.lr", "2e-2", "--model.train.rank", "4", "--model.train.alpha", "12", "--algorithm.num_times", "2"),
+    *(
+        "--algorithm.decay_rate",
+        "0.2",
+        "--evaluation.seeds",
+        "8",
+        "--evaluation.every",
+        "0",
+        "--evaluation.ode_steps",
+        "0",
+    ),
+    "--quiet",
+)
+
+
+def votes_of_two(place: Path) -> None:
+    """Ask both about the same pairs, on the sides on which each sees them."""
+    collection(place, 60, float)
+    ledger = Ledger(f"sqlite:///{place / 'votes.db'}", Asking(least=2, most=2, gold=0.0, repeat=0.0))
+    ledger.add(*gather(place / "pairs.jsonl"))
+    for name, token in ledger.invite(2):
+        who = ledger.who(token)
+        assert who is not None and who.pseudonym == name
+        while given := ledger.next(who, 1):
+            items = ledger.board.tasks[given[0].task].items
+            left, right = (level(ledger.board.items[items[i]].path) * LIKES[name] for i in given[0].order)
+            ledger.record(who, vote(given[0], "left" if left > right else "right"))
+
+
+def level(path: Path) -> float:
+    return float(np.asarray(Image.open(path).convert("L")).mean())
+
+
+def liked(name: str, run: str) -> float:
+    """Return what the pictures that a run draws after training are worth, on average, to somebody."""
+    kept = load(Path(run) / "samples" / "after-sampler")
+    assert kept is not None
+    prompts = [prompt for prompt in kept.prompts for _ in kept.seeds]
+    paths = sorted((Path(run) / "samples" / "after-sampler").glob("*.png"))
+    levels = torch.stack([torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()) for path in paths])
+    return float(Learned("runs/tastes", name)(Images(levels.permute(0, 3, 1, 2)), prompts).score.mean())
+
+
+def test_two_people_of_opposite_tastes_get_two_models_from_one_base(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a model that was trained for one of them draws is worth more to that one than what the other's draws."""
+    page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
+    block = page.split(HEAD)[1].split("```bash")[1].split("```")[0]
+    typed = [shlex.split(line)[1:] for line in block.splitlines() if line.strip()]
+    assert [words[0] for words in typed] == ["annotate", "feedback", "reward", "train", "train"]
+    monkeypatch.chdir(tmp_path)
+    votes_of_two(tmp_path / "my_pictures")
+    runs = {}
+    for words in typed[1:]:
+        if words[0] == "reward":
+            words += [f"--{key}={value}" for key, value in SMALL.items()]
+        if words[0] == "train":
+            words += ["--model.path", str(miniature.model), "--prompts", str(miniature.prompts), *TINY]
+            words += ["--evaluation.prompts", str(miniature.prompts)]
+            runs[next(name for name in LIKES if name in " ".join(words))] = words[words.index("--out") + 1]
+        assert main(words) == 0, words
+    worth = {(name, made_for): liked(name, runs[made_for]) for name in LIKES for made_for in LIKES}
+    for name, other in (tuple(LIKES), tuple(LIKES)[::-1]):
+        assert worth[name, name] > worth[name, other] + 0.03, worth
