@@ -132,7 +132,7 @@ def measure(reward: Path) -> dict[str, Any]:
     prompts, paths = pictures("heldout")
     worth = utilities(prompts, paths)
     judge = Checked("learned", Learned(str(reward)))
-    answers = [judge(_media(each), [prompt] * len(each)) for prompt, each in zip(prompts, paths, strict=True)]
+    answers = [judge(media_of(each), [prompt] * len(each)) for prompt, each in zip(prompts, paths, strict=True)]
     score = torch.stack([each.score for each in answers])
     spread = torch.stack([each.uncertainty for each in answers if each.uncertainty is not None])
     a, b = torch.tensor(list(combinations(range(COUNT["heldout"]), 2))).unbind(1)
@@ -170,10 +170,11 @@ def measure(reward: Path) -> dict[str, Any]:
 
 
 def _judged(judges: Jury, prompts: list[Prompt], paths: list[Path]) -> Float[Tensor, " pictures"]:
-    return judges.columns(_media(paths), prompts)["scenes_fraction"].double()
+    return judges.columns(media_of(paths), prompts)["scenes_fraction"].double()
 
 
-def _media(paths: list[Path]) -> Images:
+def media_of(paths: list[Path]) -> Images:
+    """Return pictures, from their files."""
     levels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
     return Images(torch.from_numpy(levels).permute(0, 3, 1, 2))
 
