@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.learning.restoration import Noising as Noising
     from limner.models.animatediff.settings import AnimateDiffSettings as AnimateDiffSettings
     from limner.models.aura_flow.settings import AuraFlowSettings as AuraFlowSettings
+    from limner.models.amused.settings import AmusedSettings as AmusedSettings
     from limner.models.chroma.settings import ChromaSettings as ChromaSettings
     from limner.models.emu3.settings import Emu3Settings as Emu3Settings
     from limner.models.cog_video.settings import CogVideoSettings as CogVideoSettings

@@ -15,6 +15,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import (
+    AmusedScheduler,
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLFlux2,
@@ -34,6 +35,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
+    UVit2DModel,
     VQModel,
     WanTransformer3DModel,
     ZImageTransformer2DModel,
@@ -45,6 +47,7 @@ from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models.animatediff import family as animatediff
 from limner.models.aura_flow import family as aura_flow
+from limner.models.amused import honoured as amused
 from limner.models.autoencoder import tiny_autoencoder
 from limner.models.chain import CHAIN
 from limner.models.chroma import family as chroma
@@ -104,6 +107,9 @@ TABLES = [
     (wan.FLOW, FlowMatchEulerDiscreteScheduler),
     (wan.MULTISTEP, UniPCMultistepScheduler),
     (VQVAE, VQModel),
+    (amused.TRANSFORMER, UVit2DModel),
+    (amused.VQVAE, VQModel),
+    (amused.SCHEDULER, AmusedScheduler),
     *((CHAIN, getattr(schedulers, name)) for name in CHAIN.classes),
 ]
 

@@ -16,6 +16,8 @@ from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
 from limner.engine.precision import Precision
+from limner.models.amused.adapter import Amused
+from limner.models.amused.build import tiny_pipeline
 from limner.models.dialect import Dialect
 from limner.models.emu3.dialect import EMU3
 from limner.models.gan.adapter import GAN
@@ -29,6 +31,7 @@ from limner.models.sd3.settings import SD3Settings
 from limner.models.tokens.adapter import Tokens
 from limner.models.wan.adapter import Wan
 from limner.policies.denoising import Denoising, Sampler
+from limner.policies.masked import MaskedSampler, Partly
 from limner.policies.one_step import OneStepSampler
 from limner.policies.tokens import TokenSampler
 from limner.registry import names
@@ -97,6 +100,13 @@ def multimodal(dialect: Dialect) -> Callable[[torch.device], Multimodal]:
     return make
 
 
+def amused(device: torch.device) -> Amused:
+    pipeline = tiny_pipeline()
+    for part in (pipeline.transformer, pipeline.vqvae, pipeline.text_encoder):
+        part.to(device)
+    return Amused.wrap(pipeline)
+
+
 def gan(device: torch.device) -> GAN:
     tokenizer, *networks = GAN.tiny().parts
     return GAN.wrap(GANParts(tokenizer, *(network.to(device) for network in networks)))
@@ -105,6 +115,7 @@ def gan(device: torch.device) -> GAN:
 OTHERS: dict[str, tuple[Callable[[torch.device], Any], Sampling]] = {
     "tokens": (tokens, TokenSampler(top_p=0.9, guidance=2.0)),
     **{dialect.kind: (multimodal(dialect), TokenSampler(guidance=2.0)) for dialect in (JANUS, EMU3)},
+    "amused": (amused, MaskedSampler("plackett_luce", steps=4, guidance=2.0)),
     "gan": (gan, OneStepSampler(noise=0.3)),
 }
 """The makers of models that are no denoisers, and how they are drawn from."""
@@ -136,7 +147,8 @@ def drawn_once(name: str, device: torch.device) -> dict[str, Tensor]:
     rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.trajectory, IDS, 0)
     path, pack = rollout.path, next(policy.pack(rollout, IDS, 8))
     ratio, shown = policy.distribution(pack, condition).log_ratio(pack.old, pack.choice), model.decode(drawn.sample)
-    require(device, [*leaves(condition), drawn.sample, path.choices, *leaves(path.states), *leaves(path.old)])
+    seen = path.states.tokens if isinstance(path.states, Partly) else path.states  # which evaluation is a place
+    require(device, [*leaves(condition), drawn.sample, path.choices, *leaves(seen), *leaves(path.old)])
     require(device, [*leaves(pack.state), pack.prompt_index, ratio, *leaves(shown)])
     require(torch.device("cpu"), [path.mask, path.node, pack.row, pack.column])
     ratio.mean().backward()

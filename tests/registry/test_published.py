@@ -46,7 +46,7 @@ def test_networks_are_as_large_as_the_published_ones() -> None:
 
 
 def test_every_kind_has_facts_and_an_adapter() -> None:
-    assert MODELS.keys() == ADAPTERS.keys() == PUBLISHED.keys() | {"gan", "tokens", "janus", "emu3"}
+    assert MODELS.keys() == ADAPTERS.keys() == PUBLISHED.keys() | {"gan", "tokens", "janus", "emu3", "amused"}
     for kind in PUBLISHED:
         assert find(ADAPTERS, "model kind", kind).lora_targets and find(PUBLISHED, "model kind", kind)
     assert {each.recipe for _, each in published().values()} - {""} <= RECIPES.keys()

@@ -32,10 +32,11 @@ def merged(network: Any, adapter: str) -> Any:
     return network
 
 
-def save_peft(network: Any, adapter: str, folder: Path, inside: str = "") -> None:
+def save_peft(network: Any, adapter: str, folder: Path, inside: str = "", task: str | None = "CAUSAL_LM") -> None:
     """Write the network's LoRA `adapter` as peft reads it for the model in which the network is called `inside`.
 
-    There the layers are named in full: others of the model may have names that end alike.
+    There the layers are named in full: others of the model may have names that end alike. `task` is peft's name of what
+    the model does, None of what it has no name for.
     """
     tensors, metadata = folded(network, adapter)
     prefix = f"{inside}." if inside else ""
@@ -47,7 +48,7 @@ def save_peft(network: Any, adapter: str, folder: Path, inside: str = "") -> Non
         {f"base_model.model.{prefix}{name}": each.contiguous() for name, each in tensors.items()},
         folder / "adapter_model.safetensors",
     )
-    LoraConfig(**metadata | {"task_type": "CAUSAL_LM"}).save_pretrained(folder)
+    LoraConfig(**metadata | {"task_type": task}).save_pretrained(folder)
 
 
 def folded(network: Any, adapter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -39,6 +39,7 @@ MODELS = {
     "tokens": "limner.models.tokens.settings:TokensSettings",
     "janus": "limner.models.janus.settings:JanusSettings",
     "emu3": "limner.models.emu3.settings:Emu3Settings",
+    "amused": "limner.models.amused.settings:AmusedSettings",
     "gan": "limner.models.gan.settings:GANSettings",
 }
 ADAPTERS = {
@@ -62,6 +63,7 @@ ADAPTERS = {
     "tokens": "limner.models.tokens.adapter:Tokens",
     "janus": "limner.models.janus.dialect:JANUS",
     "emu3": "limner.models.emu3.dialect:EMU3",
+    "amused": "limner.models.amused.adapter:Amused",
     "gan": "limner.models.gan.adapter:GAN",
 }
 """What knows the layers that LoRA adapts, by kind."""

@@ -106,7 +106,7 @@ def model_card(card: Card) -> str:
 
 def _header(card: Card) -> str:
     """Return what the Hub reads: only ids and licences that it knows, and a base only if it has it."""
-    library = "diffusers" if card.own is None else "transformers"
+    library = "diffusers" if card.own is None or card.pipeline.endswith("Pipeline") else "transformers"
     task = f"{'image' if card.inputs else 'text'}-to-{'video' if card.moves else 'image'}"
     tags = [task, library, "reinforcement-learning", "limner", *([] if card.whole else ["lora"])]
     known = _is_on_hub(card.base)
