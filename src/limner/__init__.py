@@ -83,18 +83,18 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.diffusion.dynamics import EulerODE as EulerODE
     from limner.diffusion.dynamics import FlowSDE as FlowSDE
     from limner.learning.restoration import Noising as Noising
+    from limner.models.amused.settings import AmusedSettings as AmusedSettings
     from limner.models.animatediff.settings import AnimateDiffSettings as AnimateDiffSettings
     from limner.models.aura_flow.settings import AuraFlowSettings as AuraFlowSettings
-    from limner.models.amused.settings import AmusedSettings as AmusedSettings
     from limner.models.chroma.settings import ChromaSettings as ChromaSettings
-    from limner.models.emu3.settings import Emu3Settings as Emu3Settings
     from limner.models.cog_video.settings import CogVideoSettings as CogVideoSettings
+    from limner.models.emu3.settings import Emu3Settings as Emu3Settings
     from limner.models.flux.settings import FluxSettings as FluxSettings
     from limner.models.flux2.settings import Flux2KleinSettings as Flux2KleinSettings
     from limner.models.flux2.settings import Flux2Settings as Flux2Settings
     from limner.models.gan.settings import GANSettings as GANSettings
-    from limner.models.janus.settings import JanusSettings as JanusSettings
     from limner.models.hunyuan_video.settings import HunyuanVideoSettings as HunyuanVideoSettings
+    from limner.models.janus.settings import JanusSettings as JanusSettings
     from limner.models.ltx.settings import LTXSettings as LTXSettings
     from limner.models.lumina2.settings import Lumina2Settings as Lumina2Settings
     from limner.models.mochi.settings import MochiSettings as MochiSettings

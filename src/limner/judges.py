@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.protocols import Comparer, Judge, Reward, Specified
 from limner.core.types import Prompt, RewardOutput, RewardSpec
-from limner.data.pairs import captioned
+from limner.data.pairs import as_media, captioned, decoded, read_pairs
 from limner.judging.cache import Cached
-from limner.judging.checked import Checked
+from limner.judging.checked import Checked, told
 from limner.judging.spec import spec_of
 from limner.judging.wire import LIMITS, identity
 from limner.objects import RewardFunction, is_object, name_of_object
 from limner.recipes.override import Place, build
 from limner.registry.find import find
 from limner.registry.names import REWARDS, WORLDS
+from limner.rewards.algebra.against import Against
 from limner.rewards.algebra.compose import Composition
 from limner.rewards.algebra.frames import Framewise
 from limner.rewards.algebra.parse import parse
-from limner.rewards.algebra.tree import Expression, Leaf, leaves
+from limner.rewards.algebra.tree import Expression, Leaf, leaves, walk
 from limner.rewards.algebra.within import Compare
 from limner.rewards.function import usable
 
+REFERENCES = 512
+"""Pictures of a world that samples are held against."""
 RESERVED = ("mean", "std")
 """What the log says of the total as `reward/NAME`: no judge has such a name."""
 
@@ -70,7 +75,30 @@ def _composed(expression: Expression, found: Mapping[Leaf, Reward | Comparer], c
             )
     judges = {leaf: _judge(leaf, each, cache) for leaf, each in found.items() if not isinstance(each, Comparer)}
     comparers = {leaf: _comparison(leaf, each) for leaf, each in found.items() if isinstance(each, Comparer)}
-    return Composition(expression, judges, comparers)
+    return Composition(expression, judges, comparers, _references(expression, judges))
+
+
+def _references(expression: Expression, judges: Mapping[Leaf, Judge]) -> dict[str, dict[str, Tensor]]:
+    """Return what judges say of the data that samples are held against, by its name; pictures keep their sizes."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for node in walk(expression):
+        if isinstance(node, Against) and node.data:
+            asked = {leaf: judges[leaf] for leaf in leaves(node) if leaf in judges}
+            columns = [told({leaf.column: judge(*each) for leaf, judge in asked.items()}) for each in _known(node.data)]
+            together = {name: torch.cat([each[name].double() for each in columns]) for name in columns[0]}
+            found[node.data] = found.get(node.data, {}) | together
+    return found
+
+
+def _known(data: str) -> Iterator[tuple[Media, list[Prompt]]]:
+    """Yield the pictures of a folder with metadata.jsonl, one at a time, or of a world."""
+    if data in WORLDS:
+        source = find(WORLDS, "world", data)()
+        yield captioned([source.pair(np.random.default_rng(i), 0.0) for i in range(REFERENCES)], source.fps)
+        return
+    for path, prompt in read_pairs(data):
+        picture = torch.from_numpy(np.array(decoded(path), dtype=np.float32) / 255).permute(2, 0, 1)
+        yield as_media([picture]), [prompt]
 
 
 def _judge(leaf: Leaf, reward: Reward, cache: Path | None) -> Judge:

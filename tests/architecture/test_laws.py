@@ -14,6 +14,7 @@ from limner.registry.names import ALGORITHMS, DYNAMICS, MODELS, SAMPLERS, SOURCE
 HEADS = {
     "Expression": "nodes of an expression: parsing, walking and printing go through all of them",
     "Function": "functions of expressions",
+    "Against": "those of them that hold the samples against a reference",
     "Asking": "settings of judges that ask the same service",
 }
 """Abstract heads of closed families, which no one makes an instance of."""

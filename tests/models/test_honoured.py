@@ -45,9 +45,9 @@ from safetensors.torch import load_file, save_file
 
 from limner.core.errors import UserError
 from limner.core.types import Prompt
+from limner.models.amused import honoured as amused
 from limner.models.animatediff import family as animatediff
 from limner.models.aura_flow import family as aura_flow
-from limner.models.amused import honoured as amused
 from limner.models.autoencoder import tiny_autoencoder
 from limner.models.chain import CHAIN
 from limner.models.chroma import family as chroma

@@ -17,7 +17,8 @@ from limner.core.errors import UserError
 from limner.core.media import Images, Media
 from limner.core.types import Composed, Prompt, RewardOutput
 from limner.rewards.algebra.compose import Composition, Judge
-from limner.rewards.algebra.functions import FUNCTIONS, Gate, Group, Lexicographic, Rank, Scheduled, Worst
+from limner.rewards.algebra.functions import Gate, Group, Lexicographic, Rank, Scheduled, Worst
+from limner.rewards.algebra.named import FUNCTIONS
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, leaf, leaves
 

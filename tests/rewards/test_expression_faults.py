@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.core.errors import UserError
-from limner.rewards.algebra.functions import FUNCTIONS
+from limner.rewards.algebra.named import FUNCTIONS
 from limner.rewards.algebra.parse import MAX_DEPTH, MAX_TEXT, parse
 from limner.rewards.algebra.tree import Expression, leaf, walk
 

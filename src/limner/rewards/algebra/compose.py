@@ -17,7 +17,7 @@ from limner.core.types import Composed, Prompt, RewardOutput, RewardSpec, Term
 from limner.judging.checked import told
 from limner.judging.spec import joint_spec
 from limner.rewards.algebra.functions import WinRate
-from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, walk
+from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, value_of, walk
 from limner.rewards.algebra.within import Compare, plain, terms_of, wins
 
 
@@ -25,12 +25,14 @@ from limner.rewards.algebra.within import Compare, plain, terms_of, wins
 class Composition:
     """What is maximised. `judges` answer for the leaves of the expression, `comparers` for those inside `win_rate`.
 
+    `references` are their answers about data that samples are held against, by its name.
     A sample counts only if every judge could judge it: elsewhere the total is NaN, and no group is compared with it.
     """
 
     expression: Expression
     judges: Mapping[Leaf, Judge]
     comparers: Mapping[Leaf, Compare] = field(default_factory=dict)
+    references: Mapping[str, Mapping[str, Float[Tensor, " known"]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [leaf.column for leaf in leaves(self.expression)]
@@ -100,17 +102,11 @@ class Composition:
         judged = [columns[leaf.column].isfinite() for leaf in leaves(self.expression)]
         valid = torch.stack(judged).all(0)
         kept = {name: column.masked_fill(~valid, torch.nan) for name, column in columns.items()}
-        scope = Scope(kept, group, step, {} if memory is None else memory)
+        scope = Scope(kept, group, step, {} if memory is None else memory, self.references)
         known: dict[Expression, Tensor] = {}
-
-        def value(node: Expression) -> Tensor:
-            if node not in known:
-                known[node] = node.value([value(part) for part in node.parts], scope)
-            return known[node]
-
-        total = value(self.expression)
+        total = value_of(self.expression, scope, known)
         reported = terms_of(plain(self.expression))
-        terms = {str(part): Term(weight, value(part)) for weight, part in reported.terms}
+        terms = {str(part): Term(weight, value_of(part, scope, known)) for weight, part in reported.terms}
         if reported.constant:
             terms["1"] = Term(reported.constant, torch.ones_like(total))
         return Composed(total.masked_fill(~valid, torch.nan), valid & total.isfinite(), terms)

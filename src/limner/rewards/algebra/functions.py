@@ -1,9 +1,9 @@
-"""The functions of reward expressions: gates, worst of several, comparison within the group, normalisers, schedules."""
+"""Functions of reward expressions: gates, worst of several, comparison within the group, normalisers, schedules."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -46,8 +46,8 @@ class Function(Expression):
         return (*self.arguments, condition.of) if isinstance(condition, Condition) else self.arguments
 
     def __str__(self) -> str:
-        own = {key: value for key, value in vars(self).items() if key not in ("arguments", "condition")}
-        given = [f"{key}={value!r}" for key, value in own.items() if value != vars(type(self))[key]]
+        own = [each for each in fields(self) if each.name not in ("arguments", "condition")]
+        given = [f"{f.name}={vars(self)[f.name]!r}" for f in own if vars(self)[f.name] != f.default]
         condition = [str(vars(self)["condition"])] if self.conditioned else []
         return f"{self.name}({', '.join([*map(str, self.arguments), *condition, *given])})"
 
@@ -291,11 +291,3 @@ class Scheduled(Function):
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         share = min(1.0, scope.step / max(1, self.steps))
         return (self.first + share * (self.last - self.first)) * parts[0]
-
-
-FUNCTIONS: dict[str, type[Function]] = {
-    kind.name: kind
-    for kind in (
-        Gate, Constrained, Worst, Pessimistic, Lexicographic, Rank, WinRate, Group, Running, Logistic, Clip, Scheduled,
-    )
-}  # fmt: skip

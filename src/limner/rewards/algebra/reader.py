@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from limner.core.errors import UserError, nearest
 from limner.rewards.algebra.frames import REDUCERS, Reducer
-from limner.rewards.algebra.functions import FUNCTIONS
+from limner.rewards.algebra.named import FUNCTIONS
 from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, Setting
 
 QUOTED = re.compile(r"""[^"'\\\x00-\x1f]*\.py:[A-Za-z_]\w*""")
@@ -90,12 +90,13 @@ class Reader:
                 )
             return Leaf(name, tuple(settings.items()))
         kind = FUNCTIONS[name]
-        known = [f.name for f in dataclasses.fields(kind) if f.name not in ("arguments", "condition")]
+        known = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in ("arguments", "condition")}
         for key, value in settings.items():
             if key not in known:
                 raise UserError(f"reward {self.text!r}: {name} has no setting {key!r}{nearest(key, known)}")
-            if type(value) not in (int, float):
-                raise UserError(f"reward {self.text!r}: {name}: {key} is a number, got {value!r}")
+            wanted = (str, "text") if isinstance(known[key], str) else (int | float, "a number")
+            if isinstance(value, bool) or not isinstance(value, wanted[0]):
+                raise UserError(f"reward {self.text!r}: {name}: {key} is {wanted[1]}, got {value!r}")
         conditions = [self.condition(each) for each in node.args if isinstance(each, ast.Compare)]
         if len(conditions) != kind.conditioned:
             raise UserError(f"reward {self.text!r}: {name}(...) takes {'one' if kind.conditioned else 'no'} condition")

@@ -31,13 +31,15 @@ PLAIN = re.compile(r"(?!-)[\w./~-]*\w(:\w+)?")
 class Scope:
     """What a node may know beside its parts: who is compared with whom, when, and what it remembers (`memory`).
 
-    `columns` are the raw numbers of the judges, NaN where there is none.
+    `columns` are the raw numbers of the judges, NaN where there is none; `references` those that they gave for data, by
+    its name.
     """
 
     columns: Mapping[str, Float[Tensor, " batch"]]
     group: Int[Tensor, " batch"]
     step: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
+    references: Mapping[str, Mapping[str, Float[Tensor, " known"]]] = field(default_factory=dict)
 
 
 class Expression:
@@ -228,6 +230,17 @@ def leaves(expression: Expression) -> list[Leaf]:
     """Return the judges it asks, each once."""
     found = (node.leaf if isinstance(node, Part) else node for node in walk(expression))
     return list(dict.fromkeys(node for node in found if isinstance(node, Leaf)))
+
+
+def value_of(
+    expression: Expression, scope: Scope, known: dict[Expression, Tensor] | None = None
+) -> Float[Tensor, " batch"]:
+    """Return the value of an expression, each node's computed once: those that are `known` are not computed again."""
+    found: dict[Expression, Tensor] = {} if known is None else known
+    if expression not in found:
+        parts = [value_of(part, scope, found) for part in expression.parts]
+        found[expression] = expression.value(parts, scope)
+    return found[expression]
 
 
 def _number(value: float) -> str:
