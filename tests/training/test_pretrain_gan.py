@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
     update, seen = module.Fit.update, itertools.count()
 
     def failing(fit: module.Fit, loss: torch.Tensor) -> None:
-        if next(seen) == 3:
+        if next(seen) == 4:  # after the two of the step of reading and decoding, and both of the next
             raise KeyboardInterrupt
         update(fit, loss)
 
@@ -47,3 +48,31 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
     assert model.decode(torch.zeros(1, 8, 8, 8)).pixels.shape == (1, 3, 64, 64)
     with pytest.raises(UserError, match="begun with width 16, not 32"):
         build.pretrain("scenes", tmp_path / "parts", {"model": "gan", **FEW, "width": 32})
+
+
+def test_the_generator_begins_as_a_decoder_whose_loss_is_that_of_a_conditional_autoencoder() -> None:
+    """By hand, in float64: the error of what is decoded, and the divergence of Gaussians."""
+    generator, x = torch.Generator().manual_seed(0), torch.tensor([[[[1.0, -2.0]]], [[[0.5, 3.0]]]]).double()
+    told = torch.randn(2, 6, generator=generator).double()
+    z = torch.randn(2, 3, generator=generator).double()
+
+    class Fresh:
+        encoder = staticmethod(lambda latents: told)
+        generator = staticmethod(lambda z, shift: z[:, None, None, :2] + shift)
+
+    class Data:
+        condition = staticmethod(lambda caption: {"shift": caption[:, None, None, None].double()})
+
+    caption = torch.tensor([0, 2])
+    given = module.Given(x, caption, caption, z, torch.zeros(3, *x.shape))
+    loss, health = module.imitated(Fresh(), given, Data(), module.Duel(imitation_std=0.7))
+    error = divergence = 0.0
+    for i in range(2):
+        for k in range(3):
+            mean, log_variance = float(told[i, k]), float(told[i, 3 + k])
+            if k < 2:
+                decoded = mean + float(z[i, k]) * math.e ** (log_variance / 2) + float(caption[i])
+                error += (decoded - float(x[i, 0, 0, k])) ** 2 / 2
+            divergence += (mean**2 + math.e**log_variance - 1 - log_variance) / 4
+    assert health["decoding_error"] == pytest.approx(error / 2) and health["kl"] == pytest.approx(divergence)
+    assert loss.item() == pytest.approx((error / (2 * 0.49) + divergence) / 2)

@@ -1,18 +1,24 @@
 """Train a world's GAN: a generator draws, in one evaluation, what a discriminator cannot tell from data.
 
 Stages, each resumable: (1) the latents of a fixed data set of noisy (caption, picture) pairs, by the autoencoder of
-another base; (2) discriminator and generator, by turns. With h what D sees in latents and e what it reads of a caption,
+another base; (2) the generator as the decoder of a conditional autoencoder, while the discriminator learns to read; (3)
+discriminator and generator, by turns. With h what D sees in latents, e what it reads of a caption, and q(z | x) the
+Gaussian that an encoder gives, which is not kept,
 
-    D   hinge(D(x, c), D(G(z, c), c)) + w contrast(h(x), e(c)) + r1/2 E |grad_x D(x, c)|^2
-    G   - E D(G(z, c), c) + w contrast(h(G(z, c)), e(c))
+    (2) G   E |x - G(z, c)|^2 / (2 imitation_std^2) + KL(q(z | x) || N(0, I)),    z ~ q
+        D   contrast(h(x), e(c))
+    (3) D   hinge(D(x, c), D(G(z, c), c)) + w contrast(h(x), e(c)) + r1/2 E |grad_x D(x, c)|^2
+        G   - E D(G(z, c), c) + w contrast(h(G(z, c)), e(c))
 
 in which `contrast` is to find a picture's caption among those of its batch, and beside one of its own that was altered:
 that teaches what captions say. D learns it alone at first: it does so faster where it need not tell samples from data,
-and a generator has little to learn from one that cannot read. Whatever D is shown has noise on it, data and samples
-alike, which keeps the two from being told apart at a glance.
+and a generator has little to learn from one that cannot read. A generator that begins as a decoder draws as many kinds
+of pictures as there are, where one that begins from nothing soon repeats a few. Whatever D is shown has noise on it,
+data and samples alike, which keeps the two from being told apart at a glance.
 
-Source: `limner.objectives.adversarial`; contrast in both losses, Zhang et al., arXiv:2101.04702, section 3.2; noise on
-what D is shown, Sønderby et al., arXiv:1610.04490, section 3.4.
+Source: `limner.objectives.adversarial`; a decoder that becomes a generator, Larsen et al., arXiv:1512.09300; contrast
+in both losses, Zhang et al., arXiv:2101.04702, section 3.2; noise on what D is shown, Sønderby et al.,
+arXiv:1610.04490, section 3.4.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.rng import Rng
-from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
+from limner.core.settings import Count, Natural, NotNegative, Positive, Range, Share, settings
 from limner.core.team import ALONE
 from limner.objectives.adversarial import contrast, hinge, steepness
 from limner.training.fit import Fit, Log, begin, save
@@ -49,6 +55,11 @@ class FreshGAN(Protocol):
     @property
     def discriminator(self) -> Any:
         """`see` of latents, `read` of conditions, and `log_scale` of their cosines."""
+        ...
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Latents in, mean and log of the variance of their z out."""
         ...
 
     @property
@@ -81,12 +92,14 @@ class Duel:
     num_pairs: Annotated[int, Range(least=1, most=10**7)] = 24_000
     width: Annotated[int, Range(least=8, most=4096)] = 128
     """Of both networks."""
-    steps: Count = 3000
+    steps: Count = 4500
     batch: Annotated[int, Range(least=2, most=10_000)] = 64
     lr: Rate = 2e-3
     warmup: Count = 50
-    reading_steps: Natural = 500
-    """The first of these steps, in which D learns to read, and nothing else is learnt."""
+    reading_steps: Natural = 1500
+    """The first of these steps, in which D learns to read, and G to decode."""
+    imitation_std: Positive = 0.3
+    """Std of what G is to leave of data as a decoder; the smaller, the more z says, and captions the less."""
     contrast: NotNegative = 3.0
     """Weight w of finding a picture's caption among those of the batch, in the losses of both."""
     gradient_penalty: NotNegative = 0.1
@@ -166,12 +179,16 @@ def train_both(fresh: FreshGAN, config: Duel, folder: Path, log: Log) -> None:
         Fit(each, config.lr, 0.0, steps, config.warmup, config.ema, ALONE, betas=(0.0, 0.99))
         for each, steps in ((d, config.steps), (g, config.steps - config.reading_steps))
     )
-    for step in judges.steps(folder / "gan.pt", config.checkpoint_seconds, beside=(draws,)):
+    both = nn.ModuleList([g, fresh.encoder])
+    decodes = Fit(both, config.lr, 0.0, max(1, config.reading_steps), config.warmup, config.ema, ALONE)
+    for step in judges.steps(folder / "gan.pt", config.checkpoint_seconds, beside=(draws, decodes)):
         given = data.given(step, fresh.noise, config)
         if step < config.reading_steps:
             loss = read(d, given, data)
             judges.update(loss)
-            health = {"contrast": loss.item()}
+            decoded, health = imitated(fresh, given, data, config)
+            decodes.update(decoded)
+            health |= {"contrast": loss.item()}
         else:
             made = g(given.z, **data.condition(given.caption))
             loss, health = judged(d, made.detach(), given, data, step, config)
@@ -191,6 +208,17 @@ def read(d: Any, given: Given, data: Data) -> Float[Tensor, ""]:
     """Return D's loss while it learns to read."""
     _, seen = d.see(given.x + given.noise[0])
     return contrast(seen, *_texts(d, given, data), given.caption, given.altered, d.log_scale.exp())
+
+
+def imitated(fresh: FreshGAN, given: Given, data: Data, config: Duel) -> tuple[Float[Tensor, ""], dict[str, float]]:
+    """Return G's loss as a decoder, in nats per number of the data, and its parts for the log."""
+    mean, log_variance = fresh.encoder(given.x).chunk(2, 1)
+    z = mean + (log_variance / 2).exp() * given.z
+    error = (fresh.generator(z, **data.condition(given.caption)) - given.x).square().flatten(1).sum(1).mean()
+    kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+    size = given.x[0].numel()
+    loss = (error / (2 * config.imitation_std**2) + kl) / size
+    return loss, {"decoding_error": error.item() / size, "kl": kl.item()}
 
 
 def judged(

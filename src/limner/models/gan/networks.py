@@ -118,6 +118,26 @@ class LatentGenerator(ModelMixin, ConfigMixin):
         return functional.pixel_shuffle(cells, PLACE)
 
 
+class Eye(nn.Module):
+    """What is seen in latents, all places at once."""
+
+    def __init__(self, latent_channels: int, latent_size: int, width: int, layers: int, shared: int) -> None:
+        super().__init__()
+        places = (latent_size // PLACE) ** 2
+        self.from_pixels = nn.Linear(PLACE**2 * latent_channels, width)
+        self.places = nn.Parameter(torch.randn(places, width) / 5)
+        self.mixers = nn.ModuleList(Mixer(width, places) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.to_shared = nn.Linear(places * width, shared)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch shared"]:
+        """Return `shared` numbers of each."""
+        x = self.from_pixels(functional.pixel_unshuffle(x, PLACE).flatten(2).transpose(1, 2)) + self.places
+        for mixer in self.mixers:
+            x = mixer(x)
+        return self.to_shared(self.norm(x).flatten(1))
+
+
 class Discriminator(ModelMixin, ConfigMixin):
     """D(x, c) = how real x is + how well it goes with c, the inner product of what it sees and what it reads.
 
@@ -136,12 +156,7 @@ class Discriminator(ModelMixin, ConfigMixin):
         shared: int = 256,
     ) -> None:
         super().__init__()
-        places = (latent_size // PLACE) ** 2
-        self.from_pixels = nn.Linear(PLACE**2 * latent_channels, width)
-        self.places = nn.Parameter(torch.randn(places, width) / 5)
-        self.mixers = nn.ModuleList(Mixer(width, places) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.to_shared = nn.Linear(places * width, shared)
+        self.eye = Eye(latent_channels, latent_size, width, layers, shared)
         self.to_real = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(shared, 1))
         self.reads = _layers(text_length * text_width, 2 * shared, shared)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
@@ -150,10 +165,7 @@ class Discriminator(ModelMixin, ConfigMixin):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch shared"]]:
         """Return how real latents are whatever they show, and what is seen in them."""
-        x = self.from_pixels(functional.pixel_unshuffle(x, PLACE).flatten(2).transpose(1, 2)) + self.places
-        for mixer in self.mixers:
-            x = mixer(x)
-        seen = self.to_shared(self.norm(x).flatten(1))
+        seen = self.eye(x)
         return self.to_real(seen)[:, 0], seen
 
     def read(

@@ -15,7 +15,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from limner.core.types import Vocabulary
 from limner.models.gan.adapter import conditioned
 from limner.models.gan.build import GANParts, build, write_parts
-from limner.models.gan.networks import Discriminator, LatentGenerator
+from limner.models.gan.networks import Discriminator, Eye, LatentGenerator
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,8 @@ class GANPretraining:
     """A `training.pretrain_gan.FreshGAN`: generator and discriminator learn; autoencoder and text encoder stay."""
 
     parts: GANParts
+    encoder: Eye
+    """Mean and log of the variance of the z of latents; it learns with the generator, and is not kept."""
 
     @classmethod
     def build(cls, vocabulary: Vocabulary, start: Path, width: int, seed: int) -> GANPretraining:
@@ -30,7 +32,12 @@ class GANPretraining:
         tokenizer = CLIPTokenizer.from_pretrained(start / "tokenizer")
         encoder = CLIPTextModelWithProjection.from_pretrained(start / "text_encoder", dtype=torch.float32)
         autoencoder = AutoencoderKL.from_pretrained(start, subfolder="vae", torch_dtype=torch.float32)
-        return cls(build(tokenizer, encoder.eval(), autoencoder.eval(), width, seed))
+        parts = build(tokenizer, encoder.eval(), autoencoder.eval(), width, seed)
+        config = parts.discriminator.config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + 1)
+            shape = config.latent_channels, config.latent_size, width, config.layers
+            return cls(parts, Eye(*shape, 2 * parts.generator.config.noise))
 
     @property
     def generator(self) -> LatentGenerator:
