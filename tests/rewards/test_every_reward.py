@@ -343,11 +343,8 @@ def test_scores_and_components_are_in_their_ranges(name: str) -> None:
     case = CASES[name]
     reward, (good, prompts) = case.make(), case.good()
     spec = spec_of(reward)
-    odd = [
-        torch.zeros_like(good),
-        torch.ones_like(good),
-        torch.rand(good.shape, generator=torch.Generator().manual_seed(0)),
-    ]
+    noise = torch.rand(good.shape, generator=torch.Generator().manual_seed(0))
+    odd = [torch.zeros_like(good), torch.ones_like(good), noise]
     assert judged(reward, case.media(good), prompts).valid.all()
     for pictures in [good, *odd]:
         output = judged(reward, case.media(pictures), prompts)
