@@ -20,7 +20,7 @@ from limner.core.protocols import Actors, Adapter, ModelSettings, Policy, Sampli
 from limner.core.rng import Rng
 from limner.core.team import Team
 from limner.core.tree import tree_map
-from limner.core.types import Pipeline, Prompt
+from limner.core.types import Pipeline, Prompt, Source
 from limner.data.pairs import captioned, read_media, read_pairs
 from limner.data.preferences import read_preferences
 from limner.data.prompts import read_prompts
@@ -49,6 +49,7 @@ from limner.registry.served import kind_of, source_of
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
+from limner.rollout.kept import Kept
 from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
 from limner.training.focus import Focus
@@ -126,14 +127,16 @@ def load_model(
     settings = settings_of(model)
     if model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
-    source = given if given is not None and is_object(model.path) else source_of(model.path)
-    if model.loras and is_object(model.path):
-        raise UserError("model.loras go into a base that is loaded; into a pipeline of your own, fuse_lora() puts them")
+    source: Source = source_of(model.path, model.revision, model.variant)
+    if is_object(model.path):
+        if model.loras or model.revision or model.variant:
+            raise UserError("model.loras, revision and variant are of a base that is loaded: fuse_lora() into your own")
+        source = given if given is not None else source
     loaded = settings.load(source, precision.torch_dtype, device)
-    if model.loras:
-        from limner.models.fused import fuse  # here, because it imports diffusers
+    if model.loras or model.vae != "device" or model.vae_tiling:
+        from limner.models.fused import prepare  # here, because it imports diffusers
 
-        fuse(loaded, model.loras)
+        prepare(loaded, model.loras, model.vae, model.vae_tiling)
     return loaded
 
 
@@ -141,7 +144,7 @@ def settings_of(model: Model) -> ModelSettings:
     """Return what is chosen about a model: where nothing is, what its kind has of itself."""
     if model.settings is not None:
         return model.settings
-    return find(MODELS, "model kind", model.kind or kind_of(model.path))()
+    return find(MODELS, "model kind", model.kind or kind_of(model.path, model.revision))()
 
 
 def load_prompts(source: str, given: Prompts | str | None = None) -> list[Prompt]:
@@ -250,7 +253,7 @@ def _studio(
     @cache
     def pictures(data: str, num_pairs: int) -> tuple[torch.Tensor, Sequence[Prompt]]:
         media, texts = _pairs(data, num_pairs, model, config.seed)
-        return model.encode_media(media), texts
+        return _latents(model, media), texts
 
     @cache
     def judged(source: Preferences) -> Library:
@@ -265,8 +268,8 @@ def _studio(
         group_size=config.group_size,
         micro_batch=config.micro_batch,
         overlap=config.overlap,
-        cache=EncodeCache(model.encode, encoding=partial(visiting, encoders, team.device)),
-        encode=model.encode_media,
+        cache=EncodeCache(model.encode, encoding=partial(visiting, encoders, team.device), kept=_kept(config, model)),
+        encode=partial(_latents, model),
         decode=model.decode,
         pictures=pictures,
         judged=judged,
@@ -274,6 +277,15 @@ def _studio(
         reward=reward,
         team=team,
     )
+
+
+def _kept(config: RunConfig, model: Adapter) -> Kept | None:
+    if not config.prompt_cache:
+        return None
+    from limner.models.identity import encoding_identity  # here, because it imports transformers
+
+    folder = to_folder(config.prompt_cache, "prompt_cache")
+    return Kept(folder, encoding_identity(model, config.precision.dtype), model.latent().device)
 
 
 def _look(focus: Focus, model: Adapter) -> Callable[[Media, Sequence[Prompt]], Tensor | None]:
@@ -290,6 +302,11 @@ def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media,
     world = find(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
     return captioned([world.pair(rng, 0.0) for rng in rngs], world.fps)
+
+
+def _latents(model: Adapter, media: Media) -> Tensor:
+    """Return the latents of media where those of samples are, wherever the autoencoder is."""
+    return model.encode_media(media).to(model.latent().device)
 
 
 def _size(model: Adapter) -> tuple[int, int]:
@@ -321,7 +338,7 @@ def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
             f"is at {divide:g}): collect the other kind too, move algorithm.threshold, or, to imitate what is wanted, "
             "take RewardWeighted with weight reward"
         )
-    library, more = encoded(found, model.encode_media, size, spec, config.micro_batch, source.broken)
+    library, more = encoded(found, partial(_latents, model), size, spec, config.micro_batch, source.broken)
     for fault in faults + more:
         print(f"left out: {fault}", file=sys.stderr)
     return library

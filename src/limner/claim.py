@@ -35,7 +35,8 @@ UNFINISHED = {f".{CONFIG}.part", LOCK}
 """All that a run leaves that was killed at its very start."""
 TABLES = (".jsonl", ".csv", ".parquet", ".txt")
 FREE = (
-    "steps", "micro_batch", "checkpoint_every", "max_hours", "overlap", "reward_cache", "ratio_floor", "device", "out",
+    "steps", "micro_batch", "checkpoint_every", "max_hours", "overlap", "reward_cache", "prompt_cache", "ratio_floor",
+    "device", "out",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
     "evaluation.every", "evaluation.part", "sampler.keep", "precision.activation_checkpointing",
 )  # fmt: skip

@@ -174,6 +174,7 @@ def card(run: Finished, repo: str = "") -> Card:
     c = run.config
     model = run.assembly.model
     before, after = (stored(run.folder, moment, [OWN]) for moment in ("before", "after"))
+    edition = {"revision": c.model.revision, "variant": c.model.variant}
     return Card(
         name=run.folder.name,
         base=run.assembly.base,
@@ -186,7 +187,7 @@ def card(run: Finished, repo: str = "") -> Card:
         + (f", begun from {c.model.start}" if c.model.start else "")
         + (f", on the base with {', '.join(c.model.loras)} fused" if c.model.loras else ""),
         whole=c.model.train.whole,
-        load=dict.fromkeys(model.left_out),
+        load=dict.fromkeys(model.left_out) | {k: v for k, v in edition.items() if v and not c.model.train.whole},
         call=settings_of(c.model).call(c.sampler.call()),
         moves=any(found.files for found in after.values()),
         rows=tables(before, after)[0],
@@ -202,7 +203,7 @@ def card(run: Finished, repo: str = "") -> Card:
 def provenance(run: Finished) -> dict[str, Any]:
     """Return what manifest.json is to hold: versions, hashes, seeds, hardware."""
     config, assembly = run.config, run.assembly
-    source = Path(source_of(config.model.path)).expanduser()
+    source = Path(str(source_of(config.model.path))).expanduser()
     return manifest(
         config=to_yaml(config),
         seeds={"train": config.seed, "evaluation": list(range(config.evaluation.seeds))},

@@ -1,17 +1,20 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from limner.core.errors import UserError
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
 from limner.core.tree import leaves
 from limner.core.types import Condition, Decisions, Prompt, Rollout, Sampled, Trajectory
 from limner.rollout.collect import EncodeCache, collect
+from limner.rollout.kept import Kept
 
 SHAPES: list[tuple[int, ...]] = [(), (4,), (2, 3), (2, 3, 3)]
 PROMPTS = [Prompt("a", {"n": 1}), Prompt("bb"), Prompt("a", {"n": 1}), Prompt("a", {"n": 2}), Prompt("ccc")]
@@ -169,3 +172,34 @@ def test_a_full_cache_forgets_the_oldest_and_answers_the_same() -> None:
     assert encoder.seen == ["a", "bb", "ccc"]
     assert cache.condition([Prompt("a")])["pooled"].tolist() == [1.0, 0.0]
     assert encoder.seen == ["a", "bb", "ccc", "a"]
+
+
+def test_what_was_encoded_once_is_read_from_disk(tmp_path: Path) -> None:
+    """By another cache too, to the bit; by what encodes it; and a damaged file is encoded again."""
+    first, second, third = Encoder(), Encoder(), Encoder()
+    folder = tmp_path / "kept"
+
+    def cache(encoder: Encoder, identity: str) -> EncodeCache:
+        return EncodeCache(encoder, kept=Kept(folder, identity, torch.device("cpu")))
+
+    expected = cache(first, "one").condition(PROMPTS)
+    found = cache(second, "one").condition(PROMPTS)
+    assert first.seen == ["a", "bb", "ccc"] and not second.seen
+    assert all(torch.equal(a, b) for a, b in zip(leaves(found), leaves(expected), strict=True))
+    cache(second, "two").condition(PROMPTS)
+    assert second.seen == ["a", "bb", "ccc"]
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    again = cache(third, "one").condition(PROMPTS)
+    assert third.seen == ["a", "bb", "ccc"]
+    assert all(torch.equal(a, b) for a, b in zip(leaves(again), leaves(expected), strict=True))
+    third.seen.clear()
+    cache(third, "one").condition(PROMPTS)
+    assert not third.seen
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = EncodeCache(Encoder(), kept=Kept(tmp_path / "file" / "kept", "one", torch.device("cpu")))
+    with pytest.raises(UserError, match="prompt_cache .* name another folder"):
+        cache.condition(PROMPTS)

@@ -26,7 +26,6 @@ from limner.core.types import (
     LatentSpec,
     Pairs,
     PassLoss,
-    Pipeline,
     Prompt,
     Renoised,
     RewardOutput,
@@ -34,6 +33,7 @@ from limner.core.types import (
     Rollout,
     Sampled,
     Scored,
+    Source,
 )
 from limner.diffusion.prediction import Estimate, PredictionKind
 from limner.diffusion.schedule import Schedule
@@ -135,7 +135,7 @@ class ModelSettings(Protocol):
         """Names of the pipeline classes that it loads folders of, as `model_index.json` has them."""
         ...
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a pipeline in memory, which is not changed.
 
         Raises UserError, before the network, for what it cannot be.

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -78,6 +79,26 @@ class Pipeline(Protocol):
     def components(self) -> dict[str, Any]:
         """Its networks, tokenizers and scheduler, by name."""
         ...
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A pipeline's folder or hub id, with the revision of its repository and the variant of its files that are wanted.
+
+    "" is the newest revision, and the files without a variant.
+    """
+
+    place: str
+    revision: str = ""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        told = {"revision": self.revision, "variant": self.variant}
+        return f"{self.place} ({', '.join(f'{name} {value}' for name, value in told.items() if value)})"
+
+
+Source: TypeAlias = str | Path | Edition | Pipeline
+"""Where a model comes from."""
 
 
 class States(Protocol):

@@ -34,7 +34,7 @@ def blueprint(path: str) -> tuple[Any, str, str]:
     """
     source = source_of(path)
     if is_local(source):
-        return _of_folder(Path(source).expanduser()), kind_of(path), f"{path} (configurations of the folder)"
+        return _of_folder(Path(str(source)).expanduser()), kind_of(path), f"{path} (configurations of the folder)"
     known = {each.hub: (kind, each) for kind, each in published().values()}
     if path not in known:
         raise UserError(

@@ -42,7 +42,7 @@ def decode(model: Piped, sample: Float[Tensor, "batch channels frames height wid
     """Return the clips that the autoencoder decodes."""
     vae, (mean, std) = model.pipeline.vae, statistics(model.pipeline.vae)
     pixels = pace(vae) * model.cell**2 * sample[0, 0].numel()
-    return Videos(shown(vae, sample * std + mean, pixels).movedim(1, 2), model.settings.fps)
+    return Videos(shown(vae, sample.to(mean) * std + mean, pixels).movedim(1, 2), model.settings.fps)
 
 
 def encode(model: Piped, frames: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch channels ..."]:

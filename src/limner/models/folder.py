@@ -11,6 +11,7 @@ from typing import Any
 
 from limner.core.errors import UserError
 from limner.core.paths import path_of
+from limner.core.types import Edition
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -18,14 +19,22 @@ CONFIG = "config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def read_index(source: str | Path) -> Mapping[str, Any]:
+def edition_of(source: str | Path | Edition) -> Edition:
+    """Return the source with its revision and variant, "" where none is said."""
+    return source if isinstance(source, Edition) else Edition(str(source))
+
+
+def read_index(source: str | Path | Edition) -> Mapping[str, Any]:
     """Return the index of a pipeline folder, or of a hub id. Raises UserError if there is none.
 
     A path never touches the network.
     """
+    edition = edition_of(source)
     if not is_local(source):
-        return _of_hub(str(source))
-    source = path_of(source, "model")
+        return _of_hub(edition)
+    if edition.revision:
+        raise UserError(f"model.revision is of a hub id, and {edition.place} is a folder here: leave it out")
+    source = path_of(edition.place, "model")
     if not source.is_dir():
         got = "it is a file" if source.exists() else "it does not exist"
         raise UserError(
@@ -44,7 +53,7 @@ def read_index(source: str | Path) -> Mapping[str, Any]:
     return _parsed(index, str(source))
 
 
-def served_index(source: str | Path, adapter: str, classes: Sequence[str]) -> Mapping[str, Any]:
+def served_index(source: str | Path | Edition, adapter: str, classes: Sequence[str]) -> Mapping[str, Any]:
     """Return the index of a folder or hub id that `adapter` serves. Raises UserError if it is of another class."""
     index = read_index(source)
     require_served(index["_class_name"], str(source), adapter, classes)
@@ -59,15 +68,16 @@ def require_served(name: str, source: str, adapter: str, classes: Sequence[str])
         )
 
 
-def _of_hub(name: str) -> Mapping[str, Any]:
+def _of_hub(edition: Edition) -> Mapping[str, Any]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
+    name = edition.place
     try:
         try:
-            return _parsed(Path(hf_hub_download(name, INDEX)), name)
+            return _parsed(Path(hf_hub_download(name, INDEX, revision=edition.revision or None)), name)
         except RemoteEntryNotFoundError:
-            if found := _architecture(Path(hf_hub_download(name, CONFIG))):
+            if found := _architecture(Path(hf_hub_download(name, CONFIG, revision=edition.revision or None))):
                 return found
             raise
     except OSError as error:
@@ -97,13 +107,22 @@ def _parsed(file: Path, source: str) -> Mapping[str, Any]:
     return index
 
 
-def is_local(source: str | Path) -> bool:
+def is_local(source: str | Path | Edition) -> bool:
     """Tell whether `source` means a folder: it exists, or it has not the form org/name of a hub id."""
+    source = source.place if isinstance(source, Edition) else source
     return isinstance(source, Path) or os.path.exists(source) or _HUB_ID.fullmatch(source) is None
 
 
-def absent(config: Mapping[str, Any], source: str | Path, parts: Sequence[str]) -> dict[str, None]:
+def plain_folder(source: str | Path | Edition) -> Path:
+    """Return a folder whose files have no variants. Raises UserError where one is asked for."""
+    edition = edition_of(source)
+    if edition.revision or edition.variant:
+        raise UserError("model.revision and model.variant are of pipelines of diffusers, and this model is none")
+    return Path(edition.place).expanduser()
+
+
+def absent(config: Mapping[str, Any], source: str | Path | Edition, parts: Sequence[str]) -> dict[str, None]:
     """Return those of the optional `parts` that a pipeline lacks, as the arguments that tell diffusers so."""
-    folder = Path(source).expanduser() if is_local(source) else None
+    folder = Path(edition_of(source).place).expanduser() if is_local(source) else None
     missing = (p for p in parts if config.get(p, (None, None))[1] is None or (folder and not (folder / p).is_dir()))
     return dict.fromkeys(missing)

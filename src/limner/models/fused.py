@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,16 +17,18 @@ from torch import nn
 from limner.core.errors import UserError
 from limner.core.paths import weighed
 from limner.core.quiet import in_silence
+from limner.models.arranged import OfPipeline, arrange_autoencoder
 from limner.models.parts import MAX_REASON
 
 ADAPTER = "fused"
 
 
-@runtime_checkable
-class OfPipeline(Protocol):
-    """An adapter around a pipeline of diffusers."""
-
-    pipeline: Any
+def prepare(model: object, loras: Sequence[str], place: str, tiling: bool) -> None:
+    """Do to a loaded model what its configuration asks of the base: `fuse`, and `arrange_autoencoder`."""
+    if loras:
+        fuse(model, loras)
+    if place != "device" or tiling:
+        arrange_autoencoder(model, place, tiling)
 
 
 def fuse(model: object, loras: Sequence[str]) -> None:

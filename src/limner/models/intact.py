@@ -54,6 +54,14 @@ def require_whole_files(folder: Path) -> None:
         _require_whole(file)
 
 
+def in_variant(folder: Path, parts: Sequence[str], variant: str) -> frozenset[str]:
+    """Return the parts of which weights are there in the variant. Raises UserError if there are none."""
+    found = [part for part in parts if any(f".{variant}." in file.name for file in _weights(folder / part))]
+    if not found:
+        raise UserError(f"model: {folder} has no weights in the variant {variant}: leave model.variant out")
+    return frozenset(found)
+
+
 def only_half(folder: Path, parts: Sequence[str]) -> frozenset[str]:
     """Return the parts whose weights are there in the variant `fp16` alone."""
     held = {part: [f".{HALF}." in file.name for file in _weights(folder / part)] for part in parts}

@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.quiet import in_silence
-from limner.core.types import Prompt
-from limner.models.folder import is_local
-from limner.models.intact import HALF, only_half, require_all_layers, require_intact
+from limner.core.types import Edition, Prompt
+from limner.models.folder import edition_of, is_local
+from limner.models.intact import HALF, in_variant, only_half, require_all_layers, require_intact
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 def load_pipeline(
     kind: type[Pipeline],
-    source: str | Path,
+    source: str | Path | Edition,
     index: Mapping[str, Any],
     parts: Sequence[str],
     dtype: torch.dtype,
@@ -74,19 +74,27 @@ def load_pipeline(
     `without` are arguments that tell diffusers what it lacks. The autoencoder stays float32, for it decodes what a
     reward judges. A folder never touches the network. Raises UserError for what cannot be loaded, or lacks weights.
     """
-    folder = Path(source).expanduser() if is_local(source) else None
-    half: frozenset[str] = frozenset()
+    edition = edition_of(source)
+    folder = Path(edition.place).expanduser() if is_local(source) else None
+    variant, varied = edition.variant, frozenset(parts)
     if folder is not None:
         require_intact(folder, index, parts)
-        half = only_half(folder, parts)
-    if half:
-        logger.warning("model: %s holds %s in float16 only, and so it is read", source, ", ".join(sorted(half)))
+        varied = in_variant(folder, parts, variant) if variant else only_half(folder, parts)
+        if varied and not variant:
+            variant = HALF
+            logger.warning("model: %s holds %s in float16 only, and so it is read", source, ", ".join(sorted(varied)))
     try:
         with in_silence():
-            stored = {part: _stored(folder is not None, part in half) for part in TEXT_ENCODERS if part in parts}
-            where, dtypes = folder or source, {"vae": torch.float32, "default": dtype}
-            encoders = {part: _encoder(index[part], where, part, dtype, how) for part, how in stored.items()}
-            how = _stored(folder is not None, bool(half))
+            where, dtypes = folder or edition.place, {"vae": torch.float32, "default": dtype}
+            how: dict[str, Any] = {"local_files_only": True} if folder else {"revision": edition.revision or None}
+            encoders = {
+                part: _encoder(
+                    index[part], where, part, dtype, how | {"variant": variant if part in varied and variant else None}
+                )
+                for part in TEXT_ENCODERS
+                if part in parts
+            }
+            how |= {"variant": variant or None}
             pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders)
     except UserError:
         raise
@@ -101,9 +109,10 @@ def load_pipeline(
     return pipeline
 
 
-def _stored(local: bool, half: bool) -> dict[str, Any]:
-    """Return how a library is told where files are, and which variant of them."""
-    return ({"local_files_only": True} if local else {}) | ({"variant": HALF} if half else {})
+def moved(pipeline: Pipeline, device: torch.device | str) -> Pipeline:
+    """Return the pipeline, there, past what diffusers says of float16 on a CPU: autocast carries it out."""
+    with in_silence():
+        return pipeline.to(device)
 
 
 def _encoder(named: Sequence[str], source: str | Path, part: str, dtype: torch.dtype, stored: Mapping[str, Any]) -> Any:
@@ -129,7 +138,7 @@ def of_transformers(kind: Any, source: str | Path, part: str, dtype: torch.dtype
     return found
 
 
-def _require_weights(source: str | Path, part: str, missing: Sequence[str]) -> None:
+def _require_weights(source: object, part: str, missing: Sequence[str]) -> None:
     if missing:
         raise UserError(
             f"model: {source} lacks {len(missing)} of the weights of its {part}, such as {missing[0]}; save or "
@@ -214,7 +223,7 @@ def shown(
     decode: Callable[[Any, Tensor], Tensor] = lambda vae, latents: vae.decode(latents, return_dict=False)[0],
 ) -> Float[Tensor, "batch 3 *frames"]:
     """Return in [0, 1] what the autoencoder decodes of its own latents, a few of so many `pixels` at a time."""
-    parts = latents.to(vae.dtype).split(at_once(latents.device, pixels))
+    parts = latents.to(vae.device, vae.dtype).split(at_once(vae.device, pixels))
     decoded = torch.cat([decode(vae, part) for part in parts])
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
 

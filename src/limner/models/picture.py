@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from limner.core.errors import UserError
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
-    from limner.core.types import Pipeline
+    from limner.core.types import Source
 
 Pixels: TypeAlias = Annotated[int, Range(least=1, most=65_536)]
 """A side of a picture."""
@@ -56,9 +55,7 @@ def truly_guided(sampler: Mapping[str, Any], negative_prompt: str) -> dict[str, 
     return asked | ({"true_cfg_scale": scale, "negative_prompt": negative_prompt} if scale > 1 else {})
 
 
-def piped(
-    family: str, source: str | Path | Pipeline, settings: Any, dtype: torch.dtype, device: torch.device
-) -> Adapter:
+def piped(family: str, source: Source, settings: Any, dtype: torch.dtype, device: torch.device) -> Adapter:
     """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory; `family` is MODULE:NAME.
 
     It is named, for families know their settings, and import diffusers.

@@ -28,7 +28,7 @@ from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import copied
 from limner.models.folder import absent, served_index
 from limner.models.lora import folded, merged, save_lora
-from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, text_encoders
+from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, moved, text_encoders
 from limner.models.picture import sides
 
 FLOW = RectifiedFlow()
@@ -139,7 +139,7 @@ class Piped:
             parts = [*family.parts, *(part for part in family.optional if part not in without)]
             (kind,) = (each for each in family.pipelines if each.__name__ == index["_class_name"])
             pipeline = load_pipeline(kind, source, index, parts, dtype, {**without, **family.without})
-        return cls.wrap(family, pipeline.to(device), settings, dtype)
+        return cls.wrap(family, moved(pipeline, device), settings, dtype)
 
     @classmethod
     def wrap(cls, family: Family, pipeline: Any, settings: SizedSettings, dtype: torch.dtype = torch.float32) -> Piped:
@@ -149,9 +149,7 @@ class Piped:
         """
         say_once(type(pipeline).__module__)
         family.require(pipeline, settings)
-        cell = family.cell(pipeline)
-        height, width = sides(settings.resolution, settings.width, family.own(pipeline), cell * family.patch)
-        size = (*family.frames(pipeline, settings), height // cell, width // cell)
+        size = _latent_size(family, pipeline, settings)
         trained = pipeline.components[family.trained]
         freeze(pipeline, [trained])
         networks = {family.trained: trained}
@@ -200,6 +198,12 @@ class Piped:
     def with_networks(self, networks: Mapping[str, nn.Module]) -> Piped:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))
+
+    def sized(self, height: int, width: int) -> Piped:
+        """Return it as it draws at another size. Raises UserError for one that it does not draw."""
+        settings = replace(self.settings, resolution=height, width=width)
+        self.family.require(self.pipeline, settings)
+        return replace(self, settings=settings, latent_size=_latent_size(self.family, self.pipeline, settings))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
@@ -251,3 +255,10 @@ class Piped:
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the network as its `from_pretrained(folder)` reads it, LoRA `adapter` merged."""
         merged(self.networks[self.family.trained], adapter).save_pretrained(folder)
+
+
+def _latent_size(family: Family, pipeline: Any, settings: SizedSettings) -> tuple[int, ...]:
+    """Return (frames,) height and width of a latent. Raises UserError for pixels that are cut into no whole tokens."""
+    cell = family.cell(pipeline)
+    height, width = sides(settings.resolution, settings.width, family.own(pipeline), cell * family.patch)
+    return (*family.frames(pipeline, settings), height // cell, width // cell)

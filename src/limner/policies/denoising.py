@@ -7,15 +7,16 @@ was recorded while sampling is scored by the same few lines.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, shown
 from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
@@ -90,6 +91,8 @@ class Sampler:
     splits: tuple[int, ...] = ()
     guidance: Guidance = 1.0
     """The scale of classifier-free guidance; 1: none."""
+    sizes: tuple[str, ...] = ()
+    """Height x width in pixels, as in 768x512, one for an iteration, in turn; empty: the model's own, always."""
     keep: Literal["device", "host"] = "device"
     """Where recorded decisions wait for the update: beside the network, or in the machine's memory."""
 
@@ -119,7 +122,9 @@ class Sampler:
             )
 
     def policy(self, model: Denoiser) -> Denoising:
-        """Return the policy that draws from `model` so."""
+        """Return the policy that draws from `model` so. Raises UserError for sizes that the model does not draw."""
+        for size in self.sizes:
+            sized(model, size)
         return Denoising(model, self)
 
     def require(self, algorithm: Algorithm, group_size: int) -> None:
@@ -210,6 +215,25 @@ def _led(watch: Watch, step: Step, plan: Plan) -> Float[Tensor, "batch *latent"]
     return led
 
 
+@runtime_checkable
+class Sized(Protocol):
+    """A denoiser that draws pictures of several sizes, and reads those of any."""
+
+    def sized(self, height: int, width: int) -> Denoiser:
+        """Return it as it draws at another size. Raises UserError for one that it does not draw."""
+        ...
+
+
+def sized(model: Denoiser, size: str) -> Denoiser:
+    """Return the model as it draws at "HEIGHTxWIDTH" pixels. Raises UserError for what it does not draw."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
+    if found is None:
+        raise UserError(f"sampler.sizes are HEIGHTxWIDTH, as in 768x512, got {shown(size)}")
+    if not isinstance(model, Sized):
+        raise UserError(f"sampler.sizes: {type(model).__name__} draws pictures of one size: leave them out")
+    return model.sized(int(found[1]), int(found[2]))
+
+
 @dataclass(frozen=True)
 class Denoising:
     """A denoiser and how it is sampled."""
@@ -218,8 +242,10 @@ class Denoising:
     sampler: Sampler
 
     def at(self, iteration: int) -> Denoising:
-        """Return the policy as it samples in `iteration`."""
-        return replace(self, sampler=self.sampler.at(iteration))
+        """Return the policy as it samples in `iteration`, over the model at the size of that."""
+        sizes = self.sampler.sizes
+        model = sized(self.model, sizes[iteration % len(sizes)]) if sizes else self.model
+        return replace(self, model=model, sampler=self.sampler.at(iteration))
 
     def times(self) -> Float[Tensor, " points"]:
         """Return the times between which it steps, noisiest first."""

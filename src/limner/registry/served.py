@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from limner.core.errors import UserError
+from limner.core.types import Edition
 from limner.models.folder import read_index
 from limner.registry.find import find
 from limner.registry.names import BASES, MODELS
@@ -17,14 +18,15 @@ REFUSED = {
 """What is near to what is served, and why it is not."""
 
 
-def source_of(path: str) -> str | Path:
-    """Return the folder of a built-in base, or the folder or hub id that `path` is."""
-    return find(BASES, "base", path) if path in BASES else path
+def source_of(path: str, revision: str = "", variant: str = "") -> str | Path | Edition:
+    """Return the folder of a built-in base, or the folder or hub id that `path` is, in a revision and a variant."""
+    found: str | Path = find(BASES, "base", path) if path in BASES else path
+    return Edition(str(found), revision, variant) if revision or variant else found
 
 
-def kind_of(path: str) -> str:
+def kind_of(path: str, revision: str = "") -> str:
     """Return the kind that serves a base, folder or hub id, as its index says. Raises UserError if none does."""
-    return kind_of_class(read_index(source_of(path))["_class_name"], path)
+    return kind_of_class(read_index(source_of(path, revision))["_class_name"], path)
 
 
 def kind_of_class(name: str, source: str) -> str:

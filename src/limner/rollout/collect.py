@@ -13,13 +13,15 @@ from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select
 from limner.core.types import Condition, Prompt, Rollout, Sampled, Tree
+from limner.rollout.kept import Kept
 
 
 class EncodeCache:
     """Encoded prompts by what is asked: each is encoded once, as long as `max_bytes` hold it (the oldest leave first).
 
     Each is encoded by itself: a row then depends on nothing but its prompt, neither on its neighbours in a batch nor on
-    what was encoded before, so that a resumed run sees the same bits. `encoding` is the context in which that is done.
+    what was encoded before, so that a resumed run sees the same bits. `encoding` is the context in which that is done,
+    `kept` what others are on disk, if any.
     """
 
     def __init__(
@@ -27,8 +29,10 @@ class EncodeCache:
         encode: Callable[[Sequence[Prompt]], Condition],
         max_bytes: int = 2**30,
         encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+        kept: Kept | None = None,
     ) -> None:
         self._encode, self._max_bytes, self._encoding = encode, max_bytes, encoding
+        self._kept = kept
         self._bytes = 0
         self._rows: dict[Prompt, Tree] = {}
         self._empty: Tree = None
@@ -37,10 +41,18 @@ class EncodeCache:
         """Return the row of each prompt, in order, and after them the row of the empty prompt."""
         asked = [prompt.asked for prompt in prompts]
         new = [prompt for prompt in dict.fromkeys(asked) if prompt not in self._rows]
+        if self._kept is not None:
+            for prompt in new:
+                if (pair := self._kept.read(prompt)) is not None:
+                    self._keep(prompt, pair)
+            new = [prompt for prompt in new if prompt not in self._rows]
         if new:
             with self._encoding(), torch.no_grad():
                 for prompt in new:
-                    self._keep(prompt, self._encode([prompt]))
+                    pair = self._encode([prompt])
+                    self._keep(prompt, pair)
+                    if self._kept is not None:
+                        self._kept.write(prompt, pair)
         rows = [self._rows[prompt] for prompt in asked]
         while self._bytes > self._max_bytes:
             self._bytes -= _bytes(self._rows.pop(next(iter(self._rows))))

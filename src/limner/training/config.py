@@ -100,6 +100,14 @@ class Model:
     """What can be chosen about that kind, an SD3Settings, say; None: nothing is."""
     train: Annotated[Training, Named("trainings")] = field(default_factory=Lora)
     """Which weights learn."""
+    revision: str = ""
+    """Branch, tag or commit of a hub id's repository; empty: the newest."""
+    variant: str = ""
+    """Which files of weights are read, as fp16 of model.fp16.safetensors; empty: those without one."""
+    vae: Literal["device", "cpu"] = "device"
+    """Where pictures are decoded: on the CPU an accelerator is left to the rest, and decoding takes far longer."""
+    vae_tiling: bool = False
+    """Whether pictures are decoded in tiles, blended where they meet: large ones in less memory, not quite the same."""
     loras: tuple[str, ...] = ()
     """LoRAs that the base has, frozen: files that diffusers loads, or folders with one, as in style.safetensors@0.8"""
     start: str = ""
@@ -227,6 +235,8 @@ class RunConfig:
     """An expression of judges, as in "0.5 * scenes + 0.5 * my_file.py:my_reward"; see `limner.rewards.algebra`."""
     reward_cache: str = ""
     """Folder that keeps what deterministic judges said, by content; empty: they are asked anew."""
+    prompt_cache: str = ""
+    """Folder that keeps encoded prompts, of any run, by all that encodes them; empty: each session encodes anew."""
     overlap: bool = False
     """Whether judges are asked while the next samples are drawn: pays if they are slow and work elsewhere."""
     source: Annotated[Source, Named("sources")] = field(default_factory=Drawn)
@@ -301,6 +311,10 @@ class RunConfig:
                 f"loss_mean says what a loss over recorded decisions is a mean over, and {name} has another: take "
                 "FlowGRPO, GRPOGuard, FlowDPPO, DDPO or PPO, or loss_mean decisions"
             )
+        sizes = isinstance(self.sampler, Sampler) and self.sampler.sizes
+        if sizes and (needs.alone or not isinstance(self.focus, Everywhere)):
+            knows = name if needs.alone else f"focus {type(self.focus).__name__}"
+            raise UserError(f"sampler.sizes make latents of several shapes, and {knows} knows one: leave them out")
         if needs.pairs and not self.reliability.off:
             raise UserError(f"reliability weighs the advantages of groups, and {name} learns from pairs: leave it out")
         if self.precision.dtype == "float16" and needs.own_update:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from limner.core.settings import Range, settings
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
-    from limner.core.types import Pipeline
+    from limner.core.types import Source
 
 
 @settings
@@ -33,7 +32,7 @@ class AnimateDiffSettings:
 
     serves: ClassVar[tuple[str, ...]] = ("AnimateDiffPipeline",)
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
         return piped("limner.models.animatediff.family:ANIMATEDIFF", source, self, dtype, device)
 

@@ -101,7 +101,7 @@ def decode(model: Piped, sample: Tensor) -> Images:
     """Return the pictures that the autoencoder decodes."""
     vae, (mean, std) = model.pipeline.vae, statistics(model.pipeline.vae)
     size = (2 * sample.shape[-2], 2 * sample.shape[-1])
-    latents = unpacked((sample * std + mean).flatten(2).mT, size)
+    latents = unpacked((sample.to(mean) * std + mean).flatten(2).mT, size)
     return Images(shown(vae, latents, model.cell**2 * sample[0, 0].numel()))
 
 

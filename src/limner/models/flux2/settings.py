@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from limner.core.errors import UserError
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
-    from limner.core.types import Pipeline
+    from limner.core.types import Source
 
 
 @settings
@@ -33,7 +32,7 @@ class Flux2Settings:
     serves: ClassVar[tuple[str, ...]] = ("Flux2Pipeline",)
     negative_prompt: ClassVar[str] = ""
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
         return piped("limner.models.flux2.family:FLUX2", source, self, dtype, device)
 
@@ -67,7 +66,7 @@ class Flux2KleinSettings:
     negative_prompt: ClassVar[str] = ""
     """Guidance leads away from the empty text; its pipeline guides base models alone, none that is distilled."""
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
         return piped("limner.models.flux2.family:FLUX2_KLEIN", source, self, dtype, device)
 

@@ -14,7 +14,7 @@ from limner.core.errors import UserError
 from limner.core.quiet import no_bars
 from limner.models.autoencoder import tiny_autoencoder
 from limner.models.clip import projecting_encoder, word_tokenizer
-from limner.models.folder import INDEX, served_index
+from limner.models.folder import INDEX, plain_folder, served_index
 from limner.models.gan.networks import Discriminator, LatentGenerator, Start
 from limner.models.intact import require_intact
 
@@ -85,7 +85,7 @@ def read_parts(source: str | Path, dtype: torch.dtype = torch.float32) -> GANPar
     Nothing is unpickled. Raises UserError if it is no such folder, or is damaged.
     """
     served_index(source, "gan", (PIPELINE,))
-    folder = Path(source).expanduser()
+    folder = plain_folder(source)
     require_intact(folder, LAYOUT, [*LAYOUT])
     stored = {"local_files_only": True}
     try:

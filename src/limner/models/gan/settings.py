@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from limner.core.settings import settings
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
-    from limner.core.types import Pipeline
+    from limner.core.types import Source
 
 
 @settings
@@ -25,7 +24,7 @@ class GANSettings:
 
     serves: ClassVar[tuple[str, ...]] = ("ConditionalGAN",)
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder."""
         adapter = importlib.import_module("limner.models.gan.adapter")  # by name: it knows these settings
         return adapter.GAN.load(source, self, dtype, device)

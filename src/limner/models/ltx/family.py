@@ -93,7 +93,7 @@ def decode(model: Piped, sample: Tensor) -> Videos:
     """Return the clips that the autoencoder decodes."""
     vae, (mean, std) = model.pipeline.vae, statistics(model.pipeline.vae)
     pixels = model.pipeline.vae_temporal_compression_ratio * model.cell**2 * sample[0, 0].numel()
-    return Videos(shown(vae, sample * std + mean, pixels).movedim(1, 2), model.settings.fps)
+    return Videos(shown(vae, sample.to(mean) * std + mean, pixels).movedim(1, 2), model.settings.fps)
 
 
 def encode(model: Piped, frames: Tensor) -> Tensor:

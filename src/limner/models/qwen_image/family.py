@@ -85,7 +85,7 @@ def rescaled(guided: Tensor, with_prompt: Tensor) -> Tensor:
 def decode(model: Piped, sample: Tensor) -> Images:
     """Return the pictures, first frames of clips, that the autoencoder decodes."""
     vae, (mean, std) = model.pipeline.vae, statistics(model.pipeline.vae)
-    return Images(shown(vae, sample[:, :, None] * std + mean, model.cell**2 * sample[0, 0].numel())[:, :, 0])
+    return Images(shown(vae, sample[:, :, None].to(mean) * std + mean, model.cell**2 * sample[0, 0].numel())[:, :, 0])
 
 
 def encode(model: Piped, frames: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from limner.models.borrowed import copied
 from limner.models.chain import chain, chain_times
 from limner.models.folder import served_index
 from limner.models.lora import folded, merged
-from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, text_encoders
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, moved, text_encoders
 from limner.models.picture import sides
 from limner.models.sd.build import Kind, tiny_pipeline
 from limner.models.sd.honoured import require_honoured
@@ -80,12 +80,12 @@ class SD:
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            return cls.wrap(copied(source, ["unet"], dtype, "sd", settings.serves).to(device), settings, dtype)
+            return cls.wrap(moved(copied(source, ["unet"], dtype, "sd", settings.serves), device), settings, dtype)
         index = served_index(source, "sd", settings.serves)
         xl = index["_class_name"] == "StableDiffusionXLPipeline"
         kind, parts = (StableDiffusionXLPipeline, PARTS_XL) if xl else (StableDiffusionPipeline, PARTS)
         pipeline = load_pipeline(kind, source, index, parts, dtype, {} if xl else WITHOUT)
-        return cls.wrap(pipeline.to(device), settings, dtype)
+        return cls.wrap(moved(pipeline, device), settings, dtype)
 
     @classmethod
     def wrap(cls, pipeline: SDPipeline, settings: SDSettings = OWN, dtype: torch.dtype = torch.float32) -> SD:

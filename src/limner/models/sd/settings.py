@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from limner.core.settings import settings
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
-    from limner.core.types import Pipeline
+    from limner.core.types import Source
 
 
 @settings
@@ -30,7 +29,7 @@ class SDSettings:
 
     serves: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
         adapter = importlib.import_module("limner.models.sd.adapter")  # by name: it knows these settings
         return adapter.SD.load(source, self, dtype, device)

@@ -33,6 +33,7 @@ from limner.models.parts import (
     flow_times,
     freeze,
     load_pipeline,
+    moved,
     text_encoders,
 )
 from limner.models.picture import sides
@@ -99,12 +100,14 @@ class SD3:
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            return cls.wrap(copied(source, ["transformer"], dtype, "sd3", settings.serves).to(device), settings, dtype)
+            return cls.wrap(
+                moved(copied(source, ["transformer"], dtype, "sd3", settings.serves), device), settings, dtype
+            )
         index = served_index(source, "sd3", settings.serves)
         without = absent(index, source, OPTIONAL)
         parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
         pipeline = load_pipeline(StableDiffusion3Pipeline, source, index, parts, dtype, without)
-        return cls.wrap(pipeline.to(device), settings, dtype)
+        return cls.wrap(moved(pipeline, device), settings, dtype)
 
     @classmethod
     def wrap(
@@ -126,12 +129,9 @@ class SD3:
                 "model: max_sequence_length is 0, and the pipeline has a T5, which needs tokens: set "
                 "model.settings.max_sequence_length to none"
             )
-        cell = pipeline.vae_scale_factor
-        patch, places = cell * pipeline.patch_size, pipeline.transformer.config.pos_embed_max_size
-        own = cell * pipeline.default_sample_size
-        height, width = sides(settings.resolution, settings.width, (own, own), patch, places * patch)
         freeze(pipeline, [pipeline.transformer])
-        return cls(pipeline, {"transformer": pipeline.transformer}, settings, (height // cell, width // cell), dtype)
+        networks = {"transformer": pipeline.transformer}
+        return cls(pipeline, networks, settings, _latent_size(pipeline, settings), dtype)
 
     @classmethod
     def tiny(cls, folder: Path | None = None) -> SD3:
@@ -160,6 +160,11 @@ class SD3:
     def encoders(self) -> list[nn.Module]:
         """What texts are encoded by; they may be elsewhere than the rest."""
         return text_encoders(self.pipeline)
+
+    def sized(self, height: int, width: int) -> SD3:
+        """Return it as it draws at another size. Raises UserError for one that it does not draw."""
+        settings = replace(self.settings, resolution=height, width=width)
+        return replace(self, settings=settings, latent_size=_latent_size(self.pipeline, settings))
 
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD3:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
@@ -245,3 +250,12 @@ class SD3:
 
 def _length(settings: SD3Settings) -> int:
     return T5_LENGTH if settings.max_sequence_length is None else settings.max_sequence_length
+
+
+def _latent_size(pipeline: StableDiffusion3Pipeline, settings: SD3Settings) -> tuple[int, int]:
+    """Return height and width of a latent. Raises UserError for a picture that the network has no places for."""
+    cell = pipeline.vae_scale_factor
+    patch, places = cell * pipeline.patch_size, pipeline.transformer.config.pos_embed_max_size
+    own = cell * pipeline.default_sample_size
+    height, width = sides(settings.resolution, settings.width, (own, own), patch, places * patch)
+    return height // cell, width // cell

@@ -17,7 +17,7 @@ from limner.core.errors import UserError
 from limner.core.media import Images, Media
 from limner.core.quiet import no_bars
 from limner.core.types import Condition, LatentSpec, Prompt
-from limner.models.folder import served_index
+from limner.models.folder import plain_folder, served_index
 from limner.models.intact import require_intact
 from limner.models.llm import DECODER_LAYERS
 from limner.models.lora import merged, save_peft
@@ -60,7 +60,7 @@ class Tokens:
         Raises UserError if there is none, or if it is damaged.
         """
         served_index(source, "tokens", settings.serves)
-        folder = Path(source).expanduser()
+        folder = plain_folder(source)
         require_intact(folder, LAYOUT, [*LAYOUT])
         try:
             with no_bars():

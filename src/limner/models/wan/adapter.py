@@ -31,6 +31,7 @@ from limner.models.parts import (
     encode_once,
     freeze,
     load_pipeline,
+    moved,
     seen,
     shown,
     statistics,
@@ -103,13 +104,13 @@ class Wan:
         Raises UserError if there is no Wan pipeline, without touching the network for what looks like a path.
         """
         if isinstance(source, DiffusionPipeline):
-            return cls.wrap(copied(source, BOTH, dtype, "wan", settings.serves).to(device), settings, dtype)
+            return cls.wrap(moved(copied(source, BOTH, dtype, "wan", settings.serves), device), settings, dtype)
         index = served_index(source, "wan", settings.serves)
         kind, optional = KINDS[index["_class_name"]]
         without = absent(index, source, optional)
         parts = [*PARTS, *(part for part in optional if part not in without)]
         pipeline = load_pipeline(kind, source, index, parts, dtype, without)
-        return cls.wrap(pipeline.to(device), settings, dtype)
+        return cls.wrap(moved(pipeline, device), settings, dtype)
 
     @classmethod
     def wrap(
@@ -241,7 +242,7 @@ class Wan:
         cell, pace = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
         pixels = pace * cell**2 * sample[0, 0].numel()
         by = {"decode": whole.decode} if pixels <= DECODE_PIXELS_CPU else {}
-        clips = shown(self.pipeline.vae, sample * std + mean, pixels, **by)
+        clips = shown(self.pipeline.vae, sample.to(mean) * std + mean, pixels, **by)
         return Videos(clips.movedim(1, 2), self.settings.fps)
 
     @torch.no_grad()

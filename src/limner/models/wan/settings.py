@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from limner.core.settings import Range, settings
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from limner.core.protocols import Adapter
-    from limner.core.types import Pipeline
+    from limner.core.types import Source
 
 
 @settings
@@ -39,7 +38,7 @@ class WanSettings:
 
     serves: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Adapter:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
         """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
         adapter = importlib.import_module("limner.models.wan.adapter")  # by name: it knows these settings
         return adapter.Wan.load(source, self, dtype, device)

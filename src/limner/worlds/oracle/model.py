@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media, levels
-from limner.core.types import Condition, LatentSpec, Pipeline, Prompt
+from limner.core.types import Condition, LatentSpec, Prompt, Source
 from limner.diffusion.prediction import PredictionKind, from_estimate
 from limner.diffusion.schedule import RectifiedFlow, Schedule, VariancePreserving
 from limner.diffusion.timesteps import Grid, linear_grid
@@ -162,7 +162,7 @@ class OracleSettings:
 
     serves: ClassVar[tuple[str, ...]] = ()
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> Oracle:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Oracle:
         """Return the oracle of that name, in float32 whatever `dtype` is."""
         return Oracle.load(str(source), device)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
-from limner.core.types import Condition, LatentSpec, Pipeline, Prompt
+from limner.core.types import Condition, LatentSpec, Prompt, Source
 from limner.diffusion.gaussian import Gaussian
 from limner.worlds.oracle.model import Points
 
@@ -127,7 +127,7 @@ class OneStepOracleSettings:
 
     serves: ClassVar[tuple[str, ...]] = ()
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> OneStepOracle:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> OneStepOracle:
         """Return the oracle of that name, in float32 whatever `dtype` is."""
         return OneStepOracle.load(str(source), device)
 

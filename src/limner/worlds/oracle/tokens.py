@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media, levels
-from limner.core.types import Condition, LatentSpec, Pipeline, Prompt
+from limner.core.types import Condition, LatentSpec, Prompt, Source
 
 CODES = LENGTH = 4
 SIDE = 4
@@ -185,7 +185,7 @@ class TokenOracleSettings:
 
     serves: ClassVar[tuple[str, ...]] = ()
 
-    def load(self, source: str | Path | Pipeline, dtype: torch.dtype, device: torch.device) -> TokenOracle:
+    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> TokenOracle:
         """Return the oracle of that name, in float32 whatever `dtype` is."""
         return TokenOracle.load(str(source), device)
 

@@ -1,0 +1,61 @@
+"""Pictures of several sizes in one run: an iteration has one, and it is drawn as a model of that size draws it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import limner
+from limner.core.errors import UserError
+from limner.core.rng import Rng
+from limner.core.types import Prompt
+from limner.diffusion.dynamics import EulerODE, FlowSDE
+from limner.models.sd.adapter import SD
+from limner.policies.denoising import Sampler
+from piped_cases import CASES
+from run.miniature import FLOW_GRPO, Miniature, differences, last_checkpoint
+
+SIZES = ("32x16", "16x32", "32x32")
+
+
+@pytest.mark.parametrize("name", ["flux", "qwen_image", "mochi", "lumina2-dynamic"])
+def test_an_iteration_is_drawn_as_by_a_model_of_its_size(name: str) -> None:
+    """To the bit, shifts that follow the number of tokens too; and any size is read by the model as it is."""
+    model, index = CASES[name].model(), torch.arange(2)
+    policy = Sampler(EulerODE(), 2, sizes=SIZES).policy(model)
+    with torch.no_grad():
+        condition = model.encode([Prompt("a red star"), Prompt("two stars")])
+        for iteration, (height, width) in enumerate([(32, 16), (16, 32), (32, 32), (32, 16)]):
+            other = CASES[name].model(replace(model.settings, resolution=height, width=width))
+            plain = Sampler(EulerODE(), 2).policy(other)
+            found, expected = (
+                each.sample(condition, index, index, index, rng=Rng((0,)), record=False).sample
+                for each in (policy.at(iteration), plain)
+            )
+            assert found.shape[1:] == other.latent().shape and torch.equal(found, expected)
+            t = torch.tensor([0.5, 0.9])
+            assert torch.equal(model.predict(found, t, condition, index), other.predict(found, t, condition, index))
+
+
+def test_a_run_of_several_sizes_goes_on_to_the_bit(miniature: Miniature, tmp_path: Path) -> None:
+    sampler = Sampler(FlowSDE(), steps=3, sizes=("32x16", "16x32"))
+    whole = miniature.config(tmp_path / "whole", **{**FLOW_GRPO, "sampler": sampler})
+    limner.train(whole)
+    part = replace(whole, out=str(tmp_path / "part"))
+    limner.train(replace(part, steps=1))
+    limner.train(part, resume=True)
+    assert not differences(last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "part"))
+
+
+def test_what_is_no_size_is_refused() -> None:
+    with pytest.raises(UserError, match="HEIGHTxWIDTH, as in 768x512, got 'large'"):
+        Sampler(sizes=("large",)).policy(CASES["flux"].model())
+    with pytest.raises(UserError, match="width is 36 pixels; give a multiple of 16"):
+        Sampler(sizes=("32x36",)).policy(CASES["flux"].model())
+    with pytest.raises(UserError, match="SD draws pictures of one size"):
+        Sampler(sizes=("32x32",)).policy(SD.tiny("sdxl"))
+    with pytest.raises(UserError, match="sampler.sizes make latents of several shapes, and PPO knows one"):
+        limner.RunConfig(name="a", algorithm=limner.PPO(), sampler=Sampler(sizes=("32x32",)))
