@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from limner.bench.tokens import ENTRIES, KL, best, log_density, outcome, resting, run
+from limner.bench.tokens import ENTRIES, KL, WORLDS, best, log_density, outcome, resting, run
 from limner.worlds.oracle.tokens import TokenOracle, number, rewards, sequences
 
 
@@ -42,9 +42,15 @@ def test_of_the_base_nothing_was_gained() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["Flow-GRPO", "DDPO", "Flow-GRPO, KL 0.1"])
+@pytest.mark.parametrize("name", ["Flow-GRPO", "DDPO", "Flow-GRPO, KL 0.1", "TRPO", "D3PO"])
 def test_what_scores_decisions_gets_there(name: str) -> None:
     assert run(ENTRIES[name], seed=1).objective > 0.95
+
+
+def test_a_focus_on_tokens_is_an_entry_where_they_are_written_in_order() -> None:
+    entry = ENTRIES["Flow-GRPO, STAGE's weights"]
+    assert [world for world in WORLDS if entry.writes(world)] == ["o4"]
+    assert all(ENTRIES["TRPO"].writes(world) for world in WORLDS)
 
 
 def test_a_penalty_on_decisions_does_not_rest_at_the_optimum() -> None:

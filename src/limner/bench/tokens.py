@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +25,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.algorithms.d3po import D3PO
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.flow_dppo import FlowDPPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
 from limner.algorithms.ppo import PPO
+from limner.algorithms.trpo import TRPO
 from limner.bench import masked
 from limner.bench.oracles import Silent
 from limner.build import Assembly, assemble
@@ -40,6 +42,8 @@ from limner.policies.masked import MaskedSampler, Unmasking
 from limner.policies.tokens import Autoregressive, TokenModel, TokenSampler
 from limner.report.file import write_text
 from limner.training.config import Full, Model, Optimizer, RunConfig
+from limner.training.critical import Critical, Unlike
+from limner.training.focus import Everywhere, Focus
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from limner.worlds.oracle.tokens import LENGTH, Table, TokenOracle, number, rewards, sequences
@@ -68,12 +72,17 @@ WIDE: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "clip_elements": 1}
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm, its learning rate, the weight of the KL in its objective, and iterations."""
+    """An algorithm, its learning rate, the weight of the KL in its objective, iterations, and which tokens count."""
 
     algorithm: Algorithm
     lr: float = 5e-2
     kl_weight: float = 0.0
     steps: int = 300
+    focus: Focus = field(default_factory=Everywhere)
+
+    def writes(self, world: str) -> bool:
+        """Whether it is an entry of a world: a focus is one of tokens that are written in order."""
+        return isinstance(self.focus, Everywhere) or isinstance(WORLDS[world].sampler, TokenSampler)
 
 
 ENTRIES = {
@@ -85,6 +94,10 @@ ENTRIES = {
     "DPOK": Entry(PPO(surrogate="clip", decay=1.0, normalise=False, kl_weight=KL, **WIDE), kl_weight=KL),
     "GRPO-Guard": Entry(GRPOGuard(num_updates=1, **WIDE)),
     "Flow-DPPO": Entry(FlowDPPO(kl_limit=0.1, clip_elements=1, num_updates=1)),
+    "TRPO": Entry(TRPO(kl_limit=0.01)),
+    "D3PO": Entry(D3PO(clip=0.9)),  # the published .1 has no gradient a tenth away from the base
+    "Flow-GRPO, GCPO's tokens": Entry(FlowGRPO(**WIDE), focus=Critical(share=0.25)),
+    "Flow-GRPO, STAGE's weights": Entry(FlowGRPO(**WIDE), focus=Unlike()),
 }
 
 
@@ -106,6 +119,7 @@ def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
         prompts="oracle:train",
         reward="o4",
         algorithm=entry.algorithm,
+        focus=entry.focus,
         sampler=WORLDS[world].sampler,
         optimizer=Optimizer(lr=entry.lr, schedule="cosine"),
         steps=entry.steps,
@@ -176,7 +190,7 @@ def bench(folder: Path, seeds: int, names: Sequence[str]) -> str:
     for world, how in WORLDS.items():
         path = folder / how.file
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for name in names:
+        for name in [each for each in names if ENTRIES[each].writes(world)]:
             found = rows.setdefault(name, [])
             for seed in range(len(found), seeds):
                 found.append(asdict(run(ENTRIES[name], seed, world)))
