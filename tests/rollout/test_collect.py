@@ -198,6 +198,15 @@ def test_what_was_encoded_once_is_read_from_disk(tmp_path: Path) -> None:
     assert not third.seen
 
 
+def test_another_picture_of_the_same_name_is_encoded_anew(tmp_path: Path) -> None:
+    encoder, picture = Encoder(), tmp_path / "first.png"
+    asked = [Prompt("a", inputs={"image": str(picture)})]
+    for content in (b"one", b"one", b"two"):
+        picture.write_bytes(content)
+        EncodeCache(encoder, kept=Kept(tmp_path / "kept", "", torch.device("cpu"))).condition(asked)
+    assert encoder.seen == ["a", "a"]
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = EncodeCache(Encoder(), kept=Kept(tmp_path / "file" / "kept", "one", torch.device("cpu")))
