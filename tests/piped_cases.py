@@ -30,7 +30,7 @@ from limner.models.lumina2 import build as lumina2
 from limner.models.lumina2.family import LUMINA2
 from limner.models.mochi import build as mochi
 from limner.models.mochi.family import MOCHI
-from limner.models.parts import packed
+from limner.models.packing import packed
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image import build as qwen_image
 from limner.models.qwen_image.family import QWEN_IMAGE

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos
 from limner.diffusion.dynamics import EulerODE
-from limner.models.parts import packed, unpacked
+from limner.models.packing import packed, unpacked
 from limner.models.piped import Piped
 from limner.policies.denoising import Sampler
 from piped_cases import CASES, PROMPTS, TEXTS, Case, noise, prediction

@@ -215,7 +215,7 @@ class Harmful:
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str, file: str) -> None:
+    def fail(name: str, file: str, revision: str | None) -> None:
         raise OSError(f"cannot reach the hub for {name}\nmore text")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)

@@ -15,7 +15,8 @@ from limner.core.types import Condition
 from limner.models.chroma.build import tiny_pipeline
 from limner.models.chroma.settings import ChromaSettings
 from limner.models.honoured import Honoured, require_equal, require_parts
-from limner.models.parts import JOINT_ATTENTION, equal_times, packed, places, unpacked
+from limner.models.packing import packed, places, unpacked
+from limner.models.parts import JOINT_ATTENTION, equal_times
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(

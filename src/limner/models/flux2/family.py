@@ -18,7 +18,8 @@ from limner.core.types import Condition
 from limner.models.flux2.build import DEEP, KLEIN_DEEP, tiny_klein, tiny_pipeline
 from limner.models.flux2.settings import Flux2KleinSettings, Flux2Settings
 from limner.models.honoured import Honoured, require_equal, require_parts
-from limner.models.parts import JOINT_ATTENTION, flow_times, packed, seen, shown, unpacked
+from limner.models.packing import packed, unpacked
+from limner.models.parts import JOINT_ATTENTION, flow_times, seen, shown
 from limner.models.piped import Family, Piped
 
 TRANSFORMER = Honoured(

@@ -13,7 +13,8 @@ from torch import Tensor
 from limner.core.media import Images
 from limner.core.types import Condition
 from limner.models.honoured import Honoured, require_equal, require_parts
-from limner.models.parts import JOINT_ATTENTION, equal_times, filled, packed, present, seen, shown, statistics, unpacked
+from limner.models.packing import packed, unpacked
+from limner.models.parts import JOINT_ATTENTION, equal_times, filled, present, seen, shown, statistics
 from limner.models.piped import Family, Piped
 from limner.models.qwen_image.build import tiny_pipeline
 from limner.models.qwen_image.settings import QwenImageSettings
