@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from limner.core.edition import Edition
 from limner.core.errors import UserError
 from limner.core.quiet import no_bars
-from limner.core.types import Edition
 from limner.models.arranged import arrange_autoencoder
 from limner.models.identity import encoding_identity
 from limner.models.piped import Piped

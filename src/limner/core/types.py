@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from limner.core.edition import Edition
+
 Tree = Any
 """A tensor, or a (nested) dict, tuple, list or dataclass of tensors; see `limner.core.tree`."""
 
@@ -79,22 +81,6 @@ class Pipeline(Protocol):
     def components(self) -> dict[str, Any]:
         """Its networks, tokenizers and scheduler, by name."""
         ...
-
-
-@dataclass(frozen=True)
-class Edition:
-    """A pipeline's folder or hub id, with the revision of its repository and the variant of its files that are wanted.
-
-    "" is the newest revision, and the files without a variant.
-    """
-
-    place: str
-    revision: str = ""
-    variant: str = ""
-
-    def __str__(self) -> str:
-        told = {"revision": self.revision, "variant": self.variant}
-        return f"{self.place} ({', '.join(f'{name} {value}' for name, value in told.items() if value)})"
 
 
 Source: TypeAlias = str | Path | Edition | Pipeline

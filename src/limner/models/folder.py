@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from limner.core.edition import Edition
 from limner.core.errors import UserError
 from limner.core.paths import path_of
-from limner.core.types import Edition
 
 INDEX = "model_index.json"
 CONFIG = "config.json"

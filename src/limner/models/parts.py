@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from limner.core.edition import Edition
 from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.quiet import in_silence
-from limner.core.types import Edition, Prompt
+from limner.core.types import Prompt
 from limner.models.folder import edition_of, is_local
 from limner.models.intact import HALF, in_variant, only_half, require_all_layers, require_intact
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from limner.core.edition import Edition
 from limner.core.errors import UserError
-from limner.core.types import Edition
 from limner.models.folder import read_index
 from limner.registry.find import find
 from limner.registry.names import BASES, MODELS
