@@ -26,9 +26,9 @@ class Motions:
         "absolute_weight": 0.0,
         "divergence_weight": 1e-4,
         "num_pairs": 24_000,
-        "steps": 5_000,
+        "steps": 12_000,
         "batch": 64,
-        "early_steps": 3_500,
+        "early_steps": 10_000,
     }
 
     fps: ClassVar[float | None] = FPS
