@@ -298,7 +298,7 @@ def _pairs(data: str, num_pairs: int, model: Adapter, seed: int) -> tuple[Media,
     """Return the pictures of a folder, as large as the model draws them, or of a world, with their prompts."""
     if data not in WORLDS:
         source = read_pairs(data)
-        return read_media(source, *_size(model))
+        return read_media(source, _size(model))
     world = find(WORLDS, "world", data)()
     rngs = [np.random.default_rng(Rng((seed, "anchor", i)).seed()) for i in range(num_pairs)]
     return captioned([world.pair(rng, 0.0) for rng in rngs], world.fps)
@@ -309,12 +309,12 @@ def _latents(model: Adapter, media: Media) -> Tensor:
     return model.encode_media(media).to(model.latent().device)
 
 
-def _size(model: Adapter) -> tuple[int, int]:
-    """Return height and width of what a model draws."""
+def _size(model: Adapter) -> tuple[int, ...]:
+    """Return height and width of what a model draws, and before them of clips the number of frames."""
     spec = model.latent()
     with torch.no_grad():
-        height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape[-2:]
-    return height, width
+        _, frames, _, height, width = model.decode(torch.zeros(1, *spec.shape, device=spec.device)).frames().shape
+    return (height, width) if frames == 1 else (frames, height, width)
 
 
 def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:

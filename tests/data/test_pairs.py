@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from limner.core.errors import UserError
-from limner.data.pairs import read_pairs, read_picture
+from limner.core.media import Videos
+from limner.data.pairs import read_clip, read_pairs, read_picture
 
 SIDE = 8
 GREY = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
@@ -34,6 +35,27 @@ def corners(path: Path) -> tuple[list[float], list[float]]:
     pixels = read_picture(path, SIDE, SIDE)
     assert pixels.shape == (3, SIDE, SIDE) and pixels.dtype == torch.float32
     return pixels[:, 0, 0].tolist(), pixels[:, -1, -1].tolist()
+
+
+def test_a_clip_is_read_frame_by_frame_as_it_was_saved(tmp_path: Path) -> None:
+    """Equal neighbours are one longer frame of WebP, and frames again here; MP4 is as near as its code allows."""
+    levels = torch.randint(0, 256, (1, 5, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    levels[:, 2] = levels[:, 1]
+    levels[:, 3] = levels[:, 1]
+    exact, smooth = tmp_path / "exact.webp", tmp_path / "smooth.mp4"
+    Videos(levels, 8.0).save([exact])
+    assert torch.equal((read_clip(exact, 5, 16, 16) * 255).round().byte(), levels[0])
+    assert torch.equal(read_clip(exact, 3, 16, 16), read_clip(exact, 5, 16, 16)[:3])
+    assert torch.equal(read_clip(exact.read_bytes(), 5, 16, 16), read_clip(exact, 5, 16, 16))
+    grey = torch.linspace(0.2, 0.8, 5).view(1, 5, 1, 1, 1).expand(1, 5, 3, 16, 16)
+    Videos(grey, 8.0).save([smooth])
+    torch.testing.assert_close(read_clip(smooth, 5, 16, 16), grey[0], atol=0.03, rtol=0)
+    with pytest.raises(UserError, match="exact.webp has 5 frames, and the model draws 9: give longer ones"):
+        read_clip(exact, 9, 16, 16)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no clip")
+    with pytest.raises(UserError, match=r"clip .*broken\.mp4 cannot be read"):
+        read_clip(broken, 5, 16, 16)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

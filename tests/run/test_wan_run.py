@@ -13,8 +13,10 @@ from PIL import Image
 
 import limner
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.algorithms.dpo import DPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.cli import main
+from limner.core.media import Videos
 from limner.core.types import Vocabulary
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.models.wan.adapter import Wan
@@ -22,6 +24,7 @@ from limner.models.wan.build import WanSize, build
 from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.training.config import Evaluation, Lora, Model, RunConfig
+from limner.training.source import Preferences
 
 CLIPS = WanSettings(resolution=32, num_frames=5, fps=8, max_sequence_length=8)
 
@@ -101,3 +104,34 @@ def test_clips_from_a_given_frame_all_the_way(tmp_path: Path, capsys: pytest.Cap
     Image.new("RGB", (40, 40), "blue").save(first)
     with pytest.raises(limner.UserError, match="prompts"):
         limner.train(replace(config, steps=2), resume=True, quiet=True)
+
+
+def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
+    """Clips that are made and judged by one command are the pairs of another; a pair of folders may hold MP4 files."""
+    Wan.tiny(tmp_path / "base")
+    (tmp_path / "prompts.txt").write_text("a red star\na blue square\n")
+    asked = str(tmp_path / "prompts.txt")
+    config = RunConfig(
+        name="pairs",
+        model=Model("wan", str(tmp_path / "base"), CLIPS, Lora(rank=2, alpha=4)),
+        prompts=asked,
+        reward="video_flicker",
+        algorithm=DiffusionNFT(num_times=1),
+        sampler=Sampler(EulerODE(), steps=2),
+        steps=1,
+        prompts_per_step=1,
+        group_size=2,
+        micro_batch=4,
+        device="cpu",
+        out=str(tmp_path / "run"),
+    )
+    limner.train(config, quiet=True)
+    made = str(tmp_path / "pairs")
+    assert main(["pairs", "make", str(tmp_path / "run"), "--count", "4", "--out", made]) == 0
+    offline = replace(config, algorithm=DPO(), source=Preferences(data=made), reward="", out=str(tmp_path / "dpo"))
+    limner.train(offline, quiet=True)
+    for side, shade in (("chosen", 0.2), ("rejected", 0.8)):
+        (tmp_path / "two" / side).mkdir(parents=True)
+        Videos(torch.full((1, 5, 3, 32, 32), shade), 8.0).save([tmp_path / "two" / side / "a_red_star.mp4"])
+    folders = replace(offline, source=Preferences(data=str(tmp_path / "two")), out=str(tmp_path / "two-run"))
+    assert limner.train(folders, quiet=True).state.iteration == 1

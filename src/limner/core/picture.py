@@ -1,13 +1,18 @@
-"""A picture from a file, whatever it is: as 8 bits of red, green and blue, upright, or refused with the reason."""
+"""A picture or a clip from a file, whatever it is: 8 bits of red, green and blue, upright, or the reason why not."""
 
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from limner.core.errors import UserError
 from limner.core.paths import LFS_ADVICE, LFS_POINTER
@@ -23,6 +28,22 @@ def decoded(path: Path | bytes) -> Image.Image:
     a file that is missing or damaged, more pixels than Pillow's limit against decompression bombs, numbers without a
     known range (floats, 32 bits), and several pictures in one file: which of an animation is meant is not ours to say.
     """
+    return _read(path, "picture", _rgb_of)
+
+
+def decoded_clip(path: Path | bytes, most: int) -> list[Image.Image]:
+    """Return the first frames of a clip, at most so many, each as `decoded` returns a picture.
+
+    Of an animated WebP, GIF or PNG a frame that stays longer than the shortest one is as many frames. Other files are
+    videos, and read by PyAV. Raises UserError as `decoded` does, and where PyAV is not installed.
+    """
+    return _read(path, "clip", partial(_frames_of, most=most))
+
+
+Read = TypeVar("Read")
+
+
+def _read(path: Path | bytes, what: str, read: Callable[[BinaryIO], Read]) -> Read:
     try:
         if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):  # a pipe never ends
             raise ValueError("not a plain file")
@@ -32,12 +53,46 @@ def decoded(path: Path | bytes) -> Image.Image:
             file.seek(0)
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _rgb(Image.open(file))
+            return read(file)
     except UnidentifiedImageError as error:
-        raise UserError(f"picture {_named(path)} cannot be read: it holds no picture of a kind known here") from error
-    except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
+        raise UserError(f"{what} {_named(path)} cannot be read: it holds no {what} of a kind known here") from error
+    except Exception as error:  # for damaged files Pillow and PyAV raise errors of a dozen kinds
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise UserError(f"picture {_named(path)} cannot be read: {reason or type(error).__name__}") from error
+        raise UserError(f"{what} {_named(path)} cannot be read: {reason or type(error).__name__}") from error
+
+
+def _rgb_of(file: BinaryIO) -> Image.Image:
+    image = Image.open(file)
+    if image.format not in LEAD and _has_second(image):
+        raise ValueError(f"it holds several pictures ({image.format}); save the one that is meant as a file of its own")
+    return _rgb(image)
+
+
+def _frames_of(file: BinaryIO, most: int) -> list[Image.Image]:
+    try:
+        image = Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        return _frames_of_video(file, most)
+    kept, lasts = [], []
+    for frame in itertools.islice(ImageSequence.Iterator(image), most):
+        kept.append(_rgb(frame))
+        lasts.append(frame.info.get("duration") or 0)  # known once the frame was loaded
+    pause = min(lasts) or max(lasts) or 1
+    shown = [frame for frame, lasted in zip(kept, lasts, strict=True) for _ in range(max(1, round(lasted / pause)))]
+    return shown[:most]
+
+
+def _frames_of_video(file: BinaryIO, most: int) -> list[Image.Image]:
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError("videos need av: pip install 'limner[video]'; animated WebP and GIF need nothing") from error
+    with av.open(file, mode="r") as video:
+        stream = video.streams.video[0]
+        if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"its frames have {stream.width} x {stream.height} pixels, which is too many")
+        return [frame.to_image() for frame in itertools.islice(video.decode(stream), most)]
 
 
 def _named(path: Path | bytes) -> Path | str:
@@ -46,8 +101,6 @@ def _named(path: Path | bytes) -> Path | str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Return a picture upright, on white where it is transparent, with 8 bits of red, green and blue."""
-    if image.format not in LEAD and _has_second(image):
-        raise ValueError(f"it holds several pictures ({image.format}); save the one that is meant as a file of its own")
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     image = ImageOps.exif_transpose(image)
     if sixteen:

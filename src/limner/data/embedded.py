@@ -19,12 +19,19 @@ WAYS = ("text", "text_g", "string", "value", "conditioning", "positive")
 """The inputs of a node that may lead to a text, the likeliest first."""
 
 
+VIDEOS = (".mp4", ".webm", ".mov", ".mkv")
+"""Endings of files that Pillow does not read."""
+
+
 def embedded_prompt(picture: Path | bytes) -> str:
     """Return the prompt that a picture was made with, as far as it is in the file; else "".
 
     A1111 writes it in front of "Negative prompt:" and "Steps:" under "parameters"; ComfyUI writes its whole graph under
-    "prompt", where it is the text that reaches a sampler as "positive". Raises UserError for a file that is no picture.
+    "prompt", where it is the text that reaches a sampler as "positive". Nothing is looked for in a video. Raises
+    UserError for a file that is no picture.
     """
+    if isinstance(picture, Path) and picture.suffix.lower() in VIDEOS:
+        return ""
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             said = {key: value for key, value in image.info.items() if isinstance(value, str)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos
 from limner.core.paths import path_of
-from limner.core.picture import decoded
+from limner.core.picture import decoded, decoded_clip
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
 
@@ -52,6 +52,24 @@ def read_picture(path: Path | bytes, height: int, width: int) -> Float[Tensor, "
     return torch.from_numpy(np.array(cut, dtype=np.float32) / 255).permute(2, 0, 1)
 
 
+def read_clip(path: Path | bytes, frames: int, height: int, width: int) -> Float[Tensor, "frames 3 height width"]:
+    """Return the first `frames` of a clip, each as `read_picture` returns a picture.
+
+    Raises UserError for what `decoded_clip` refuses, and for a clip that is shorter.
+    """
+    found = decoded_clip(path, frames)
+    if len(found) < frames:
+        named = f"of {len(path)} bytes" if isinstance(path, bytes) else path
+        raise UserError(f"clip {named} has {len(found)} frames, and the model draws {frames}: give longer ones")
+    cut = [np.asarray(ImageOps.fit(each, (width, height), Image.Resampling.LANCZOS)) for each in found]
+    return torch.from_numpy(np.stack(cut).astype(np.float32) / 255).movedim(-1, 1)
+
+
+def read_shown(path: Path | bytes, size: Sequence[int]) -> Float[Tensor, "*frames 3 height width"]:
+    """Return a picture of height and width `size`, or a clip of frames, height and width."""
+    return read_clip(path, *size) if len(size) == 3 else read_picture(path, *size)
+
+
 def captioned(
     pairs: Sequence[tuple[NDArray[np.uint8], Sequence[str]]], fps: float | None
 ) -> tuple[Media, list[Prompt]]:
@@ -63,12 +81,12 @@ def captioned(
     return Images(levels) if fps is None else Videos(levels, fps), [Prompt(text) for _, (text,) in pairs]
 
 
-def read_media(pairs: Sequence[tuple[Path, Prompt]], height: int, width: int) -> tuple[Media, list[Prompt]]:
-    """Return the pictures that `read_pairs` found, in one size, and their prompts."""
-    pictures = torch.stack([read_picture(path, height, width) for path, _ in pairs])
-    return Images(pictures), [prompt for _, prompt in pairs]
+def read_media(pairs: Sequence[tuple[Path, Prompt]], size: Sequence[int]) -> tuple[Media, list[Prompt]]:
+    """Return what `read_pairs` found, in one size, and the prompts."""
+    return as_media([read_shown(path, size) for path, _ in pairs]), [prompt for _, prompt in pairs]
 
 
-def as_media(pictures: Sequence[Float[Tensor, "3 height width"]]) -> Media:
-    """Return pictures of one size, as `read_picture` gives them, as media."""
-    return Images(torch.stack(list(pictures)))
+def as_media(shown: Sequence[Float[Tensor, "*frames 3 height width"]]) -> Media:
+    """Return pictures or clips of one size, as `read_shown` gives them, as media; latents know no rate of a clip."""
+    stacked = torch.stack(list(shown))
+    return Images(stacked) if stacked.ndim == 4 else Videos(stacked, 1.0)

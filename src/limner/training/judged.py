@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.types import LatentSpec, Prompt
-from limner.data.pairs import as_media, read_picture
+from limner.data.pairs import as_media, read_picture, read_shown
 from limner.data.preferences import Broken, Preference
 
 
@@ -43,12 +43,12 @@ class Library:
 def encoded(
     preferences: Sequence[Preference],
     encode: Callable[[Media], Tensor],
-    size: tuple[int, int],
+    size: tuple[int, ...],
     spec: LatentSpec,
     batch: int,
     broken: Broken = "refuse",
 ) -> tuple[Library, list[str]]:
-    """Return the library of preferences, their pictures cut to `size` and encoded `batch` at a time, and the faults.
+    """Return the library of preferences, and the faults: pictures, or clips, cut to `size`, encoded `batch` at a time.
 
     Raises UserError for a picture or mask that cannot be read, unless `broken` ones are skipped.
     """
@@ -69,10 +69,10 @@ def encoded(
         try:
             for picture in each.pictures:
                 if picture not in rows:
-                    waiting.append(read_picture(picture, *size))
+                    waiting.append(read_shown(picture, size))
                     rows[picture] = len(rows)
             if each.mask is not None:
-                regions.append(region_of(each.mask, size, spec))
+                regions.append(region_of(each.mask, size[-2:], spec))
         except UserError as error:
             if broken == "refuse":
                 raise UserError(f"{each.where}: {error}") from error
@@ -88,7 +88,7 @@ def encoded(
     return Library(torch.cat(latents), torch.stack(regions).to(latents[0]), judged), faults
 
 
-def region_of(mask: Path, size: tuple[int, int], spec: LatentSpec) -> Float[Tensor, "*latent"]:
+def region_of(mask: Path, size: tuple[int, ...], spec: LatentSpec) -> Float[Tensor, "*latent"]:
     """Return how much each element of a latent counts, with mean 1: the mask's brightness where it stands.
 
     Raises UserError for a mask that is dark everywhere, and for latents that are no pictures.
