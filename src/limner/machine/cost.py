@@ -131,8 +131,14 @@ class _Rehearsal:
     mode: FakeTensorMode
 
     def sizes(self, source: str) -> Sizes:
-        with self.mode:
-            return self._sizes(source)
+        try:
+            with self.mode:
+                return self._sizes(source)
+        except DynamicOutputShapeException:
+            raise UserError(
+                f"plan: a {self.model.pipeline_name} computes with as many tokens as numbers tell, which are not known "
+                "from configurations alone: `limner check` measures a run of it"
+            ) from None
 
     def _sizes(self, source: str) -> Sizes:
         named = {id(each): (name, each) for network in self.networks for name, each in network.named_parameters()}
