@@ -95,6 +95,13 @@ def test_scored_again_the_ratio_is_one_and_after_a_move_that_of_the_density(samp
     torch.testing.assert_close(ratio, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_of_samples_that_teach_nothing_no_decision_is_scored() -> None:
+    """As of a group whose samples are all worth the same, in an update that asks for its packs itself (TRPO)."""
+    policy = EXACT[0].policy(TokenOracle.load("o4-masked"))
+    drawn = rollout_of(policy, 4)
+    assert sum(len(pack) for pack in policy.pack(drawn, torch.arange(0), 8)) == 0
+
+
 def test_kl_of_a_decision_by_hand() -> None:
     """Of the place over those that are open, and of the code at the place that was chosen."""
     sampler = MaskedSampler("plackett_luce", steps=2, schedule="linear")

@@ -315,7 +315,7 @@ class Unmasking:
         position, column = path.mask[rows].nonzero(as_tuple=True)
         evaluation = states.evaluation[rows[position], column]
         names, place = (evaluation * len(rows) + position).unique(return_inverse=True)
-        for part in torch.arange(len(names)).split(size):
+        for part in torch.arange(len(names)).split(size) if len(names) else ():
             mine = ((place >= part[0]) & (place <= part[-1])).nonzero()[:, 0]
             row, each = rows[position[mine]], column[mine]
             choice, length, old = at((path.choices, path.length, path.old), row, each)
