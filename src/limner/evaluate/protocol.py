@@ -148,9 +148,8 @@ def paired_valid(before: Evaluation, after: Evaluation) -> Bool[Tensor, "prompts
 
 def _asked(prompts: Sequence[Prompt]) -> Int[Tensor, " prompts"]:
     """Return where each prompt stands first: of equal ones the same place."""
-    texts = [prompt.asked for prompt in prompts]
     first: dict[Prompt, int] = {}
-    return torch.tensor([first.setdefault(text, i) for i, text in enumerate(texts)])
+    return torch.tensor([first.setdefault(prompt.asked, i) for i, prompt in enumerate(prompts)])
 
 
 def _times_before(prompts: Sequence[Prompt]) -> list[int]:
