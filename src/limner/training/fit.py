@@ -25,7 +25,12 @@ Log: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Fit:
-    """AdamW with warm-up and cosine decay, an average of the weights, and a checkpoint every few minutes."""
+    """AdamW with warm-up and cosine decay, an average of the weights, and a checkpoint every few minutes.
+
+    Of the `matrices` among the weights steps are orthogonalised (Muon), as long as AdamW's are.
+
+    Source: Muon, Liu et al., arXiv:2502.16982, section 2.2.
+    """
 
     def __init__(
         self,
@@ -37,15 +42,24 @@ class Fit:
         ema: float,
         team: Team,
         betas: tuple[float, float] = (0.9, 0.99),
+        matrices: Sequence[Tensor] = (),
     ) -> None:
         self.module, self.num_steps, self.ema, self.start, self.team = module, steps, ema, time.monotonic(), team
         self.parameters: list[Tensor] = list(module.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=betas, weight_decay=weight_decay)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))),
-        )
+        orthogonal = {id(p) for p in matrices}
+        rest = [p for p in self.parameters if id(p) not in orthogonal]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay)
+        ]
+        if matrices:
+            muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            self.optimizers.append(muon)
+
+        def rate(step: int) -> float:
+            return min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps)))
+
+        self.schedules = [torch.optim.lr_scheduler.LambdaLR(each, rate) for each in self.optimizers]
         self.step = 0
 
     def steps(self, path: Path, checkpoint_seconds: float, beside: Sequence[Self] = ()) -> Iterator[int]:
@@ -70,25 +84,28 @@ class Fit:
     def _state(self) -> dict[str, Any]:
         return {
             "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimizers": [each.state_dict() for each in self.optimizers],
+            "schedules": [each.state_dict() for each in self.schedules],
             "average": self.average,
             "step": self.step,
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        for own, its in zip(self.optimizers, state["optimizers"], strict=True):
+            own.load_state_dict(its)
+        for own, its in zip(self.schedules, state["schedules"], strict=True):
+            own.load_state_dict(its)
         self.average, self.step = state["average"], state["step"]
 
     def update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
+        for each in self.optimizers:
+            each.zero_grad()
         (loss / self.team.size).backward()
         self.team.sum_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.schedule.step()
+        for each in (*self.optimizers, *self.schedules):
+            each.step()
         decay = min(self.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
 

@@ -120,6 +120,8 @@ class Pretraining:
     lr: Rate = 3e-3
     warmup: Count = 300
     weight_decay: NotNegative = 0.01
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Of the network: "muon" orthogonalises the steps of its blocks' matrices, and AdamW takes the rest."""
     ema: Share = 0.999
     time_mean: Finite = 1.0
     """Training times are sigmoid(N(time_mean, 1)): 1 dwells where the caption decides what is drawn."""
@@ -274,7 +276,10 @@ def train_network(
     networks.train()
     denoiser = networks[fresh.trained[0]]
     denoiser = cast(nn.Module, torch.compile(denoiser)) if config.compile else denoiser
-    fit = Fit(networks, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, team)
+    matrices = block_matrices(networks) if config.optimizer == "muon" else []
+    fit = Fit(
+        networks, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, team, matrices=matrices
+    )
     mine = slice(team.rank, None, team.size)
     for step in fit.steps(folder / "network.pt", config.checkpoint_seconds):
         generator = Rng((config.seed, "network", step)).generator()
@@ -290,6 +295,13 @@ def train_network(
             log({"stage": "network", "step": step, "loss": loss.item()} | fit.seconds())
     fit.use_average()
     networks.eval()
+
+
+def block_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return the matrices of linear layers that stand in a list of blocks, where Muon is known to work."""
+    blocks = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
+    found = {id(layer.weight): layer.weight for b in blocks for layer in b.modules() if isinstance(layer, nn.Linear)}
+    return list(found.values())
 
 
 def draw(
