@@ -7,12 +7,14 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jaxtyping  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+
+import shapes  # noqa: E402
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
-install_import_hook(
-    [f"limner.{room}" for room in ("diffusion", "objectives", "core", "learning", "policies", "algorithms")],
-    "shapes.checked",
+jaxtyping.jaxtyped = shapes.checked  # type: ignore[assignment]  # what the hook writes above every function
+jaxtyping.install_import_hook(
+    [f"limner.{room}" for room in ("diffusion", "objectives", "core", "learning", "policies", "algorithms")], None
 )
