@@ -13,12 +13,13 @@ READY := $(VENV)/.ready
 NUMBERS := algorithms bench core diffusion engine environments evaluate golden learning models objectives policies rollout run training worlds
 # Of these, what the instructions of the processor do not decide: words and refusals, files, counts, and processes that end; a run
 # beside the same run (resumed, given in objects, on a pretended accelerator); what numpy or Pillow draws; that it learns.
-ALIKE := bench/scenes_bench core/quiet core/settings engine/ambient engine/checkpoint engine/device engine/processes \
-	golden/texts models/honoured models/on_cuda run/bad_input run/check run/claim run/damaged run/feedback_page run/gan \
-	run/keys_fuzz run/matrix run/memory_resume run/model_settings run/notebook run/objects run/on_cuda run/outputs \
-	run/own_code run/own_reward run/pairs run/recipes run/resume run/rounds run/tastes run/third_party \
-	training/deadline training/footprint training/kinds training/workload worlds/emoji_grammar worlds/motion \
-	worlds/scenes_grammar worlds/scenes_render worlds/words_grammar worlds/words_render worlds/words_world
+ALIKE := bench/scenes_bench core/quiet core/settings engine/ambient engine/checkpoint engine/device \
+	engine/processes environments/control golden/texts models/honoured models/on_cuda run/bad_input run/check \
+	run/claim run/damaged run/feedback_page run/gan run/keys_fuzz run/matrix run/memory_resume \
+	run/model_settings run/notebook run/objects run/on_cuda run/outputs run/own_code run/own_reward run/pairs \
+	run/recipes run/resume run/rounds run/tastes run/third_party training/deadline training/footprint \
+	training/kinds training/workload worlds/emoji_grammar worlds/motion worlds/scenes_grammar \
+	worlds/scenes_render worlds/words_grammar worlds/words_render worlds/words_world
 # Tests narrow no types; that their calls fit what they call is checked, for a renamed argument is found in seconds so.
 FREE_IN_TESTS := arg-type assignment attr-defined call-overload dict-item func-returns-value index list-item \
 	method-assign misc operator return-value type-var union-attr unused-ignore var-annotated

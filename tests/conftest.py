@@ -14,7 +14,7 @@ import shapes  # noqa: E402
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
-jaxtyping.jaxtyped = shapes.checked  # type: ignore[assignment]  # what the hook writes above every function
+jaxtyping.jaxtyped = shapes.checked  # what the hook writes above every function
 jaxtyping.install_import_hook(
     [f"limner.{room}" for room in ("diffusion", "objectives", "core", "learning", "policies", "algorithms")], None
 )

@@ -27,7 +27,7 @@ def checked(typechecker: Any = None) -> Callable[[Any], Any]:
 def _checked(thing: Any) -> Any:
     if inspect.isclass(thing):
         if dataclasses.is_dataclass(thing) and "__init__" in vars(thing):
-            thing.__init__ = _checked(thing.__init__)  # type: ignore[misc]
+            thing.__init__ = _checked(thing.__init__)
         return thing
     names = tuple(inspect.signature(thing).parameters)
 

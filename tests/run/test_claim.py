@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -26,17 +28,32 @@ REWARDS = "def light(media, prompts):\n    return {sign}media.frames().mean((1, 
 Train = Callable[..., tuple[int, list[str]]]
 
 
+def lay(place: Path, miniature: Miniature) -> None:
+    """Write a recipe and the files that it names."""
+    (place / "mine.txt").write_text("two red stars\na blue circle\n")
+    (place / "held.txt").write_text("one green star\n")
+    (place / "mine.py").write_text(REWARDS.format(sign=""))
+    config = miniature.config(Path("run"), prompts="mine.txt", evaluation=Evaluation("held.txt", seeds=1), steps=1)
+    (place / "recipe.yaml").write_text(to_yaml(config).replace(config.reward, "mine.py:light"))
+
+
+@pytest.fixture(scope="module")
+def ended(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of them that has ended; tests work on copies."""
+    place = tmp_path_factory.mktemp("ended")
+    lay(place, miniature)
+    with contextlib.chdir(place):
+        assert main(["train", "recipe.yaml", "--quiet"]) == 0
+    return place / "run"
+
+
 @pytest.fixture
 def train(
     miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Train:
     """Run `limner train` on files in the folder it works in; return its code and what it said."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.txt").write_text("two red stars\na blue circle\n")
-    (tmp_path / "held.txt").write_text("one green star\n")
-    (tmp_path / "mine.py").write_text(REWARDS.format(sign=""))
-    config = miniature.config(Path("run"), prompts="mine.txt", evaluation=Evaluation("held.txt", seeds=1), steps=1)
-    (tmp_path / "recipe.yaml").write_text(to_yaml(config).replace(config.reward, "mine.py:light"))
+    lay(tmp_path, miniature)
 
     def trained(*arguments: str) -> tuple[int, list[str]]:
         code = main(["train", "recipe.yaml", "--quiet", *arguments])
@@ -45,12 +62,18 @@ def train(
     return trained
 
 
-def test_what_may_change(train: Train, tmp_path: Path) -> None:
+@pytest.fixture
+def retrain(train: Train, ended: Path, tmp_path: Path) -> Train:
+    """The same where such a run has ended already."""
+    shutil.copytree(ended, tmp_path / "run")
+    return train
+
+
+def test_what_may_change(retrain: Train, tmp_path: Path) -> None:
     """More iterations in smaller passes at another rate: it goes on, and says so; fewer than were done are refused."""
-    assert train()[0] == 0
     weights = last_checkpoint(tmp_path / "run")["weights"]["policy"]
     more = ["--resume", "--steps", "2", "--micro_batch", "4", "--optimizer.lr", "5e-3"]
-    code, said = train(*more)
+    code, said = retrain(*more)
     assert code == 0 and "resuming at iteration 1" in said
     assert [f"note: resumed with {key}" for key in ("steps 2 instead of 1", "micro_batch 4 instead of 8")] == [
         line for line in said if line.startswith("note: resumed with") and "lr" not in line
@@ -62,7 +85,7 @@ def test_what_may_change(train: Train, tmp_path: Path) -> None:
     assert any(
         "steps 2 instead of 1" in n for n in json.loads((tmp_path / "run" / "summary.json").read_text())["notices"]
     )
-    code, said = train("--resume", "--micro_batch", "4", "--optimizer.lr", "5e-3")
+    code, said = retrain("--resume", "--micro_batch", "4", "--optimizer.lr", "5e-3")
     assert code == 2 and said[-1] == "limner: run has done 2 iterations already, and steps is 1"
 
 
@@ -74,31 +97,28 @@ def test_what_may_change(train: Train, tmp_path: Path) -> None:
         ("held.txt", "one green circle\n", "held-out prompts held.txt changed"),
     ],
 )
-def test_what_has_changed_is_named(train: Train, tmp_path: Path, name: str, content: str, named: str) -> None:
+def test_what_has_changed_is_named(retrain: Train, tmp_path: Path, name: str, content: str, named: str) -> None:
     """A flipped sign, another prompt: refused; or accepted, and then the base is measured anew, and all say so."""
-    assert train()[0] == 0
     before = json.loads((tmp_path / "run/samples/before-sampler/rewards.json").read_text())
     (tmp_path / name).write_text(content)
-    code, said = train("--resume")
+    code, said = retrain("--resume")
     assert code == 2 and named in said[-1] and "--accept-changes" in said[-1]
-    assert train("--resume", "--accept-changes")[0] == 0
+    assert retrain("--resume", "--accept-changes")[0] == 0
     again = json.loads((tmp_path / "run/samples/before-sampler/rewards.json").read_text())
     assert (again == before) == (name == "mine.txt")
-    assert train("--resume")[0] == 0
+    assert retrain("--resume")[0] == 0
     notices = json.loads((tmp_path / "run" / "summary.json").read_text())["notices"]
     assert [n for n in notices if "resumed with other" in n] == [f"resumed with other {named.removesuffix(' changed')}"]
 
 
-def test_a_comment_in_a_prompt_file_is_no_change(train: Train, tmp_path: Path) -> None:
-    assert train()[0] == 0
+def test_a_comment_in_a_prompt_file_is_no_change(retrain: Train, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("# the same\ntwo red stars\n\na blue circle")
-    assert train("--resume")[0] == 0
+    assert retrain("--resume")[0] == 0
 
 
-def test_a_run_that_failed_before_its_first_iteration(train: Train, tmp_path: Path) -> None:
+def test_a_run_that_failed_before_its_first_iteration(retrain: Train, tmp_path: Path) -> None:
     """It is begun anew, by a corrected configuration or with a corrected file; what was measured is not taken over."""
     run = tmp_path / "run"
-    assert train()[0] == 0
     for name in ("metrics.jsonl", "summary.json"):
         (run / name).unlink()
     for path in (run / "checkpoints").iterdir():
@@ -106,7 +126,7 @@ def test_a_run_that_failed_before_its_first_iteration(train: Train, tmp_path: Pa
     (tmp_path / "mine.py").write_text(REWARDS.format(sign="-"))
     rewards = run / "samples/before-sampler/rewards.json"
     before = json.loads(rewards.read_text())["rewards"][0]["reward"]
-    code, said = train("--seed", "0", "--group_size", "2")
+    code, said = retrain("--seed", "0", "--group_size", "2")
     assert code == 0, said
     assert json.loads(rewards.read_text())["rewards"][0]["reward"] == [-before[0]]
     assert [line["step"] for line in read(run)] == [0]
@@ -117,11 +137,10 @@ def test_nothing_to_resume_is_said(train: Train) -> None:
     assert code == 0 and "nothing to resume in run: it begins at iteration 0" in said
 
 
-def test_a_folder_is_of_one_process(train: Train, tmp_path: Path) -> None:
-    assert train()[0] == 0
+def test_a_folder_is_of_one_process(retrain: Train, tmp_path: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*") if path.name != LOCK)
     with held(tmp_path / "run"):
-        code, said = train("--resume")
+        code, said = retrain("--resume")
         assert code == 2 and said[-1].startswith("limner: another process is writing run: wait until it ends")
         with pytest.raises(UserError, match="another process"), held(tmp_path / "run"):
             pass

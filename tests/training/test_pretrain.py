@@ -73,10 +73,17 @@ def run(folder: Path) -> None:
         pretrain(SD3Pretraining(build_pipeline(small())), Scenes(), Pretraining(**FEW, checkpoint_seconds=0.0), folder)
 
 
-def test_a_decoder_that_goes_on_alone_leaves_latents_as_they_are(tmp_path: Path) -> None:
-    run(tmp_path)
-    made = AutoencoderKL.from_pretrained(tmp_path / "pipeline", subfolder="vae", torch_dtype=torch.float16)
-    before = torch.load(tmp_path / "autoencoder.pt", weights_only=True)["average"]
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that nobody writes to: what was pretrained without interruption."""
+    folder = tmp_path_factory.mktemp("ended")
+    run(folder)
+    return folder
+
+
+def test_a_decoder_that_goes_on_alone_leaves_latents_as_they_are(ended: Path) -> None:
+    made = AutoencoderKL.from_pretrained(ended / "pipeline", subfolder="vae", torch_dtype=torch.float16)
+    before = torch.load(ended / "autoencoder.pt", weights_only=True)["average"]
     same = {
         name: torch.equal(after, earlier.half())
         for (name, after), earlier in zip(made.named_parameters(), before, strict=True)
@@ -86,9 +93,10 @@ def test_a_decoder_that_goes_on_alone_leaves_latents_as_they_are(tmp_path: Path)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+def test_interrupted_it_goes_on_bit_by_bit(
+    ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
     """Stopped in the second step of the autoencoder, or of its decoder alone, or in the network's third."""
-    run(tmp_path / "whole")
     update, seen = module.Fit.update, []
 
     def failing(fit: object, loss: torch.Tensor) -> None:
@@ -102,7 +110,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
         run(tmp_path / "parts")
     monkeypatch.undo()
     run(tmp_path / "parts")
-    pairs = zip(networks(tmp_path / "whole"), networks(tmp_path / "parts"), strict=True)
+    pairs = zip(networks(ended), networks(tmp_path / "parts"), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     base = tmp_path / "parts" / "pipeline"
     assert yaml.safe_load((base / "config.yaml").read_text())["steps"] == 4 and (base / "log.jsonl").exists()
@@ -132,15 +140,14 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     assert len(children) >= 2 and not alive
 
 
-def test_a_folder_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
+def test_a_folder_begun_with_other_settings_is_refused(ended: Path) -> None:
     """Its data set and networks would be of two minds; how the work is shared may change."""
-    run(tmp_path)
-    before = (tmp_path / "config.yaml").read_text()
+    before = (ended / "config.yaml").read_text()
     for values, text in (({"seed": 1}, "begun with seed 0, not 1"), ({"model": "sd"}, "begun with model sd3, not sd")):
         with pytest.raises(UserError, match=text):
-            build.pretrain("scenes", tmp_path, {**FEW, **values})
-    assert (tmp_path / "config.yaml").read_text() == before
-    require_same(tmp_path, asdict(Pretraining(**FEW, workers=2, compile=True)), module.HOW)
+            build.pretrain("scenes", ended, {**FEW, **values})
+    assert (ended / "config.yaml").read_text() == before
+    require_same(ended, asdict(Pretraining(**FEW, workers=2, compile=True)), module.HOW)
     for values in ({"workers": 0}, {"warmup": 0}, {"latent_channels": 0}, {"workers": 3}):
         with pytest.raises(UserError, match="must"):
             Pretraining(**{**FEW, **values})
