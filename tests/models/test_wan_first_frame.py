@@ -1,7 +1,8 @@
-"""Clips that go on from a given first frame, against diffusers' unmodified pipelines, on miniatures of each kind."""
+"""Clips that go on from a given first frame, or to a last one, against diffusers' pipelines, on miniatures of each."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
 from diffusers.pipelines.wan import pipeline_wan_i2v
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from limner.core.errors import UserError
@@ -23,6 +24,7 @@ from limner.models.wan.settings import WanSettings
 from limner.policies.guided import guided, with_empty
 
 TEXTS = ["a red star", "a blue square falls"]
+LAST = ["green.png", "red.png"]
 SETTINGS = WanSettings(resolution=32, width=48, num_frames=9, max_sequence_length=16)
 
 
@@ -31,16 +33,24 @@ def _beside(pipeline: WanPipeline, **more: Any) -> WanTransformer3DModel:
     return WanTransformer3DModel.from_config(pipeline.transformer.config, in_channels=36, **more)
 
 
-def of_21() -> WanImageToVideoPipeline:
+def of_21(places: int | None = None) -> WanImageToVideoPipeline:
     base = Wan.tiny().pipeline
     seen = CLIPVisionModel(
         CLIPVisionConfig(hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32)
     )
-    parts = base.components | {"transformer": _beside(base, image_dim=8, added_kv_proj_dim=24)}
+    network = _beside(base, image_dim=8, added_kv_proj_dim=24, pos_embed_seq_len=places)
+    if places is not None:
+        nn.init.normal_(network.condition_embedder.image_embedder.pos_embed)
+    parts = base.components | {"transformer": network}
     size = {"shortest_edge": 32}
     return WanImageToVideoPipeline(
         **parts, image_encoder=seen, image_processor=CLIPImageProcessor(size=size, crop_size=32)
     )
+
+
+def to_last_of_21() -> WanImageToVideoPipeline:
+    """Return one that sees two pictures, of two tokens each, and knows which is which by their places."""
+    return of_21(4)
 
 
 def of_22() -> WanImageToVideoPipeline:
@@ -56,22 +66,29 @@ def of_5b() -> WanPipeline:
     return pipeline
 
 
-KINDS = {"2.1": of_21, "14B of 2.2": of_22, "5B of 2.2": of_5b}
+KINDS = {
+    "2.1": (of_21, SETTINGS),
+    "2.1 to a last frame": (to_last_of_21, SETTINGS),
+    "14B of 2.2": (of_22, SETTINGS),
+    "14B of 2.2 to a last frame": (of_22, replace(SETTINGS, last_frame=True)),
+    "5B of 2.2": (of_5b, replace(SETTINGS, first_frame=True)),
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WanSettings]:
     folder = tmp_path_factory.mktemp("wan")
+    make, settings = KINDS[request.param]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        KINDS[request.param]().save_pretrained(folder)
-    return folder
+        make().save_pretrained(folder)
+    return folder, settings
 
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
     place = tmp_path_factory.mktemp("first")
-    for name, colour in (("red", (250, 30, 20)), ("blue", (10, 40, 220))):
+    for name, colour in (("red", (250, 30, 20)), ("blue", (10, 40, 220)), ("green", (20, 200, 60))):
         image = Image.new("RGB", (60, 40), "white")
         image.paste(colour, (10, 5, 30, 30))
         image.save(place / f"{name}.png")
@@ -81,11 +98,13 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
     ]
 
 
-def loaded(folder: Path) -> Wan:
-    settings = SETTINGS
-    if WanPipeline.load_config(folder)["_class_name"] == "WanPipeline":
-        settings = WanSettings(resolution=32, width=48, num_frames=9, max_sequence_length=16, first_frame=True)
-    return Wan.load(folder, settings)
+def with_last(prompts: list[Prompt]) -> list[Prompt]:
+    """Return the prompts with a last frame each: another one."""
+    places = [str(Path(prompt.inputs["image"]).parent / name) for prompt, name in zip(prompts, LAST, strict=True)]
+    return [
+        replace(prompt, inputs={**prompt.inputs, "last_image": place})
+        for prompt, place in zip(prompts, places, strict=True)
+    ]
 
 
 def noise(adapter: Wan) -> Tensor:
@@ -94,22 +113,23 @@ def noise(adapter: Wan) -> Tensor:
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_euler_steps_draw_the_clip_of_the_unmodified_pipeline(
-    folder: Path, prompts: list[Prompt], guidance: float, monkeypatch: pytest.MonkeyPatch
+    case: tuple[Path, WanSettings], prompts: list[Prompt], guidance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pipeline takes one picture a call; here two prompts with two pictures share a batch."""
+    """The pipeline takes one prompt's pictures a call; here two prompts with two pictures, or four, share a batch."""
     nothing_to_mend = SimpleNamespace(fix_text=lambda text: text)
     monkeypatch.setattr(pipeline_wan_i2v, "ftfy", nothing_to_mend, raising=False)  # it cannot do without
-    plain = WanImageToVideoPipeline.from_pretrained(folder)
+    plain = WanImageToVideoPipeline.from_pretrained(case[0])
     plain.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     plain.set_progress_bar_config(disable=True)
-    adapter = loaded(folder)
+    adapter = Wan.load(*case)
     adapter.pipeline.scheduler = plain.scheduler
+    asked = with_last(prompts) if "last_image" in adapter.takes else prompts
     start = noise(adapter)
     expected = torch.cat(
         [
             plain(
-                Image.open(prompt.inputs["image"]),
-                prompt.text,
+                prompt=prompt.text,
+                **{name: Image.open(place) for name, place in prompt.inputs.items()},
                 height=32,
                 width=48,
                 num_frames=9,
@@ -119,10 +139,10 @@ def test_euler_steps_draw_the_clip_of_the_unmodified_pipeline(
                 guidance_scale=guidance,
                 output_type="pt",
             ).frames
-            for prompt, x in zip(prompts, start, strict=True)
+            for prompt, x in zip(asked, start, strict=True)
         ]
     )
-    condition, index = adapter.encode(prompts), torch.arange(2)
+    condition, index = adapter.encode(asked), torch.arange(2)
     times, x = adapter.times(4), start
     with torch.no_grad():
         for t, s in zip(times[:-1], times[1:], strict=True):
@@ -144,7 +164,7 @@ def test_what_guidance_leads_away_from_has_the_same_pictures() -> None:
 def test_the_given_frame_of_the_5b_is_where_every_step_leads(tmp_path: Path, prompts: list[Prompt]) -> None:
     """The published pipeline puts it there at the end; x0 of the velocity is that frame at every time."""
     of_5b().save_pretrained(tmp_path)
-    adapter = loaded(tmp_path)
+    adapter = Wan.load(tmp_path, replace(SETTINGS, first_frame=True))
     condition, x, t = adapter.encode(prompts), noise(adapter), torch.tensor([0.9, 0.2])
     with torch.no_grad():
         velocity = adapter.predict(x, t, condition, torch.arange(2))
@@ -166,5 +186,16 @@ def test_who_brings_what_is_asked_before_anything_is_drawn(tmp_path: Path, promp
     broken.write_bytes(b"no picture")
     with pytest.raises(UserError, match="it holds no picture of a kind known here"):
         require_inputs(adapter, [Prompt("a", inputs={"image": str(broken)})])
+    to_last = Wan.load(tmp_path, replace(SETTINGS, last_frame=True))
+    require_inputs(to_last, with_last(prompts))
+    with pytest.raises(UserError, match="'a red star' brings no last_image"):
+        require_inputs(to_last, prompts)
+    for pipeline in (Wan.tiny().pipeline, of_21()):
+        with pytest.raises(UserError, match="last_frame is for the 14B of image to video of Wan 2.2"):
+            Wan.wrap(pipeline, replace(SETTINGS, last_frame=True))
+    with pytest.raises(UserError, match="a clip with a first and a last frame has more"):
+        Wan.wrap(to_last_of_21(), replace(SETTINGS, num_frames=1))
+    with pytest.raises(UserError, match="pos_embed_seq_len"):
+        Wan.wrap(of_21(6), SETTINGS)
     with pytest.raises(UserError, match="first_frame is for the 5B of Wan 2.2"):
         Wan.wrap(Wan.tiny().pipeline, WanSettings(resolution=32, num_frames=5, first_frame=True))

@@ -74,7 +74,7 @@ class Wan:
     `dtype` is that of the transformers' inputs; their output, the decoder and the clips are float32. `networks` holds
     the trained ones; text encoder and autoencoder are frozen. `latent_size` is frames, height and width.
 
-    With a first frame each prompt brings an "image" along (`limner.models.wan.first_frame`).
+    With a first frame each prompt brings an "image" along, and with a last one "last_image" (`first_frame`).
     """
 
     pipeline: WanPipeline | WanImageToVideoPipeline = field(repr=False)
@@ -132,6 +132,8 @@ class Wan:
         height, width = sides(settings.resolution, settings.width, (HEIGHT, WIDTH), multiple)
         frames = FRAMES if settings.num_frames is None else settings.num_frames
         _require_frames("model: num_frames is", frames, pace)
+        if frames < len(first_frame.taken(pipeline, settings.last_frame)):
+            raise UserError("model: num_frames is 1, and a clip with a first and a last frame has more")
         trained = {name: pipeline.components[name] for name in BOTH if pipeline.components[name] is not None}
         freeze(pipeline, [*trained.values()])
         size = ((frames - 1) // pace + 1, height // cell, width // cell)
@@ -158,7 +160,7 @@ class Wan:
     @property
     def takes(self) -> tuple[str, ...]:
         """What each prompt brings along."""
-        return ("image",) if isinstance(self.pipeline, WanImageToVideoPipeline) else ()
+        return first_frame.taken(self.pipeline, self.settings.last_frame)
 
     @property
     def encoders(self) -> list[nn.Module]:
@@ -173,7 +175,7 @@ class Wan:
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
         """Return {"context": [prompts + 1, tokens, dim]}, the negative prompt last; equal texts are encoded once.
 
-        With a first frame also what `first_frame.encode` makes of each prompt's image.
+        With a first frame also what `first_frame.encode` makes of each prompt's pictures.
         """
         read = first_frame.reader(self.pipeline)
         length = LENGTH if self.settings.max_sequence_length is None else self.settings.max_sequence_length
@@ -194,7 +196,7 @@ class Wan:
         cell, pace = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
         times, height, width = self.latent_size
         size = ((times - 1) * pace + 1, height * cell, width * cell)
-        given = first_frame.encode(self.pipeline, pictures(prompts, "image"), *size)
+        given = first_frame.encode(self.pipeline, [pictures(prompts, name) for name in self.takes], *size)
         return texts | {name: rows.to(latent.device) for name, rows in given.items()}
 
     def predict(
@@ -214,7 +216,7 @@ class Wan:
             return experts.velocity(pipeline, self.networks, x.to(self.dtype), level, asked)
         given = given_rows(len(context), prompt_index)
         if "seen" in condition:
-            asked["encoder_hidden_states_image"] = condition["seen"][given].to(self.dtype)
+            asked["encoder_hidden_states_image"] = condition["seen"][given].flatten(0, 1).to(self.dtype)
         first, beside = condition["first"][given], not pipeline.config.expand_timesteps
         read = first_frame.joined(x, first, beside).to(self.dtype)
         velocity = experts.velocity(pipeline, self.networks, read, level, asked)

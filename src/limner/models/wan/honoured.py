@@ -17,8 +17,7 @@ TRANSFORMER = Honoured(
 )
 FROM_FIRST = Honoured(
     classes=TRANSFORMER.classes,
-    free=TRANSFORMER.free | {"added_kv_proj_dim", "image_dim"},
-    only={"pos_embed_seq_len": (None,)},  # a last frame's
+    free=TRANSFORMER.free | {"added_kv_proj_dim", "image_dim", "pos_embed_seq_len"},
 )
 AUTOENCODER = Honoured(
     classes=("AutoencoderKLWan",),
@@ -89,6 +88,10 @@ def require_honoured(pipeline: Any) -> None:
             require_equal(f"{name} has in_channels", transformer.in_channels, reads, read)
             require_equal(f"{name} has out_channels", transformer.out_channels, "the vae has z_dim", vae.z_dim)
             require_equal(f"{name} has text_dim", transformer.text_dim, "the text encoder gives", width)
+            if transformer.pos_embed_seq_len is not None and pipeline.image_encoder is not None:
+                seen = pipeline.image_encoder.config
+                both = 2 * ((seen.image_size // seen.patch_size) ** 2 + 1)
+                require_equal(f"{name} has pos_embed_seq_len", transformer.pos_embed_seq_len, "it sees tokens", both)
             patch = pipeline.transformer.config.patch_size
             require_equal(f"{name} has patch_size", transformer.patch_size, "the transformer has", patch)
     colours = 3 * (vae.patch_size or 1) ** 2

@@ -35,6 +35,8 @@ class WanSettings:
 
     first_frame: bool = False
     """Whether each prompt brings the clip's first frame, of the 5B, which goes on from one or from none."""
+    last_frame: bool = False
+    """Whether each prompt brings its last frame too, of the 14B of 2.2, which goes to one or to none."""
 
     serves: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
 
