@@ -93,6 +93,7 @@ def test_a_wrong_checklist_is_named(tmp_path: Path, content: str, said: str) -> 
         ("criteria: {a: b}\nlow: 5\nhigh: 5", "`low` and `high` must be numbers, the first one smaller, got 5 and 5"),
         ("criteria: {a: b}\nlow: no\nhigh: 5", "`low` and `high` must be numbers"),
         ("criteria: {a: b}\nlow: 1\nhigh: 5\nscale: 3", "unknown key 'scale'"),
+        ("criteria: {a: b}\nlow: 1\nhigh: 5\nfps: 0", "`fps`, the frames a second that are shown, must be"),
     ],
 )
 def test_a_wrong_rubric_is_named(tmp_path: Path, content: str, said: str) -> None:

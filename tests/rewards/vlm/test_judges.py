@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from limner.core.errors import JudgeFailure, UserError
-from limner.core.media import Images
+from limner.core.media import Images, Videos
 from limner.core.protocols import Comparer, Specified
 from limner.core.types import Prompt
 from limner.judging.checked import Checked
@@ -137,6 +137,31 @@ def test_what_does_not_apply_leaves_the_mean(chat: Chat) -> None:
     for unusable in ({"text_faithfulness": 4, "quality": 2}, dict.fromkeys(RUBRICS["rational_rewards"].criteria)):
         chat.in_turn(verdict(**unusable))
         assert not VLMRubric(url=chat.url, preset="rational_rewards")(MEDIA, PROMPTS).valid.any()
+
+
+@pytest.mark.parametrize(
+    ("count", "fps", "seen"),
+    [(13, 8.0, [0, 4, 8, 12]), (8, 8.0, [0, 4]), (10, 25 / 3, [0, 4, 8]), (4, 2.0, [0, 1, 2, 3])],
+)
+def test_a_rubric_with_a_rate_sees_frames_at_its_times(chat: Chat, count: int, fps: float, seen: list[int]) -> None:
+    """Two a second: of the frames those at 0, .5, 1 seconds and so on, the one that is shown then."""
+    chat.in_turn(verdict(visual_quality=3, motion_quality=1, alignment=5))
+    film = Videos((torch.arange(count) * 10 / 255).view(1, -1, 1, 1, 1).expand(1, -1, 3, 2, 2), fps)
+    assert VLMRubric(url=chat.url, preset="video_reward", frames=2)(film, PROMPTS[:1]).score.tolist() == [0.5]
+    assert [round(level(chat.requests[0], i) * 25.5) for i in range(len(seen))] == seen
+    assert len([p for p in chat.requests[0]["messages"][1]["content"] if p["type"] == "image_url"]) == len(seen)
+    assert "The frames are 2 of each second of the video." in task_of(chat.requests[0])
+
+
+def test_a_rubric_with_a_rate_refuses_another() -> None:
+    judge = VLMRubric(preset="video_reward")
+    clip = torch.zeros(1, 8, 3, 2, 2)
+    with pytest.raises(UserError, match="by 2 frames a second, and these have 1: say in model.settings.fps"):
+        judge(Videos(clip, 1.0), PROMPTS[:1])
+    with pytest.raises(UserError, match="8 frames at 16 a second leave one"):
+        judge(Videos(clip, 16.0), PROMPTS[:1])
+    with pytest.raises(UserError, match="Images have no such rate"):
+        judge(MEDIA, PROMPTS)
 
 
 def test_a_rubric_of_your_own(chat: Chat, tmp_path: Path) -> None:

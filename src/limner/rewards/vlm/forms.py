@@ -20,13 +20,17 @@ MOST_QUESTIONS = 200
 
 @dataclass(frozen=True)
 class Rubric:
-    """Named criteria, each judged by a number from `low` to `high`; `optional`: one that does not apply may be null."""
+    """Named criteria, each judged by a number from `low` to `high`; `optional`: one that does not apply may be null.
+
+    With `fps` a clip is shown by so many frames of each of its seconds, and is told so; else by a number of frames.
+    """
 
     criteria: Mapping[str, str]
     low: float
     high: float
     optional: bool = False
     source: str = ""
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class Checklist:
 
 
 def read_rubric(path: str) -> Rubric:
-    """Return the rubric in a YAML or JSON file: `criteria` (name: meaning), `low`, `high`, and maybe `optional`."""
+    """Return the rubric in a YAML or JSON file: `criteria` (name: meaning), `low`, `high`, maybe `optional`, `fps`."""
     where = f"rubric {path}"
-    tree = _mapping(_read(path, where), ("criteria", "low", "high", "optional"), where)
+    tree = _mapping(_read(path, where), ("criteria", "low", "high", "optional", "fps"), where)
     criteria, low, high = (tree.get(key, "nothing") for key in ("criteria", "low", "high"))
     if not isinstance(criteria, dict) or not criteria or not all(isinstance(v, str) for v in criteria.values()):
         raise UserError(f"{where}: `criteria` must map each name to its meaning, got {criteria!r}")
@@ -66,8 +70,11 @@ def read_rubric(path: str) -> Rubric:
         raise UserError(f"{where}: a criterion cannot be called reason, which is where the judge explains itself")
     if not (_number(low) and _number(high) and low < high):
         raise UserError(f"{where}: `low` and `high` must be numbers, the first one smaller, got {low!r} and {high!r}")
+    fps = tree.get("fps")
+    if fps is not None and not (_number(fps) and fps > 0):
+        raise UserError(f"{where}: `fps`, the frames a second that are shown, must be a number above 0, got {fps!r}")
     named = {str(k): v for k, v in criteria.items()}
-    return Rubric(named, low, high, tree.get("optional", False) is True, Path(path).name)
+    return Rubric(named, low, high, tree.get("optional", False) is True, Path(path).name, fps)
 
 
 def read_checklist(path: str) -> Checklist:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from limner.core.media import Media
+from limner.core.errors import UserError
+from limner.core.media import Media, Videos
 from limner.core.types import Prompt
 from limner.rewards.vlm.templates import GUARD, ROLE
 
@@ -71,18 +73,45 @@ def form(values: Mapping[str, Mapping[str, Any]], reason: bool) -> dict[str, Any
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 
-def pictures(media: Media, frames: int) -> list[list[str] | None]:
+def pictures(media: Media, frames: int, fps: float | None = None) -> list[list[str] | None]:
     """Return each sample's frames as data URLs of 8-bit PNG files, pixel by pixel what is saved; None if not finite.
 
-    Of more than `frames` they are evenly spaced, with the first and the last; of one wanted, the middle one.
+    Of more than `frames` they are evenly spaced, with the first and the last; of one wanted, the middle one. With `fps`
+    they are those at times 0, 1 / fps, 2 / fps and so on, however many.
     """
     rendered = media.frames().detach().float().cpu()
     count = rendered.shape[1]
-    index = [round(i * (count - 1) / (frames - 1)) for i in range(frames)] if frames > 1 else [count // 2]
-    chosen = rendered[:, index if frames < count else slice(None)]
+    if fps is not None:
+        chosen = rendered[:, timed(media, count, fps)]
+    elif frames >= count:
+        chosen = rendered
+    else:
+        index = [round(i * (count - 1) / (frames - 1)) for i in range(frames)] if frames > 1 else [count // 2]
+        chosen = rendered[:, index]
     bytes_ = (chosen.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).contiguous()
     finite = chosen.isfinite().flatten(1).all(1).tolist()
     return [[_data_url(frame) for frame in sample] if ok else None for sample, ok in zip(bytes_, finite, strict=True)]
+
+
+def timed(media: Media, count: int, fps: float) -> list[int]:
+    """Return which of `count` frames are shown at times 0, 1 / fps, 2 / fps and so on.
+
+    Raises UserError for what has no rate, one that is lower, and clips of which less than two frames are left.
+    """
+    if not isinstance(media, Videos):
+        raise UserError(f"it judges clips by {fps:g} frames a second, and {type(media).__name__} have no such rate")
+    if media.fps < fps:
+        raise UserError(
+            f"it judges clips by {fps:g} frames a second, and these have {media.fps:g}: say in model.settings.fps how "
+            "fast they are to be shown, for motion at another rate is another motion"
+        )
+    index = [int(i * media.fps / fps) for i in range(math.ceil(count / media.fps * fps))]
+    if len(index) < 2:
+        raise UserError(
+            f"it judges clips by {fps:g} frames a second, and {count} frames at {media.fps:g} a second leave one: "
+            "longer clips show motion, or a lower model.settings.fps if they are meant to be slower"
+        )
+    return index
 
 
 def _data_url(frame: torch.Tensor) -> str:

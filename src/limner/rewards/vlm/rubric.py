@@ -24,11 +24,12 @@ class VLMRubric(Asking):
     """Ask a vision-language model for the numbers of a rubric; score (mean - low) / (high - low), in [0, 1].
 
     The rubric is the `preset` of that name, or the file `template` (YAML or JSON: `criteria`, `low`, `high`,
-    `optional`). The reply must be one JSON object that holds a number in range for every criterion, else the sample is
-    invalid; where the rubric allows null, such a criterion is NaN and leaves the mean. The components are the numbers
-    as given. `reason` has the judge explain itself first: its words are kept as the explanation, cleaned and cut,
-    and are to be trusted no more than the picture. `guided` asks the service to enforce the reply's form; turn it off
-    for one that refuses. The other settings are those of `VLMYesNo`; the prompt is read.
+    `optional`, `fps`: frames a second by which clips are shown, however many; else `frames` of each). The reply must be
+    one JSON object that holds a number in range for every criterion, else the sample is invalid; where the rubric
+    allows null, such a criterion is NaN and leaves the mean. The components are the numbers as given. `reason` has the
+    judge explain itself first: its words are kept as the explanation, cleaned and cut, and are to be trusted no more
+    than the picture. `guided` asks the service to enforce the reply's form; turn it off for one that refuses. The other
+    settings are those of `VLMYesNo`; the prompt is read.
     """
 
     preset: str = "unified_reward"
@@ -79,7 +80,7 @@ class VLMRubric(Asking):
         extra = {"response_format": form(numbers, self.reason)} if self.guided else {}
         requests = [
             None if sample is None else {**request(about(sample, prompt, asked), self.max_tokens), **extra}
-            for sample, prompt in zip(pictures(media, self.frames), prompts, strict=True)
+            for sample, prompt in zip(pictures(media, self.frames, rubric.fps), prompts, strict=True)
         ]
 
         def read(payload: Mapping[str, Any]) -> tuple[list[float], str]:
@@ -101,10 +102,11 @@ def task(rubric: Rubric, reason: bool) -> str:
     """Return the text that asks for a rubric's numbers as one JSON object, the reason before them if wanted."""
     lines = "\n".join(f'- "{name}": {meaning}' for name, meaning in rubric.criteria.items())
     null = " If a criterion does not apply, give null." if rubric.optional else ""
+    pace = f"The frames are {rubric.fps:g} of each second of the video. " if rubric.fps is not None else ""
     first = '"reason" (a short text that weighs what speaks for and against), then ' if reason else ""
     keys = ", ".join(f'"{name}"' for name in rubric.criteria)
     return (
-        f"Judge what you see by these criteria, each by a number from {rubric.low:g} (worst) to {rubric.high:g} "
+        f"{pace}Judge what you see by these criteria, each by a number from {rubric.low:g} (worst) to {rubric.high:g} "
         f"(best); decimals are allowed.{null}\n{lines}\n"
         f"Reply with one JSON object and nothing else. Its keys are {first}{keys}."
     )

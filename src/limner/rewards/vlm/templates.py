@@ -71,7 +71,9 @@ RUBRICS = {
         },
         low=1,
         high=5,
-        source="VideoReward (arXiv:2501.13918), its three dimensions, the rule about static clips among them",
+        source="VideoReward (arXiv:2501.13918), its three dimensions, the rule about static clips among them, and its "
+        "2 frames a second",
+        fps=2,
     ),
     "rational_rewards": Rubric(
         {
