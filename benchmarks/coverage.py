@@ -115,6 +115,7 @@ SECTIONS: dict[str, list[Family]] = {
     "Preferences": [
         Family("Diffusion-DPO, Flow-DPO", "preset diffusion_dpo, flow_dpo", ANNOTATED, "test_diffusion_dpo_finds",
                "DPO"),
+        Family("DenseDPO, segments of clips", "preset dense_dpo", "tests/algorithms/test_segments.py", "DenseDPO"),
         Family("IPO", "preset ipo", PREFERENCE, "test_the_optimum_of_ipo", "IPO"),
         Family("hinge", "preset slic", PREFERENCE, "test_hinge"),
         Family("online DPO, its reference refreshed", "preset online_dpo", ANNOTATED,

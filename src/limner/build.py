@@ -54,7 +54,7 @@ from limner.training.anchor import Anchor
 from limner.training.config import DataAnchor, Model, RunConfig
 from limner.training.focus import Focus
 from limner.training.footprint import require_room
-from limner.training.judged import Library, encoded
+from limner.training.judged import Library, encoded, teaching
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
 
@@ -323,21 +323,8 @@ def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
     Raises UserError if the algorithm can learn nothing from any of them.
     """
     found, faults = read_preferences(source.data, source.worse, source.masks, source.broken)
-    name, size, spec = type(config.algorithm).__name__, _size(model), model.latent()
-    if config.algorithm.needs.group and not any(each.tells_apart for each in found):
-        raise UserError(
-            f"{name} learns from a better and a worse picture of one prompt, but {source.data} has no such pair: take "
-            "KTO, which learns from single pictures that are liked or not, or collect pairs"
-        )
-    divide = config.algorithm.needs.divide
-    worth = [each for preference in found for each in preference.worth if each != divide]
-    if divide is not None and (not worth or (min(worth) > divide) == (max(worth) > divide)):
-        kind = "worth what divides them" if not worth else "wanted" if worth[0] > divide else "unwanted"
-        raise UserError(
-            f"{name} learns from wanted pictures beside unwanted ones, but all of {source.data} are {kind} (the line "
-            f"is at {divide:g}): collect the other kind too, move algorithm.threshold, or, to imitate what is wanted, "
-            "take RewardWeighted with weight reward"
-        )
+    found = teaching(found, config.algorithm, source.data, source.segments)
+    size, spec = _size(model), model.latent()
     library, more = encoded(found, partial(_latents, model), size, spec, config.micro_batch, source.broken)
     for fault in faults + more:
         print(f"left out: {fault}", file=sys.stderr)
@@ -388,12 +375,21 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
     """Return a function that draws sample i for prompt i at seed i; its noise depends on text and seed alone."""
 
     def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
+        with torch.no_grad():
+            return tree_map(Tensor.cpu, parts.studio.decode(latents_drawer(parts, policy)(prompts, seeds)))
+
+    return draw
+
+
+def latents_drawer(parts: Parts, policy: Policy) -> Callable[[Sequence[Prompt], Sequence[int]], Tensor]:
+    """Return a function that draws latents as `drawer` does, and leaves them where the network is."""
+
+    def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:
         unique = list(dict.fromkeys(p.asked for p in prompts))
         index = torch.tensor([unique.index(p.asked) for p in prompts])
         ids = torch.tensor([Rng((p.text, s)).seed() for p, s in zip(prompts, seeds, strict=True)])
         condition = parts.studio.cache.condition(unique)
         with torch.no_grad():
-            drawn = policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False)
-            return tree_map(Tensor.cpu, parts.studio.decode(drawn.sample))
+            return policy.sample(condition, index, ids, ids, rng=Rng(("evaluate",)), record=False).sample
 
     return draw

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from limner.core.errors import UserError
 from limner.data.embedded import embedded_prompt
 from limner.data.preferences import read_preferences
-from limner.data.rows import Unusable, preference_of
+from limner.data.rows import Segments, Unusable, preference_of
 
 
 def png(colour=(9, 9, 9), **texts):
@@ -60,6 +60,32 @@ def test_each_layout_says_what_it_says(name):
     row, pictures, worth = ROWS[name]
     said = preference_of(row)
     assert said.prompt == "p" and said.pictures == pictures and said.worth == pytest.approx(worth)
+
+
+def test_segments_stand_beside_any_layout_of_pairs():
+    for name, labels in [
+        ("trl", [1, 0, -1]),
+        ("hpd3", "[1, 0, -1]"),
+        ("video reward", "1 0 -1"),
+        ("both bad", "1,0,-1"),
+    ]:
+        row, pictures, worth = ROWS[name]
+        said = preference_of(row | {"segments": labels, "segment_frames": "16"})
+        assert said.segments == Segments((1, 0, -1), 16) and said.worth == pytest.approx(worth), name
+    pair = {"prompt": "p", "media_a": "a", "media_b": "b"}
+    for labels, worth in [([-1, -1, 1], (0, 1)), ([0.25, 0], (1, 0)), ([1, -1], (0.5, 0.5))]:
+        said = preference_of(pair | {"segments": labels})
+        assert said.segments == Segments(tuple(labels)) and said.worth == worth
+    for more, reason in [
+        ({"segments": []}, "numbers from -1 to 1"),
+        ({"segments": [1, 2]}, "numbers from -1 to 1"),
+        ({"segments": ["left"]}, "a number"),
+        ({"segments": [1], "segment_frames": 1.5}, "a whole number"),
+    ]:
+        with pytest.raises(Unusable, match=reason):
+            preference_of(pair | more)
+    with pytest.raises(Unusable, match="which of two clips is better, and the row has 1"):
+        preference_of(ROWS["kto"][0] | {"segments": [1]})
 
 
 def test_rows_that_say_nothing():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner.objectives.focus import by_block, on_latent, principal_map, redistributed, smoothed, to_mean_one
+from limner.objectives.focus import by_block, by_segment, on_latent, principal_map, redistributed, smoothed, to_mean_one
 
 
 def features(batch: int = 2, frames: int = 1, seed: int = 0) -> torch.Tensor:
@@ -91,3 +91,19 @@ def test_redistributed_credit_is_the_zscore_of_each_place_less_its_mean() -> Non
     torch.testing.assert_close(found[1], torch.tensor([0.5, -0.5]) / std)
     assert not found[2:].any()  # all places as far from the others', or not judged
     torch.testing.assert_close(redistributed(local * 3 + 1e6, group, torch.tensor([True] * 4 + [False])), found)
+
+
+def test_nine_frames_of_three_times_are_one_and_twice_four() -> None:
+    """As Wan's autoencoder reads them; sixteen of four times would be five each after the first, and are not."""
+    frames = torch.arange(9.0)[None]
+    assert by_block(frames, 3).tolist() == [[0, 2.5, 6.5]]
+    assert by_block(torch.arange(16.0)[None], 4).tolist() == [[1.5, 5.5, 9.5, 13.5]]
+
+
+def test_a_frame_has_the_label_of_its_segment() -> None:
+    """Seven frames in three equal parts: floor(3 i / 7) is 0 0 0 1 1 2 2; in parts of three the last has one frame."""
+    labels = torch.tensor([5.0, 6.0, 7.0])
+    assert by_segment(labels, 7, None).tolist() == [5, 5, 5, 6, 6, 7, 7]
+    assert by_segment(labels, 7, 3).tolist() == [5, 5, 5, 6, 6, 6, 7]
+    with pytest.raises(ValueError, match="3 segments of 2 frames are less than 7 frames"):
+        by_segment(labels, 7, 2)

@@ -15,6 +15,8 @@ from PIL import Image
 import limner
 from limner import pairs
 from limner.cli import main
+from limner.core.media import Images, Videos
+from limner.core.types import Composed, Prompt
 from limner.data.preferences import read_preferences
 from limner.recipes.named import recipe
 from limner.recipes.override import override
@@ -193,3 +195,47 @@ def test_every_command_of_the_page_runs(
         else:
             words[words.index("--count") + 1] = "8"
         assert main(words) == 0
+
+
+class Growing:
+    """A jury that says how bright the last frame that it sees is, and refuses to judge a black one."""
+
+    def columns(self, media: Videos, prompts: list[Prompt]) -> dict[str, torch.Tensor]:
+        last = media.values[:, -1].flatten(1).mean(1)
+        return {"last": last.masked_fill(last == 0, torch.nan)}
+
+    def comparisons(self, media: Videos, prompts: list[Prompt], group: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {}
+
+    def total(self, columns: dict[str, torch.Tensor], group: torch.Tensor) -> Composed:
+        return Composed(columns["last"], columns["last"].isfinite(), {})
+
+
+def test_segments_are_judged_by_themselves() -> None:
+    """Of nine frames in fours the last one is judged with the second four; in threes the last frames are 2, 5 and 8."""
+    first = torch.tensor([0, 0, 0.5, 0.6, 0.1, 0.7, 0.3, 0.2, 0.9])
+    second = torch.tensor([0, 0, 0.5, 0.7, 0.1, 0.8, 0.3, 0.2, 0.1])
+    media = Videos(torch.stack([first, second]).view(2, 9, 1, 1, 1).expand(-1, -1, 3, 2, 2), 8.0)
+    jury: Any = Growing()
+    for length, told in [(4, [-1, 1, 1]), (3, [0, -1, 1]), (2, [0, -1, -1, 1, 1]), (9, [1]), (50, [1])]:
+        assert pairs.labels(jury, media, [Prompt("p")], length).tolist() == [told], length
+    with pytest.raises(limner.UserError, match="is of clips, and the model draws Images"):
+        pairs.labels(jury, Images(media.values[:, 0]), [Prompt("p")], 4)
+
+
+def test_both_of_a_pair_go_on_from_one_sample(miniature: Miniature, tmp_path: Path) -> None:
+    """The less noise, the more alike they are."""
+    apart = {}
+    for level in ("0.4", "0.9"):
+        assert make(miniature, tmp_path / level, "--vary", level, "--count", "4") == 0
+        places = [[tmp_path / level / row[f"media_{side}"] for side in "ab"] for row in rows(tmp_path / level)]
+        both = [[np.asarray(Image.open(path), np.float64) for path in pair] for pair in places]
+        apart[level] = np.mean([np.abs(a - b).mean() for a, b in both])
+    assert 0 < apart["0.4"] < apart["0.9"]
+
+
+def test_a_level_that_is_none_is_refused(
+    miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make(miniature, tmp_path / "none", "--vary", "1.5") == 2
+    assert "--vary is a time between 0, the sample itself, and 1" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import limner
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.dpo import DPO
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.kto import KTO
 from limner.cli import main
 from limner.core.media import Videos
 from limner.core.types import Vocabulary
@@ -135,3 +137,13 @@ def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
         Videos(torch.full((1, 5, 3, 32, 32), shade), 8.0).save([tmp_path / "two" / side / "a_red_star.mp4"])
     folders = replace(offline, source=Preferences(data=str(tmp_path / "two")), out=str(tmp_path / "two-run"))
     assert limner.train(folders, quiet=True).state.iteration == 1
+    parts = str(tmp_path / "parts")
+    more = ["--count", "4", "--vary", "0.5", "--segment-frames", "2", "--out", parts]
+    assert main(["pairs", "make", str(tmp_path / "run"), *more]) == 0
+    rows = [json.loads(line) for line in (Path(parts) / "pairs.jsonl").read_text().splitlines()]
+    assert rows and all(row["segment_frames"] == 2 and len(row["segments"]) == 3 for row in rows)
+    assert all(any(row["segments"]) and row["segments"][1] == row["segments"][2] for row in rows)
+    segments = replace(offline, source=Preferences(data=parts), out=str(tmp_path / "segments"))
+    assert limner.train(segments, quiet=True).state.iteration == 1
+    with pytest.raises(limner.UserError, match="KTO learns from clips as a whole"):
+        limner.train(replace(segments, algorithm=KTO(), out=str(tmp_path / "kto")), quiet=True)

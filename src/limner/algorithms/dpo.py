@@ -7,6 +7,10 @@ of the reference, w the better sample and l the worse one,
     sigmoid  L = -log sigmoid(-beta gap / 2)        ipo         L = (gap + 1 / (2 beta))^2
     hinge    L = max(0, 1 + beta gap)               calibrated  L = (R^w - R^l + beta gap / 2)^2          CaPO
 
+Of two clips either may be the better one for a while. With labels y_f of their segments, from 1 where w is better to -1
+where l is, 0 for ties, the gap is the mean over all elements of y_f times (l^w - l_ref^w) - (l^l - l_ref^l): the sum of
+the segments' gaps, each with its sign and by its share of the clip (DenseDPO). With all labels 1 it is the one above.
+
 Pairs are given (`--source Preferences`), or made while it learns: of each group of samples that are drawn for a prompt,
 the best and the worst by any reward or comparer. Then the reference may follow, every `refresh` iterations. With `pair`
 "fronts" they are chosen as CaPO does: a sample's calibrated reward R is the share of its group that it is expected to
@@ -18,10 +22,11 @@ forwards of the reference, and two forwards and backwards, a pair and time. IPO 
 go on to separate a pair for ever.
 
 Source: Diffusion-DPO, arXiv:2311.12908; on flow matching: VideoReward's Flow-DPO, arXiv:2501.13918; IPO,
-arXiv:2310.12036; hinge: SLiC, arXiv:2305.10425; CaPO, arXiv:2502.02588. A beta means what Diffusion-DPO's published
-code and the tables of the paper mean by it, 2,000 to 5,000: the loss has beta / 2 times the mean over elements, where
-the paper's formula has beta T omega(lambda_t) times the sum. With `noising.error` "noise" a flow model's errors are
-weighed by (1 - t)^2, Flow-DPO's weight that depends on time.
+arXiv:2310.12036; hinge: SLiC, arXiv:2305.10425; CaPO, arXiv:2502.02588; segments: DenseDPO, arXiv:2506.03517, eq. 7;
+its code is not known here: a latent's time that two segments share has the mean of their labels. A beta means what
+Diffusion-DPO's published code and the tables of the paper mean by it, 2,000 to 5,000: the loss has beta / 2 times the
+mean over elements, where the paper's formula has beta T omega(lambda_t) times the sum. With `noising.error` "noise" a
+flow model's errors are weighed by (1 - t)^2, Flow-DPO's weight that depends on time.
 """
 
 from __future__ import annotations
@@ -60,7 +65,8 @@ class DPO:
     def needs(self) -> Needs:
         """Pairs at one noise and time, and the reference."""
         how = renoising_of(self.noising, by_group=True)
-        return Needs(renoise=how, pairs=True, reference=True, refresh=self.refresh)
+        segments = self.loss != "calibrated"  # whose margin is of whole samples
+        return Needs(renoise=how, pairs=True, segments=segments, reference=True, refresh=self.refresh)
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, " batch"]:
         """Return a number above 0 for the better sample of each group, and below 0 for the worse one; else 0."""

@@ -48,6 +48,8 @@ def add_preference_commands(command: AddCommand) -> None:
     pairs.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pairs (0)")
     pairs.add_argument("--steps", type=words.count, help="denoising steps of the plain ODE (MODEL's sampler)")
     pairs.add_argument("--guidance", type=words.number, help="guidance scale of the plain ODE (MODEL's sampler)")
+    pairs.add_argument("--vary", type=words.number, metavar="T", help="both go on from one sample, noised to time T")
+    pairs.add_argument("--segment-frames", type=words.count, metavar="N", help="clips are judged by N frames each")
     pairs.add_argument("--out", default="", metavar="DIR", help="a folder (runs/pairs-MODEL)")
     pairs.add_argument("--trust-code", action="store_true", help="run code outside limner that a config.yaml names")
     feedback = command("feedback", _feedback, "what people said: who is better, how far they agree, and all of it")

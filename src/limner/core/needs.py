@@ -82,6 +82,8 @@ class Needs:
     renoise: Renoising | None = None
     pairs: bool = False
     """Whether it learns from pairs of a group's samples, a better and a worse one: by advantages above and below 0."""
+    segments: bool = False
+    """Whether it also learns from pairs of which either sample is the better one in some of its segments."""
     reference: bool = False
     refresh: int = 0
     """Iterations after which the reference becomes the trained policy of then; 0: it stays the base."""

@@ -132,8 +132,12 @@ class Rollout:
     trajectory: Trajectory | None
     id: Int[Tensor, " batch"]
     version: int
-    region: Float[Tensor, "batch *latent"] | None = None
-    """Where a given sample counts, with mean 1 over its elements; None: everywhere alike."""
+    region: Float[Tensor, "batch *where"] | None = None
+    """Where a given sample counts, with mean 1 over its elements; None: everywhere alike.
+
+    Of a pair whose segments were judged by themselves it is their labels, below 0 where the worse sample is the better
+    one (`Needs.segments`). An axis of length 1 is alike along it.
+    """
 
     def __len__(self) -> int:
         return self.group.shape[0]
@@ -338,7 +342,7 @@ class Renoised:
     prompt_index: Int[Tensor, " pack"]
     row: Int[Tensor, " pack"]
     column: Int[Tensor, " pack"]
-    region: Float[Tensor, "pack *latent"] | None = None
+    region: Float[Tensor, "pack *where"] | None = None
     """As in `Rollout`."""
 
     @property

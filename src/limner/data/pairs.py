@@ -65,6 +65,11 @@ def read_clip(path: Path | bytes, frames: int, height: int, width: int) -> Float
     return torch.from_numpy(np.stack(cut).astype(np.float32) / 255).movedim(-1, 1)
 
 
+def lasts_longer(path: Path | bytes, frames: int) -> bool:
+    """Tell whether a clip has more than so many frames."""
+    return len(decoded_clip(path, frames + 1)) > frames
+
+
 def read_shown(path: Path | bytes, size: Sequence[int]) -> Float[Tensor, "*frames 3 height width"]:
     """Return a picture of height and width `size`, or a clip of frames, height and width."""
     return read_clip(path, *size) if len(size) == 3 else read_picture(path, *size)

@@ -21,7 +21,7 @@ from limner.core.paths import path_of, text_of
 from limner.core.types import Prompt
 from limner.data.embedded import VIDEOS, embedded_prompt
 from limner.data.lines import parse_object, read_lines
-from limner.data.rows import Row, Unusable, Votes, preference_of
+from limner.data.rows import Row, Segments, Unusable, Votes, preference_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", *VIDEOS)
 BETTER = ("chosen", "better", "good", "win", "winner", "positive")
@@ -38,8 +38,8 @@ Broken = Literal["refuse", "skip"]
 class Preference:
     """Pictures made for one prompt, and what each is worth; `where` they were found, and where alone they count.
 
-    A picture is a file, or the bytes of one. Of a pair there may be the votes (first, tie, second) by question, and who
-    cast them.
+    A picture is a file, or the bytes of one. Of a pair there may be the votes (first, tie, second) by question, who
+    cast them, and what was said of its parts in time.
     """
 
     prompt: Prompt
@@ -49,11 +49,12 @@ class Preference:
     mask: Path | None = None
     votes: Mapping[str, Votes] = field(default_factory=dict)
     people: tuple[str, ...] = ()
+    segments: Segments | None = None
 
     @property
     def tells_apart(self) -> bool:
-        """Whether one picture is better than another."""
-        return min(self.worth) < max(self.worth)
+        """Whether one picture is better than another, or was said to be so in some part of a pair of clips."""
+        return min(self.worth) < max(self.worth) if self.segments is None else any(self.segments.labels)
 
 
 def read_preferences(
@@ -108,7 +109,7 @@ def _of_file(path: Path) -> Iterator[Preference | UserError]:
             if not text:
                 raise Unusable("it has no prompt, and none is embedded in the picture")
             prompt = Prompt(text, {"category": said.category} if said.category else {})
-            yield Preference(prompt, pictures, said.worth, where, votes=said.votes, people=said.people)
+            yield Preference(prompt, pictures, said.worth, where, None, said.votes, said.people, said.segments)
         except Unusable as error:
             yield UserError(f"{where}: {error}")
         except UserError as error:

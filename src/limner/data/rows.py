@@ -11,11 +11,14 @@
     limner          prompt, media_a, media_b, choice: a, b, tie, tie_good or tie_bad; or counts: votes_a, votes_b,
                     ties_good, ties_bad, of several questions in dims; annotators
 
-A picture is the path of a file, its bytes, or {"bytes": ..., "path": ...}, as datasets has them.
+A picture is the path of a file, its bytes, or {"bytes": ..., "path": ...}, as datasets has them. A pair of clips of any
+layout may have `segments` beside, what was said of its parts in time, and `segment_frames`, how long these are; one of
+limner's needs no choice then.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,10 +36,28 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
+class Segments:
+    """What was said of a pair's parts in time: 1 where the first clip is better, -1 where the second is, 0 for a tie.
+
+    A label may lie between, as shares of votes do. Each part has `frames` frames, the last one perhaps fewer; None: the
+    clips were cut into equal parts.
+    """
+
+    labels: tuple[float, ...]
+    frames: int | None = None
+
+    @property
+    def worth(self) -> tuple[float, float]:
+        """What the clips are worth as a whole: (1, 0) where the first is better in more of them; a tie is (.5, .5)."""
+        first = (1 + (sum(self.labels) > 0) - (sum(self.labels) < 0)) / 2
+        return first, 1 - first
+
+
+@dataclass(frozen=True)
 class Said:
     """What a row says: its prompt ("" if it has none), pictures by path or bytes, and what each is worth.
 
-    Of a pair perhaps also the `votes`, by question, who cast them, and the kind of prompt.
+    Of a pair perhaps also the `votes`, by question, who cast them, the kind of prompt, and what was said of its parts.
     """
 
     prompt: str
@@ -45,6 +66,7 @@ class Said:
     votes: Mapping[str, Votes] = field(default_factory=dict)
     people: tuple[str, ...] = ()
     category: str = ""
+    segments: Segments | None = None
 
 
 def preference_of(row: Row) -> Said | None:
@@ -52,8 +74,40 @@ def preference_of(row: Row) -> Said | None:
     row = {key: value for key, value in row.items() if value is not None and value != ""}
     for keys, read in LAYOUTS:
         if all(any(key in row for key in either) for either in keys):
-            return read(row)
+            said, segments = read(row), _segments(row)
+            if said is None or segments is None:
+                return said
+            if len(said.pictures) != 2:
+                raise Unusable(f"segments say which of two clips is better, and the row has {len(said.pictures)}")
+            return replace(said, segments=segments)
     raise Unusable(f"no layout is known with the columns {', '.join(sorted(row)) or 'none'}; see docs/preferences.md")
+
+
+def _segments(row: Row) -> Segments | None:
+    if "segments" not in row:
+        return None
+    labels = tuple(_number(each) for each in _listed(_unquoted(row["segments"])))
+    if not labels or not all(-1 <= each <= 1 for each in labels):
+        raise Unusable(
+            "segments are numbers from -1 to 1, one for each part of the clips, as in [1, 0, -1]: 1 where the first "
+            f"clip is better; got {shown(row['segments'])}"
+        )
+    if "segment_frames" not in row:
+        return Segments(labels)
+    frames = _number(row["segment_frames"])
+    if frames < 1 or frames != int(frames):
+        raise Unusable(f"segment_frames, how many frames a segment has, is a whole number, got {frames:g}")
+    return Segments(labels, int(frames))
+
+
+def _unquoted(value: Any) -> Any:
+    """Return a list that a cell of a table has as text, as in "[1, -1]" or "1 -1"."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value.replace(",", " ").split()
 
 
 def _picture(value: Any) -> str | bytes:
@@ -194,6 +248,8 @@ def _voted(row: Row) -> Said:
         if choice not in CHOICES:
             raise Unusable(f"choice is one of {', '.join(CHOICES)}, got {choice[:40]!r}")
         worth = CHOICES[choice]
+    elif not votes and (segments := _segments(row)) is not None:
+        worth = segments.worth
     elif not votes:
         raise Unusable("it has no choice, and no votes")
     else:
@@ -219,7 +275,7 @@ LAYOUTS: Sequence[tuple[Sequence[tuple[str, ...]], Callable[[Row], Said | None]]
     ((("path1",), ("path2",)), _hpd3),
     ((("path_A",), ("path_B",)), _video_reward),
     ((("image1",), ("image2",)), _rapidata),
-    ((("media_a",), ("media_b",), ("choice", "votes_a", "dims")), _voted),
+    ((("media_a",), ("media_b",), ("choice", "votes_a", "dims", "segments")), _voted),
     ((("img_better",), ("img_worse",)), _better),
     ((("chosen",), ("rejected",)), _chosen),
     ((("image_path", "image", "images"), ("rank",)), _ranked),

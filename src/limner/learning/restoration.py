@@ -70,7 +70,7 @@ def restored_now_and_then(
 def matching_error(estimate: Estimate, pack: Renoised, of: ErrorKind = "velocity") -> Float[Tensor, " pack"]:
     """Return |velocity - (noise - x0)|^2 / D, or |noise' - noise|^2 / D: how far from a perfect restoration it is.
 
-    Where a sample counts in a region alone, the mean is over that.
+    Where a sample counts in a region alone, the mean is over that; of segments it is the mean of label times error.
     """
     return velocity_mse(predicted(estimate, of), predicted(pack, of), pack.region)
 

@@ -82,17 +82,31 @@ def by_block(frames: Float[Tensor, "batch frames *cells"], times: int) -> Float[
     """Return the mean over the frames that each time of a clip's latent stands for.
 
     A causal autoencoder's first time is the first frame alone, and each other one a block of (frames - 1) / (times - 1)
-    frames; otherwise all blocks are equal. Raises ValueError where frames do not divide so.
+    frames; otherwise all blocks are equal. Where both may be (9 frames, 3 times), it is causal if its blocks are even,
+    as halvings make them. Raises ValueError where frames do not divide so.
     """
     count = frames.shape[1]
     if count == times:
         return frames
-    if count % times == 0:
+    causal = times > 1 and (count - 1) % (times - 1) == 0
+    if count % times == 0 and not (causal and (count - 1) // (times - 1) % 2 == 0):
         return frames.unflatten(1, (times, -1)).mean(2)
-    if times > 1 and (count - 1) % (times - 1) == 0:
+    if causal:
         later = frames[:, 1:].unflatten(1, (times - 1, -1)).mean(2)
         return torch.cat([frames[:, :1], later], 1)
     raise ValueError(f"{count} frames are no whole blocks of {times} times of a latent")
+
+
+def by_segment(labels: Float[Tensor, " segments"], frames: int, length: int | None) -> Float[Tensor, " frames"]:
+    """Return the label of each frame: of the segment that it lies in, each `length` frames long, or equal parts.
+
+    Frame i of n equal parts of f frames is of part floor(i n / f). Raises ValueError where segments end before frames.
+    """
+    at = torch.arange(frames)
+    part = at * len(labels) // frames if length is None else at // length
+    if int(part[-1]) >= len(labels):
+        raise ValueError(f"{len(labels)} segments of {length} frames are less than {frames} frames")
+    return labels[part]
 
 
 def to_mean_one(maps: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *latent"]:

@@ -14,9 +14,9 @@ MatchingWeight: TypeAlias = Literal["uniform", "t", "t2", "huber", "ghuber"]
 def velocity_mse(
     velocity: Float[Tensor, "batch *latent"],
     target: Float[Tensor, "batch *latent"],
-    region: Float[Tensor, "batch *latent"] | None = None,
+    region: Float[Tensor, "batch *where"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Return the mean over the latent of (velocity - target)^2, per sample; `region` weighs its elements, with mean 1.
+    """Return the mean over the latent of (velocity - target)^2, per sample, each element times its number in `region`.
 
     With target = noise - x0 it is the flow-matching loss, with a frozen network's velocity the divergence from it.
     Source: SD3, arXiv:2403.03206, section 2; as a penalty: DiffusionNFT, arXiv:2509.16117, published code.

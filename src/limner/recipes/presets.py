@@ -241,6 +241,11 @@ PRESETS: Mapping[str, Preset] = {
         "Flow-DPO, arXiv:2501.13918, as in Flow-GRPO's code: beta 100 on errors of the velocity, the same at any time",
         {"algorithm": "DPO", "algorithm.beta": 100.0, "sampler.dynamics": "EulerODE"},
     ),
+    "dense_dpo": Preset(
+        "DenseDPO, arXiv:2506.03517: clips whose segments were judged; beta 500 without Diffusion-DPO's 1/2, on errors "
+        "that are means here (the paper does not say which norm its code has)",
+        {"algorithm": "DPO", "algorithm.beta": 1000.0, "source": "Preferences", "sampler.dynamics": "EulerODE"},
+    ),
     "online_dpo": Preset(
         "Online DPO of Flow-GRPO's code: best against worst of 24 drawn samples, a new reference every 40 iterations",
         {

@@ -166,6 +166,8 @@ class Preferences:
     worse: str = ""
     masks: str = ""
     broken: Literal["refuse", "skip"] = "refuse"
+    segments: bool = True
+    """Whether pairs of clips whose segments were judged are learned from segment by segment; else as a whole."""
 
     @property
     def draws(self) -> bool:
@@ -199,12 +201,12 @@ def given(
     group: Int[Tensor, " batch"],
     id: Int[Tensor, " batch"],
     step: int,
-    region: Float[Tensor, "batch *latent"] | None = None,
+    region: Float[Tensor, "batch *where"] | None = None,
 ) -> Scored:
     """Return samples that are known, each with its prompt and what it is worth; those of one `group` are compared.
 
     `sample` are latents, as `studio.encode` makes them of media; `id` names a sample in the iteration of all processes;
-    `region` says where a sample counts, with mean 1 over a latent.
+    `region` says where a sample counts (`Rollout.region`).
     """
     place = torch.arange(len(prompts))
     condition = studio.cache.condition(prompts)
