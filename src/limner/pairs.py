@@ -208,8 +208,8 @@ def labels(judges: Jury, media: Any, prompts: Sequence[Prompt], length: int) -> 
     if not isinstance(media, Videos):
         raise UserError(f"--segment-frames is of clips, and the model draws {type(media).__name__}: leave it out")
     frames = media.values.shape[1]
-    starts, found = range(0, frames, length), []
-    for start in starts:
+    found: list[Tensor] = []
+    for start in range(0, frames, length):
         if found and 2 * (frames - start) <= length:
             found.append(found[-1])
             continue
