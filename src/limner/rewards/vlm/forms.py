@@ -20,10 +20,7 @@ MOST_QUESTIONS = 200
 
 @dataclass(frozen=True)
 class Rubric:
-    """Named criteria, each judged by a number from `low` to `high`; `optional`: one that does not apply may be null.
-
-    With `fps` a clip is shown by so many frames of each of its seconds, and is told so; else by a number of frames.
-    """
+    """Named criteria, each judged by a number from `low` to `high`; `optional`: one that does not apply may be null."""
 
     criteria: Mapping[str, str]
     low: float
@@ -31,6 +28,7 @@ class Rubric:
     optional: bool = False
     source: str = ""
     fps: float | None = None
+    """Frames of each of a clip's seconds that are shown, as the judge is told; None: a number of frames."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ def read_rubric(path: str) -> Rubric:
         raise UserError(f"{where}: a criterion cannot be called reason, which is where the judge explains itself")
     if not (_number(low) and _number(high) and low < high):
         raise UserError(f"{where}: `low` and `high` must be numbers, the first one smaller, got {low!r} and {high!r}")
-    fps = tree.get("fps")
-    if fps is not None and not (_number(fps) and fps > 0):
+    if (fps := tree.get("fps")) is not None and not (_number(fps) and fps > 0):
         raise UserError(f"{where}: `fps`, the frames a second that are shown, must be a number above 0, got {fps!r}")
     named = {str(k): v for k, v in criteria.items()}
     return Rubric(named, low, high, tree.get("optional", False) is True, Path(path).name, fps)

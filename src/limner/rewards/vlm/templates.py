@@ -18,7 +18,6 @@ GUARD = (
 )
 """The end of every system message."""
 
-
 YES_NO = "Does this show everything that the request asks for, as it asks for it?"
 """The default question of `VLMYesNo`. Source of the idea: VQAScore, arXiv:2404.01291."""
 ANSWER = "Answer with one word, yes or no."
@@ -71,8 +70,7 @@ RUBRICS = {
         },
         low=1,
         high=5,
-        source="VideoReward (arXiv:2501.13918), its three dimensions, the rule about static clips among them, and its "
-        "2 frames a second",
+        source="VideoReward (arXiv:2501.13918): its three dimensions, rule about static clips, 2 frames a second",
         fps=2,
     ),
     "rational_rewards": Rubric(
