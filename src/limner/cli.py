@@ -17,6 +17,7 @@ from typing import Any
 from limner.commands import words
 from limner.commands.catalogue import add_catalogue_commands
 from limner.commands.completion import answer
+from limner.commands.launch import add_launch_command
 from limner.commands.loop import add_loop_command
 from limner.commands.machine import add_machine_commands
 from limner.commands.parser import Parser, take_keys
@@ -74,7 +75,7 @@ def _continuation(arguments: Sequence[str]) -> str:
 
 def _run(arguments: list[str]) -> int:
     parser, commands = _parsers()
-    answer(parser, commands, ("train", "check", "plan", "keys"))
+    answer(parser, commands, ("train", "check", "plan", "launch", "keys"))
     if not arguments:
         parser.print_help()
         return 0
@@ -117,6 +118,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     add_training_commands(command)
     add_loop_command(command)
     add_machine_commands(command)
+    add_launch_command(command)
     add_run_commands(command)
     add_reward_commands(command)
     add_preference_commands(command)

@@ -24,12 +24,13 @@ from limner.training.config import RunConfig
 
 COMMANDS = (
     "train", "check", "keys", "pretrain", "sample", "report", "export", "reward", "serve-reward", "annotate", "pairs",
-    "bench", "list", "completion",
+    "bench", "list", "completion", "launch",
 )  # fmt: skip
 OWN = (
     "--preset", "--reward", "--prompts", "--seed", "--out", "--resume", "--accept-changes", "--quiet", "--count",
     "--steps", "--guidance", "--trust-code", "--push", "--private", "--world", "--host", "--port", "--token-env",
     "--judge-seconds", "--invite", "--votes", "--questions", "--active", "--database", "--address", "--seeds",
+    "--nodes", "--gpus-per-node", "--sessions", "--judge", "--judge-gpus", "--run", "--setup", "--image", "--volume",
     "--budget", "--entry", "--help", "--version", "--", "-", "-h", "-x", "--=", "--=1", "---", "--.", "--a..b",
 )  # fmt: skip
 KEYS = sorted({".".join(path) for path in keys_of(RunConfig)})
@@ -39,7 +40,7 @@ ODD = (
     "true", "none", "null", "9" * 30, "9" * 5000, "٣", "a" * 5000, "a\0b", "\ud800", "\n", "é", "~", "~nobodyhere", "/",
     ".", "..", "nowhere", "nowhere.txt", "nowhere.py:f", ":", "a:", ":a", "os:path", "os.path:join", "__main__:x",
     "this:d", "a.b.c:d", ".:x", "..py:f", "file", "file.txt", "folder", "file/below", "folder/new", "scenes:train",
-    "show", "make", "bash", "oracles", "two red stars", "jpeg_size", "rank(scenes)", "-5", "http://[", "sqlite:///",
+    "show", "make", "bash", "slurm", "kubernetes", "oracles", "two red stars", "jpeg_size", "rank(scenes)", "-5", "http://[", "sqlite:///",
     "x://y", "[::1]", "%", "%s", "{0}", "*", "=", "a=b", "-o", "@file.txt", "me/x", "overall,", "overall,overall",
 )  # fmt: skip
 
@@ -78,7 +79,7 @@ def idle(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for room, name in (
         (limner.run, "train"), (limner.run, "check"), (limner.build, "_pretrain"), (limner.judges, "serve_reward"),
         (limner.judges, "examples"), (limner.annotate, "server"), (limner.bench.oracle_report, "bench"),
-        (limner.bench.scenes, "bench"), ("limner.pairs", "make"), ("torch.multiprocessing", "spawn"),
+        (limner.bench.scenes, "bench"), ("limner.pairs", "make"), ("torch.multiprocessing", "spawn"), ("limner.report.file", "write_text"),
     ):  # fmt: skip
         monkeypatch.setattr(f"{room}.{name}" if isinstance(room, str) else f"{room.__name__}.{name}", end)
 

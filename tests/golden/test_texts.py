@@ -18,7 +18,8 @@ from limner.registry.names import RECIPES
 
 FILES = Path(__file__).parent / "files"
 COMMANDS = (
-    *("train", "check", "plan", "sample", "report", "export", "pretrain", "bench", "reward", "serve-reward", "list"),
+    *("train", "check", "plan", "launch", "sample", "report", "export", "pretrain", "bench", "reward"),
+    *("serve-reward", "list"),
 )
 BAD = """
 train
@@ -57,6 +58,21 @@ plan nothing
 plan scenes --card 13
 plan scenes --processes 13
 plan scenes_tokens
+launch nothing scenes
+launch slurm nothing
+launch slurm scenes
+launch slurm scenes --max-hours 0
+launch slurm scenes --max-hours 12 --nodes 0
+launch slurm scenes --max-hours 12 --nodes 4 --gpus-per-node 64
+launch slurm scenes --max-hours 12 --image limner
+launch slurm scenes --max-hours 12 --device cpu
+launch slurm scenes --max-hours 12 --judge scenes
+launch slurm scenes --max-hours 12 --reward remote(url="http://127.0.0.1:8000")
+launch slurm scenes --max-hours 12 --judge-gpus 1
+launch slurm scenes --max-hours 12 --algorithm TRPO --sampler.dynamics FlowSDE --gpus-per-node 2
+launch kubernetes scenes
+launch kubernetes scenes --image limner
+launch kubernetes scenes --image limner --volume shared --partition gpu
 plan scenes --algorithm TRPO --sampler.dynamics FlowSDE
 plan sd15 --model.path nobody/knows
 """.strip().splitlines()

@@ -19,6 +19,7 @@ NAMES: Mapping[tuple[str, str], Sequence[str]] = {
     ("train", "recipe"): tuple(RECIPES),
     ("check", "recipe"): tuple(RECIPES),
     ("plan", "recipe"): tuple(RECIPES),
+    ("launch", "recipe"): tuple(RECIPES),
     ("loop", "recipe"): tuple(RECIPES),
     ("keys", "recipe"): tuple(RECIPES),
     ("keys", "word"): (),

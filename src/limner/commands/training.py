@@ -31,6 +31,10 @@ OWN_FLAGS["loop"] = RECIPE | {
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc"}
 OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--measure", "--json"}
+OWN_FLAGS["launch"] = RECIPE | {
+    "--run", "--nodes", "--gpus-per-node", "--sessions", "--judge", "--judge-gpus", "--partition", "--account",
+    "--cpus-per-gpu", "--setup", "--image", "--volume",
+}  # fmt: skip
 OWN_FLAGS["reward"] = frozenset({"--help", "--out", "--world", "--count", "--on"})
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
 
@@ -59,7 +63,8 @@ def add_training_commands(command: AddCommand) -> None:
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="a folder (runs/pretrain-WORLD-MODEL)")
 
 
-def add_recipe(parser: Parser) -> None:
+def add_recipe(parser: Parser, out: str = "--out") -> None:
+    """Add what names a configuration; `out` is the flag of its run folder."""
     parser.add_argument(
         "recipe", metavar="RECIPE", help="a name, a .py file with a function recipe(), or a config.yaml"
     )
@@ -72,7 +77,7 @@ def add_recipe(parser: Parser) -> None:
     )
     parser.add_argument("--prompts", metavar="FILE", help="prompts: .txt, one a line, or .jsonl")
     parser.add_argument("--seed", metavar="N", help="seed of everything that is random")
-    parser.add_argument("--out", metavar="DIR", help="the run folder (runs/NAME-SEED)")
+    parser.add_argument(out, metavar="DIR", help="the run folder (runs/NAME-SEED)")
 
 
 def config_of(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
