@@ -127,10 +127,12 @@ def load_model(
     settings = settings_of(model)
     if model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
-    source: Source = source_of(model.path, model.revision, model.variant)
+    source: Source = source_of(model.path, model.revision, model.variant, model.quantize)
     if is_object(model.path):
-        if model.loras or model.revision or model.variant:
-            raise UserError("model.loras, revision and variant are of a base that is loaded: fuse_lora() into your own")
+        if model.loras or model.revision or model.variant or model.quantize != "none":
+            raise UserError(
+                "model.loras, revision, variant and quantize are of a base that is loaded: fuse_lora() into your own"
+            )
         source = given if given is not None else source
     loaded = settings.load(source, precision.torch_dtype, device)
     if model.loras or model.vae != "device" or model.vae_tiling:

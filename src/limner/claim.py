@@ -25,8 +25,9 @@ from limner.registry.file import with_imports
 from limner.registry.names import REWARDS, WORLDS
 from limner.report.manifest import read_manifest
 from limner.report.metrics import FILE, read
+from limner.rewards.algebra.against import Against
 from limner.rewards.algebra.parse import parse
-from limner.rewards.algebra.tree import leaves
+from limner.rewards.algebra.tree import Expression, leaves, walk
 from limner.training.config import RunConfig
 from limner.training.source import Pictures, Preferences
 
@@ -244,13 +245,18 @@ def _pictures(config: RunConfig) -> list[str]:
         named.append(source.data)
     if isinstance(source, Preferences):
         named += [source.data, source.worse, source.masks]
+    named += [node.data for reward in _rewards(config) for node in walk(reward) if isinstance(node, Against)]
     return sorted({name for name in named if name and name not in WORLDS})
+
+
+def _rewards(config: RunConfig) -> list[Expression]:
+    """Return the expressions that the configuration names."""
+    return [parse(text) for text in (config.reward, config.evaluation.reward) if text and not is_object(text)]
 
 
 def _code(config: RunConfig) -> dict[str, Path]:
     """Return the files of the user's own code that the configuration names, and of what they import beside them."""
-    texts = [text for text in (config.reward, config.evaluation.reward) if text and not is_object(text)]
-    named = {leaf.name for text in texts for leaf in leaves(parse(text)) if leaf.name not in REWARDS}
+    named = {leaf.name for reward in _rewards(config) for leaf in leaves(reward) if leaf.name not in REWARDS}
     found: dict[str, Path] = {}
     for name in sorted(named | code_of(config)):
         place = name.rpartition(":")[0]

@@ -40,7 +40,7 @@ ODD = (
     "true", "none", "null", "9" * 30, "9" * 5000, "٣", "a" * 5000, "a\0b", "\ud800", "\n", "é", "~", "~nobodyhere", "/",
     ".", "..", "nowhere", "nowhere.txt", "nowhere.py:f", ":", "a:", ":a", "os:path", "os.path:join", "__main__:x",
     "this:d", "a.b.c:d", ".:x", "..py:f", "file", "file.txt", "folder", "file/below", "folder/new", "scenes:train",
-    "show", "make", "bash", "slurm", "kubernetes", "oracles", "two red stars", "jpeg_size", "rank(scenes)", "-5", "http://[", "sqlite:///",
+    "show", "make", "bash", "slurm", "oracles", "two red stars", "jpeg_size", "rank(scenes)", "-5", "http://[", "sqlite:///",
     "x://y", "[::1]", "%", "%s", "{0}", "*", "=", "a=b", "-o", "@file.txt", "me/x", "overall,", "overall,overall",
 )  # fmt: skip
 
@@ -79,7 +79,8 @@ def idle(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for room, name in (
         (limner.run, "train"), (limner.run, "check"), (limner.build, "_pretrain"), (limner.judges, "serve_reward"),
         (limner.judges, "examples"), (limner.annotate, "server"), (limner.bench.oracle_report, "bench"),
-        (limner.bench.scenes, "bench"), ("limner.pairs", "make"), ("torch.multiprocessing", "spawn"), ("limner.report.file", "write_text"),
+        (limner.bench.scenes, "bench"), ("limner.pairs", "make"), ("torch.multiprocessing", "spawn"),
+        ("limner.report.file", "write_text"),
     ):  # fmt: skip
         monkeypatch.setattr(f"{room}.{name}" if isinstance(room, str) else f"{room.__name__}.{name}", end)
 

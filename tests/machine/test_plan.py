@@ -76,6 +76,19 @@ def test_sizes_are_those_of_the_model() -> None:
     assert found.latent == tuple(made.model.latent().shape) and found.shape == (1, 3, 64, 64)
 
 
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_coded_base_is_as_large_as_it_is(kind: str) -> None:
+    """Codes and scales are counted, and the numbers made of them are of a pass, a layer at a time: none is kept."""
+    keys = {"model.quantize": kind, "precision.dtype": "bfloat16"}
+    found, whole = sizes(small(**keys)), sizes(small(**{"precision.dtype": "bfloat16"}))
+    network = vars(assemble(small(**keys)).model)["pipeline"].transformer
+    held = {
+        name: each for name, each in (*network.named_parameters(), *network.named_buffers()) if ".lora_" not in name
+    }
+    assert found.networks == sum(each.nbytes for each in held.values()) < 0.7 * whole.networks
+    assert found.lora == whole.lora and found.learning.each == pytest.approx(whole.learning.each, rel=0.05)
+
+
 def test_checkpoints_take_less_and_compute_more() -> None:
     plain, less = sizes(small()), sizes(small(**{"precision.activation_checkpointing": "true"}))
     assert less.learning.each < 0.6 * plain.learning.each and less.learning.flops > 1.2 * plain.learning.flops

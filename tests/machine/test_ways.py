@@ -14,7 +14,7 @@ from limner.machine.cost import Cost, Sizes
 from limner.machine.memory import Place
 from limner.machine.ways import ways
 from limner.policies.denoising import Sampler
-from limner.training.config import RunConfig
+from limner.training.config import Full, Model, RunConfig
 from limner.training.workload import workload
 
 NOTHING = Cost(0, 0, 1, 1)
@@ -54,3 +54,17 @@ def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:
 
 def test_nothing_makes_it_fit() -> None:
     assert ways(CONFIG, workload(CONFIG), Place(accelerator=True), 900) == ()
+
+
+def test_a_frozen_base_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 bytes of weights 300 are left, which no other way gives; of what is trained whole there are no codes."""
+
+    def sizes(config: RunConfig) -> Sizes:
+        return replace(SIZES, networks=300 if config.model.quantize == "nf4" else 1000)
+
+    monkeypatch.setattr(module, "sizes", sizes)
+    (way,) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 1_400)
+    assert way.keys["model.quantize"] == "nf4" and way.peak == 300 + 64 + 1_000
+    assert way.price.startswith("the frozen base in 4 bits, rounded")
+    whole = replace(CONFIG, model=Model(train=Full()))
+    assert ways(whole, workload(whole), Place(accelerator=True), 1_400) == ()

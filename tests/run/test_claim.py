@@ -9,13 +9,14 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from PIL import Image
 
-from limner.claim import LOCK, held
+from limner.claim import LOCK, held, inputs
 from limner.cli import main
 from limner.core.errors import UserError
 from limner.recipes.yaml import to_yaml
@@ -202,3 +203,16 @@ def test_pictures_that_changed_are_named(train: Train, tmp_path: Path) -> None:
         code, said = train(*arguments, "--resume")
         assert code == 2 and "pictures anchors changed since" in said[-1]
         (folder / name).write_bytes(before)
+
+
+def test_pictures_that_samples_are_held_against_are_an_input(tmp_path: Path, miniature: Miniature) -> None:
+    """Those of a folder; a world's are made, and not read."""
+    (tmp_path / "liked").mkdir()
+    table = tmp_path / "liked" / "metadata.jsonl"
+    table.write_text('{"file_name": "a.png", "prompt": "two red stars"}\n')
+    held_against = f"adversary(contrast, data='{tmp_path / 'liked'}') + closeness(contrast, data='scenes')"
+    config = replace(miniature.config(tmp_path / "run"), reward=held_against)
+    before = inputs(config, [], [])
+    assert [name for name in before if name.startswith("pictures")] == [f"pictures {tmp_path / 'liked'}"]
+    table.write_text('{"file_name": "a.png", "prompt": "a blue star"}\n')
+    assert inputs(config, [], []) != before

@@ -1,20 +1,22 @@
-"""Where a pipeline is, and which of its editions is meant; it imports nothing heavy."""
+"""Where a pipeline is, which of its editions is meant, and in how many bits; it imports nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Edition:
     """A pipeline's folder or hub id, with the revision of its repository and the variant of its files that are wanted.
 
-    "" is the newest revision, and the files without a variant.
+    "" is the newest revision, and the files without a variant; `quantize` says how frozen weights are kept.
     """
 
     place: str
     revision: str = ""
     variant: str = ""
+    quantize: Literal["none", "int8", "nf4"] = "none"
 
     def __str__(self) -> str:
         told = {"revision": self.revision, "variant": self.variant}

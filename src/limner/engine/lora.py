@@ -65,7 +65,7 @@ def lora(
     for layer in layers:
         if dora:
             _keep_lengths(layer)
-        elif isinstance(layer, Linear) and _cheaper_merged(layer.base_layer.weight, rank):
+        elif isinstance(layer, Linear) and _stored(layer.base_layer) and _cheaper_merged(layer.base_layer.weight, rank):
             layer.forward = Merged(layer)
     policy = _parameters(networks, ADAPTERS["policy"], trained=True)
     behaviour = _parameters(networks, ADAPTERS["old"], trained=False)
@@ -138,6 +138,11 @@ class Merged:
             b, a = layer.lora_B[adapter].weight, layer.lora_A[adapter].weight
             weight = torch.addmm(weight, b, a, alpha=layer.scaling[adapter])
         return nn.functional.linear(x, weight, layer.base_layer.bias)
+
+
+def _stored(layer: nn.Module) -> bool:
+    """Tell whether a layer has its weights as they are, and makes them of nothing else in each pass."""
+    return "weight" in dict(layer.named_parameters(recurse=False))
 
 
 def _cheaper_merged(weight: Float[Tensor, "outputs inputs"], rank: int) -> bool:

@@ -26,6 +26,7 @@ from limner.engine.weights import Name, Weights
 from limner.learning.passes import beside
 from limner.machine.blueprint import META, blueprint
 from limner.machine.gauge import Gauge, phantoms
+from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
 from limner.policies.plan import Noisy
 from limner.training.config import RunConfig
@@ -87,6 +88,9 @@ def sizes(config: RunConfig) -> Sizes:
     pipeline, kind, source = blueprint(config.model.path)
     dtype = Precision(config.precision.dtype).torch_dtype
     model = settings_of(replace(config.model, kind=config.model.kind or kind)).load(pipeline, dtype, META)
+    with META:
+        for network in model.networks.values():
+            quantize(network, config.model.quantize, dtype)
     counted = count_evaluations(model.networks)
     needs, precision = config.algorithm.needs, Precision(config.precision.dtype)
     with META:

@@ -25,6 +25,7 @@ MARGIN = 900
 """Seconds of a job beyond its session's `max_hours`: to start, to wait for a judge, to write the last checkpoint."""
 PATIENCE = 600
 """Seconds in which a judge beside the run must have begun to listen."""
+MAX_HOURS = 8760
 MAX_NAME = 40
 
 
@@ -110,6 +111,8 @@ def job(
             f"launch: {type(config.algorithm).__name__} learns from the states of all samples at once, and is for one "
             "process: take another algorithm, or --nodes 1 --gpus-per-node 1"
         )
+    if config.max_hours > MAX_HOURS:
+        raise UserError(f"launch: max_hours {config.max_hours:g} is longer than a year ({MAX_HOURS} hours)")
     folder = config.out or f"runs/{config.name}-{config.seed}"
     told = [*words, "--device", "cuda"]
     beside = _beside(config, judge, judge_gpus)

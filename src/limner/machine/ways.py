@@ -1,7 +1,8 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
 Smaller passes, and decisions that wait in the machine's memory, change nothing but the time; checkpoints are paid for
-in operations; half precision rounds; fewer groups, and smaller pictures, make it another run.
+in operations; half precision rounds, a frozen base in 4 bits more so; fewer groups, and smaller pictures, make it
+another run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from limner.training.workload import Workload, workload
 NUM_WAYS = 3
 CHECKPOINTING = {"precision.activation_checkpointing": "true"}
 BFLOAT16 = {"precision.dtype": "bfloat16"}
+CODED = {"model.quantize": "nf4"}
 HOST = {"sampler.keep": "host"}
 
 
@@ -53,7 +55,7 @@ class _Search:
     room: float
 
     def found(self) -> Iterator[Way]:
-        """Yield ways, cheapest first: passes, where decisions wait, what passes keep, precision, groups, pixels."""
+        """Yield ways, cheapest first: passes, where decisions wait, what passes keep, bits, groups, pixels."""
         measure = cache(lambda *keys: self._sizes({key: value for key, value in keys if key not in HOST}))
         kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
         if self.config.precision.dtype == "float32":
@@ -63,6 +65,11 @@ class _Search:
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
+                yield way
+        if not self.config.model.train.whole and self.config.model.quantize == "none":
+            coded = {**kinds[-1], **CODED}
+            found = measure(*coded.items())
+            if found is not None and (way := self._passes(coded, found)) is not None:
                 yield way
         for keys in kinds:
             found = measure(*keys.items())
@@ -127,6 +134,7 @@ def _price(keys: Mapping[str, str]) -> str:
     prices = {
         "model.settings.resolution": "smaller pictures",
         "prompts_per_step": "fewer groups an iteration: another run",
+        "model.quantize": "the frozen base in 4 bits, rounded",
         "precision.dtype": "networks in bfloat16",
         "precision.activation_checkpointing": "a forward pass more in the update",
         "sampler.keep": "decisions wait in the machine's memory, and cross over twice",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from limner.core.errors import UserError
-from limner.models.folder import require_served
+from limner.models.folder import require_served, served_index
+from limner.models.parts import moved
 
 
 def copied(pipeline: Any, trained: Sequence[str], dtype: torch.dtype, adapter: str, classes: Sequence[str]) -> Any:
@@ -42,3 +44,21 @@ def copied(pipeline: Any, trained: Sequence[str], dtype: torch.dtype, adapter: s
     for name in parts:
         nn.Module.to(made.components[name], torch.float32 if name == "vae" else dtype)  # past what diffusers says of it
     return made
+
+
+def opened(
+    source: Any,
+    adapter: str,
+    serves: Sequence[str],
+    trained: Sequence[str],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    load: Callable[[Mapping[str, Any]], Any],
+) -> Any:
+    """Return a copy of a pipeline that is in memory, or what `load(index)` makes of a folder or hub id, there.
+
+    Raises UserError for what the `adapter` does not serve, without touching the network for what looks like a path.
+    """
+    if isinstance(source, DiffusionPipeline):
+        return moved(copied(source, trained, dtype, adapter, serves), device)
+    return moved(load(served_index(source, adapter, serves)), device)

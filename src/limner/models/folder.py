@@ -116,8 +116,8 @@ def is_local(source: str | Path | Edition) -> bool:
 def plain_folder(source: str | Path | Edition) -> Path:
     """Return a folder whose files have no variants. Raises UserError where one is asked for."""
     edition = edition_of(source)
-    if edition.revision or edition.variant:
-        raise UserError("model.revision and model.variant are of pipelines of diffusers, and this model is none")
+    if edition.revision or edition.variant or edition.quantize != "none":
+        raise UserError("model.revision, variant and quantize are of pipelines of diffusers, and this model is none")
     return Path(edition.place).expanduser()
 
 

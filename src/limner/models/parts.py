@@ -22,9 +22,12 @@ from limner.core.quiet import in_silence
 from limner.core.types import Prompt
 from limner.models.folder import edition_of, is_local
 from limner.models.intact import HALF, in_variant, only_half, require_all_layers, require_intact
+from limner.models.quantized import quantize
 
 logger = logging.getLogger(__name__)
 
+NETWORKS = ("transformer", "transformer_2", "unet")
+"""What predicts, and may be trained."""
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 ENCODER_KINDS = (
     "CLIPTextModel",
@@ -107,6 +110,8 @@ def load_pipeline(
             _require_weights(source, name, [key for key, each in part.named_parameters() if each.is_meta])
             if folder is not None:
                 require_all_layers(folder, name, part)
+            if name in NETWORKS:
+                quantize(part, edition.quantize, dtype)
     return pipeline
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,10 +24,10 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import Grid
-from limner.models.borrowed import copied
-from limner.models.folder import absent, served_index
+from limner.models.borrowed import opened
+from limner.models.folder import absent
 from limner.models.lora import folded, merged, save_lora
-from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, moved, text_encoders
+from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
 
 FLOW = RectifiedFlow()
@@ -131,15 +130,15 @@ class Piped:
 
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
-        if isinstance(source, DiffusionPipeline):
-            pipeline = copied(source, [family.trained], dtype, family.kind, settings.serves)
-        else:
-            index = served_index(source, family.kind, settings.serves)
+
+        def load(index: Mapping[str, Any]) -> Any:
             without = absent(index, source, family.optional)
             parts = [*family.parts, *(part for part in family.optional if part not in without)]
             (kind,) = (each for each in family.pipelines if each.__name__ == index["_class_name"])
-            pipeline = load_pipeline(kind, source, index, parts, dtype, {**without, **family.without})
-        return cls.wrap(family, moved(pipeline, device), settings, dtype)
+            return load_pipeline(kind, source, index, parts, dtype, {**without, **family.without})
+
+        pipeline = opened(source, family.kind, settings.serves, [family.trained], dtype, device, load)
+        return cls.wrap(family, pipeline, settings, dtype)
 
     @classmethod
     def wrap(cls, family: Family, pipeline: Any, settings: SizedSettings, dtype: torch.dtype = torch.float32) -> Piped:

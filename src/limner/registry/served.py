@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Literal
 
 from limner.core.edition import Edition
 from limner.core.errors import UserError
@@ -18,10 +19,12 @@ REFUSED = {
 """What is near to what is served, and why it is not."""
 
 
-def source_of(path: str, revision: str = "", variant: str = "") -> str | Path | Edition:
-    """Return the folder of a built-in base, or the folder or hub id that `path` is, in a revision and a variant."""
+def source_of(
+    path: str, revision: str = "", variant: str = "", quantize: Literal["none", "int8", "nf4"] = "none"
+) -> str | Path | Edition:
+    """Return the folder of a built-in base, or the folder or hub id that `path` is, in an edition."""
     found: str | Path = find(BASES, "base", path) if path in BASES else path
-    return Edition(str(found), revision, variant) if revision or variant else found
+    return Edition(str(found), revision, variant, quantize) if revision or variant or quantize != "none" else found
 
 
 def kind_of(path: str, revision: str = "") -> str:

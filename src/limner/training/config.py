@@ -104,6 +104,8 @@ class Model:
     """Branch, tag or commit of a hub id's repository; empty: the newest."""
     variant: str = ""
     """Which files of weights are read, as fp16 of model.fp16.safetensors; empty: those without one."""
+    quantize: Literal["none", "int8", "nf4"] = "none"
+    """In how many bits a frozen base is kept under its LoRA: 8 or 4 where bfloat16 has 16; rounded, and slower."""
     vae: Literal["device", "cpu"] = "device"
     """Where pictures are decoded: on the CPU an accelerator is left to the rest, and decoding takes far longer."""
     vae_tiling: bool = False
@@ -112,6 +114,18 @@ class Model:
     """LoRAs that the base has, frozen: files that diffusers loads, or folders with one, as in style.safetensors@0.8"""
     start: str = ""
     """A LoRA, or networks, that an earlier run or another tool exported: training goes on from there; empty: no."""
+
+    def __post_init__(self) -> None:
+        if self.quantize != "none" and self.train.whole:
+            raise UserError(
+                f"model.quantize {self.quantize} is of a frozen base, and model.train {type(self.train).__name__} "
+                "changes it: take Lora"
+            )
+        if self.quantize != "none" and self.loras:
+            raise UserError(
+                f"model.quantize {self.quantize} keeps weights as codes, to which model.loras cannot be added: fuse "
+                "them into a base of your own first, or leave one out"
+            )
 
 
 @settings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AmusedPipeline, DiffusionPipeline
+from diffusers import AmusedPipeline
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -18,8 +18,7 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.models.amused.build import tiny_pipeline
 from limner.models.amused.honoured import require_honoured
 from limner.models.amused.settings import AmusedSettings
-from limner.models.borrowed import copied
-from limner.models.folder import served_index
+from limner.models.borrowed import opened
 from limner.models.lora import merged, save_peft
 from limner.models.parts import at_once, encode_once, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
@@ -62,12 +61,12 @@ class Amused:
 
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
-        if isinstance(source, DiffusionPipeline):
-            pipeline = copied(source, [TRAINED], dtype, "amused", settings.serves)
-        else:
-            index = served_index(source, "amused", settings.serves)
-            pipeline = load_pipeline(AmusedPipeline, source, index, PARTS, dtype, {})
-        return cls.wrap(pipeline.to(device), settings, dtype)
+
+        def load(index: Mapping[str, Any]) -> AmusedPipeline:
+            return load_pipeline(AmusedPipeline, source, index, PARTS, dtype, {})
+
+        pipeline = opened(source, "amused", settings.serves, [TRAINED], dtype, device, load)
+        return cls.wrap(pipeline, settings, dtype)
 
     @classmethod
     def wrap(

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, cast
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl
 from diffusers.utils import convert_state_dict_to_diffusers
@@ -25,11 +25,10 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import VariancePreserving
 from limner.diffusion.timesteps import Grid
-from limner.models.borrowed import copied
+from limner.models.borrowed import opened
 from limner.models.chain import chain, chain_times
-from limner.models.folder import served_index
 from limner.models.lora import folded, merged
-from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, moved, text_encoders
+from limner.models.parts import decode, encode, encode_once, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
 from limner.models.sd.build import Kind, tiny_pipeline
 from limner.models.sd.honoured import require_honoured
@@ -79,13 +78,14 @@ class SD:
 
         Raises UserError if there is no such pipeline, without touching the network for what looks like a path.
         """
-        if isinstance(source, DiffusionPipeline):
-            return cls.wrap(moved(copied(source, ["unet"], dtype, "sd", settings.serves), device), settings, dtype)
-        index = served_index(source, "sd", settings.serves)
-        xl = index["_class_name"] == "StableDiffusionXLPipeline"
-        kind, parts = (StableDiffusionXLPipeline, PARTS_XL) if xl else (StableDiffusionPipeline, PARTS)
-        pipeline = load_pipeline(kind, source, index, parts, dtype, {} if xl else WITHOUT)
-        return cls.wrap(moved(pipeline, device), settings, dtype)
+
+        def load(index: Mapping[str, Any]) -> SDPipeline:
+            xl = index["_class_name"] == "StableDiffusionXLPipeline"
+            kind, parts = (StableDiffusionXLPipeline, PARTS_XL) if xl else (StableDiffusionPipeline, PARTS)
+            return load_pipeline(kind, cast(Any, source), index, parts, dtype, {} if xl else WITHOUT)
+
+        pipeline = opened(source, "sd", settings.serves, ["unet"], dtype, device, load)
+        return cls.wrap(pipeline, settings, dtype)
 
     @classmethod
     def wrap(cls, pipeline: SDPipeline, settings: SDSettings = OWN, dtype: torch.dtype = torch.float32) -> SD:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
-from diffusers import DiffusionPipeline, FlowMatchLCMScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchLCMScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,8 +22,8 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
-from limner.models.borrowed import copied
-from limner.models.folder import absent, served_index
+from limner.models.borrowed import opened
+from limner.models.folder import absent
 from limner.models.lora import folded, merged, save_lora
 from limner.models.parts import (
     JOINT_ATTENTION,
@@ -33,7 +33,6 @@ from limner.models.parts import (
     flow_times,
     freeze,
     load_pipeline,
-    moved,
     text_encoders,
 )
 from limner.models.picture import sides
@@ -99,15 +98,14 @@ class SD3:
 
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
-        if isinstance(source, DiffusionPipeline):
-            return cls.wrap(
-                moved(copied(source, ["transformer"], dtype, "sd3", settings.serves), device), settings, dtype
-            )
-        index = served_index(source, "sd3", settings.serves)
-        without = absent(index, source, OPTIONAL)
-        parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
-        pipeline = load_pipeline(StableDiffusion3Pipeline, source, index, parts, dtype, without)
-        return cls.wrap(moved(pipeline, device), settings, dtype)
+
+        def load(index: Mapping[str, Any]) -> StableDiffusion3Pipeline:
+            without = absent(index, cast(Any, source), OPTIONAL)
+            parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
+            return load_pipeline(StableDiffusion3Pipeline, cast(Any, source), index, parts, dtype, without)
+
+        pipeline = opened(source, "sd3", settings.serves, ["transformer"], dtype, device, load)
+        return cls.wrap(pipeline, settings, dtype)
 
     @classmethod
     def wrap(

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
+from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
 from diffusers.pipelines.wan import pipeline_wan
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,8 +22,8 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
-from limner.models.borrowed import copied
-from limner.models.folder import absent, served_index
+from limner.models.borrowed import opened
+from limner.models.folder import absent
 from limner.models.given import given_rows, pictures
 from limner.models.lora import folded, merged
 from limner.models.parts import (
@@ -31,7 +31,6 @@ from limner.models.parts import (
     encode_once,
     freeze,
     load_pipeline,
-    moved,
     seen,
     shown,
     statistics,
@@ -103,14 +102,15 @@ class Wan:
 
         Raises UserError if there is no Wan pipeline, without touching the network for what looks like a path.
         """
-        if isinstance(source, DiffusionPipeline):
-            return cls.wrap(moved(copied(source, BOTH, dtype, "wan", settings.serves), device), settings, dtype)
-        index = served_index(source, "wan", settings.serves)
-        kind, optional = KINDS[index["_class_name"]]
-        without = absent(index, source, optional)
-        parts = [*PARTS, *(part for part in optional if part not in without)]
-        pipeline = load_pipeline(kind, source, index, parts, dtype, without)
-        return cls.wrap(moved(pipeline, device), settings, dtype)
+
+        def load(index: Mapping[str, Any]) -> WanPipeline | WanImageToVideoPipeline:
+            kind, optional = KINDS[index["_class_name"]]
+            without = absent(index, cast(Any, source), optional)
+            parts = [*PARTS, *(part for part in optional if part not in without)]
+            return load_pipeline(kind, cast(Any, source), index, parts, dtype, without)
+
+        pipeline = opened(source, "wan", settings.serves, BOTH, dtype, device, load)
+        return cls.wrap(pipeline, settings, dtype)
 
     @classmethod
     def wrap(
