@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Bits: TypeAlias = Literal["none", "int8", "nf4"]
+"""How frozen weights are kept: as they are, or as codes of 8 or 4 bits (`models/quantized.py`)."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Edition:
     place: str
     revision: str = ""
     variant: str = ""
-    quantize: Literal["none", "int8", "nf4"] = "none"
+    quantize: Bits = "none"
 
     def __str__(self) -> str:
         told = {"revision": self.revision, "variant": self.variant}

@@ -110,14 +110,13 @@ def _train(job: Job) -> str:
 
 def _judge(beside: Beside, gpus: int) -> list[str]:
     """Return the lines that start a judge on the node's last GPUs, or on none, and leave the others to the run."""
-    cards, mine = [], ""
-    if beside.gpus:
-        cards = ['IFS=, read -ra cards <<< "$CUDA_VISIBLE_DEVICES"']
-        mine = f'"$(IFS=,; echo "${{cards[*]:{gpus}:{beside.gpus}}}")"'
-    left = [f'export CUDA_VISIBLE_DEVICES="$(IFS=,; echo "${{cards[*]:0:{gpus}}}")"'] if beside.gpus else []
+    apart = beside.gpus > 0
+    cards = ['IFS=, read -ra cards <<< "$CUDA_VISIBLE_DEVICES"'] if apart else []
+    own = f'"$(IFS=,; echo "${{cards[*]:{gpus}:{beside.gpus}}}")"' if apart else ""
+    left = [f'export CUDA_VISIBLE_DEVICES="$(IFS=,; echo "${{cards[*]:0:{gpus}}}")"'] if apart else []
     return [
         *cards,
-        f"CUDA_VISIBLE_DEVICES={mine} {beside.command} &",
+        f"CUDA_VISIBLE_DEVICES={own} {beside.command} &",
         "judge=$!",
         "trap 'kill \"$judge\"' EXIT",
         f"for _ in $(seq {PATIENCE // 2}); do",

@@ -12,13 +12,14 @@ Source: int8 by rows, Dettmers et al., arXiv 2208.07339, section 2.1, for the we
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-Kind = Literal["none", "int8", "nf4"]
+from limner.core.edition import Bits
+
 BLOCK = 64
 """Weights that share a scale in nf4."""
 LEVELS = (
@@ -28,7 +29,7 @@ LEVELS = (
 """Of a normal variable's quantiles, so that each is used about as often; 0 is among them."""
 
 
-def quantize(network: nn.Module, kind: Kind, dtype: torch.dtype) -> None:
+def quantize(network: nn.Module, kind: Bits, dtype: torch.dtype) -> None:
     """Put coded layers, which compute in `dtype`, in the place of the linear ones inside the network's blocks."""
     if kind == "none":
         return
@@ -45,7 +46,11 @@ class Coded(nn.Linear):
     To those who adapt it, it is a linear layer like another; a gradient passes through it, to what it is given.
     """
 
-    def __init__(self, layer: nn.Linear, kind: Kind, dtype: torch.dtype) -> None:
+    codes: Tensor
+    scale: Tensor
+    pairs: Tensor
+
+    def __init__(self, layer: nn.Linear, kind: Bits, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.dtype, self.bias = dtype, layer.bias

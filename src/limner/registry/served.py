@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Literal
 
-from limner.core.edition import Edition
+from limner.core.edition import Bits, Edition
 from limner.core.errors import UserError
 from limner.models.folder import read_index
 from limner.registry.find import find
@@ -19,9 +18,7 @@ REFUSED = {
 """What is near to what is served, and why it is not."""
 
 
-def source_of(
-    path: str, revision: str = "", variant: str = "", quantize: Literal["none", "int8", "nf4"] = "none"
-) -> str | Path | Edition:
+def source_of(path: str, revision: str = "", variant: str = "", quantize: Bits = "none") -> str | Path | Edition:
     """Return the folder of a built-in base, or the folder or hub id that `path` is, in an edition."""
     found: str | Path = find(BASES, "base", path) if path in BASES else path
     return Edition(str(found), revision, variant, quantize) if revision or variant or quantize != "none" else found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.core.edition import Bits
 from limner.core.errors import UserError, shown
 from limner.core.needs import LossMean
 from limner.core.protocols import Adapter, Algorithm, ModelSettings, Sampling
@@ -104,7 +105,7 @@ class Model:
     """Branch, tag or commit of a hub id's repository; empty: the newest."""
     variant: str = ""
     """Which files of weights are read, as fp16 of model.fp16.safetensors; empty: those without one."""
-    quantize: Literal["none", "int8", "nf4"] = "none"
+    quantize: Bits = "none"
     """In how many bits a frozen base is kept under its LoRA: 8 or 4 where bfloat16 has 16; rounded, and slower."""
     vae: Literal["device", "cpu"] = "device"
     """Where pictures are decoded: on the CPU an accelerator is left to the rest, and decoding takes far longer."""
