@@ -130,9 +130,7 @@ def load_model(
     source: Source = source_of(model.path, model.revision, model.variant, model.quantize)
     if is_object(model.path):
         if model.loras or model.revision or model.variant or model.quantize != "none":
-            raise UserError(
-                "model.loras, revision, variant and quantize are of a base that is loaded: fuse_lora() into your own"
-            )
+            raise UserError("model.loras, revision, variant, quantize are of a base that is loaded: do it to your own")
         source = given if given is not None else source
     loaded = settings.load(source, precision.torch_dtype, device)
     if model.loras or model.vae != "device" or model.vae_tiling:
