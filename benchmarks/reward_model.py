@@ -36,6 +36,7 @@ from limner.core.types import Prompt
 from limner.evaluate.ordering import ordering
 from limner.judges import compose
 from limner.judging.checked import Checked
+from limner.objectives.choice import discounted
 from limner.pairs import opened
 from limner.report.file import write_text
 from limner.rewards.learned.reward import Learned
@@ -141,13 +142,13 @@ def measure(reward: Path) -> dict[str, Any]:
     chance = chances(truth * NOISE)
     generator = Rng(("votes", "measure")).generator()
     said = torch.nn.functional.one_hot(torch.multinomial(chance, 1, generator=generator)[:, 0], 3).double()
-    found = ordering(lead, said, text, torch.where(lead > 0, 0, 2))
+    deviation = (spread[:, a].square() + spread[:, b].square()).flatten().sqrt()
+    found = ordering(discounted(lead, deviation.square()), said, text, torch.where(lead > 0, 0, 2))
     sides = chance[:, [0, 2]] / chance[:, [0, 2]].sum(1, keepdim=True)
     right = torch.where(lead > 0, sides[:, 0], sides[:, 1])
     bayes = sides.amax(1)
     apart = truth != 0
-    deviation = (spread[:, a].square() + spread[:, b].square()).flatten().sqrt()
-    miss = (lead - truth).abs()
+    miss, of_odds = (lead - truth).abs(), (lead - sides[:, 0].logit()).abs()
     return {
         "pairs": len(lead),
         "prompts": len(prompts),
@@ -163,6 +164,7 @@ def measure(reward: Path) -> dict[str, Any]:
         },
         "uncertainty": {
             "within_95": round(float((miss <= 1.96 * deviation).double().mean()), 4),
+            "odds_within_95": round(float((of_odds <= 1.96 * deviation).double().mean()), 4),
             "miss_of_the_surer_half": round(float(miss[deviation <= deviation.median()].mean()), 4),
             "miss_of_the_others": round(float(miss[deviation > deviation.median()].mean()), 4),
         },

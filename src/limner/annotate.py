@@ -11,7 +11,7 @@ from limner.core.paths import path_of
 from limner.evaluate.store import load
 from limner.feedback.choosing import Asking
 from limner.feedback.desk import app
-from limner.feedback.gold import gold, spoil
+from limner.feedback.gold import Known, gold, misplaced, spoil
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather, item_at
 from limner.feedback.task import MOST_RANKED, OVERALL, Item, Kind, Task, tasks_of
@@ -36,12 +36,14 @@ def annotate(
     port: int = 8000,
     address: str = "",
     active: bool = False,
+    known: Known = "spoilt",
 ) -> None:
     """Ask people about what is at `place` until interrupted; links are printed, `invite` new ones each time.
 
     `ask`: which of two is better, how good each is, or the order of up to `most` of a prompt.
 
     `place` is a run (its pictures before and after, at equal prompts and seeds), or what `gather` reads.
+    `known`: questions whose answer is known, of a picture against itself, spoilt, or one of another prompt, or both.
     What they say is kept in `database`: a URL, or by default PLACE/votes.db (beside a .jsonl: its name with .db).
     `address` is how others reach this machine, such as https://example.org, if a proxy stands before it.
     """
@@ -53,10 +55,17 @@ def annotate(
     admin = secrets.token_urlsafe(24)
     # every question and answer needs a token, so other machines may be let in
     with listen(host, port, admin) as listener:
-        worse = spoil(items, min(GOLD, len(tasks) // 4))  # what cannot be read is found before anything is written
+        some = min(GOLD, len(tasks) // 4)
+        worse = spoil(items, some if known != "misplaced" else 0)  # what cannot be read is found before writing
+        others, elsewhere = misplaced(items, some if known != "spoilt" else 0)
+        if known != "spoilt" and some and not elsewhere:
+            raise UserError(
+                f"--known {known}: every two prompts of {place} have a word in common, so that a picture of another "
+                "may be right too; take --known spoilt"
+            )
         ledger = Ledger(url, asking, asked)
-        bad, known = gold(worse, spoilt)
-        ledger.add([*items, *bad], [*tasks, *known])
+        bad, sure = gold(worse, spoilt)
+        ledger.add([*items, *bad, *others], [*tasks, *sure, *elsewhere])
         tokens = ledger.invite(invite)
         reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} votes each"

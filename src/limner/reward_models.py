@@ -23,6 +23,7 @@ from limner.core.paths import path_of, to_folder
 from limner.data.preferences import read_preferences
 from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
 from limner.feedback.task import file_hash
+from limner.objectives.choice import discounted
 from limner.recipes.override import override
 from limner.report.data import Chart, Interval, Series
 from limner.report.file import read_object, write_text
@@ -30,8 +31,9 @@ from limner.report.page import Page, Section, Table, page
 from limner.report.text import bounds, number, prompts, quantity
 from limner.rewards.learned.folder import CARD, SERVED, Card, place_of, read, write
 from limner.rewards.learned.network import Ensemble
+from limner.training.certainty import LEAST, Certainty, certainty
 from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
-from limner.training.reward_model import LEAST, RewardTraining, Worths, calibrated, shared_errors, train, worths
+from limner.training.reward_model import RewardTraining, Worths, train, worths
 
 REPORT = "report.html"
 
@@ -49,24 +51,27 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     parts = split(judgements(said, how.design.edge), how.heldout, how.calibration)
     ensemble, words, people, bank = train(parts.train, how, lambda line: print(line, file=sys.stderr))
     worth = worths(ensemble, people, parts.train, bank)
-    scale, questions = calibrated(worth, parts.calibration), parts.train.questions
-    shared = shared_errors(worth, scale, parts.calibration)
-    found = {name: measured(worth, scale, ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
+    questions = parts.train.questions
+    sure = [certainty(worth, parts.calibration, i) for i in range(len(questions))]
+    found = {name: measured(worth, sure[i], ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
     told = {name: _told(each) for name, each in found.items()}
-    card = write(place, how.design, parts.train.questions, words, scale, shared, ensemble, about, people, trained, told)
-    per_slice = _slices(worth, scale, parts.heldout)
+    scale, shared = zip(*sure, strict=True)
+    card = write(place, how.design, questions, words, scale, shared, ensemble, about, people, trained, told)
+    per_slice = _slices(worth, parts.heldout)
     write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
     return place
 
 
 def measured(
-    worth: Worths, scale: Sequence[float], ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
+    worth: Worths, sure: Certainty, ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
 ) -> Ordering:
-    """Return how well calibrated worths order pairs that were not trained on."""
-    plain = likeliest(_lead(worth, [1.0] * len(scale), on, question), how.design.ties, ensemble.tie(question))
-    return ordering(_lead(worth, scale, on, question), on.votes[:, question], on.texts_of_pairs(), plain)
+    """Return how well calibrated worths order pairs that were not trained on, and how often a side is chosen."""
+    lead, variance = worth.leads(on, question)
+    foretold = discounted(sure.scale * lead, sure.scale**2 * variance + 2 * sure.shared**2)
+    plain = likeliest(lead, how.design.ties, ensemble.tie(question))
+    return ordering(foretold, on.votes[:, question], on.texts_of_pairs(), plain)
 
 
 def promote(new: str | Path, served: str | Path, on: str) -> str:
@@ -124,11 +129,7 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
 
 def _leads(folder: Path, on: Judgements) -> Float[Tensor, " pairs"]:
     learned = read(folder)
-    return _lead(worths(learned.ensemble, learned.card.people, on), learned.card.scale, on, 0)
-
-
-def _lead(worth: Worths, scale: Sequence[float], on: Judgements, question: int) -> Float[Tensor, " pairs"]:
-    return scale[question] * worth.leads(on, question)
+    return worths(learned.ensemble, learned.card.people, on).leads(on, 0).mean
 
 
 def _above_chance(accuracy: Interval) -> Interval:
@@ -158,8 +159,8 @@ def _told(of: Ordering) -> dict[str, Any]:
     }
 
 
-def _slices(worth: Worths, scale: Sequence[float], on: Judgements) -> Mapping[str, Interval]:
-    lead, votes, text = _lead(worth, scale, on, 0), on.votes[:, 0], on.texts_of_pairs()
+def _slices(worth: Worths, on: Judgements) -> Mapping[str, Interval]:
+    lead, votes, text = worth.leads(on, 0).mean, on.votes[:, 0], on.texts_of_pairs()
     asked = votes[:, 0] + votes[:, 2] > 0
     return {
         name: by_prompt(right(lead, votes)[rows & asked], text[rows & asked])
@@ -214,7 +215,7 @@ NOTE = (
 )
 CALIBRATION = (
     "What was stated (across) and what came true (up), each pair both ways round; on the straight line they are equal. "
-    "The scale is fitted to other prompts than these."
+    "What is stated is discounted for how unsure a lead is; scale and error are fitted to other prompts than these."
 )
 
 

@@ -7,6 +7,9 @@ import math
 
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.special import expit
+from scipy.stats import norm
 from torch import Tensor
 
 from limner.objectives.choice import (
@@ -14,6 +17,7 @@ from limner.objectives.choice import (
     choice_loss,
     contrast_loss,
     disagreement,
+    discounted,
     log_outcomes,
     ranking_loss,
     rating_loss,
@@ -85,6 +89,21 @@ def test_an_uncertain_lead_is_averaged_over() -> None:
     torch.testing.assert_close(found[0], drawn, rtol=2e-3, atol=0)
     certain = uncertain_choice_loss(lead, torch.zeros(1).double(), votes, "bradley_terry", tie)
     torch.testing.assert_close(certain, choice_loss(lead, votes, "bradley_terry", tie))
+
+
+def test_an_unsure_lead_foretells_less() -> None:
+    """Its log-odds by adaptive quadrature; swapped, its negative; sure, itself."""
+    cases = [(0.8, 0.5), (3.0, 4.0), (-1.5, 9.0), (6.0, 1.0)]
+    lead, variance = torch.tensor(cases, dtype=torch.float64).unbind(1)
+
+    def chance(mean: float, std: float) -> float:
+        return float(quad(lambda z: norm.pdf(z) * expit(mean + std * z), -12, 12, epsabs=1e-12)[0])
+
+    found = discounted(lead, variance)
+    odds = [math.log(chance(m, v**0.5) / chance(-m, v**0.5)) for m, v in cases]
+    torch.testing.assert_close(found, torch.tensor(odds, dtype=torch.float64), rtol=2e-3, atol=0)
+    torch.testing.assert_close(discounted(-lead, variance), -found)
+    torch.testing.assert_close(discounted(lead, torch.zeros(4).double()), lead)
 
 
 def test_rankings_by_enumeration() -> None:

@@ -1,4 +1,4 @@
-"""How well votes fit worths with an error in common: against quadrature, and errors that are known."""
+"""How well votes fit worths that are wrong by some error: against quadrature."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from limner.objectives.evidence import log_evidence
-from limner.rewards.learned.network import Worth
-from limner.training.judgements import Judgements
-from limner.training.reward_model import Worths, shared_errors
 
 NORMAL = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -31,37 +28,12 @@ def test_two_pictures_by_quadrature(lead: float, first: int, second: int, std: f
     assert float(found) == pytest.approx(math.log(expected), abs=0.01)
 
 
-def votes_on(mean: torch.Tensor, truth: torch.Tensor, pairs: torch.Tensor, text: torch.Tensor) -> Judgements:
-    chance = torch.sigmoid(truth[pairs[:, 0]] - truth[pairs[:, 1]])
-    first = torch.bernoulli(chance, generator=torch.Generator().manual_seed(3))
-    votes = torch.stack([first, torch.zeros(len(pairs)), 1 - first], 1)[:, None]
-    texts = [str(i) for i in range(int(text.max()) + 1)]
-    nothing = torch.zeros(0, dtype=torch.long)
-    pictures = torch.zeros(len(mean), 3, 1, 1, dtype=torch.uint8)
-    return Judgements(
-        pictures, texts, texts, text, ["overall"], pairs, votes, [()] * len(pairs),
-        torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, 2, dtype=torch.bool), nothing, torch.zeros(0),
-    )  # fmt: skip
-
-
-def test_an_error_that_members_share_is_found_and_their_interval_then_holds_the_truth() -> None:
-    """Of 100 prompts with 8 pictures each, whose members agree to 0.2 and are wrong by 0.9; each pair has one vote."""
-    generator = torch.Generator().manual_seed(3)
-    mean = torch.randn(800, generator=generator, dtype=torch.float64)
-    std = torch.full((800, 1), 0.2, dtype=torch.float64)
-    truth = mean + math.hypot(0.9, 0.2) * torch.randn(800, generator=generator, dtype=torch.float64)
-    within = torch.combinations(torch.arange(8))
-    pairs = torch.cat([within + 8 * i for i in range(100)])
-    said = votes_on(mean, truth, pairs, torch.arange(100).repeat_interleave(8))
-    [shared] = shared_errors(Worths((), lambda _: Worth(mean[:, None], std)), (1.0,), said)
-    assert shared == pytest.approx(0.9, rel=0.05)
-    miss = ((mean - truth)[pairs[:, 0]] - (mean - truth)[pairs[:, 1]]).abs()
-    inside = [float((miss <= 1.96 * math.sqrt(2) * s).double().mean()) for s in (0.2, math.hypot(shared, 0.2))]
-    assert inside[0] < 0.4 and 0.93 <= inside[1] <= 0.97
-
-
-def test_where_each_picture_stands_in_one_pair_nothing_can_be_known_of_it() -> None:
-    pairs = torch.arange(40).reshape(20, 2)
-    said = votes_on(torch.zeros(40), torch.zeros(40), pairs, torch.arange(20).repeat_interleave(2))
-    worth = Worths((), lambda _: Worth(torch.zeros(40, 1), torch.ones(40, 1)))
-    assert shared_errors(worth, (1.0,), said) == (0.0,)
+def test_lots_at_once_are_what_each_is_alone() -> None:
+    generator = torch.Generator().manual_seed(2)
+    mean, std = torch.randn(3, 4, generator=generator), torch.rand(3, 4, generator=generator) + 0.1
+    pairs = torch.stack([torch.randperm(4, generator=generator).reshape(2, 2) for _ in range(3)])
+    votes = torch.randint(0, 4, (3, 2, 2), generator=generator).double()
+    normal = torch.randn(50, 4, generator=generator)
+    together = log_evidence(mean, std, pairs, votes, normal)
+    alone = [log_evidence(mean[i], std[i], pairs[i], votes[i], normal) for i in range(3)]
+    torch.testing.assert_close(together, torch.stack(alone))

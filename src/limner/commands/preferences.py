@@ -32,6 +32,12 @@ def add_preference_commands(command: AddCommand) -> None:
         "--most", type=words.between(2, 9), default=9, metavar="K", help="pictures of a ranking at most (9)"
     )
     annotate.add_argument("--active", action="store_true", help="ask first what is expected to tell most")
+    annotate.add_argument(
+        "--known",
+        choices=("spoilt", "misplaced", "both"),
+        default="spoilt",
+        help="known answers: against itself spoilt, another prompt's picture (spoilt)",
+    )
     annotate.add_argument("--database", default="", metavar="URL", help="where answers are kept (PLACE/votes.db)")
     annotate.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
     annotate.add_argument("--port", type=words.port, default=8000, help="0: any free one (8000)")

@@ -14,15 +14,12 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.settings import Count, Natural, NotNegative, Positive, Share, settings
 from limner.core.tree import concatenate
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
-from limner.objectives.evidence import log_evidence
-from limner.objectives.logistic import fit_pair_calibration
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
 from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
@@ -31,13 +28,6 @@ from limner.training.judgements import Judgements, voters
 
 LOT = 64
 """Pictures that are seen at once where nothing is learned."""
-LEAST = 1e-2
-DRAWS = 256
-"""About the mode of each prompt's worths."""
-MOST = 5.0
-"""Nats that all members may be wrong by."""
-RIDGE = 1e-3
-"""Of the calibration's fit: votes that the reward foretells without error have no best scale."""
 
 Log = Callable[[str], None]
 
@@ -118,6 +108,13 @@ def train(of: Judgements, how: RewardTraining, log: Log) -> Trained:
     return Trained(ensemble.eval().requires_grad_(False), words, people, bank)
 
 
+class Lead(NamedTuple):
+    """By how much the first of each pair leads, and the variance of that by the members' spread."""
+
+    mean: Float[Tensor, " pairs"]
+    variance: Float[Tensor, " pairs"]
+
+
 @dataclass(frozen=True)
 class Worths:
     """What each picture is worth, before any calibration, to each of the `people` that networks know."""
@@ -126,13 +123,17 @@ class Worths:
     to: Callable[[int], Worth]
     """What pictures are worth to one of these, or to `COMMON`, and how unsure that is."""
 
-    def leads(self, on: Judgements, question: int) -> Float[Tensor, " pairs"]:
+    def leads(self, on: Judgements, question: int) -> Lead:
         """Return by how much the first of each pair leads, to whoever was asked."""
-        who, found = voters(on, self.people), torch.zeros(len(on.pairs))
+        who = voters(on, self.people)
+        mean, variance = torch.zeros(2, len(on.pairs), dtype=torch.float64)
         for person in who.unique().tolist():
-            rows, mean = who == person, self.to(person).mean[:, question]
-            found[rows] = mean[on.pairs[rows, 0]] - mean[on.pairs[rows, 1]]
-        return found
+            rows = who == person
+            value, std = (column[:, question].double() for column in self.to(person))
+            first, second = on.pairs[rows].unbind(1)
+            mean[rows] = value[first] - value[second]
+            variance[rows] = std[first].square() + std[second].square()
+        return Lead(mean, variance)
 
 
 def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Features = LEARNED) -> Worths:
@@ -148,73 +149,6 @@ def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Feat
                 seen = [bank.seen[here].float()] * len(ensemble.members)
             lots.append(ensemble.say(seen, texts[here]))
     return Worths(people, partial(ensemble.together, [concatenate(each) for each in zip(*lots, strict=True)]))
-
-
-def calibrated(worth: Worths, on: Judgements) -> tuple[float, ...]:
-    """Return for each question by what worths are multiplied so that sigmoid(lead) is how often a side is preferred.
-
-    One over it is the temperature. Fitted to the votes for a side; a question that nobody chose a side on keeps 1, and
-    worths that order these votes no better than chance `LEAST`.
-    """
-    scales = []
-    for question in range(len(on.questions)):
-        votes = on.votes[:, question]
-        sides = votes[:, 0] + votes[:, 2]
-        asked = sides > 0
-        lead = worth.leads(on, question)[asked]
-        share = votes[asked, 0] / sides[asked]
-        known = bool(asked.any()) and bool((lead != 0).any())
-        scales.append(max(fit_pair_calibration(lead, share, RIDGE).slope, LEAST) if known else 1.0)
-    return tuple(scales)
-
-
-def shared_errors(worth: Worths, scale: Sequence[float], on: Judgements) -> tuple[float, ...]:
-    """Return for each question the standard deviation, in nats, of an error in worths that the members share.
-
-    The likeliest one by the votes for a side, where the members' own spread is added to it: `log_evidence`. It shows
-    in pictures that stand in several pairs; where there are none, it is 0.
-    """
-    generator = torch.Generator().manual_seed(0)
-    texts, who = on.texts_of_pairs(), voters(on, worth.people)
-    by = [(who == person, worth.to(person)) for person in who.unique().tolist()]
-    lots = [
-        ((asked & (texts == text)).nonzero()[:, 0], to) for asked, to in by for text in texts[asked].unique().tolist()
-    ]
-    most = max((len(on.pairs[lot].unique()) for lot, _ in lots), default=0)
-    normal = torch.randn(DRAWS, most, generator=generator, dtype=torch.float64)
-    found = []
-    for question, times in enumerate(scale):
-        told = [_told_of(on, lot, to, times, question) for lot, to in lots]
-        told = [each for each in told if len(each.mean) < 2 * len(each.pairs)]
-
-        def misfit(error: float, told: Sequence[Told] = told) -> float:
-            unsure = [(each.std.square() + error**2 + RIDGE**2).sqrt() for each in told]
-            fits = [
-                log_evidence(each.mean, std, each.pairs, each.votes, normal[:, : len(std)])
-                for each, std in zip(told, unsure, strict=True)
-            ]
-            return -float(torch.stack(fits).sum())
-
-        found.append(float(minimize_scalar(misfit, bounds=(0.0, MOST), method="bounded").x) if told else 0.0)
-    return tuple(found)
-
-
-class Told(NamedTuple):
-    """What the pictures of some pairs are worth, and what was said of these; pairs count within."""
-
-    mean: Float[Tensor, " pictures"]
-    std: Float[Tensor, " pictures"]
-    pairs: Int[Tensor, "pairs 2"]
-    votes: Float[Tensor, "pairs 2"]
-    """For either side."""
-
-
-def _told_of(on: Judgements, rows: Int[Tensor, " pairs"], to: Worth, scale: float, question: int) -> Told:
-    sides = on.votes[rows, question][:, [0, 2]]
-    asked = sides.sum(1) > 0
-    pictures, places = on.pairs[rows][asked].unique(return_inverse=True)
-    mean, std = (scale * column[pictures, question].double() for column in to)
-    return Told(mean, std, places, sides[asked])
 
 
 def _train(

@@ -33,7 +33,7 @@ class Card:
     questions: tuple[str, ...]
     words: tuple[str, ...]
     scale: tuple[float, ...]
-    """Of each question, what worths are multiplied by, so that a lead of 1 wins 73 % of votes."""
+    """Of each question, what worths are multiplied by, so that a lead which is truly 1 wins 73 % of votes."""
     shared: tuple[float, ...]
     """Of each question, the standard deviation of an error that the members share, in nats."""
     about: str

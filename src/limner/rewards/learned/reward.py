@@ -21,7 +21,7 @@ LOT = 64
 
 @dataclass(frozen=True)
 class Learned:
-    """Return the worth of a picture for its prompt, in nats: of two, one that leads by w is preferred with sigmoid(w).
+    """Return the worth of a picture for its prompt, in nats: a true lead of w is preferred with sigmoid(w).
 
     `folder` is what `limner reward train` wrote, or where `limner reward promote` put it. The score is the first
     question's, calibrated, to whom `taste` names; the others are components. `uncertainty` is how much the members of
