@@ -126,7 +126,7 @@ class Worths:
     def leads(self, on: Judgements, question: int) -> Lead:
         """Return by how much the first of each pair leads, to whoever was asked."""
         who = voters(on, self.people)
-        mean, variance = torch.zeros(2, len(on.pairs), dtype=torch.float64)
+        mean, variance = torch.zeros(2, len(on.pairs), dtype=torch.float64).unbind()
         for person in who.unique().tolist():
             rows = who == person
             value, std = (column[:, question].double() for column in self.to(person))
