@@ -94,8 +94,8 @@ class Fit:
         self.module.load_state_dict(state["module"])
         for own, its in zip(self.optimizers, state["optimizers"], strict=True):
             own.load_state_dict(its)
-        for own, its in zip(self.schedules, state["schedules"], strict=True):
-            own.load_state_dict(its)
+        for schedule, its in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(its)
         self.average, self.step = state["average"], state["step"]
 
     def update(self, loss: Tensor) -> None:
@@ -104,8 +104,10 @@ class Fit:
         (loss / self.team.size).backward()
         self.team.sum_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for each in (*self.optimizers, *self.schedules):
+        for each in self.optimizers:
             each.step()
+        for schedule in self.schedules:
+            schedule.step()
         decay = min(self.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
 

@@ -297,7 +297,7 @@ def train_network(
     networks.eval()
 
 
-def block_matrices(module: nn.Module) -> list[nn.Parameter]:
+def block_matrices(module: nn.Module) -> list[Tensor]:
     """Return the matrices of linear layers that stand in a list of blocks, where Muon is known to work."""
     blocks = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
     found = {id(layer.weight): layer.weight for b in blocks for layer in b.modules() if isinstance(layer, nn.Linear)}
