@@ -46,6 +46,7 @@ RECIPES = {
     "scenes": "full prompt satisfied, by the exact checker",
     "words": "word read exactly, by an OCR engine",
     "emoji": "caption found first, by the second judge",
+    "motion": "everything that is asked happens, by the exact checker of motion",
 }
 ENOUGH = 4
 """Runs of a recipe that are summed up; fewer say little together."""

