@@ -10,7 +10,7 @@ from limner.training.config import Lora, Model, RunConfig
 
 
 def recipe() -> RunConfig:
-    """Teach the bundled Wan base to move things as its prompts say (13 frames of 32 x 32, minutes on two cores)."""
+    """Teach the bundled Wan base to move things as its prompts say (13 frames of 32 x 32; not measured yet)."""
     base = scenes()
     settings = WanSettings(resolution=32, num_frames=13, fps=8, max_sequence_length=12)
     return replace(
