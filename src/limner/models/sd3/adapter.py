@@ -22,7 +22,7 @@ from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow
 from limner.diffusion.timesteps import Grid
-from limner.models.borrowed import opened
+from limner.models.borrowed import copied, opened
 from limner.models.folder import absent
 from limner.models.lora import folded, merged, save_lora
 from limner.models.parts import (
