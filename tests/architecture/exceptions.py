@@ -27,4 +27,5 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "import": {},
     "machine path": {},
     "final newline": {},
+    "undefined name": {},
 }
