@@ -65,7 +65,11 @@ def test_what_the_first_has_said_is_not_said_again() -> None:
 
 
 def test_an_interruption_is_handed_on_to_all() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     began = time.monotonic()
-    with pytest.raises(SystemExit, match="^130$"):
-        together(2, _work, ["interrupts"], "torch")
+    try:
+        with pytest.raises(SystemExit, match="^130$"):
+            together(2, _work, ["interrupts"], "torch")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - began < 50
