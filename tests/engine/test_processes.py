@@ -65,7 +65,7 @@ def test_what_the_first_has_said_is_not_said_again() -> None:
 
 
 def test_an_interruption_is_handed_on_to_all() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     began = time.monotonic()
     try:
         with pytest.raises(SystemExit, match="^130$"):
