@@ -23,6 +23,7 @@ from base import accuracy
 from limner.build import Assembly, assemble
 from limner.commands.parser import take_keys
 from limner.core.media import Videos
+from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.diffusion.dynamics import EulerODE
 from limner.judging.checked import Checked
@@ -63,7 +64,7 @@ def main() -> None:
     write_text(options.out, text + "\n")
 
 
-def guided(assembly: Assembly, scale: float) -> Any:
+def guided(assembly: Assembly, scale: float) -> Policy:
     """Return the base, sampled by 20 steps of the ODE with guidance."""
     return assembly.policy("reference", Sampler(EulerODE(), 20, guidance=scale))
 
