@@ -18,6 +18,7 @@ from limner.algorithms.dpo import DPO
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.kto import KTO
 from limner.cli import main
+from limner.continuation import sample_parts
 from limner.core.media import Videos
 from limner.core.types import Vocabulary
 from limner.diffusion.dynamics import EulerODE, FlowSDE
@@ -31,7 +32,7 @@ from limner.training.source import Preferences
 CLIPS = WanSettings(resolution=32, num_frames=5, fps=8, max_sequence_length=8)
 
 
-def test_clips_all_the_way(tmp_path: Path) -> None:
+def test_clips_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Wan.tiny(tmp_path / "base")
     (tmp_path / "prompts.txt").write_text("a red star\na blue square\n")
     run = limner.train(
@@ -56,6 +57,13 @@ def test_clips_all_the_way(tmp_path: Path) -> None:
     assert main(["sample", str(run.folder), "a red star", "--out", str(tmp_path / "clip.gif")]) == 0
     with Image.open(tmp_path / "clip.gif") as clip:
         assert clip.size == (32, 32) and 1 < clip.n_frames <= 5
+    parts = sample_parts(run, "a red star", 3, overlap=1, count=2, seed=4)
+    whole = parts.rounded().frames()
+    assert whole.shape == (2, 5 + 2 * 4, 3, 32, 32) and list(parts.seeds) == [4, 5]
+    torch.testing.assert_close(whole[:, :5], run.sample("a red star", 2, 4).rounded().frames(), atol=0, rtol=0)
+    command = ["sample", str(run.folder), "a red star", "--parts", "2", "--out", str(tmp_path / "long.webp")]
+    for overlap, said in (("3", "one more than a multiple of 4"), ("5", "1 to 4 can overlap")):
+        assert main([*command, "--overlap", overlap]) == 2 and said in capsys.readouterr().err
     card = (run.folder / "export" / "README.md").read_text()
     assert "pipeline_tag: text-to-video" in card and "num_frames=5" in card and ".frames[0]" in card
     pipeline = WanPipeline.from_pretrained(tmp_path / "base")

@@ -13,6 +13,7 @@ from limner.core.paths import to_file
 from limner.report.naming import file_name, free
 
 INPUT = "what the model is given beside the text, as image=first.png"
+PARTS = "draw clips in as many parts, each going on from the last frames of the one before (1)"
 SAMPLE_FILE = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
 
 
@@ -27,6 +28,8 @@ def add_run_commands(command: AddCommand) -> None:
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
     sample.add_argument("--input", type=words.input_file, action="append", default=[], metavar="NAME=FILE", help=INPUT)
     sample.add_argument("--out", type=Path, metavar="FILE", help=SAMPLE_FILE)
+    sample.add_argument("--parts", type=words.count, default=1, help=PARTS)
+    sample.add_argument("--overlap", type=words.count, metavar="FRAMES", help="frames that a part shares (two latents)")
     add_trust(sample)
     report = command("report", _report, "write a run's report.html again from its records")
     report.add_argument("run", metavar="RUN", type=Path, help="a run folder")
@@ -43,6 +46,7 @@ def add_run_commands(command: AddCommand) -> None:
 
 def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     """Write a file a sample, and of several a sheet of stills as well."""
+    from limner.continuation import sample_parts
     from limner.core.types import Prompt
     from limner.report.gallery import save_grid
     from limner.run import open_run
@@ -57,7 +61,11 @@ def _sample(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     sheet, paths = free(stem, seeds, suffix, named=out is not None)
     paths = [to_file(path, "--out") for path in paths]
     asked = Prompt(parsed.prompt, inputs=dict(parsed.input))
-    media = run.sample(asked, parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    how = (parsed.count, parsed.seed, parsed.steps, parsed.guidance)
+    if parsed.parts > 1:
+        media = sample_parts(run, asked, parsed.parts, parsed.overlap, *how)
+    else:
+        media = run.sample(asked, *how)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     media.save(paths)
     if sheet is not None:
