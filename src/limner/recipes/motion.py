@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.models.wan.settings import WanSettings
 from limner.recipes.scenes import recipe as scenes
 from limner.training.config import Evaluation, Lora, Model, RunConfig
@@ -19,7 +20,7 @@ def recipe() -> RunConfig:
         model=Model(path="motion", settings=settings, train=Lora(rank=32, alpha=64)),
         prompts="motion:train",
         reward="0.5 * motion + 0.5 * motion.fraction",
-        algorithm=replace(base.algorithm, num_times=2),
+        algorithm=DiffusionNFT(kl_weight=0.0, num_times=2, min_time=0.5, decay="linear", decay_rate=0.02),
         optimizer=replace(base.optimizer, lr=2e-3),
         evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=16),
         steps=64,
