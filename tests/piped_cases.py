@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.types import Prompt
+from limner.diffusion.dynamics import CPS, Dynamics, EulerODE
 from limner.models.animatediff import build as animatediff
 from limner.models.animatediff.family import ANIMATEDIFF
 from limner.models.aura_flow import build as aura_flow
@@ -18,6 +19,8 @@ from limner.models.chroma import build as chroma
 from limner.models.chroma.family import CHROMA
 from limner.models.cog_video import build as cog_video
 from limner.models.cog_video.family import COG_VIDEO
+from limner.models.cogview4 import build as cogview4
+from limner.models.cogview4.family import COGVIEW4
 from limner.models.flux import build as flux
 from limner.models.flux.family import FLUX
 from limner.models.flux2 import build as flux2
@@ -36,6 +39,7 @@ from limner.models.qwen_image import build as qwen_image
 from limner.models.qwen_image.family import QWEN_IMAGE
 from limner.models.sana import build as sana
 from limner.models.sana.family import SANA
+from limner.models.sana.sprint import SANA_SPRINT
 from limner.models.z_image import build as z_image
 from limner.models.z_image.family import Z_IMAGE
 
@@ -54,6 +58,8 @@ class Case:
     """Arguments that switch off what a pipeline does beside drawing."""
     guided: bool = True
     """Whether the plain pipeline can be guided."""
+    dynamics: Dynamics = field(default_factory=EulerODE)
+    """How the plain pipeline steps."""
 
     def plain(self) -> Any:
         """Return the pipeline as diffusers loads it from a folder: nothing drops out."""
@@ -80,12 +86,14 @@ CASES = {
     "lumina2": Case(LUMINA2, lumina2.tiny_pipeline),
     "lumina2-dynamic": Case(LUMINA2, lambda: lumina2.tiny_pipeline(dynamic=True)),
     "aura_flow": Case(AURA_FLOW, aura_flow.tiny_pipeline),
+    "cogview4": Case(COGVIEW4, cogview4.tiny_pipeline),
     "hunyuan_video": Case(HUNYUAN_VIDEO, hunyuan_video.tiny_pipeline),
     "cog_video": Case(COG_VIDEO, cog_video.tiny_pipeline, lambda noise: noise.movedim(1, 2)),
     "cog_video-5b": Case(COG_VIDEO, lambda: cog_video.tiny_pipeline(large=True), lambda noise: noise.movedim(1, 2)),
     "animatediff": Case(ANIMATEDIFF, animatediff.tiny_pipeline),
     "mochi": Case(MOCHI, mochi.tiny_pipeline),
     "sana": Case(SANA, lambda: sana.tiny_pipeline(order=1)),
+    "sana_sprint": Case(SANA_SPRINT, sana.tiny_sprint, guided=False, dynamics=CPS(1.0)),
 }
 
 

@@ -88,6 +88,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.aura_flow.settings import AuraFlowSettings as AuraFlowSettings
     from limner.models.chroma.settings import ChromaSettings as ChromaSettings
     from limner.models.cog_video.settings import CogVideoSettings as CogVideoSettings
+    from limner.models.cogview4.settings import CogView4Settings as CogView4Settings
     from limner.models.emu3.settings import Emu3Settings as Emu3Settings
     from limner.models.flux.settings import FluxSettings as FluxSettings
     from limner.models.flux2.settings import Flux2KleinSettings as Flux2KleinSettings
@@ -100,6 +101,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.mochi.settings import MochiSettings as MochiSettings
     from limner.models.qwen_image.settings import QwenImageSettings as QwenImageSettings
     from limner.models.sana.settings import SanaSettings as SanaSettings
+    from limner.models.sana.settings import SanaSprintSettings as SanaSprintSettings
     from limner.models.sd.settings import SDSettings as SDSettings
     from limner.models.sd3.settings import SD3Settings as SD3Settings
     from limner.models.tokens.settings import TokensSettings as TokensSettings

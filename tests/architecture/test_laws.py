@@ -16,6 +16,7 @@ HEADS = {
     "Function": "functions of expressions",
     "Against": "those of them that hold the samples against a reference",
     "Asking": "settings of judges that ask the same service",
+    "ClipSettings": "settings of kinds whose pipelines draw clips of a text",
 }
 """Abstract heads of closed families, which no one makes an instance of."""
 

@@ -15,10 +15,11 @@ from limner.commands.completion import SHELLS
 from limner.recipes.keys import keys
 from limner.recipes.named import recipe
 from limner.recipes.override import keys_of, override
-from limner.registry.declared import completions
+from limner.registry.declared import completions, stated
 from limner.registry.names import ALGORITHMS, DYNAMICS, FOCUSES, MODELS, RECIPES, SAMPLERS, SOURCES, TRAININGS
 from limner.training.config import RunConfig
 
+ROOT = Path(limner.__file__).parents[1]
 CHOICES = {
     "algorithm": ALGORITHMS,
     "sampler.dynamics": DYNAMICS,
@@ -35,6 +36,7 @@ SET = dict.fromkeys(MODELS, TOLD) | {
     "flux2_klein": SIZED,
     "gan": ("learns", "output"),
     "janus": LONG,
+    "sana_sprint": SIZED,
 }
 """A key of the settings of each kind, and a value."""
 
@@ -55,9 +57,26 @@ def chosen() -> list[RunConfig]:
     return [*map(recipe, RECIPES), *(override(first, pictures if "source" in each else each) for each in given)]
 
 
+def meant(kind: str) -> dict[str, str]:
+    """Return what each setting of a kind of model means, by its name."""
+    file, _, name = MODELS[kind].partition(":")
+    return {field: each.meaning for field, each in stated(ROOT / f"{file.replace('.', '/')}.py", name).items()}
+
+
 def test_every_key_has_a_meaning() -> None:
     silent = {key.name for config in chosen() for key in keys(config) if not key.meaning}
     assert not silent, 'say below the field, """so""", what it is; or in learning/shared.py, if several share it'
+
+
+def test_settings_that_are_inherited_mean_what_their_head_says() -> None:
+    """And those that are stated again what is said anew, or else the same."""
+    said = {kind: meant(kind) for kind in ("mochi", "ltx")}
+    for kind, told in said.items():
+        assert told["width"] == "Width in pixels; None: the height.", kind
+        assert told["max_sequence_length"] == "Tokens of a text, padding among them."
+    assert said["mochi"]["fps"] == "Frames a second of the clips that are written."
+    assert said["ltx"]["fps"] == "Frames a second, which the network is told."
+    assert said["mochi"]["num_frames"].endswith("one more than a multiple of the autoencoder's (6).")
 
 
 def test_the_source_names_the_keys_that_the_classes_have() -> None:

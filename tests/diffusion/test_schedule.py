@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from limner.diffusion.schedule import RectifiedFlow, VariancePreserving, add_noise
+from limner.diffusion.schedule import RectifiedFlow, TrigFlow, VariancePreserving, add_noise
 
 SHAPES = [(), (3,), (2, 3), (2, 3, 4), (2, 1, 3, 2), (2, 1, 3, 2, 2)]
 
@@ -44,3 +46,14 @@ def test_variance_preserving_time_zero_is_clean_data(ddpm):
     t = torch.zeros(2)
     assert schedule.alpha(t).tolist() == [1, 1]
     assert schedule.sigma(t).tolist() == [0, 0]
+
+
+def test_the_quarter_circle_ends_in_noise_alone():
+    """At an eighth of a turn data and noise weigh alike; no rounding makes the weight of data negative."""
+    t = torch.tensor([0.0, 1 / 3, 0.5, 1.0])
+    schedule = TrigFlow()
+    torch.testing.assert_close(
+        schedule.alpha(t), torch.tensor([1, math.sqrt(0.75), math.sqrt(0.5), 0]), atol=1e-7, rtol=0
+    )
+    torch.testing.assert_close(schedule.sigma(t), torch.tensor([0, 0.5, math.sqrt(0.5), 1]))
+    assert schedule.alpha(t)[-1] >= 0

@@ -52,6 +52,7 @@ from limner.models.autoencoder import tiny_autoencoder
 from limner.models.chain import CHAIN
 from limner.models.chroma import family as chroma
 from limner.models.cog_video import family as cog_video
+from limner.models.cogview4 import family as cogview4
 from limner.models.flux import family as flux
 from limner.models.flux2 import family as flux2
 from limner.models.honoured import AUTOENCODER, FLOW, UNSHIFTED, Honoured
@@ -62,6 +63,7 @@ from limner.models.mochi import family as mochi
 from limner.models.piped import Piped
 from limner.models.qwen_image import family as qwen_image
 from limner.models.sana import family as sana
+from limner.models.sana import sprint
 from limner.models.sd.adapter import SD
 from limner.models.sd.honoured import UNET, UNET_XL
 from limner.models.sd3.adapter import SD3
@@ -85,6 +87,8 @@ TABLES = [
     (animatediff.UNET, diffusers.UNetMotionModel),
     (lumina2.TRANSFORMER, diffusers.Lumina2Transformer2DModel),
     (aura_flow.TRANSFORMER, diffusers.AuraFlowTransformer2DModel),
+    (cogview4.TRANSFORMER, diffusers.CogView4Transformer2DModel),
+    (cogview4.SCHEDULER, FlowMatchEulerDiscreteScheduler),
     (mochi.TRANSFORMER, diffusers.MochiTransformer3DModel),
     (mochi.AUTOENCODER, diffusers.AutoencoderKLMochi),
     (mochi.FLOW, FlowMatchEulerDiscreteScheduler),
@@ -100,6 +104,8 @@ TABLES = [
     (z_image.TRANSFORMER, ZImageTransformer2DModel),
     (sana.TRANSFORMER, SanaTransformer2DModel),
     (sana.AUTOENCODER, AutoencoderDC),
+    (sprint.TOLD, SanaTransformer2DModel),
+    (sprint.SCHEDULER, diffusers.SCMScheduler),
     (sana.SOLVER, DPMSolverMultistepScheduler),
     (FLOW, FlowMatchEulerDiscreteScheduler),
     (wan.TRANSFORMER, WanTransformer3DModel),

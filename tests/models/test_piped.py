@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos
-from limner.diffusion.dynamics import EulerODE
+from limner.diffusion.dynamics import Dynamics, EulerODE
+from limner.diffusion.shape import over_latent
 from limner.models.packing import packed, unpacked
 from limner.models.piped import Piped
 from limner.policies.denoising import Sampler
@@ -40,15 +41,25 @@ def known(case: Case, changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if name in names}
 
 
-def drawn(model: Piped, guidance: float, start: Tensor) -> Tensor:
-    """Return what steps without noise along the pipeline's own grid draw from `start`: Euler's, and DDIM's."""
-    policy = Sampler(EulerODE(), 4, guidance=guidance).policy(model)
-    condition, times, x = model.encode(PROMPTS), model.times(4), start
+def drawn(model: Piped, guidance: float, start: Tensor, dynamics: Dynamics, steps: int = 4) -> Tensor:
+    """Return what steps along the pipeline's own grid draw from `start`, with the noise of `chance` where there is any.
+
+    Without noise they are Euler's, and DDIM's.
+    """
+    policy = Sampler(EulerODE(), steps, guidance=guidance).policy(model)
+    condition, times, x, noise = model.encode(PROMPTS), model.times(steps), start, chance()
     with torch.no_grad():
         for t, s in zip(times[:-1], times[1:], strict=True):
             estimate = policy.estimate(x, t.expand(2), condition, torch.arange(2))
-            x = model.schedule.alpha(s[None]) * estimate.x0 + model.schedule.sigma(s[None]) * estimate.noise
+            following = dynamics.step(x, estimate, t.expand(2), s.expand(2), model.schedule)
+            fresh = torch.randn(x.shape, generator=noise) if dynamics.stochastic else torch.zeros_like(x)
+            x = following.mean + over_latent(following.std, x) * fresh
         return model.decode(x).frames()
+
+
+def chance() -> torch.Generator:
+    """Return the generator of all noise after the first."""
+    return torch.Generator().manual_seed(5)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
@@ -65,9 +76,11 @@ def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(
     call = dict(settings.call(Sampler(EulerODE(), 4, guidance=guidance).call())) | dict(case.extra)
     if isinstance(call.get("negative_prompt"), str):  # for each of the texts that are asked for at once
         call["negative_prompt"] = [call["negative_prompt"]] * len(TEXTS)
+    if case.dynamics.stochastic:
+        call["generator"] = chance()
     (expected,) = plain(prompt=list(TEXTS), latents=case.given(start), output_type="pt", return_dict=False, **call)
     assert expected.std() > 0.01 and (expected[0] - expected[1]).abs().max() > 1e-4
-    found = drawn(model, guidance, start)
+    found = drawn(model, guidance, start, case.dynamics)
     torch.testing.assert_close(found.reshape(expected.shape), expected, atol=1e-4, rtol=0)
 
 

@@ -15,8 +15,9 @@ The SDEs follow the ODE and add Langevin noise: score(x_t) = -noise / sigma(t), 
 Their marginals are those of the ODE as h -> 0. CPS and DDIM keep c^2 + std^2 = sigma(s)^2 at any h. On rectified flow,
 alpha(s) x0 + sigma(s) noise = x_t + (s - t) (noise - x0): Euler's step.
 
-Networks of few steps are sampled by two of these: CPS(1), N(alpha(s) x0, sigma(s)^2 I), is how consistency models, LCM
-and DMD2 go on (LCMScheduler and FlowMatchLCMScheduler of diffusers), DDIM(1) how SDXL-Turbo does, by ancestral steps.
+Networks of few steps are sampled by two of these: CPS(1), N(alpha(s) x0, sigma(s)^2 I), is how consistency models, LCM,
+DMD2 and SANA-Sprint go on (LCMScheduler, FlowMatchLCMScheduler and SCMScheduler of diffusers), DDIM(1) how SDXL-Turbo
+does, by ancestral steps.
 
 x_t = alpha(t) x0 + sigma(t) noise itself is read by none of these; it is part of the seam for those to come.
 """

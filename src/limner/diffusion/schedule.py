@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -39,6 +40,28 @@ class RectifiedFlow:
     def sigma(self, t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Return t."""
         return t
+
+
+@dataclass(frozen=True)
+class TrigFlow:
+    """The quarter circle from data to noise: alpha = cos(pi t / 2), sigma = sin(pi t / 2), so alpha^2 + sigma^2 = 1.
+
+    A network's v-prediction, alpha noise - sigma x0, is the speed of x along the angle.
+
+    Source: sCM, arXiv:2410.11081, section 3; SANA-Sprint, arXiv:2503.09641. Their own time is the angle, pi t / 2.
+    """
+
+    def angle(self, t: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """Return pi t / 2."""
+        return t * (math.pi / 2)
+
+    def alpha(self, t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return cos(pi t / 2); no rounding makes it negative at t = 1."""
+        return self.angle(t).cos().clamp(min=0)
+
+    def sigma(self, t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return sin(pi t / 2)."""
+        return self.angle(t).sin()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,8 @@ from transformers import (
     AddedToken,
     Gemma2Config,
     Gemma2Model,
+    GlmConfig,
+    GlmModel,
     LlamaConfig,
     LlamaModel,
     Mistral3Config,
@@ -99,3 +101,8 @@ def gemma(tokenizer: Any, width: int) -> Gemma2Model:
 def llama(tokenizer: Any, width: int, layers: int) -> LlamaModel:
     """Return a randomly initialised Llama, without what it writes by, for `tokenizer`."""
     return LlamaModel(LlamaConfig(**small(tokenizer, width, layers), head_dim=width // 2))
+
+
+def glm(tokenizer: Any, width: int) -> GlmModel:
+    """Return a randomly initialised GLM-4, without what it writes by, for `tokenizer`."""
+    return GlmModel(GlmConfig(**small(tokenizer, width), head_dim=width // 2))

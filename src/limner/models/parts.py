@@ -38,6 +38,7 @@ ENCODER_KINDS = (
     "Qwen3Model",
     "Qwen3ForCausalLM",
     "Gemma2Model",
+    "GlmModel",
     "Mistral3ForConditionalGeneration",
     "LlamaModel",
 )

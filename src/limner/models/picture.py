@@ -55,6 +55,20 @@ def truly_guided(sampler: Mapping[str, Any], negative_prompt: str) -> dict[str, 
     return asked | ({"true_cfg_scale": scale, "negative_prompt": negative_prompt} if scale > 1 else {})
 
 
+def unguided(sampler: Mapping[str, Any], pipeline: str) -> dict[str, Any]:
+    """Return the sampler's arguments for a pipeline whose `guidance_scale` is what its network is told, and no more.
+
+    Raises UserError for a sampler that guides, for such a `pipeline` cannot.
+    """
+    scale = sampler.get("guidance_scale", 1)
+    if scale != 1:
+        raise UserError(
+            f"model: sampler.guidance is {scale}, and a {pipeline} does not guide: its network is told "
+            "model.settings.guidance; set sampler.guidance to 1"
+        )
+    return {name: value for name, value in sampler.items() if name != "guidance_scale"}
+
+
 def piped(family: str, source: Source, settings: Any, dtype: torch.dtype, device: torch.device) -> Adapter:
     """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory; `family` is MODULE:NAME.
 

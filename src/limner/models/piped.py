@@ -91,6 +91,8 @@ class Family:
         pipeline.scheduler, steps, grid == "linear", tokens
     )
     """(pipeline, steps, grid, tokens) -> `steps + 1` times."""
+    native: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, t, answer: answer
+    """(x, t, the network's answer) -> the prediction in its kind, all in float32."""
     chain: Callable[[Any], tuple[Schedule, PredictionKind]] = lambda _: (FLOW, "velocity")
     rescaled: Callable[[Tensor, Tensor], Tensor] = lambda guided, with_prompt: guided
     """What the pipeline makes of what guidance gives, seeing the prediction with the prompt."""
@@ -221,7 +223,8 @@ class Piped:
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
         """Return the network's prediction in float32."""
-        return self.family.predict(self, x.to(self.dtype), t, select(condition, prompt_index)).float()
+        answer = self.family.predict(self, x.to(self.dtype), t, select(condition, prompt_index))
+        return self.family.native(x, t, answer.float())
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return the `steps + 1` times of the pipeline's scheduler, the last 0; "linear" are equal before its shift."""

@@ -22,42 +22,61 @@ CONFIG = "limner.training.config:RunConfig"
 
 @dataclass(frozen=True)
 class Stated:
-    """A field: its annotation, and the text below it or, without one, the sentences of its class that name it."""
+    """A field: its annotation, and the text below it or, without one, the sentences of its class that name it.
+
+    A field that is stated again means what it did above, unless something else is said. `file` is where it stands.
+    """
 
     annotation: ast.expr
     meaning: str
+    file: Path
 
 
 def stated(file: Path, name: str) -> dict[str, Stated]:
-    """Return the fields of the class `name` in a file, in their order."""
+    """Return the fields of the class `name` in a file, in their order, and before them those that it inherits."""
     found = _classes(file)[name]
     sentences = re.split(r"(?<=[.])\s+", " ".join((ast.get_docstring(found) or "").split()))
-    fields = {}
+    fields = _inherited(file, found)
     for node, after in zip(found.body, [*found.body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
         field = node.target.id
         below = _text(after) or " ".join(each for each in sentences if f"`{field}`" in each)
         if "ClassVar" not in ast.unparse(node.annotation):
-            fields[field] = Stated(node.annotation, below)
+            above = fields[field].meaning if field in fields else ""
+            fields[field] = Stated(node.annotation, below or above, file)
     return fields
 
 
-def completions(home: str = CONFIG, path: str = "") -> Iterator[tuple[str, list[str]]]:
+def _inherited(file: Path, kind: ast.ClassDef) -> dict[str, Stated]:
+    """Return the fields of the classes that one stands below, those of its own file and of ours."""
+    fields: dict[str, Stated] = {}
+    for base in reversed(kind.bases):
+        if isinstance(base, ast.Name) and (place := _place_of(file, base.id)) is not None:
+            fields |= stated(place, base.id)
+    return fields
+
+
+def completions(home: str = CONFIG) -> Iterator[tuple[str, list[str]]]:
     """Yield every key of a configuration, whatever classes are chosen in it, with the values that can be listed."""
     module, _, name = home.partition(":")
-    for field, each in stated(_file(module), name).items():
+    return _completions(_file(module), name, "")
+
+
+def _completions(file: Path, name: str, path: str) -> Iterator[tuple[str, list[str]]]:
+    for field, each in stated(file, name).items():
         key = f"{path}{field}"
         named = _named(each.annotation)
         if named is not None:
             registry, kind = named
             yield (f"{path}{kind}" if kind else key), list(REGISTRIES[registry])
             for below in REGISTRIES[registry].values():
-                yield from completions(below, f"{key}.")
-        elif (nested := _home_of(module, each.annotation)) is not None:
-            yield from completions(nested, f"{key}.")
+                module, _, one = below.partition(":")
+                yield from _completions(_file(module), one, f"{key}.")
+        elif isinstance(each.annotation, ast.Name) and (place := _settings_of(each.file, each.annotation.id)):
+            yield from _completions(place, each.annotation.id, f"{key}.")
         else:
-            yield key, _choices(module, each.annotation)
+            yield key, _choices(each.file, each.annotation)
 
 
 @cache
@@ -90,37 +109,40 @@ def _named(annotation: ast.expr) -> tuple[str, str] | None:
     return None
 
 
-def _home_of(module: str, annotation: ast.expr) -> str | None:
-    """Return where the class that an annotation names is, if it is one of ours and has fields of its own."""
-    if not isinstance(annotation, ast.Name):
-        return None
-    classes = _classes(_file(module))
-    if annotation.id in classes:
-        return f"{module}:{annotation.id}" if classes[annotation.id].decorator_list else None
-    elsewhere = _imported(module, annotation.id)
-    return _home_of(elsewhere, annotation) if elsewhere else None
+def _place_of(file: Path, name: str) -> Path | None:
+    """Return the file of the class that a name means in a file, if it is of that file or one of ours."""
+    if name in _classes(file):
+        return file
+    elsewhere = _imported(file, name)
+    return _place_of(elsewhere, name) if elsewhere is not None else None
 
 
-def _choices(module: str, annotation: ast.expr) -> list[str]:
+def _settings_of(file: Path, name: str) -> Path | None:
+    """Return the file of the class that a name means, if it has fields of its own."""
+    place = _place_of(file, name)
+    return place if place is not None and _classes(place)[name].decorator_list else None
+
+
+def _choices(file: Path, annotation: ast.expr) -> list[str]:
     """Return the values that can be listed: truth values, and those of a Literal or a name for one."""
     if isinstance(annotation, ast.Name):
         if annotation.id == "bool":
             return ["true", "false"]
-        for node in _tree(_file(module)).body:
+        for node in _tree(file).body:
             if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == annotation.id and node.value is not None:
-                return _choices(module, node.value)
-        elsewhere = _imported(module, annotation.id)
-        return _choices(elsewhere, annotation) if elsewhere else []
+                return _choices(file, node.value)
+        elsewhere = _imported(file, annotation.id)
+        return _choices(elsewhere, annotation) if elsewhere is not None else []
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         return [str(ast.literal_eval(part)) for part in parts]
     return []
 
 
-def _imported(module: str, name: str) -> str | None:
-    """Return the module of ours that a module has a name from."""
-    for node in _tree(_file(module)).body:
+def _imported(file: Path, name: str) -> Path | None:
+    """Return the file of the module of ours that a file has a name from."""
+    for node in _tree(file).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("limner."):
             if any(each.name == name and each.asname is None for each in node.names):
-                return node.module
+                return _file(node.module or "")
     return None

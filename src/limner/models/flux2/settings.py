@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from limner.core.errors import UserError
 from limner.core.settings import NotNegative, Range, settings
-from limner.models.picture import Pixels, arguments, piped
+from limner.models.picture import Pixels, arguments, piped, unguided
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +40,8 @@ class Flux2Settings:
 
         Raises UserError for a sampler that guides, for its pipeline cannot.
         """
-        scale = sampler.get("guidance_scale", 1)
-        if scale != 1:
-            raise UserError(
-                f"model: sampler.guidance is {scale}, and a Flux2Pipeline does not guide: its network is told "
-                "model.settings.guidance; set sampler.guidance to 1"
-            )
         own = {"guidance_scale": self.guidance, "max_sequence_length": self.max_sequence_length}
-        return {**sampler, **arguments(self.resolution, self.width, ""), **own}
+        return {**unguided(sampler, "Flux2Pipeline"), **arguments(self.resolution, self.width, ""), **own}
 
 
 @settings

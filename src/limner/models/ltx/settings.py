@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from limner.core.settings import Range, settings
-from limner.models.picture import Pixels, arguments, piped
-
-if TYPE_CHECKING:
-    import torch
-
-    from limner.core.protocols import Adapter
-    from limner.core.types import Source
+from limner.models.filmed import ClipSettings, Frames, Pace
 
 
 @settings
-class LTXSettings:
+class LTXSettings(ClipSettings):
     """LTX-Video, text to video, flow matching by a transformer over clips of 32 x 32 pixels a latent one."""
 
-    resolution: Pixels | None = None
-    """Height in pixels, and width unless that is given; None: the pipeline's own, 512 x 704."""
-    width: Pixels | None = None
-    """Width in pixels; None: the height."""
-    num_frames: Annotated[int, Range(least=1, most=10_000)] = 161
+    num_frames: Frames = 161
     """Frames of a clip, one more than a multiple of the autoencoder's (8)."""
-    fps: Annotated[float, Range(above=0, most=1000)] = 25.0
+    fps: Pace = 25.0
     """Frames a second, which the network is told."""
-    negative_prompt: str = ""
-    """What guidance leads away from."""
     max_sequence_length: Annotated[int, Range(least=1, most=512)] = 128
-    """Tokens of a text, padding among them."""
 
     serves: ClassVar[tuple[str, ...]] = ("LTXPipeline",)
-
-    def load(self, source: Source, dtype: torch.dtype, device: torch.device) -> Adapter:
-        """Return the adapter of a folder, a hub id, or a copy of a pipeline in memory."""
-        return piped("limner.models.ltx.family:LTX", source, self, dtype, device)
+    family: ClassVar[str] = "limner.models.ltx.family:LTX"
 
     def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments that ask a diffusers pipeline for the same."""
-        own = {
-            "num_frames": self.num_frames,
-            "frame_rate": self.fps,
-            "max_sequence_length": self.max_sequence_length,
-        }
-        return {**sampler, **arguments(self.resolution, self.width, self.negative_prompt), **own}
+        return {**ClipSettings.call(self, sampler), "frame_rate": self.fps}

@@ -18,7 +18,7 @@ from limner.models.honoured import FLOW, Honoured, require_equal
 from limner.models.parts import at_once, flow_times, shown
 from limner.models.piped import Family, Piped
 from limner.models.sana.build import tiny_pipeline
-from limner.models.sana.settings import SanaSettings
+from limner.models.sana.settings import SanaSettings, SanaSprintSettings
 
 INSTRUCTION = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
 """What the pipeline tells the language model before a prompt."""
@@ -74,6 +74,11 @@ def require(pipeline: Any, settings: SanaSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
     (SOLVER if solves(pipeline) else FLOW).require("scheduler", pipeline.scheduler)
     TRANSFORMER.require("transformer", pipeline.transformer)
+    require_fit(pipeline)
+
+
+def require_fit(pipeline: Any) -> None:
+    """Raise UserError for an autoencoder that is not honoured, and parts that do not fit each other."""
     AUTOENCODER.require("vae", pipeline.vae)
     has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
     width = pipeline.text_encoder.config.hidden_size
@@ -84,20 +89,25 @@ def require(pipeline: Any, settings: SanaSettings) -> None:
 
 def embed(pipeline: Any, settings: SanaSettings, texts: list[str]) -> dict[str, Tensor]:
     """Return the language model's last states of each text after the instruction, and which of them there are."""
-    return _encoded(pipeline, settings, texts, INSTRUCTION)
+    return encoded(pipeline, settings, texts, INSTRUCTION, do_classifier_free_guidance=False)
 
 
 def embed_negative(pipeline: Any, settings: SanaSettings, texts: list[str]) -> dict[str, Tensor]:
     """Return the same of texts as they are."""
-    return _encoded(pipeline, settings, texts, None)
+    return encoded(pipeline, settings, texts, None, do_classifier_free_guidance=False)
 
 
-def _encoded(
-    pipeline: Any, settings: SanaSettings, texts: list[str], instruction: list[str] | None
+def encoded(
+    pipeline: Any,
+    settings: SanaSettings | SanaSprintSettings,
+    texts: list[str],
+    instruction: list[str] | None,
+    **asked: Any,
 ) -> dict[str, Tensor]:
+    """Return what a pipeline's own encoding makes of texts, as it is `asked`, and which tokens there are."""
     context, mask, *_ = pipeline.encode_prompt(
         texts,
-        do_classifier_free_guidance=False,
+        **asked,
         device=pipeline.text_encoder.device,
         max_sequence_length=settings.max_sequence_length,
         complex_human_instruction=instruction,

@@ -28,3 +28,17 @@ PUBLISHED = {
         cell=32,
     ),
 }
+PUBLISHED_SPRINT = {
+    "sana_sprint_1_6b": Published(
+        hub="Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
+        licence="NSCL v2-custom (NVIDIA)",
+        prediction="v",
+        network=Part(
+            "SanaTransformer2DModel", 1_610_237_472, {"guidance_embeds": True, "qk_norm": "rms_norm_across_heads"}
+        ),
+        autoencoder=DEEP,
+        encoders=(GEMMA_2B,),
+        latent=(32, 32, 32),
+        cell=32,
+    ),
+}

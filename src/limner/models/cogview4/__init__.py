@@ -1,0 +1,1 @@
+"""CogView4: settings, what the family has of its own, and a miniature."""
