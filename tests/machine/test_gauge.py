@@ -82,3 +82,14 @@ def test_attention_is_seen() -> None:
         assert gauge.attended == 50 and gauge.flops == 2 * product and gauge.peak < 3 * x.nbytes
         found.sum().backward()
     assert gauge.flops == (2 + 5) * product
+
+
+def test_a_mask_is_taken_to_be_true_everywhere() -> None:
+    """Places of what is true are as many as there could be, and what they choose has that length."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode, Gauge() as gauge:
+        mask, x = torch.empty(N, dtype=torch.bool), torch.empty(N, WIDTH)
+        places = mask.nonzero().flatten()
+        chosen = x[places]
+    assert places.shape == (N,) and chosen.shape == (N, WIDTH)
+    assert gauge.alive >= x.nbytes + chosen.nbytes + places.nbytes

@@ -127,10 +127,6 @@ def test_of_processes_each_draws_its_share() -> None:
     assert replace(one.work, processes=2) == two.work
 
 
-ONLY_NUMBERS_TELL = ("mochi",)
-"""Kinds whose attention drops the padding of each text."""
-
-
 @pytest.mark.parametrize("kind", sorted(PUBLISHED))
 def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its miniature; what a prompt takes is what it does when it is encoded, whatever its words."""
@@ -141,10 +137,6 @@ def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cost, "blueprint", lambda path: (model.pipeline.to("meta"), kind, "a miniature"))
     changes = {"algorithm": "FlowGRPO", "sampler.dynamics": "DDIM" if kind == "sd" else "FlowSDE", "sampler.steps": 4}
     config = replace(small(**changes), model=Model(kind, "miniature", model.settings, Lora(rank=4)))
-    if kind in ONLY_NUMBERS_TELL:
-        with pytest.raises(UserError, match="computes with as many tokens as numbers tell"):
-            sizes(config)
-        return
     found = sizes(config)
     assert found.condition == sum(each[:1].nbytes for each in leaves(encoded))
     assert found.latent == tuple(model.latent().shape) and found.shape == tuple(shown)
@@ -152,8 +144,14 @@ def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyP
     assert 0 < found.sampling.flops < found.learning.flops and found.encoding.flops > 0
 
 
+def test_a_network_whose_size_only_numbers_tell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SD3, "predict", lambda model, x, t, condition, index: x.unique())
+    with pytest.raises(UserError, match="a StableDiffusion3Pipeline computes with as many tokens as numbers tell"):
+        sizes(small())
+
+
 def test_an_encoding_whose_size_only_numbers_tell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SD3, "encode", lambda model, prompts: {"context": torch.ones(3).nonzero()})
+    monkeypatch.setattr(SD3, "encode", lambda model, prompts: {"context": torch.ones(3).unique()})
     with pytest.raises(
         UserError, match="what a StableDiffusion3Pipeline makes of a text has a size that cannot be told"
     ):

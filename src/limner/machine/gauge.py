@@ -22,6 +22,8 @@ UNKNOWN = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.defa
 """Operations that ask for a number where there is none: the answer is 1, and yes, but for lengths."""
 LENGTH = torch.ops.aten.sum
 CHOSEN = torch.ops.aten.index.Tensor
+PLACES = torch.ops.aten.nonzero.default
+"""Where a mask is true: as many places as it has."""
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
     ATTENTION: flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
@@ -73,7 +75,7 @@ class Gauge(TorchDispatchMode):
         named = dict(kwargs or {})
         if operation is CHOSEN:
             args = (args[0], _all_chosen(args[1]))
-        found = operation(*args, **named)
+        found = _everywhere(args[0]) if operation is PLACES else operation(*args, **named)
         for tensor in tree_leaves(found):
             if isinstance(tensor, Tensor):
                 self._count(tensor)
@@ -98,6 +100,11 @@ class Gauge(TorchDispatchMode):
     def _forget(self, key: int) -> None:
         self.alive -= self._bytes.pop(key)
         self._lengths.pop(key, None)
+
+
+def _everywhere(mask: Tensor) -> Tensor:
+    """Return a row for each number of a mask, as if all were true."""
+    return torch.empty(mask.numel(), mask.dim(), dtype=torch.long)
 
 
 def _all_chosen(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
