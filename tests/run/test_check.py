@@ -163,3 +163,16 @@ def idle() -> float:
     """Return the peak, in MiB, of a process like those of `run` that does nothing."""
     with CONTEXT.Pool(1) as pool:
         return pool.apply(peak_memory_mib, (torch.device("cpu"),))
+
+
+def test_settings_that_an_algorithm_does_not_read_are_named(check: Check) -> None:
+    """The whole kind: what makes its own updates is told none of the optimizer's, but for the average of weights."""
+    own = "--algorithm TRPO --sampler.dynamics FlowSDE"
+    code, said = check(own)
+    assert code == 0
+    (line,) = [line for line in said.splitlines() if "own updates" in line]
+    assert line.startswith("note         TRPO makes its own updates") and line.endswith(" are idle")
+    for name in ("kind", "lr", "betas", "weight_decay", "warmup", "schedule", "max_grad_norm"):
+        assert f"optimizer.{name}" in line
+    assert "optimizer.ema" not in line
+    assert "own updates" not in check("")[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from limner.core.errors import UserError, shown
 
@@ -56,7 +57,7 @@ def text_of(path: Path, what: str, most: int | None = None) -> str:
 
 
 def to_folder(name: str | Path, what: str) -> Path:
-    """Return the path of a folder to write into, which may have to be made; nothing is made here.
+    """Return the path of a folder to write into, which may have to be made; it is tried, and nothing of that stays.
 
     Raises UserError, which begins with `what`, where a file is in the way, or writing is not allowed.
     """
@@ -68,7 +69,25 @@ def to_folder(name: str | Path, what: str) -> Path:
         raise UserError(f"{what}: {path} cannot be made: {there} is {kind}; {other}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{what}: {there} may not be written to; {other}")
+    if reason := _obstacle(there, path.relative_to(there)):
+        raise UserError(f"{what}: {path} cannot be made or written: {reason}; {other}")
     return path
+
+
+def _obstacle(there: Path, below: Path) -> str:
+    """Return why nothing can be written to a folder, or `below` it, "" if it can.
+
+    What the system says of rights does not tell: root has all of them, and can still make nothing in /proc.
+    """
+    try:
+        if not below.parts:
+            with TemporaryFile(dir=there):
+                return ""
+        with TemporaryDirectory(dir=there, prefix=".limner-") as trial:
+            (trial / below).mkdir(parents=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def to_file(name: str | Path, what: str) -> Path:

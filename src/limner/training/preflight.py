@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 import torch
@@ -42,6 +42,8 @@ from limner.training.loop import Clock, Parts
 
 FLOORS = 3
 """A clip range below this many noise floors is decided by rounding."""
+AVERAGE = "ema"
+"""What of an optimizer's settings is of weights, however they were updated."""
 NONE_JUDGED = f"the reward judged none of the samples; a run stops after {FailureBudget.limit} iterations of that kind"
 
 
@@ -156,7 +158,7 @@ def preflight(
         raise UserError("no sample is finite: look at the model's autoencoder and text encoders, or use float32")
     _judge_others(config, parts, scored.rollout, every[num_prompts:])
     start = time.perf_counter()
-    notices = [] if scored.valid.any() else [NONE_JUDGED]
+    notices = [*_ignored(config), *([] if scored.valid.any() else [NONE_JUDGED])]
     decisions, passes = _learn(config, parts, scored, rng)
     learned, used = time.perf_counter(), parts.evaluations() - before
     floor, clip = _ratio(config, parts, scored.rollout, notices)
@@ -187,6 +189,14 @@ def preflight(
         clip=clip,
         notices=tuple(notices),
     )
+
+
+def _ignored(config: RunConfig) -> list[str]:
+    """Return in a line which keys of the optimizer an algorithm that makes its own updates does not read."""
+    if not config.algorithm.needs.own_update:
+        return []
+    idle = ", ".join(f"optimizer.{field.name}" for field in fields(config.optimizer) if field.name != AVERAGE)
+    return [f"{type(config.algorithm).__name__} makes its own updates, of which no optimizer is told: {idle} are idle"]
 
 
 def _require_numbers(parts: Parts) -> None:
