@@ -65,6 +65,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("... confidence order, by an estimator", "MaskedSampler(order=...)", "tests/policies/test_masked.py",
                "confidence"),
         Family("few-step policies (LCM, SDXL-Turbo)", "CPS(1), DDIM(1)", DYNAMICS, "LCM"),
+        Family("... on a quarter circle (SANA-Sprint)", "CPS(1)", "tests/models/test_sana_sprint.py", "CPS"),
         Family("one-step policies (GAN)", "OneStepSampler", "tests/policies/test_one_step.py", "OneStepSampler"),
         Family("... of a conditional GAN of latents, and its pretraining", "model.settings.learns",
                "tests/models/test_gan.py", "OneStepSampler"),
