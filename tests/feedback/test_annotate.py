@@ -10,6 +10,7 @@ import pytest
 
 from feedback.collection import two_folders
 from limner.cli import main
+from limner.feedback.sources import gather
 
 
 def said_by(process, key):
@@ -52,3 +53,13 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, words
     assert main(["annotate", *arguments]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_of_two_folders_files_of_equal_name_meet_whatever_their_captions(tmp_path):
+    """Four pictures of one caption in each folder are four pairs, not sixteen."""
+    place = two_folders(tmp_path / "set", 4)
+    for note in (path.with_suffix(".txt") for path in place.rglob("*.png")):
+        note.write_text("the same")
+    items, tasks = gather(place)
+    names = {item.id: item.path.stem for item in items}
+    assert len(tasks) == 4 and all(len({names[id] for id in task.items}) == 1 for task in tasks)

@@ -120,6 +120,12 @@ def test_two_thousand_hostile_answers_change_nothing(tmp_path):
     assert list(Ledger(str(ledger.engine.url)).votes()) == before and second.id not in ledger.board.answered
 
 
+def marked(*strokes):
+    """Return a vote with strokes of a brush, as far as they differ from a spot in the middle."""
+    spot = {"item": 0, "kind": "artifact", "r": 0.05, "points": [[0.5, 0.5]]}
+    return {"choices": {"overall": "left"}, "marks": [spot | stroke for stroke in strokes]}
+
+
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
@@ -128,7 +134,12 @@ def test_two_thousand_hostile_answers_change_nothing(tmp_path):
         ({"choices": {"overall": "left", "more": "left"}}, "and to nothing else"),
         ({"choices": {"overall": ["left"]}}, "one of left"),
         ({"choices": {"overall": "left"}, "marks": [{"item": 2}]}, "item: a whole number"),
-        ({"choices": {"overall": "left"}, "marks": [{"item": 0, "x": 2, "y": 0, "r": 0}]}, "from 0 to 1"),
+        (marked({"points": [[2, 0]]}), "from 0 to 1"),
+        (marked({"r": True}), "from 0 to 1"),
+        (marked({"points": [[0.5]]}), "a list of"),
+        (marked({"points": []}), "a list of"),
+        (marked({"kind": "colour"}), "kind is one of artifact"),
+        (marked(*[{"points": [[0.5, 0.5]] * 1001}] * 2), "at most 2000 points"),
         ({"choices": {"overall": "left"}, "strength": 4}, "strength: a whole number"),
         ({"choices": {"overall": "left"}, "text": "x" * 2001}, "at most 2000"),
     ],

@@ -33,7 +33,7 @@ def collected(tmp_path: Path) -> Ledger:
         [given] = ledger.next(who, 1)
         side = side_of(ledger, given, choice) if i < 2 else choice
         more = {"words": [0], "strength": 3, "text": "too dark"} if i == 0 else {}
-        mark = {"item": 0, "kind": "artifact", "x": 0.5, "y": 0.5, "r": 0.1}
+        mark = {"item": 0, "kind": "artifact", "r": 0.1, "points": [[0.5, 0.5]]}
         more |= {"marks": [mark]} if i == 0 else {}
         payload = {"choices": {"overall": side}} | more
         ledger.record(who, Answer(f"the-key-{i}", given.id, "vote", payload, 1500, 1400, "1280x720"))

@@ -1,15 +1,21 @@
-"""Questions whose answer is known by another prompt's picture."""
+"""Questions whose answer is known: by another prompt's picture, or the same one, spoilt."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from feedback.collection import two_folders
 from limner.annotate import annotate
 from limner.core.errors import UserError
-from limner.feedback.gold import misplaced
+from limner.core.media import Videos
+from limner.core.picture import paced
+from limner.feedback.gold import gold, misplaced, spoil
+from limner.feedback.ledger import Ledger
 from limner.feedback.task import Item, Task
 
 PROMPTS = ("a red circle", "a blue square", "two blue squares", "a red square", "")
@@ -51,3 +57,40 @@ def test_where_all_prompts_are_alike_the_page_does_not_begin(tmp_path: Path) -> 
     with pytest.raises(UserError, match="--known both: every two prompts of .* have a word in common"):
         annotate(place, port=0, known="both")
     assert not (place / "votes.db").exists()
+
+
+def test_an_animated_picture_is_spoilt_frame_by_frame_and_as_long(tmp_path: Path) -> None:
+    """30 frames of 50 ms become 15 of 100, blurred, of the same moments and brightness."""
+    clip = torch.zeros(1, 30, 3, 48, 48, dtype=torch.uint8)
+    for t in range(30):
+        clip[0, t, :, :, t : t + 6] = 255
+    Videos(clip, 20.0).save([tmp_path / "one.webp"])
+    item = Item(tmp_path / "one.webp", "a bar", "base", "sha", {"sensitive": True})
+    [[bad], [task]] = gold(spoil([item], 3), tmp_path / "gold")
+    frames, pause = paced(bad.path, 99)
+    assert (len(frames), pause, bad.path.suffix) == (15, 100, ".webp")
+    assert task == Task("pair", "a bar", (item.id, bad.id), better=0) and bad.facts == {
+        "of": item.id,
+        "sensitive": True,
+    }
+    for t, frame in enumerate(frames):
+        level = np.asarray(frame.convert("L"), np.float64)
+        own = clip[0, 2 * t, 0].double().numpy()
+        assert level.std() < 0.75 * own.std() and abs(level.mean() - own.mean()) < 8
+        assert abs(level.mean(0).argmax() - (2 * t + 2.5)) < 6  # the same moment
+
+
+def test_a_folder_of_animated_pictures_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known answers are made of them too."""
+    for source, level in (("a", 100), ("b", 200)):
+        (tmp_path / "set" / source).mkdir(parents=True)
+        for n in range(8):
+            clip = torch.full((1, 3, 3, 16, 16), level, dtype=torch.uint8)
+            clip[0, :, 0, 0, :3] = torch.eye(3, dtype=torch.uint8) * 9 * (n + 1)
+            Videos(clip, 8.0).save([tmp_path / "set" / source / f"{n}.webp"])
+    kept: list[Ledger] = []
+    monkeypatch.setattr("limner.annotate.app", lambda ledger, _: kept.append(ledger))
+    monkeypatch.setattr("limner.annotate.server", lambda *_: SimpleNamespace(run=lambda **_: None))
+    annotate(tmp_path / "set", port=0)
+    tasks = kept[0].board.tasks.values()
+    assert sum(task.better is None for task in tasks) == 8 and sum(task.better == 0 for task in tasks) == 2

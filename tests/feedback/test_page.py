@@ -1,75 +1,28 @@
 """The page in a real browser: Chromium, if it is installed."""
 
+import io
 import json
 import re
-import shutil
-import time
 from importlib.resources import files
 
+import numpy as np
 import pytest
-import torch
+from PIL import Image
 
 from feedback.collection import ledger_of, two_folders
+from feedback.paged import CHROMIUM, WITHOUT, answered, opened, press, shown, until
 from feedback.test_desk import hosted
-from limner.core.media import Videos
 from limner.feedback.choosing import Asking
-from limner.feedback.gold import gold, spoil
+from limner.feedback.gold import gold, misplaced, spoil
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather
+from limner.feedback.standing import standing
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT)
 
 
-@pytest.fixture
-def place(tmp_path):
-    ledger = ledger_of(tmp_path, 16, gold=0.0, repeat=0.0)
-    with hosted(ledger) as url:
-        yield ledger, f"{url}/#{ledger.invite(1)[0][1]}"
-
-
-def opened(browser, link, width=1280, height=860):
-    """Open a link in a browser of its own; what goes wrong on the page fails the test."""
-    page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-    page.troubles = []
-    page.on("pageerror", lambda error: page.troubles.append(str(error)))
-    page.goto(link)
-    shown(page)
-    return page
-
-
-def until(page, condition):
-    """Wait till an expression is true; the page's own policy forbids what Playwright would put into it."""
-    end = time.monotonic() + 30
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(20)
-
-
-def shown(page):
-    until(page, "current && state.start !== null")
-    return page.evaluate("current.id")
-
-
-def answered(page, ledger, count):
-    until(page, f"document.getElementById('count').textContent.startsWith('{count} of')")
-    return list(ledger.votes())
-
-
-def press(page, key):
-    before = shown(page)
-    page.keyboard.press(key)
-    until(page, f"!current || current.id !== {before}")
-    return before
+def checks(ledger, name):
+    return standing(ledger)["annotators"][name]
 
 
 @pytest.mark.parametrize(
@@ -108,25 +61,44 @@ def test_skip_report_and_take_back(browser, place):
     assert not page.troubles
 
 
+def paint(page, box, *places):
+    """Paint with one stroke; a place is shares of the width and the height."""
+    for i, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if not i:
+            page.mouse.down()
+    page.mouse.up()
+
+
 def test_marks_words_and_reasons_travel(browser, place):
     ledger, link = place
     page = opened(browser, link)
     id = shown(page)
     page.keyboard.press("a")
     box = page.locator(".frame").nth(1).bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 4 + box["width"] / 10, box["y"] + box["height"] / 2)
-    page.mouse.up()
+    page.keyboard.press("]")
+    paint(page, box, (0.25, 0.5), (0.5, 0.5), (0.5, 0.75))
+    page.keyboard.press("x")
+    page.keyboard.press("+")  # twice as near and more: what is marked is the same place
+    paint(page, box, (0.5, 0.5))
+    page.keyboard.press("Escape")
+    drawn = page.locator(".frame >> nth=1 >> path.spot")
+    assert drawn.count() == 2 and drawn.first.get_attribute("d") == "M250 500L500 500L500 750"
+    assert drawn.first.get_attribute("stroke-width") == "200"
+    seen = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")).astype(int)
+    coloured = [np.ptp(seen[len(seen) // 2, round(x * seen.shape[1])]) for x in (0.3, 0.51, 0.8)]
+    assert coloured[0] > 20 < coloured[1] and coloured[2] == 0  # the pictures are grey
     page.click("#prompt button >> nth=1")
     page.select_option("#strength", "3")
     page.fill("#why", "the edge is broken")
     page.locator("h1").click()
     press(page, "1")
     [vote] = answered(page, ledger, 1)
-    [mark] = vote.payload["marks"]
-    assert mark["item"] == ledger.board.assignments[id].order[1] and mark["kind"] == "artifact"
-    assert (mark["x"], mark["y"], mark["r"]) == pytest.approx((0.25, 0.5, 0.1), abs=0.02)
+    stroke, spot = vote.payload["marks"]
+    assert stroke["item"] == spot["item"] == ledger.board.assignments[id].order[1]
+    assert (stroke["kind"], spot["kind"]) == ("artifact", "misalignment")
+    assert stroke["points"] == [[0.25, 0.5], [0.5, 0.5], [0.5, 0.75]] and stroke["r"] == 0.1
+    assert spot["points"] == [[0.5, 0.5]]
     assert (vote.payload["words"], vote.payload["strength"]) == ([1], 3)
     assert vote.payload["text"] == "the edge is broken" and not page.troubles
 
@@ -139,17 +111,20 @@ def test_help_flip_and_looking_closer(browser, place):
     page.keyboard.press("1")
     page.keyboard.press("Escape")
     assert not page.locator("#help").is_visible() and page.evaluate("history.length") == 0  # no answer in the help
-    first = page.locator(".item img").first
-    own, other = (page.evaluate(f"current.urls[{i}]") for i in range(2))
+    left = page.locator(".frame >> nth=0 >> img >> visible=true")
+    own, other = (page.evaluate(f"current.media[{i}].url") for i in range(2))
     page.keyboard.down("Tab")
-    assert first.get_attribute("src") == other
+    assert left.get_attribute("src") == other
+    page.keyboard.press("a")
+    paint(page, page.locator(".frame").first.bounding_box(), (0.5, 0.5))
+    assert page.evaluate("state.marks[0].item") == 1  # whose picture is seen there
     page.keyboard.up("Tab")
-    assert first.get_attribute("src") == own
+    assert left.get_attribute("src") == own
     page.keyboard.press("+")
-    transforms = {image.evaluate("image => image.style.transform") for image in page.locator(".item img").all()}
+    transforms = {sheet.evaluate("sheet => sheet.style.transform") for sheet in page.locator(".sheet").all()}
     assert len(transforms) == 1 and "scale(1.5)" in transforms.pop()
     page.keyboard.press("Escape")
-    assert "scale(1)" in first.evaluate("image => image.style.transform") and not page.troubles
+    assert "scale(1)" in page.locator(".sheet").first.evaluate("sheet => sheet.style.transform") and not page.troubles
 
 
 def test_a_reload_keeps_what_was_said_of_a_question_and_an_answer_can_still_be_taken_back(browser, place):
@@ -217,7 +192,7 @@ def test_true_pixels_and_two_fingers(browser, place):
             else [middle | {"x": middle["x"] + side * far, "id": id} for id, side in enumerate((-1, 1))]
         )
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    transforms = {image.evaluate("image => image.style.transform") for image in page.locator(".item img").all()}
+    transforms = {sheet.evaluate("sheet => sheet.style.transform") for sheet in page.locator(".sheet").all()}
     assert len(transforms) == 1 and page.evaluate("view.scale") == pytest.approx(3.0, abs=0.05) and not page.troubles
 
 
@@ -256,63 +231,45 @@ def test_ratings_and_rankings_by_keys(browser, tmp_path, kind, keys):
     assert {name: each.payload[name] for name in wanted} == wanted and not page.troubles
 
 
-def test_clips_play_together_and_frame_by_frame(browser, tmp_path):
-    pytest.importorskip("av", reason="clips are written by av")
-    shade = torch.linspace(0, 1, 16)[None, :, None, None, None].expand(2, 16, 3, 64, 64)
-    for source in ("a", "b"):
-        (tmp_path / "set" / source).mkdir(parents=True)
-    Videos(torch.stack([shade[0], shade[1].flip(0)]), fps=8.0).save(
-        [tmp_path / "set" / each / "one.mp4" for each in "ab"]
-    )
-    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
-    ledger.add(*gather(tmp_path / "set"))
-    times = "[...document.querySelectorAll('video')].map((clip) => clip.currentTime)"
+REDS = """media().map((image) => {
+  const brush = document.createElement("canvas").getContext("2d");
+  brush.drawImage(image, 0, 0);
+  return brush.getImageData(1, 1, 1, 1).data[0];
+})"""
+"""How red each picture is."""
+
+
+def test_known_answers_by_other_prompts_pictures_are_asked_and_told(browser, tmp_path):
+    """Who reads, and takes the picture of the prompt, is right each time; who takes the other one never."""
+    place = tmp_path / "set"
+    place.mkdir()
+    words = ("red", "green", "blue", "white")
+    with (place / "metadata.jsonl").open("w") as index:
+        for level, word in enumerate(words):
+            for source in ("base", "tuned"):
+                name = f"{word}-{source}.png"
+                Image.new("RGB", (24, 24), (40 * level, 10 * (source == "base"), 0)).save(place / name)
+                index.write(json.dumps({"file_name": name, "prompt": word, "source": source}) + "\n")
+    items, tasks = gather(place)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.99, repeat=0.0))
+    others, known = misplaced(items, 4)
+    ledger.add([*items, *others], [*tasks, *known])
     with hosted(ledger) as url:
-        page = opened(browser, f"{url}/#{ledger.invite(1)[0][1]}")
-        until(page, f"{times}.every((t) => t > 0)")
-        page.keyboard.press(" ")
-        until(page, "[...document.querySelectorAll('video')].every((clip) => clip.paused)")
-        first, second = page.evaluate(times)
-        assert abs(first - second) < 0.15
-        page.keyboard.press(" ")
-        until(page, "[...document.querySelectorAll('video')].every((clip) => !clip.paused)")
-        page.keyboard.press(".")
-        before = page.evaluate(times)
-        page.keyboard.press(".")
-        assert page.evaluate(times) == pytest.approx([t + 1 / 8 for t in before], abs=1e-4)
-        page.keyboard.press(",")
-        assert page.evaluate(times) == pytest.approx(before, abs=1e-4)
-        press(page, "1")
-        assert len(answered(page, ledger, 1)) == 1 and not page.troubles
-
-
-def test_a_lost_connection_and_a_reload_lose_nothing(browser, place):
-    ledger, link = place
-    page = opened(browser, link)
-    page.context.set_offline(True)
-    ids = [press(page, "1"), press(page, "2")]
-    until(page, "document.getElementById('net').textContent.includes('answers wait')")
-    assert not list(ledger.votes())
-    page.context.set_offline(False)
-    page.reload()
-    shown(page)
-    votes = answered(page, ledger, 2)
-    assert [vote.task for vote in votes] == [ledger.board.assignments[id].task for id in ids]
-    assert shown(page) not in ids and not page.troubles
-
-
-def test_two_tabs_of_one_annotator_count_each_question_once(browser, place):
-    ledger, link = place
-    first = opened(browser, link)
-    second = first.context.new_page()
-    second.goto(link)
-    assert shown(second) == shown(first)
-    press(first, "1")
-    answered(first, ledger, 1)
-    press(second, "2")
-    until(second, "document.getElementById('said').textContent.includes('answered already')")
-    [vote] = ledger.votes()
-    assert vote.choices["overall"] == ledger.board.assignments[1].order[0]
+        for right, (name, token) in zip((True, False), ledger.invite(2), strict=True):
+            page = opened(browser, f"{url}/#{token}")
+            said = 0
+            while said < 4:
+                id = shown(page)
+                if ledger.board.assignments[id].source != "gold":
+                    press(page, "s")
+                    continue
+                said += 1
+                shade = page.evaluate(REDS)
+                meant = shade.index(40 * words.index(page.evaluate("current.prompt")))
+                assert len(set(shade)) == 2
+                press(page, str(1 + (meant if right else 1 - meant)))
+            until(page, "!stored().length")
+            assert checks(ledger, name)["gold"] == float(right) and not page.troubles
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 860), (390, 844)])

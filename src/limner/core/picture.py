@@ -37,6 +37,11 @@ def decoded_clip(path: Path | bytes, most: int) -> list[Image.Image]:
     Of an animated WebP, GIF or PNG a frame that stays longer than the shortest one is as many frames. Other files are
     videos, and read by PyAV. Raises UserError as `decoded` does, and where PyAV is not installed.
     """
+    return paced(path, most)[0]
+
+
+def paced(path: Path | bytes, most: int) -> tuple[list[Image.Image], float]:
+    """Return what `decoded_clip` does, and how long each frame stays, in milliseconds; of one alone that is 0."""
     return _read(path, "clip", partial(_frames_of, most=most))
 
 
@@ -68,7 +73,7 @@ def _rgb_of(file: BinaryIO) -> Image.Image:
     return _rgb(image)
 
 
-def _frames_of(file: BinaryIO, most: int) -> list[Image.Image]:
+def _frames_of(file: BinaryIO, most: int) -> tuple[list[Image.Image], float]:
     try:
         image = Image.open(file)
     except UnidentifiedImageError:
@@ -80,10 +85,10 @@ def _frames_of(file: BinaryIO, most: int) -> list[Image.Image]:
         lasts.append(frame.info.get("duration") or 0)  # known once the frame was loaded
     pause = min(lasts) or max(lasts) or 1
     shown = [frame for frame, lasted in zip(kept, lasts, strict=True) for _ in range(max(1, round(lasted / pause)))]
-    return shown[:most]
+    return shown[:most], pause if len(kept) > 1 else 0
 
 
-def _frames_of_video(file: BinaryIO, most: int) -> list[Image.Image]:
+def _frames_of_video(file: BinaryIO, most: int) -> tuple[list[Image.Image], float]:
     try:
         import av
     except ImportError as error:
@@ -92,7 +97,8 @@ def _frames_of_video(file: BinaryIO, most: int) -> list[Image.Image]:
         stream = video.streams.video[0]
         if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
             raise ValueError(f"its frames have {stream.width} x {stream.height} pixels, which is too many")
-        return [frame.to_image() for frame in itertools.islice(video.decode(stream), most)]
+        frames = [frame.to_image() for frame in itertools.islice(video.decode(stream), most)]
+        return frames, float(1000 / stream.average_rate) if stream.average_rate and len(frames) > 1 else 0
 
 
 def _named(path: Path | bytes) -> Path | str:

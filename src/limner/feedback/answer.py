@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from limner.core.errors import UserError
 from limner.feedback.task import TIES, Kind
@@ -13,7 +13,7 @@ from limner.feedback.task import TIES, Kind
 Type: TypeAlias = Literal["vote", "skip", "flag", "undo"]
 KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 MARKS = ("artifact", "misalignment")
-MOST_MARKS, MOST_WORDS, MOST_LETTERS = 64, 256, 2000
+MOST_MARKS, MOST_POINTS, MOST_WORDS, MOST_LETTERS = 64, 2000, 10_000, 2000
 DAY_MS = 86_400_000
 
 
@@ -74,9 +74,11 @@ def placed(payload: Mapping[str, Any], kind: Kind, questions: Sequence[str], ord
     marks = _list(payload, "marks", MOST_MARKS)
     if marks:
         kept["marks"] = [_mark(mark, order) for mark in marks]
+        if sum(len(mark["points"]) for mark in kept["marks"]) > MOST_POINTS:
+            raise UserError(f"marks: at most {MOST_POINTS} points in all are kept")
     words = _list(payload, "words", MOST_WORDS)
     if words:
-        kept["words"] = sorted({_whole({"words": word}, "words", 10_000) for word in words})
+        kept["words"] = sorted({_whole({"words": word}, "words", MOST_WORDS) for word in words})
     if payload.get("strength") is not None:
         kept["strength"] = _whole(payload, "strength", 3)
     text = payload.get("text", "")
@@ -98,16 +100,27 @@ def _each(
 
 
 def _mark(given: object, order: Sequence[int]) -> dict[str, Any]:
-    """Return a round spot on an item: its middle and radius in shares of the width and height."""
+    """Return a stroke of a round brush on an item, or one spot.
+
+    {"item", "kind", "r": the brush's radius in shares of the width, "points": its middles [x, y], in shares of the
+    width and of the height}.
+    """
     mark = _object(given, "marks")
     place = _whole(mark, "item", len(order) - 1)
-    spot = [mark.get(name) for name in ("x", "y", "r")]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in spot):
-        raise UserError("marks: x, y and r from 0 to 1 are needed")
     if mark.get("kind") not in MARKS:
         raise UserError(f"marks: kind is one of {', '.join(MARKS)}")
-    x, y, r = (round(float(cast(float, v)), 4) for v in spot)
-    return {"item": order[place], "kind": mark["kind"], "x": x, "y": y, "r": r}
+    points = _list(mark, "points", MOST_POINTS)
+    if not points or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise UserError("marks: points, a list of [x, y], are needed")
+    radius, *shares = (_share(v) for v in (mark.get("r"), *(v for point in points for v in point)))
+    pairs = [list(point) for point in zip(shares[::2], shares[1::2], strict=True)]
+    return {"item": order[place], "kind": mark["kind"], "r": radius, "points": pairs}
+
+
+def _share(given: object) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+        raise UserError("marks: r, x and y from 0 to 1 are needed")
+    return round(float(given), 4)
 
 
 def _object(given: object, name: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from limner.feedback.task import MEDIA
 
 T = TypeVar("T")
 BODY_BYTES, MOST_EVENTS, MOST_NEXT = 2**18, 100, 8
-STATIC = {"page.js": "text/javascript", "page.css": "text/css", "admin.js": "text/javascript"}
+SCRIPTS = ("page.js", "moving.js", "looking.js", "admin.js")
+STATIC = {"page.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 GUARDS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -159,7 +160,7 @@ class Desk:
             "kind": task.kind,
             "prompt": task.prompt,
             "items": [
-                {"clip": item.moves, "fps": item.facts.get("fps", 8), "veiled": item.facts.get("sensitive") is True}
+                {"clip": item.moves, "fps": item.facts.get("fps"), "veiled": item.facts.get("sensitive") is True}
                 for item in items
             ],
         }

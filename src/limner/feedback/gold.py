@@ -5,43 +5,73 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from PIL import Image, ImageFilter
 
-from limner.core.picture import decoded
+from limner.core.picture import paced
 from limner.feedback.task import PICTURES, Item, Task, file_hash
 
 Known: TypeAlias = Literal["spoilt", "misplaced", "both"]
 """How a picture is made worse, as anybody sees who looks, or reads."""
 SPOILT, MISPLACED = "spoilt", "misplaced"
+MOST_READ, MOST_FRAMES = 256, 24
+"""Frames of an animated picture that are read, and of these, at even distances, that a spoilt one has."""
 WORD = re.compile(r"\w{3,}")
 """What a prompt asks for is in words of three letters and more."""
 
 
-def spoil(items: Sequence[Item], count: int) -> list[tuple[Item, Image.Image]]:
-    """Return `count` pictures, spread evenly, with what becomes of each, clearly worse; clips are left out.
+@dataclass(frozen=True)
+class Spoilt:
+    """What becomes of an item: one picture, or the frames of an animated one, and how long each stays, in ms."""
 
-    Raises UserError for a picture that cannot be read.
+    item: Item
+    frames: Sequence[Image.Image]
+    pause: float
+
+    def save(self, folder: Path) -> Path:
+        """Write it, unless that was done, and return the file."""
+        path = folder / f"{self.item.id}.{'webp' if self.frames[1:] else 'png'}"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            first, *rest = self.frames
+            moving = {"append_images": rest, "save_all": True, "duration": round(self.pause), "loop": 0}
+            first.save(path, **(moving if rest else {}))
+        return path
+
+
+def spoil(items: Sequence[Item], count: int) -> list[Spoilt]:
+    """Return what becomes of `count` pictures, spread evenly, clearly worse; videos are left out.
+
+    Of an animated picture that has more than `MOST_FRAMES` every second one stays twice as long, and so on. Raises
+    UserError for a picture that cannot be read.
     """
     pictures = [item for item in items if item.path.suffix.lower() in PICTURES]
     chosen = [pictures[i * len(pictures) // count] for i in range(min(count, len(pictures)))]
-    return [(item, spoilt(decoded(item.path))) for item in chosen]
+    found = []
+    for item in chosen:
+        frames, pause = paced(item.path, MOST_READ)
+        every = -(-len(frames) // MOST_FRAMES)
+        found.append(Spoilt(item, [spoilt(frame) for frame in frames[::every]], pause * every))
+    return found
 
 
-def gold(pairs: Sequence[tuple[Item, Image.Image]], folder: Path) -> tuple[list[Item], list[Task]]:
+def gold(worse: Sequence[Spoilt], folder: Path) -> tuple[list[Item], list[Task]]:
     """Return spoilt pictures, written to `folder`, and questions whose first item is better by construction."""
     made, tasks = [], []
-    for item, picture in pairs:
-        path = folder / f"{item.id}.png"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
-        bad = Item(path.resolve(), item.prompt, SPOILT, file_hash(path), {"of": item.id})
+    for one in worse:
+        path = one.save(folder)
+        bad = Item(path.resolve(), one.item.prompt, SPOILT, file_hash(path), {"of": one.item.id, **seen_of(one.item)})
         made.append(bad)
-        tasks.append(Task("pair", item.prompt, (item.id, bad.id), better=0))
+        tasks.append(Task("pair", one.item.prompt, (one.item.id, bad.id), better=0))
     return made, tasks
+
+
+def seen_of(item: Item) -> dict[str, object]:
+    """Return the facts of an item that another made of it has too: how fast it is, and whether it is to be hidden."""
+    return {name: item.facts[name] for name in ("fps", "sensitive") if name in item.facts}
 
 
 def misplaced(items: Sequence[Item], count: int) -> tuple[list[Item], list[Task]]:
@@ -59,8 +89,7 @@ def misplaced(items: Sequence[Item], count: int) -> tuple[list[Item], list[Task]
         others = (meant[(place + step) % len(meant)] for step in range(1, len(meant)))
         far = next((other for other, theirs in others if not words & theirs and other.moves == item.moves), None)
         if far is not None:
-            seen = {name: far.facts[name] for name in ("fps", "sensitive") if name in far.facts}
-            bad = Item(far.path, item.prompt, MISPLACED, far.sha256, {"of": far.id, **seen})
+            bad = Item(far.path, item.prompt, MISPLACED, far.sha256, {"of": far.id, **seen_of(far)})
             made.append(bad)
             tasks.append(Task("pair", item.prompt, (item.id, bad.id), better=0))
     return made, tasks

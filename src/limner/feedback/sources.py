@@ -47,7 +47,7 @@ def _listed(folder: Path) -> list[Item]:
 
 
 def _found(folder: Path) -> list[Item]:
-    """Return the media of a folder, or of the folders in it, where equal names share a prompt."""
+    """Return the media of a folder, or of the folders in it, where equal names share a prompt, and are drawn alike."""
     open_ = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     rooms = sorted(path for path in open_ if _media(path)) or [folder]
     named: dict[str, list[Path]] = defaultdict(list)
@@ -58,7 +58,8 @@ def _found(folder: Path) -> list[Item]:
     for stem, paths in sorted(named.items()):
         notes = [path.with_suffix(".txt") for path in paths if path.with_suffix(".txt").is_file()]
         text = text_of(notes[0], f"caption {notes[0]}").strip() if notes else stem if len(rooms) > 1 else ""
-        items += [item_at(path, text, path.parent.name, {}) for path in paths]
+        alike = {"seed": stem} if len(rooms) > 1 else {}
+        items += [item_at(path, text, path.parent.name, dict(alike)) for path in paths]
     return items
 
 

@@ -4,12 +4,14 @@
 const $ = (id) => document.getElementById(id);
 const token = location.hash.slice(1);
 const QUEUE = "limner-answers-" + token.slice(0, 8);
-const DRAFT = "limner-draft-" + token.slice(0, 8);      // what was said of the question on the screen
+const DRAFT = "limner-said-" + token.slice(0, 8);      // what was said of the question on the screen
 const PAST = "limner-past-" + token.slice(0, 8);        // what was answered, for taking back after a reload
 const VEIL = "limner-veil";                             // whether pictures wait to be looked at
 const MOST_PAST = 20;
 const HASTY_MS = 400;
+const DAY_MS = 86_400_000;                              // who comes back later took a day
 const AHEAD = 3;
+const MOST_SENT = 100_000;                              // letters at once
 const TITLES = { overall: "Which is better?", alignment: "Which fits the text better?", quality: "Which is made better?",
   motion: "Which moves better?", physics: "Which moves more as things do?", style: "Which has the better style?" };
 const RATED = { overall: "How good is it?", alignment: "How well does it fit the text?", quality: "How well is it made?",
@@ -23,7 +25,6 @@ let history = [];      // what was answered in this browser, for taking back
 let answered = 0;      // of these, since the page was opened
 let questions = ["overall"];
 let streak = 0;
-let view = { scale: 1, x: 0, y: 0 };
 
 // ---- what is kept until it has arrived
 
@@ -54,20 +55,26 @@ function send() {
   return sending;
 }
 
+function batch() {
+  let room = MOST_SENT;
+  return stored().slice(0, 50).filter((event, i) => (room -= JSON.stringify(event).length) >= 0 || !i);
+}
+
 async function deliver() {
   while (stored().length) {
-    const batch = stored().slice(0, 50);
+    const some = batch();
     try {
-      const reply = await ask("/api/events", { method: "POST", body: JSON.stringify(batch) });
-      const answered = new Set(batch.map((event) => event.key));
-      store(stored().filter((event) => !answered.has(event.key)));
+      const reply = await ask("/api/events", { method: "POST", body: JSON.stringify(some) });
+      const arrived = new Set(some.map((event) => event.key));
+      store(stored().filter((event) => !arrived.has(event.key)));
       for (const receipt of reply.receipts) if (!receipt.ok) say("An answer was not taken: " + receipt.error);
       progress(reply);
       net("");
       pause = 500;
     } catch (error) {
       if (error.status === 401) { net(error.message); return; }
-      net(`No connection: ${stored().length} answers wait in this browser`);
+      const waits = `${stored().length} ${stored().length === 1 ? "answer waits" : "answers wait"} in this browser`;
+      net(`${error.status ? "The host is in trouble" : "No connection"}: ${waits}`);
       await new Promise((done) => setTimeout(done, pause));
       pause = Math.min(8000, pause * 2);
     }
@@ -103,20 +110,35 @@ async function refill() {
   const queued = new Set(stored().map((event) => event.assignment));
   for (const each of reply.assignments) {
     if (have.has(each.id) || queued.has(each.id)) continue;
-    waiting.push(await loaded(each));
+    try {
+      waiting.push(await loaded(each));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      record(each.id, "flag", { text: error.message }); // nobody could answer it, and the others go on
+    }
   }
 }
 
 async function loaded(each) {
-  each.urls = await Promise.all(each.items.map((item, place) => load(each.id, place, item.clip)));
+  each.media = await Promise.all(each.items.map((item, place) => load(each.id, place, item.clip)));
   return each;
 }
 
 async function load(assignment, place, clip) {
   const blob = await ask(`/api/media/${assignment}/${place}`, { raw: true });
   const url = URL.createObjectURL(blob);
-  if (!clip) { const image = new Image(); image.src = url; await image.decode().catch(() => {}); }
-  return url;
+  if (clip) return { url, strip: null };
+  const strip = await Strip.of(blob).catch(() => null); // what is damaged is shown as browsers show it
+  if (!strip) { const image = new Image(); image.src = url; await image.decode().catch(() => {}); }
+  return { url, strip };
+}
+
+function release(each) {
+  for (const { url, strip } of each.media || []) {
+    URL.revokeObjectURL(url);
+    if (strip) strip.decoder.close();
+  }
+  delete each.media;
 }
 
 async function advance() {
@@ -140,8 +162,8 @@ function show() {
   const kept = remembered(DRAFT, {});
   const { choices = {}, ratings = {}, order = [], marks = [], words = [], why = "", strength = "", open = false } =
     kept.id === current.id ? kept : {};
-  state = { choices, ratings, order, marks, words: new Set(words), marking: null, start: null };
-  view = { scale: 1, x: 0, y: 0 };
+  state = { choices, ratings, order, marks, words: new Set(words), marking: null, start: null, clips: [] };
+  flipped = false;
   $("more").open = open;
   $("why").value = why;
   $("strength").value = strength;
@@ -150,25 +172,33 @@ function show() {
   $("prompt").replaceChildren(...current.prompt.split(/(\s+)/).map(word));
   $("stage").replaceChildren(...current.items.map(figure));
   $("flip").hidden = current.items.length !== 2;
-  $("play").hidden = !current.items.some((item) => item.clip);
-  $("fit").hidden = true;
+  for (const name of ["play", "back", "on"]) $(name).hidden = !state.clips.length;
+  fit();
   veil(Boolean(remembered(VEIL, false)) || current.items.some((item) => item.veiled));
   mark(null);
   answers();
   spots();
   $("undo").disabled = !history.length;
   const shown = state;
-  Promise.all(media().map(ready)).then(() => {
-    for (const clip of clips()) { clip.currentTime = 0; clip.play().catch(() => {}); }
+  Promise.all(media().map(ready)).then(() => begin(shown.clips)).then(() => {
+    if (state === shown) spots();
     shown.start = performance.now();
     shown.away = 0;
   });
 }
 
-const media = () => [...document.querySelectorAll(".item img, .item video")];
+const media = () => sheets().map((sheet) => sheet.firstElementChild);
 
-const ready = (element) => element.tagName === "IMG" ? element.decode().catch(() => {}) :
-  new Promise((done) => { element.readyState > 1 ? done() : element.addEventListener("loadeddata", done, { once: true }); });
+const size = (element) => element.tagName === "VIDEO" ? [element.videoWidth, element.videoHeight] :
+  element.tagName === "CANVAS" ? [element.width, element.height] : [element.naturalWidth, element.naturalHeight];
+
+const unseen = () => say("One of them cannot be shown in this browser: F reports it, S skips it.");
+const ready = (element) => element.tagName === "CANVAS" ? null : element.tagName === "IMG" ? element.decode().catch(unseen) :
+  new Promise((done) => {
+    if (element.readyState > 1) return done();
+    element.addEventListener("loadeddata", done, { once: true });
+    element.addEventListener("error", () => done(unseen()), { once: true });
+  });
 
 let words = 0;
 function word(text, i) {
@@ -192,121 +222,49 @@ function figure(item, place) {
   figure.className = "item";
   const frame = document.createElement("div");
   frame.className = "frame";
-  const media = document.createElement(item.clip ? "video" : "img");
-  if (item.clip) Object.assign(media, { muted: true, loop: true, playsInline: true });
+  const sheet = document.createElement("div");
+  sheet.className = "sheet";
+  sheet.dataset.place = place;
+  const shown = pictured(item, current.media[place]);
   const name = current.kind === "pair" ? ["left", "right"][place] : String(place + 1);
-  media.alt = `${name} picture`;
-  media.setAttribute("aria-label", media.alt);
-  media.draggable = false;
-  media.src = current.urls[place];
+  shown.alt = `${name} picture`;
+  if (shown.tagName === "CANVAS") shown.setAttribute("role", "img");
+  shown.setAttribute("aria-label", shown.alt);
+  shown.draggable = false;
   const sized = () => {
-    const [w, h] = item.clip ? [media.videoWidth, media.videoHeight] : [media.naturalWidth, media.naturalHeight];
+    const [w, h] = size(shown);
     if (!w || !h) return;
     frame.style.aspectRatio = `${w} / ${h}`;
     figure.style.setProperty("--ratio", w / h);
-    media.classList.toggle("small", w < 200);
+    shown.classList.toggle("small", w < 200);
   };
-  media.addEventListener(item.clip ? "loadeddata" : "load", sized);
-  frame.append(media);
-  watch(frame, place);
+  shown.addEventListener(item.clip ? "loadeddata" : "load", sized);
+  if (shown.tagName === "CANVAS") sized();
+  sheet.append(shown, document.createElementNS(SVG, "svg"));
+  frame.append(sheet);
+  watch(frame);
   const caption = document.createElement("figcaption");
   caption.textContent = current.kind === "rate" ? "" : name;
   figure.append(frame, caption);
   return figure;
 }
 
-// ---- looking closer, at the same place in all; marking
-
-function watch(frame, place) {
-  let from = null;
-  const fingers = new Map();
-  const spread = () => {
-    const [a, b] = [...fingers.values()];
-    return { wide: Math.hypot(a.x - b.x, a.y - b.y), x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
-  };
-  frame.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const box = frame.getBoundingClientRect();
-    zoom(Math.exp(-event.deltaY / 400), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-  }, { passive: false });
-  frame.addEventListener("pointerdown", (event) => {
-    frame.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    from = fingers.size > 1 ? null : { x: event.clientX, y: event.clientY, view: { ...view } };
-  });
-  frame.addEventListener("pointermove", (event) => {
-    const box = frame.getBoundingClientRect();
-    if (fingers.size === 2 && fingers.has(event.pointerId)) {
-      const before = spread();
-      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-      const now = spread();
-      zoom(now.wide / Math.max(1, before.wide), (now.x - box.left) / box.width, (now.y - box.top) / box.height);
-      return;
-    }
-    if (!from || state.marking) return;
-    view.x = from.view.x + (event.clientX - from.x) / box.width;
-    view.y = from.view.y + (event.clientY - from.y) / box.height;
-    look();
-  });
-  frame.addEventListener("pointerup", (event) => {
-    if (from && state.marking) spot(frame, place, from, event);
-    from = null;
-    fingers.delete(event.pointerId);
-  });
-  frame.addEventListener("pointercancel", (event) => { from = null; fingers.delete(event.pointerId); });
-}
-
-function zoom(factor, x, y) {
-  const scale = Math.min(12, Math.max(Math.min(1, view.scale), view.scale * factor));
-  view.x = x - (x - view.x) * scale / view.scale;
-  view.y = y - (y - view.y) * scale / view.scale;
-  view.scale = scale;
-  look();
-}
-
-function look() {
-  const least = 1 - view.scale;
-  const within = (at) => least > 0 ? least / 2 : Math.min(0, Math.max(least, at));
-  view.x = within(view.x);
-  view.y = within(view.y);
-  for (const element of media())
-    element.style.transform = `translate(${100 * view.x}%, ${100 * view.y}%) scale(${view.scale})`;
-  $("fit").hidden = view.scale === 1;
-  spots();
-}
-
-function spot(frame, place, from, event) {
-  const box = frame.getBoundingClientRect();
-  const at = (x, y) => [((x - box.left) / box.width - view.x) / view.scale, ((y - box.top) / box.height - view.y) / view.scale];
-  const [x, y] = at(from.x, from.y);
-  const r = Math.max(.03, Math.hypot(event.clientX - from.x, event.clientY - from.y) / box.width / view.scale);
-  if (x < 0 || x > 1 || y < 0 || y > 1) return;
-  state.marks.push({ item: place, kind: state.marking, x, y, r: Math.min(1, r) });
-  spots();
-  draft();
-}
-
-function spots() {
-  for (const old of document.querySelectorAll(".spot")) old.remove();
-  for (const each of state.marks) {
-    const round = document.createElement("span");
-    round.className = "spot " + each.kind;
-    Object.assign(round.style, {
-      left: `${100 * (view.x + (each.x - each.r) * view.scale)}%`, width: `${200 * each.r * view.scale}%`,
-      top: `calc(${100 * (view.y + each.y * view.scale)}% - 0px)`, aspectRatio: "1", transform: "translateY(-50%)",
-    });
-    document.querySelectorAll(".frame")[each.item].append(round);
+// The element that shows a file; what moves is one of the clips.
+function pictured(item, { url, strip }) {
+  if (strip) {
+    state.clips.push(strip);
+    return strip.canvas;
   }
+  const shown = document.createElement(item.clip ? "video" : "img");
+  if (item.clip) {
+    Object.assign(shown, { muted: true, loop: true, playsInline: true });
+    state.clips.push(new Film(shown, item.fps));
+  }
+  shown.src = url;
+  return shown;
 }
 
-function pixels() {
-  const first = media()[0];
-  if (!first) return;
-  const across = first.naturalWidth || first.videoWidth;
-  const scale = across / devicePixelRatio / first.parentElement.getBoundingClientRect().width;
-  view = { scale, x: (1 - scale) / 2, y: (1 - scale) / 2 };
-  look();
-}
+// ---- hidden until somebody wants to see them
 
 function veil(on) {
   state.veiled = on;
@@ -322,13 +280,6 @@ function unveil() {
   say("");
   state.start = performance.now();
   state.away = 0;
-}
-
-function mark(kind) {
-  state.marking = state.marking === kind ? null : kind;
-  for (const name of ["artifact", "misalignment"])
-    $("mark-" + name).setAttribute("aria-pressed", String(state.marking === name));
-  $("stage").classList.toggle("marking", Boolean(state.marking));
 }
 
 // ---- answers
@@ -420,9 +371,12 @@ function payload(type) {
 
 function finish(type) {
   if (!current || (state.start === null && type === "vote")) return;
-  const latency = state.start === null ? 0 : Math.round(performance.now() - state.start);
-  record(current.id, type, payload(type), latency, Math.max(0, Math.round(latency - (state.away || 0))));
+  const latency = state.start === null ? 0 : Math.min(DAY_MS, Math.round(performance.now() - state.start));
+  const kept = record(current.id, type, payload(type), latency, Math.max(0, Math.round(latency - (state.away || 0))));
+  if (!kept) return;
+  for (const clip of state.clips) clip.pause();
   history.push(current);
+  if (history.length > 1) release(history.at(-2));
   remember_past();
   remember(DRAFT, null);
   streak += 1;
@@ -435,22 +389,28 @@ function finish(type) {
 
 function record(assignment, type, payload, latency_ms = 0, dwell_ms = 0) {
   const viewport = `${innerWidth}x${innerHeight}`;
-  store([...stored(), { key: key(), assignment, type, payload, latency_ms, dwell_ms, viewport }]);
+  try {
+    store([...stored(), { key: key(), assignment, type, payload, latency_ms, dwell_ms, viewport }]);
+  } catch {
+    say("This browser has no room for another answer before others have arrived: wait for the connection.");
+    return false;
+  }
   send();
+  return true;
 }
 
 async function undo() {
   const last = history.at(-1);
   if (!last) return;
   try {
-    if (!last.urls) await loaded(last);
+    if (!last.media) await loaded(last);
   } catch (error) {
     return say("It cannot be shown again just now: " + error.message);
   }
   if (history.at(-1) !== last) return;
+  if (!record(last.id, "undo", {})) return;
   history.pop();
   remember_past();
-  record(last.id, "undo", {});
   if (current) waiting.unshift(current);
   current = last;
   streak = 0;
@@ -483,33 +443,10 @@ const KEYS = {
   ArrowLeft: pair(1), ArrowRight: pair(2), ArrowDown: pair(0), ArrowUp: pair(9),
   s: () => finish("skip"), f: () => finish("flag"), z: undo, m: () => { $("more").open = !$("more").open; },
   a: () => marking("artifact"), x: () => marking("misalignment"), v: () => flip(!flipped), Tab: () => flip(true),
-  " ": play, ",": () => frame(-1), ".": () => frame(1), "?": () => $("help").showModal(), h: () => $("help").showModal(),
+  " ": play, ",": () => step(-1), ".": () => step(1), "[": () => widen(-1), "]": () => widen(1), "?": () => $("help").showModal(), h: () => $("help").showModal(),
   p: pixels, b: unveil, Escape: fit, "+": () => zoom(1.5, .5, .5), "=": () => zoom(1.5, .5, .5), "-": () => zoom(1 / 1.5, .5, .5),
 };
 for (let n = 0; n < 10; n++) KEYS[n] = digit(n);
-
-function marking(kind) { $("more").open = true; mark(kind); }
-function fit() { view = { scale: 1, x: 0, y: 0 }; look(); }
-
-let flipped = false;
-function flip(on) {
-  if (!current || current.items.length !== 2 || flipped === on) return;
-  flipped = on;
-  media()[0].src = current.urls[on ? 1 : 0];
-  document.querySelector(".item").classList.toggle("flipped", on);
-}
-
-const clips = () => [...document.querySelectorAll(".item video")];
-function play() {
-  const paused = clips().some((clip) => clip.paused);
-  for (const clip of clips()) { if (paused) { clip.currentTime = 0; clip.play(); } else clip.pause(); }
-}
-function frame(step) {
-  clips().forEach((clip, i) => {
-    clip.pause();
-    clip.currentTime = Math.max(0, clip.currentTime + step / current.items[i].fps);
-  });
-}
 
 // ---- what is said
 
@@ -543,16 +480,30 @@ $("undo").onclick = undo;
 $("flip").onpointerdown = () => flip(true);
 $("flip").onpointerup = $("flip").onpointerleave = () => flip(false);
 $("play").onclick = play;
+$("back").onclick = () => step(-1);
+$("on").onclick = () => step(1);
 $("fit").onclick = fit;
 $("pixels").onclick = pixels;
 $("veil").onclick = unveil;
-$("always").checked = Boolean(remembered(VEIL, false));
 $("always").onchange = () => remember(VEIL, $("always").checked);
 $("why").oninput = $("strength").onchange = $("more").ontoggle = draft;
 $("help-button").onclick = () => $("help").showModal();
 $("mark-artifact").onclick = () => mark("artifact");
 $("mark-misalignment").onclick = () => mark("misalignment");
-$("unmark").onclick = () => { state.marks.pop(); spots(); draft(); };
-history = remembered(PAST, []);
-if (token) advance();
-else { $("question").textContent = "This link lacks its key: use the whole link that you were given."; }
+$("brush").onchange = () => { brush = Number($("brush").value); };
+$("unmark").onclick = unmark;
+begun();
+
+function begun() {
+  if (!token) { $("question").textContent = "This link lacks its key: use the whole link that you were given."; return; }
+  try {
+    store(stored());
+  } catch {
+    $("question").textContent = "This browser keeps nothing for this page, so that answers could be lost: " +
+      "allow it to, or use another one.";
+    return;
+  }
+  history = remembered(PAST, []);
+  $("always").checked = Boolean(remembered(VEIL, false));
+  advance();
+}
