@@ -51,6 +51,7 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.collect import EncodeCache
 from limner.rollout.kept import Kept
 from limner.training.anchor import Anchor
+from limner.training.asynchronous import require_able
 from limner.training.config import DataAnchor, Model, RunConfig
 from limner.training.focus import Focus
 from limner.training.footprint import require_room
@@ -199,6 +200,8 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
             "prompts_per_step to a multiple of the number of processes, or start fewer"
         )
     objects.require(config, training)
+    if training:
+        require_able(config, team)
     draws = config.source.draws
     named = training and (draws or bool(config.prompts))
     prompts = load_prompts(config.prompts, objects.prompts) if named else [Prompt("")]

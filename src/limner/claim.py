@@ -9,11 +9,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from limner.cluster.place import Place
 from limner.core.errors import UserError
 from limner.core.paths import path_of, to_folder
 from limner.core.types import Prompt
@@ -40,6 +42,7 @@ FREE = (
     "device", "out",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
     "evaluation.every", "evaluation.part", "sampler.keep", "precision.activation_checkpointing",
+    *(f"rollouts.on.{field.name}" for field in fields(Place)),
 )  # fmt: skip
 """The keys that a run may be resumed with other values of: what was learned and measured with the old ones stands."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.cluster.place import Place
+from limner.cluster.pool import Lost, Pool
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.protocols import Comparer, Judge, Reward, Specified
@@ -22,7 +25,8 @@ from limner.judging.checked import Checked, told
 from limner.judging.spec import spec_of
 from limner.judging.wire import LIMITS, identity
 from limner.objects import RewardFunction, is_object, name_of_object
-from limner.recipes.override import Place, build
+from limner.recipes.override import Place as Key
+from limner.recipes.override import build
 from limner.registry.find import find
 from limner.registry.names import REWARDS, WORLDS
 from limner.rewards.algebra.against import Against
@@ -32,6 +36,7 @@ from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Expression, Leaf, leaves, walk
 from limner.rewards.algebra.within import Compare
 from limner.rewards.function import usable
+from limner.rewards.placed import Placed, spec_of_worker
 
 REFERENCES = 512
 """Pictures of a world that samples are held against."""
@@ -141,6 +146,8 @@ def examples(world: str, count: int) -> tuple[Media, list[Prompt]]:
 
 def judge_of(leaf: Leaf) -> Reward | Comparer:
     """Return the reward a leaf names: a built-in one with its settings, or the function FILE.py:FUNCTION."""
+    if leaf.place is not None:
+        return _placed(replace(leaf, place=None, over=None), leaf.place)
     if leaf.name not in REWARDS:
         if ":" in leaf.name:
             if leaf.settings:
@@ -161,7 +168,25 @@ def judge_of(leaf: Leaf) -> Reward | Comparer:
     for key in settings:
         if key not in known:
             raise UserError(f"reward {leaf}: {leaf.name} has no setting {key!r}{nearest(key, known)}")
-    return build(found, settings, Place(f"reward {leaf.name}: "))
+    return build(found, settings, Key(f"reward {leaf.name}: "))
+
+
+def _placed(leaf: Leaf, place: Place) -> Placed:
+    """Return the judge of a leaf in workers. Raises UserError, once one of them has tried, if it cannot be made."""
+    pool = Pool(partial(_alone, leaf), place, f"reward {leaf}")
+    try:
+        spec = pool.answer(pool.ask(spec_of_worker))
+    except Lost as lost:
+        raise UserError(str(lost)) from lost
+    return Placed(str(leaf), pool, replace(spec, differentiable=False))
+
+
+def _alone(leaf: Leaf) -> Judge:
+    """Return, in a worker, the judge that it holds."""
+    found = judge_of(leaf)
+    if isinstance(found, Comparer):
+        raise UserError(f"reward {leaf} compares, and ray(...) takes a judge that scores: host it with serve-reward")
+    return Checked(leaf.column, found)
 
 
 def own_reward(name: str) -> Reward | Comparer:

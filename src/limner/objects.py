@@ -76,6 +76,11 @@ class Objects:
         Without `training` only the model is needed.
         """
         named = {"model": config.model.path}
+        if config.rollouts.on.workers and is_object(config.model.path):
+            raise UserError(
+                "rollouts.on.workers load the model for themselves, and a pipeline in memory is only here: save it, "
+                "and name its folder"
+            )
         if training:
             named |= {"reward": config.reward, "prompts": config.prompts}
             named |= {"heldout": config.evaluation.prompts, "heldout_reward": config.evaluation.reward}

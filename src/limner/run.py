@@ -38,6 +38,7 @@ from limner.evaluate.protocol import Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import known as known_evaluation
 from limner.evaluate.store import save as save_evaluation
+from limner.loops import carry_out
 from limner.models.given import require_inputs
 from limner.objects import Objects, Prompts, RewardFunction, prompts_of
 from limner.recipes.named import recipe
@@ -52,7 +53,6 @@ from limner.report.sheet import Samples
 from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
 from limner.training.config import RunConfig
 from limner.training.loop import Hooks
-from limner.training.loop import train as train_loop
 from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.state import State
 from limner.training.workload import Measured, curve_part, measured
@@ -315,7 +315,7 @@ def train(
         if config.model.train.whole and not config.algorithm.needs.reference:
             assembly.parts.weights.release_reference()
         hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics), began)
-        train_loop(config, assembly.parts, run.state, hooks)
+        carry_out(assembly, run.state, hooks)
         run.measure("after")
         if team.leads:
             run.report(started)

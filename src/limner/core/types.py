@@ -249,11 +249,13 @@ Advantage: TypeAlias = Float[Tensor, " batch"] | Float[Tensor, "batch steps"] | 
 class Batch:
     """What an algorithm learns from: a rollout and how much better than expected each sample (or decision) was.
 
-    A dense `advantage` also says where in the latent; an axis of length 1 is alike along it, the steps' too.
+    A dense `advantage` also says where in the latent; an axis of length 1 is alike along it, the steps' too. `weight`
+    is what the loss of each sample's decisions is multiplied by; None: 1.
     """
 
     rollout: Rollout
     advantage: Advantage
+    weight: Float[Tensor, " batch"] | None = None
 
     def decision_advantage(self, pack: Decisions | Renoised) -> Float[Tensor, " pack"] | Float[Tensor, "pack *latent"]:
         """Return the advantage of each decision: its own, or its sample's; a dense one over the latent."""

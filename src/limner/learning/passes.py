@@ -176,12 +176,13 @@ def _over_decisions(
     if not len(rows):
         return _nothing(constant)
 
-    def mean_of_sample(pack: Decisions) -> PassLoss:
+    def loss_of(pack: Decisions) -> PassLoss:
         loss, health = algorithm.pass_loss(actors, batch, pack)
-        return loss / counts[pack.row].to(loss), health
+        if how == "samples":
+            loss = loss / counts[pack.row].to(loss)
+        return loss if batch.weight is None else loss * batch.weight[pack.row].to(loss), health
 
     packs = partial(actors.policy.pack, batch.rollout, rows, context.micro_batch)
-    loss_of = mean_of_sample if how == "samples" else partial(algorithm.pass_loss, actors, batch)
     mass = {"decisions": size, "samples": int(counts[rows].count_nonzero()), "constant": constant}[how]
     return OptimizerStep(size, packs, loss_of, mass)
 

@@ -111,6 +111,11 @@ def job(
             f"launch: {type(config.algorithm).__name__} learns from the states of all samples at once, and is for one "
             "process: take another algorithm, or --nodes 1 --gpus-per-node 1"
         )
+    if processes > 1 and config.rollouts.on.workers:
+        raise UserError(
+            f"launch: rollouts.on.workers draw for one process that learns, and {processes} would: leave them out, or "
+            "take --nodes 1 --gpus-per-node 1"
+        )
     if config.max_hours > MAX_HOURS:
         raise UserError(f"launch: max_hours {config.max_hours:g} is longer than a year ({MAX_HOURS} hours)")
     folder = config.out or f"runs/{config.name}-{config.seed}"

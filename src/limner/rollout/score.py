@@ -39,12 +39,14 @@ def judge(
     micro_batch: int,
     memory: dict[str, Any] | None = None,
     team: Team = ALONE,
+    step: int | None = None,
 ) -> Scored:
     """Ask the judges of `reward` about every sample, `micro_batch` at a time, and compose the total of all together.
 
     A sample is valid if what it shows is finite (others are not shown to the judges) and every judge could judge it. An
     invalid one has total NaN, never zero, and a column is NaN where it was not judged; all are float64. `memory` is
-    what the reward remembers of earlier iterations. The total is composed of the columns of the whole team.
+    what the reward remembers of earlier iterations. The total is composed of the columns of the whole team. `step` is
+    the iteration that the reward's schedules count; None: that of the weights that drew.
     """
     batch = len(rollout)
     prompts = rollout.prompt_of()
@@ -65,7 +67,8 @@ def judge(
     if not names:
         return Scored(rollout, {}, nothing.isfinite(), nothing)
     every = {name: team.gather(columns.get(name, nothing)) for name in names}
-    composed, mine = reward.total(every, team.gather(rollout.group), rollout.version, memory), team.rows(batch)
+    now, mine = rollout.version if step is None else step, team.rows(batch)
+    composed = reward.total(every, team.gather(rollout.group), now, memory)
     terms = {name: replace(term, value=term.value[mine]) for name, term in composed.terms.items()}
     own = {name: column[mine] for name, column in every.items()}
     return Scored(rollout, own, composed.valid[mine], composed.total[mine], terms)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.cluster.place import Place
 from limner.core.edition import Bits
 from limner.core.errors import UserError, shown
 from limner.core.needs import LossMean
@@ -17,8 +18,11 @@ from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.precision import Precision as EnginePrecision
 from limner.engine.weights import Training, Weights
+from limner.learning.importance import require_weighable
 from limner.learning.reliability import Reliability
 from limner.policies.denoising import MAX_STEPS, Guidance, Sampler
+from limner.policies.masked import MaskedSampler
+from limner.policies.tokens import TokenSampler
 from limner.training.focus import Everywhere, Focus
 from limner.training.source import Drawn, Pictures, Source
 
@@ -152,6 +156,18 @@ class Optimizer:
 
 
 @settings
+class Rollouts:
+    """Who draws: this process between its updates, or workers of a Ray cluster while it learns."""
+
+    on: Place = field(default_factory=lambda: Place(workers=0))
+    """How many workers there are, each with a copy of the model, and what each has; 0: this process draws."""
+    staleness: Annotated[int, Range(least=0, most=100)] = 0
+    """Iterations by which the weights that draw are behind those that learn; 0: workers wait for each update."""
+    weight_max: Annotated[float, Range(least=1)] = 2.0
+    """What the importance weight of a sample of earlier weights is cut to; inf: nothing is cut."""
+
+
+@settings
 class DataAnchor:
     """Add the ordinary loss on data, times `weight`, to every optimizer step; weight 0: none.
 
@@ -258,6 +274,8 @@ class RunConfig:
     """Where judged samples come from: the policy draws them, or they are given."""
     algorithm: Annotated[Algorithm, Named("algorithms")] = field(default_factory=FlowGRPO)
     """How weights follow from judged samples."""
+    rollouts: Rollouts = field(default_factory=Rollouts)
+    """Who draws the samples."""
     reliability: Reliability = field(default_factory=Reliability)
     """How much each group is believed (BPGO)."""
     focus: Annotated[Focus, Named("focuses")] = field(default_factory=Everywhere)
@@ -336,7 +354,25 @@ class RunConfig:
             raise UserError(
                 f"precision.dtype float16 scales losses, but {name} takes steps of its own: take bfloat16 or float32"
             )
+        self._require_rollouts()
         if self.anchor.weight and needs.own_update:
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"
             )
+
+    def _require_rollouts(self) -> None:
+        """Raise UserError for workers that have nothing to draw, or draw what cannot be weighted."""
+        workers, staleness = self.rollouts.on.workers, self.rollouts.staleness
+        if workers and not isinstance(self.source, Drawn):
+            raise UserError(f"rollouts.on.workers draw, and source {type(self.source).__name__} does not: set it to 0")
+        if workers and self.overlap:
+            raise UserError("overlap has this process draw while it judges, and rollouts.on.workers draw: drop one")
+        if staleness and not workers:
+            raise UserError("rollouts.staleness is that of workers: set rollouts.on.workers, or staleness to 0")
+        if staleness:
+            require_weighable(self.algorithm)
+        sampler = self.sampler
+        if staleness and isinstance(sampler, TokenSampler) and sampler.scored == "unguided":
+            raise UserError('rollouts.staleness: sampler.scored "unguided" scores what did not draw: take "drawn"')
+        if staleness and isinstance(sampler, MaskedSampler) and sampler.order == "confidence":
+            raise UserError("rollouts.staleness: order confidence has no probability: take random or plackett_luce")

@@ -6,10 +6,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias, cast
 
 import torch
+from torch import Tensor
 
 from limner.core.errors import RunError
 from limner.core.protocols import (
@@ -99,46 +100,81 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
     while state.iteration < config.steps:
         clock, evaluations = Clock(hooks.progress.phase, parts.team), parts.evaluations()
         rng = Rng((config.seed, "train")).child(state.iteration)
-
         own = parts.source.scored(
             parts.studio, state.iteration, config.prompts_per_step, rng, clock, state.reward_memory
         )
-        scored, mine = everyones(own, parts.team)
-        budget.check(scored)
+        metrics = learn(config, parts, state, own, clock, budget)
+        del own  # a path may take gigabytes: the next one is drawn without this one
+        conclude(config, parts, state, hooks, metrics, clock, parts.evaluations() - evaluations, deadline)
 
-        with clock("update"):
-            context = Context(
-                rng.child("update"), state.iteration, config.micro_batch, state.memory, parts.team, config.loss_mean
-            )
-            advantage, believed = reliable_advantage(config.reliability, parts.algorithm, scored, context)
-            batch = credited(own, config.focus.spread(advantage[mine], own))
-            metrics = update(parts, batch, context) | believed
 
-        state.iteration += 1
-        state.failed = budget.failed
-        spent = torch.tensor([clock.processor_seconds, parts.evaluations() - evaluations], dtype=torch.float64)
-        processor_seconds, used = parts.team.sum(spent).tolist()
-        state.record(clock.seconds, processor_seconds, round(used), scored)
-        metrics |= describe(scored) | {"constant": _constant_groups(scored)}
-        if own.places is not None:
-            metrics["focus/even"] = float(parts.team.sum(torch.tensor(even(own))))
-        del own, scored, batch  # a path may take gigabytes: the next one is drawn without this one
-        metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
-        metrics["network_evaluations"] = float(state.evaluations)
-        if config.evaluation.every and state.iteration % config.evaluation.every == 0:
-            metrics |= hooks.evaluate(state)
-        ends = state.iteration == config.steps
-        stops = not ends and deadline.passed()
-        if parts.team.leads:
-            hooks.metrics.log(state.iteration - 1, metrics)
-            hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
-            if state.iteration % config.checkpoint_every == 0 or ends or stops:
-                hooks.checkpoint(state)
-        if stops:
-            raise RunError(
-                f"stopped after {state.iteration} of {config.steps} iterations, for another might end later than "
-                f"max_hours {config.max_hours:g} says; a checkpoint stands: go on with --resume"
-            )
+Correct: TypeAlias = Callable[[Scored], tuple[Scored, Tensor | None, Mapping[str, float]]]
+"""Makes of judged samples what is learned from, with the weight of each, and says how."""
+
+
+def as_they_are(own: Scored) -> tuple[Scored, Tensor | None, Mapping[str, float]]:
+    """Return samples that the present weights drew."""
+    return own, None, {}
+
+
+def learn(
+    config: RunConfig,
+    parts: Parts,
+    state: State,
+    own: Scored,
+    clock: Clock,
+    budget: FailureBudget,
+    correct: Correct = as_they_are,
+) -> dict[str, float]:
+    """Learn from this process's judged samples; return what is to be known of all."""
+    scored, mine = everyones(own, parts.team)
+    budget.check(scored)
+    state.failed = budget.failed
+    state.invalid += int((~scored.valid).sum())
+    rng = Rng((config.seed, "train")).child(state.iteration, "update")
+    context = Context(rng, state.iteration, config.micro_batch, state.memory, parts.team, config.loss_mean)
+    with clock("update"):
+        own, weight, corrected = correct(own)
+        advantage, believed = reliable_advantage(config.reliability, parts.algorithm, scored, context)
+        batch = replace(credited(own, config.focus.spread(advantage[mine], own)), weight=weight)
+        metrics = update(parts, batch, context) | believed | corrected
+    metrics |= describe(scored) | {"constant": _constant_groups(scored)}
+    if own.places is not None:
+        metrics["focus/even"] = float(parts.team.sum(torch.tensor(even(own))))
+    return metrics
+
+
+def conclude(
+    config: RunConfig,
+    parts: Parts,
+    state: State,
+    hooks: Hooks,
+    metrics: dict[str, float],
+    clock: Clock,
+    evaluations: int,
+    deadline: Deadline,
+) -> None:
+    """Count an iteration, measure, log, and keep a checkpoint. Raises RunError if there is no time for another one."""
+    state.iteration += 1
+    spent = torch.tensor([clock.processor_seconds, evaluations], dtype=torch.float64)
+    processor_seconds, used = parts.team.sum(spent).tolist()
+    state.spend(clock.seconds, processor_seconds, round(used))
+    metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
+    metrics["network_evaluations"] = float(state.evaluations)
+    if config.evaluation.every and state.iteration % config.evaluation.every == 0:
+        metrics |= hooks.evaluate(state)
+    ends = state.iteration == config.steps
+    stops = not ends and deadline.passed()
+    if parts.team.leads:
+        hooks.metrics.log(state.iteration - 1, metrics)
+        hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
+        if state.iteration % config.checkpoint_every == 0 or ends or stops:
+            hooks.checkpoint(state)
+    if stops:
+        raise RunError(
+            f"stopped after {state.iteration} of {config.steps} iterations, for another might end later than "
+            f"max_hours {config.max_hours:g} says; a checkpoint stands: go on with --resume"
+        )
 
 
 def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:

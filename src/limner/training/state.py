@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from limner.core.types import Scored
+from limner.core.types import Tree
 
 
 @dataclass
@@ -16,7 +16,8 @@ class State:
     `failed` counts the last iterations in a row without a valid sample; `evaluations` are the network evaluations of
     rollouts and updates: one sample through the network once, with or without gradient. `seconds` are those of the
     clock, by phase; `processor_seconds` those of all cores at work, which other programs' work hardly changes. `memory`
-    is the algorithm's own, `reward_memory` what the reward remembers: running statistics, multipliers.
+    is the algorithm's own, `reward_memory` what the reward remembers: running statistics, multipliers. `behind` are
+    earlier weights, by the number of iterations that made them, which the next samples are to be drawn by.
     """
 
     iteration: int = 0
@@ -27,14 +28,14 @@ class State:
     processor_seconds: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
     reward_memory: dict[str, Any] = field(default_factory=dict)
+    behind: dict[int, Tree] = field(default_factory=dict)
 
-    def record(self, seconds: Mapping[str, float], processor_seconds: float, evaluations: int, scored: Scored) -> None:
+    def spend(self, seconds: Mapping[str, float], processor_seconds: float, evaluations: int) -> None:
         """Add what an iteration took."""
         for phase, value in seconds.items():
             self.seconds[phase] += value
         self.processor_seconds += processor_seconds
         self.evaluations += evaluations
-        self.invalid += int((~scored.valid).sum())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""

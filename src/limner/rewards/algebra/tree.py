@@ -19,10 +19,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limner.cluster.place import Place
 from limner.core.errors import UserError
 from limner.rewards.algebra.frames import Reducer
 
 Setting: TypeAlias = float | int | bool | str
+ON_RAY = "ray"
+"""What a judge stands in that is asked in workers of a Ray cluster."""
 PLAIN = re.compile(r"(?!-)[\w./~-]*\w(:\w+)?")
 """A name of a judge, or FILE.py:FUNCTION, that needs no quotes."""
 
@@ -104,26 +107,31 @@ class Expression:
 
 @dataclass(frozen=True)
 class Leaf(Expression):
-    """A judge by its name (built in, or FILE.py:FUNCTION), with its settings; `over` reduces what it says of frames."""
+    """A judge by its name (built in, or FILE.py:FUNCTION), with its settings; `over` reduces what it says of frames.
+
+    `place` are the workers that it is asked in; None: this process.
+    """
 
     name: str
     settings: tuple[tuple[str, Setting], ...] = ()
     over: Reducer | None = None
+    place: Place | None = None
 
     @property
     def column(self) -> str:
-        """The name of its column: without the folder and file of a function of yours."""
-        return self._written(self.name.rpartition(":")[2]) if ".py:" in self.name else str(self)
+        """The name of its column: without the folder and file of a function of yours, and without its place."""
+        return self._written(self.name.rpartition(":")[2] if ".py:" in self.name else self.name)
 
     def value(self, parts: Sequence[Float[Tensor, " batch"]], scope: Scope) -> Float[Tensor, " batch"]:
         return scope.columns[self.column]
 
-    def _written(self, name: str) -> str:
+    def _written(self, name: str, place: Place | None = None) -> str:
         given = f"({', '.join(f'{key}={value!r}' for key, value in self.settings)})" if self.settings else ""
-        return self.over.written(name + given) if self.over else name + given
+        judge = name + given if place is None else f"{ON_RAY}({', '.join([name + given, *_changed(place)])})"
+        return self.over.written(judge) if self.over else judge
 
     def __str__(self) -> str:
-        return self._written(self.name if PLAIN.fullmatch(self.name) else f'"{self.name}"')
+        return self._written(self.name if PLAIN.fullmatch(self.name) else f'"{self.name}"', self.place)
 
 
 @dataclass(frozen=True)
@@ -241,6 +249,12 @@ def value_of(
         parts = [value_of(part, scope, found) for part in expression.parts]
         found[expression] = expression.value(parts, scope)
     return found[expression]
+
+
+def _changed(place: Place) -> list[str]:
+    """Return the settings of a place that are not the usual ones, as they are written."""
+    usual, given = vars(Place()), vars(place)
+    return [f"{key}={value!r}" for key, value in given.items() if value != usual[key]]
 
 
 def _number(value: float) -> str:
