@@ -17,9 +17,9 @@ ALIKE := bench/scenes_bench core/quiet core/settings engine/ambient engine/check
 	engine/processes environments/control golden/texts models/honoured models/on_cuda run/bad_input run/check \
 	run/claim run/damaged run/feedback_page run/gan run/keys_fuzz run/matrix run/memory_resume \
 	run/model_settings run/notebook run/objects run/on_cuda run/outputs run/own_code run/own_reward run/pairs \
-	run/recipes run/resume run/rounds run/tastes run/third_party training/deadline training/footprint \
-	training/kinds training/workload worlds/emoji_grammar worlds/motion worlds/scenes_grammar \
-	worlds/scenes_render worlds/words_grammar worlds/words_render worlds/words_world
+	run/recipes run/resume run/rounds run/tastes run/third_party training/asynchronous \
+	training/deadline training/footprint training/kinds training/workload worlds/emoji_grammar worlds/motion \
+	worlds/scenes_grammar worlds/scenes_render worlds/words_grammar worlds/words_render worlds/words_world
 # Tests narrow no types; that their calls fit what they call is checked, for a renamed argument is found in seconds so.
 FREE_IN_TESTS := arg-type assignment attr-defined call-overload dict-item func-returns-value index list-item \
 	method-assign misc operator return-value type-var union-attr unused-ignore var-annotated

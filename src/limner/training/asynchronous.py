@@ -75,7 +75,8 @@ class Drawer:
 
 def draw(drawer: Drawer, order: Order, weights: Shared) -> Drawing:
     """Draw, in a worker, what is ordered: ids and randomness are those of the loop in one process."""
-    config, studio, seen = drawer.config, drawer.studio, list[Shown]()
+    config, studio = drawer.config, drawer.studio
+    seen: list[Shown] = []
     evaluations, busy = drawer.evaluations(), time.process_time()
     if drawer.version != order.version:
         drawer.weights.load_state(weights.read())
