@@ -219,7 +219,8 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     if heldout:
         judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)
-    model = load_model(config.model, precision, team.device, objects.model)
+    spreads = config.shard != "none" and team.size > 1
+    model = load_model(config.model, precision, torch.device("cpu") if spreads else team.device, objects.model)
     if training:
         require_room(config, model.latent(), total_memory_mib(team.device))
         require_inputs(model, [*prompts, *heldout])
@@ -233,6 +234,12 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         start.into(weights, model.networks)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
+    if spreads:
+        from limner.engine.spread import spread  # here, because it imports FSDP
+        from limner.models.arranged import follow
+
+        weights, team = spread(weights, config.shard, precision, team)
+        follow(model, team.device, config.model.vae)
     actors = _actors(config, model, weights, precision, team)
     parts = Parts(
         team=team,

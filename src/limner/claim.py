@@ -39,7 +39,7 @@ UNFINISHED = {f".{CONFIG}.part", LOCK}
 TABLES = (".jsonl", ".csv", ".parquet", ".txt")
 FREE = (
     "steps", "micro_batch", "checkpoint_every", "max_hours", "overlap", "reward_cache", "prompt_cache", "ratio_floor",
-    "device", "out",
+    "device", "shard", "out",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
     "evaluation.every", "evaluation.part", "sampler.keep", "precision.activation_checkpointing",
     *(f"rollouts.on.{field.name}" for field in fields(Place)),

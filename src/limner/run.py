@@ -34,6 +34,7 @@ from limner.core.team import ALONE
 from limner.core.tree import concatenate
 from limner.core.types import Pipeline, Prompt
 from limner.engine import checkpoint
+from limner.engine.shards import kept, made_whole
 from limner.evaluate.protocol import Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import known as known_evaluation
@@ -164,15 +165,17 @@ class Run:
         return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
 
     def checkpoint(self, state: State) -> None:
-        """Keep everything that another session needs to go on exactly here."""
+        """Keep everything that another session needs to go on exactly here; every process of the run takes part."""
         parts = self.assembly.parts
-        kept: dict[str, Any] = {
+        everything: dict[str, Any] = {
             "state": state.to_dict(),
             "weights": parts.weights.state(),
             "stepper": parts.stepper.state(),
             "ema": parts.ema.state() if parts.ema is not None else {},
         }
-        checkpoint.save(self.folder / "checkpoints", state.iteration, kept)
+        everything = kept(everything, parts.team)
+        if self.leads:
+            checkpoint.save(self.folder / "checkpoints", state.iteration, everything)
 
     def restore(self) -> bool:
         """Put back the last whole checkpoint, if there is one."""
@@ -181,12 +184,12 @@ class Run:
             return False
         parts = self.assembly.parts
         try:
-            kept = checkpoint.load(path)
-            parts.weights.load_state(kept["weights"])
-            parts.stepper.load_state(kept["stepper"])
+            found = checkpoint.load(path)
+            parts.weights.load_state(found["weights"])
+            parts.stepper.load_state(found["stepper"])
             if parts.ema is not None:
-                parts.ema.load_state(kept["ema"])
-            self.state = State.from_dict(kept["state"])
+                parts.ema.load_state(found["ema"])
+            self.state = State.from_dict(found["state"])
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{path} is no checkpoint of such a run: {type(error).__name__}: {error}") from error
         return True
@@ -194,14 +197,18 @@ class Run:
     def export(self, folder: Path | str | None = None, push: str = "", private: bool = False) -> Path:
         """Write the result as plain diffusers loads it, with a model card; return the folder.
 
+        Of processes that share a run all take part, and one writes.
         With `push`, NAME or OWNER/NAME, it is uploaded to the Hub as well, where it is everyone's unless `private`.
         """
         target = to_folder(self.folder / "export" if folder is None else folder, "--out")
         if folder is not None:
             require_own(target)
-        target.mkdir(parents=True, exist_ok=True)
-        with self.averaged():
-            self.config.model.train.export(self.assembly.model, target)
+        with self.averaged(), made_whole(self.assembly.model.networks.values(), self.assembly.parts.team):
+            if self.leads:
+                target.mkdir(parents=True, exist_ok=True)
+                self.config.model.train.export(self.assembly.model, target)
+        if not self.leads:
+            return target
         write_card(target, card(self, push))
         if push:
             upload(target, push, private)
@@ -319,9 +326,9 @@ def train(
         run.measure("after")
         if team.leads:
             run.report(started)
-            run.export()
-            if not quiet:
-                progress.say(outcome(run))
+        run.export()
+        if team.leads and not quiet:
+            progress.say(outcome(run))
         team.wait()
     return run
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Shaped
@@ -15,6 +15,8 @@ from torch.distributed import DistError
 
 from limner.core.errors import LostPeer
 
+Over = Literal["none", "all", "machine"]
+"""Over which processes weights are spread: each has its own; all of a run; those of each machine."""
 GONE = re.compile("by peer|timed? ?out|no longer|broken pipe", re.IGNORECASE)
 """What gloo says, in a RuntimeError of no class of its own, when a peer does not answer."""
 
@@ -33,16 +35,30 @@ def among_peers() -> Iterator[None]:
         ) from error
 
 
+class Company(Protocol):
+    """What each member does alike because it holds a part of the weights only (`engine/lockstep.py`)."""
+
+    def meet(self) -> None:
+        """Take part in the passes that others still make, until all have come here."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Make a loss's backward pass, and leave in each parameter its part of all members' gradients."""
+        ...
+
+
 @dataclass(frozen=True)
 class Team:
     """Member `rank` of `size`. What all must agree on goes through `sum` and `gather`, which every member calls alike.
 
     Numbers that are summed over members in another order than one process would differ from it by rounding, no more.
+    Where weights are spread over members there is a `company`; what all call alike is then where they meet.
     """
 
     device: torch.device = torch.device("cpu")
     rank: int = 0
     size: int = 1
+    company: Company | None = None
 
     def share(self, count: int) -> range:
         """Return which of `count` things are this member's: equal runs of them, the first member's first."""
@@ -73,6 +89,7 @@ class Team:
         """Return the things of all members, those of the first first; each is one that `pickle` can send."""
         every: list[Sequence[Any]] = [things]
         if self.size > 1:
+            self._meet()
             every = [()] * self.size
             with among_peers():
                 distributed.all_gather_object(every, things)
@@ -82,14 +99,25 @@ class Team:
         """Return the sum over members, float64."""
         total = values.detach().double()
         if self.size > 1:
+            self._meet()
             total = total.to(self.device, copy=True)
             with among_peers():
                 distributed.all_reduce(total)
         return total.to(values.device)
 
+    def backward(self, loss: Tensor) -> None:
+        """Make a loss's backward pass."""
+        if self.company is None:
+            loss.backward()
+        else:
+            self.company.backward(loss)
+
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Put the sum of all members' gradients in place of each one's own, in one exchange; none counts as zero."""
-        if self.size == 1 or not parameters:
+        """Put the sum of all members' gradients in place of each one's own, in one exchange; none counts as zero.
+
+        Of weights that are spread the backward passes have done so.
+        """
+        if self.size == 1 or self.company is not None or not parameters:
             return
         for parameter in parameters:
             if parameter.grad is None:
@@ -104,6 +132,7 @@ class Team:
     def wait(self) -> None:
         """Wait until every member is here."""
         if self.size > 1:
+            self._meet()
             with among_peers():
                 distributed.barrier()
 
@@ -114,8 +143,13 @@ class Team:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
+    def _meet(self) -> None:
+        if self.company is not None:
+            self.company.meet()
+
     def _each(self, tensor: Tensor) -> list[Tensor]:
         """Return every member's tensor; all have one shape."""
+        self._meet()
         sent = tensor.to(self.device).contiguous()
         received = [torch.empty_like(sent) for _ in range(self.size)]
         with among_peers():

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limner.engine.shards import cut_like
+
 
 class Ema:
     """average <- d average + (1 - d) parameters, with d = min(decay, (1 + n) / (10 + n)) after n earlier updates.
@@ -48,4 +50,4 @@ class Ema:
         """Put back what `state` returned."""
         self.num_updates = state["num_updates"]
         for name, tensor in self.average.items():
-            tensor.copy_(state["average"][name])
+            tensor.copy_(cut_like(state["average"][name], tensor))

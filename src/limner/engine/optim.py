@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import RunError, UserError
 from limner.core.team import ALONE, Team
+from limner.engine.shards import cut_like, whole
 
 Schedule = Literal["constant", "cosine", "linear"]
 Kind = Literal["adamw", "adamw8bit"]
@@ -114,11 +115,11 @@ class Stepper:
         self.trouble = ""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss`; once a loss of this step is not finite, do nothing."""
+        """Add the gradient of `loss`; once a loss of this step is not finite, do nothing, unless others do it too."""
         if not self.trouble and not bool(loss.isfinite()):
             self.trouble = f"the loss is {loss.item()}"
-        if not self.trouble:
-            (loss if self.scale is None else loss * self.scale.value).backward()
+        if not self.trouble or self.team.company is not None:
+            self.team.backward(loss if self.scale is None else loss * self.scale.value)
 
     def step(self) -> float | None:
         """Clip, update and clear the gradients; return their norm before the clip, or None for a skipped step.
@@ -131,7 +132,7 @@ class Stepper:
         if not self.trouble:
             self.team.sum_gradients(self.parameters)
             self._unscale()
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm).item()
+            norm = self._clip()
             self.trouble = "" if math.isfinite(norm) else f"the gradient norm is {norm}"
             excused = self.scale is not None and self.scale.may_fall
             if self.scale is not None:
@@ -165,11 +166,29 @@ class Stepper:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Put back what `state` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(self._cut(state["optimizer"]))
         self.num_steps, self.num_skipped = state["num_steps"], state["num_skipped"]
         self.skipped_in_row = state["skipped_in_row"]
         if self.scale is not None:
             self.scale = LossScale(**state["scale"])
+
+    def _cut(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an optimizer's state with the moments of parameters that are spread cut as these are."""
+        cut = {
+            place: {
+                name: cut_like(value, self.parameters[place]) if torch.is_tensor(value) and value.ndim else value
+                for name, value in moments.items()
+            }
+            for place, moments in state["state"].items()
+        }
+        return {**state, "state": cut}
+
+    def _clip(self) -> float:
+        """Bring gradients to a common norm of at most `max_grad_norm`; return what it was."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = whole(nn.utils.get_total_norm(gradients))
+        nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        return norm.item()
 
     def _unscale(self) -> None:
         """Divide gradients by what the loss was multiplied by."""

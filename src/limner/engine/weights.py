@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limner.core.errors import UserError
 from limner.core.protocols import Adapter, Generator
 from limner.engine.precision import Precision
+from limner.engine.shards import cut_like
 
 Name = Literal["policy", "reference", "old"]
 G = TypeVar("G", bound=Generator)
@@ -80,7 +81,7 @@ class Weights:
         with torch.no_grad():
             for part, tensors in mine.items():
                 for name, tensor in tensors.items():
-                    tensor.copy_(state[part][name])
+                    tensor.copy_(cut_like(state[part][name], tensor))
 
 
 class Training(Protocol):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from torch import nn
+
 from limner.core.errors import UserError
+from limner.core.protocols import Adapter
 
 
 @runtime_checkable
@@ -35,3 +39,16 @@ def arrange_autoencoder(model: object, place: str, tiling: bool) -> None:
         vae.enable_tiling()
     if place == "cpu":
         vae.to("cpu")
+
+
+def follow(model: Adapter, device: torch.device, place: str) -> None:
+    """Bring to a device what is not there yet of a model whose networks are: its autoencoder, unless `place` is "cpu".
+
+    Text encoders go there when they encode. Raises UserError for a model that is no pipeline.
+    """
+    if not isinstance(model, OfPipeline):
+        raise UserError("shard is of pipelines of diffusers, and this model is none: set it to none")
+    for name, part in model.pipeline.components.items():
+        there = name in model.networks or name.startswith("text_encoder") or (name == "vae" and place == "cpu")
+        if isinstance(part, nn.Module) and not there:
+            part.to(device)

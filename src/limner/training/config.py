@@ -13,6 +13,7 @@ from limner.core.edition import Bits
 from limner.core.errors import UserError, shown
 from limner.core.needs import LossMean
 from limner.core.protocols import Adapter, Algorithm, ModelSettings, Sampling
+from limner.core.team import Over
 from limner.core.settings import Cap, Count, Named, Natural, NotNegative, Range, Share, settings
 from limner.engine.full import full
 from limner.engine.lora import lora
@@ -304,6 +305,8 @@ class RunConfig:
     """What to do with a clip range that is below the noise of the arithmetic."""
     seed: Natural = 0
     """Seed of everything that is random."""
+    shard: Over = "none"
+    """What processes share weights: none, each has its own; all, each has a part (FSDP); machine, those of a machine."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, ..."""
     out: str = ""

@@ -168,8 +168,8 @@ def conclude(
     if parts.team.leads:
         hooks.metrics.log(state.iteration - 1, metrics)
         hooks.progress.step(state.iteration, metrics["reward/mean"], metrics["reward/std"])
-        if state.iteration % config.checkpoint_every == 0 or ends or stops:
-            hooks.checkpoint(state)
+    if state.iteration % config.checkpoint_every == 0 or ends or stops:
+        hooks.checkpoint(state)
     if stops:
         raise RunError(
             f"stopped after {state.iteration} of {config.steps} iterations, for another might end later than "

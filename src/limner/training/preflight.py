@@ -29,6 +29,7 @@ from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.memory import peak_memory_mib, total_memory_mib
 from limner.engine.optim import MOMENT_BYTES
+from limner.engine.shards import own
 from limner.learning.passes import optimizer_steps
 from limner.learning.ratio import log_ratio_of
 from limner.report.text import count, duration
@@ -202,7 +203,7 @@ def _ignored(config: RunConfig) -> list[str]:
 def _require_numbers(parts: Parts) -> None:
     """Refuse a network with a weight that is not finite: it draws nothing, or only sometimes."""
     for name, network in parts.weights.roles["policy"].networks.items():
-        for key, weight in network.state_dict().items():
+        for key, weight in ((key, own(weight)) for key, weight in network.state_dict().items()):
             if weight.is_floating_point() and not weight.isfinite().all():
                 raise UserError(f"model: weight {key} of its {name} is not finite; save or download the model again")
 
@@ -256,7 +257,7 @@ def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, s
     shown = leaves(render(rollout.sample[:1], parts.studio.decode, 1).media)
     pictures = [leaf.expand(len(rollout), *leaf.shape[1:]) for leaf in shown]
     kept = [*leaves(rollout.sample), *leaves(rollout.trajectory), *pictures]
-    trained = parts.weights.parameters().values()
+    trained = map(own, parts.weights.parameters().values())
     device = parts.team.device
     moments = MOMENT_BYTES[config.optimizer.kind]
     return footprint(device, peak_memory_mib(device), trained, kept, missing, stills, moments)
@@ -274,7 +275,7 @@ def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[i
     for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
         decisions += step.size
         for share in step.shares(step.mass):
-            share.loss.backward()
+            parts.team.backward(share.loss)
             passes += 1
     parts.stepper.optimizer.zero_grad()
     return decisions, passes

@@ -1,0 +1,85 @@
+"""Tensors of which each process holds a part (torch's DTensor): made whole again, and cut as another one is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeGuard, cast
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.team import Team
+from limner.core.tree import tree_map
+from limner.core.types import Tree
+
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Tell whether processes hold a part of a tensor each; DTensor takes a second to import, and mostly there is none."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def own(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this process holds: all of it, unless it is spread."""
+    return tensor.to_local() if is_spread(tensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return all of a tensor; of one that is spread every process asks alike."""
+    return tensor.full_tensor() if is_spread(tensor) else tensor
+
+
+def cut_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """Return a whole tensor, which every process has alike, spread as `other` is; as it is, if that is not."""
+    if not is_spread(other):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    there = tensor.to(other.device)
+    return cast(Tensor, distribute_tensor(there, other.device_mesh, other.placements, src_data_rank=None))
+
+
+def kept(tree: Tree, team: Team) -> Tree:
+    """Return what a checkpoint is to keep of a tree, which every member gives alike: all of what is spread.
+
+    That is on the CPU and the leader's alone; others get nothing in its place.
+    """
+    team.wait()
+
+    def gathered(tensor: Tensor) -> Tensor:
+        if not is_spread(tensor):
+            return tensor
+        every = tensor.full_tensor()
+        return every.cpu() if team.leads else torch.empty(0)
+
+    return tree_map(gathered, tree)
+
+
+@contextmanager
+def made_whole(networks: Iterable[nn.Module], team: Team) -> Iterator[None]:
+    """Have what is trained of networks, and is spread, whole inside, on the leader's CPU; every member goes in alike.
+
+    No network can run there.
+    """
+    team.wait()
+    spread: list[tuple[nn.Module, str, nn.Parameter]] = []
+    for module in dict.fromkeys(each for network in networks for each in network.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.requires_grad and is_spread(parameter):
+                spread.append((module, name, parameter))
+                every = parameter.detach().full_tensor()
+                if team.leads:
+                    module.register_parameter(name, nn.Parameter(every.cpu()))
+    try:
+        yield
+    finally:
+        for module, name, parameter in spread:
+            module.register_parameter(name, parameter)

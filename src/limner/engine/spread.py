@@ -1,0 +1,95 @@
+"""Weights spread over processes: each keeps an equal part of every tensor, and they are brought together block by block.
+
+That is torch's FSDP2, `fully_shard`, on the blocks of each network and then on what is around them: parameters, frozen
+and trained, gradients, averages and the optimizer's moments are in parts, activations are each process's own. With
+"machine" the parts are of the processes of a machine, and machines hold the same (hybrid sharding): weights then travel
+within a machine, and between them only the sums of gradients.
+
+Source: ZeRO stage 3, Rajbhandari et al., arXiv 1910.02054, section 5.3; FSDP, Zhao et al., arXiv 2304.11277.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from limner.core.errors import UserError
+from limner.core.team import Over, Team
+from limner.engine.lockstep import Lockstep
+from limner.engine.precision import Precision
+from limner.engine.weights import Weights
+
+
+def spread(weights: Weights, over: Over, precision: Precision, team: Team) -> tuple[Weights, Team]:
+    """Return weights of which each member holds a part, on its device, and the team that makes every pass together.
+
+    A member alone, and "none", keep what they have. Raises UserError for networks without blocks, and for machines of
+    unequal numbers of processes.
+    """
+    if over == "none" or team.size == 1:
+        return weights, team
+    mesh, company = _mesh(over, team), Lockstep(precision)
+    networks = {id(each): (name, each) for role in weights.roles.values() for name, each in role.networks.items()}
+    places = {
+        id(parameter): (module, key)
+        for _, network in networks.values()
+        for module in network.modules()
+        for key, parameter in module.named_parameters(recurse=False)
+    }
+    found = {part: {name: places[id(p)] for name, p in each.items()} for part, each in _parts(weights).items()}
+    for name, network in networks.values():
+        company.watch(network, partial(_shard, name, network, mesh))
+    now = {
+        part: {name: module.get_parameter(key) for name, (module, key) in each.items()} for part, each in found.items()
+    }
+    return replace(weights, policy=now["policy"], old=now["old"]), replace(team, company=company)
+
+
+def _parts(weights: Weights) -> dict[str, Mapping[str, nn.Parameter]]:
+    return {"policy": weights.policy, "old": weights.old}
+
+
+def _mesh(over: Over, team: Team) -> DeviceMesh:
+    kind = team.device.type
+    if over == "all":
+        return init_device_mesh(kind, (team.size,))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", team.size))
+    if team.size % here:
+        raise UserError(
+            f"shard machine: {here} processes are here, and {team.size} in all are no multiple of that: start as many "
+            "on each machine, or take shard all"
+        )
+    return init_device_mesh(kind, (team.size // here, here))
+
+
+def _shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard the blocks of a network, then the rest of it.
+
+    Nothing stays together after a forward pass, the root's own weights neither: an average or an optimizer step is
+    written to the parts. Gradients are added up, not averaged: losses have everyone's denominator. The classes are put
+    back: what FSDP needs are its hooks, and libraries write the name of the class beside weights.
+    """
+    blocks = list(blocks_of(network))
+    if not blocks:
+        raise UserError(f"shard: network {name!r} ({type(network).__name__}) has no blocks to spread: set shard to none")
+    for module in (*blocks, network):
+        kind = type(module)
+        sharded = fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        assert isinstance(sharded, FSDPModule)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no factor
+        module.__class__ = kind
+
+
+def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the members of the outermost lists of a network, which are its blocks."""
+    for name, module in network.named_modules():
+        *before, last = name.split(".")
+        if last.isdigit() and not any(part.isdigit() for part in before) and any(True for _ in module.parameters()):
+            yield module
