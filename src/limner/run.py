@@ -231,10 +231,13 @@ class Run:
     def _trained_policy(self) -> Policy:
         return self.assembly.parts.actors.policy
 
-    def averaged(self) -> Any:
-        """Return a context in which the trained weights are their average, if the run keeps one."""
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the trained weights be their average inside, if the run keeps one."""
         ema = self.assembly.parts.ema
-        return nullcontext() if ema is None else ema.swapped()
+        with nullcontext() if ema is None else ema.swapped():
+            yield
+            self.assembly.parts.team.meet()  # what others still draw by its part of the weights is by the average too
 
     def _evaluate(
         self,

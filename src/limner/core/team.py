@@ -89,7 +89,7 @@ class Team:
         """Return the things of all members, those of the first first; each is one that `pickle` can send."""
         every: list[Sequence[Any]] = [things]
         if self.size > 1:
-            self._meet()
+            self.meet()
             every = [()] * self.size
             with among_peers():
                 distributed.all_gather_object(every, things)
@@ -99,7 +99,7 @@ class Team:
         """Return the sum over members, float64."""
         total = values.detach().double()
         if self.size > 1:
-            self._meet()
+            self.meet()
             total = total.to(self.device, copy=True)
             with among_peers():
                 distributed.all_reduce(total)
@@ -129,10 +129,15 @@ class Team:
         parts = flat.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
+    def meet(self) -> None:
+        """Wait, where weights are spread, until all have come here and no pass is left to be made."""
+        if self.company is not None:
+            self.company.meet()
+
     def wait(self) -> None:
         """Wait until every member is here."""
         if self.size > 1:
-            self._meet()
+            self.meet()
             with among_peers():
                 distributed.barrier()
 
@@ -143,13 +148,9 @@ class Team:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
-    def _meet(self) -> None:
-        if self.company is not None:
-            self.company.meet()
-
     def _each(self, tensor: Tensor) -> list[Tensor]:
         """Return every member's tensor; all have one shape."""
-        self._meet()
+        self.meet()
         sent = tensor.to(self.device).contiguous()
         received = [torch.empty_like(sent) for _ in range(self.size)]
         with among_peers():

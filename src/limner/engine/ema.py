@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from limner.engine.shards import cut_like
+from limner.engine.shards import cut_like, own
 
 
 class Ema:
@@ -32,10 +32,10 @@ class Ema:
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """Put the average in the parameters' place; they come back bit by bit."""
-        parameters: list[Tensor] = list(self.parameters.values())
+        parameters = [own(parameter) for parameter in self.parameters.values()]
         trained = [parameter.detach().clone() for parameter in parameters]
         with torch.no_grad():
-            torch._foreach_copy_(parameters, list(self.average.values()))
+            torch._foreach_copy_(parameters, [own(average) for average in self.average.values()])
         try:
             yield
         finally:

@@ -7,8 +7,8 @@ and make what the largest of these numbers stands for: whoever wants it for its 
 they had last, whose answer nobody reads and whose gradient is zero. One that has come to where all meet wants nothing,
 and goes on when all do. The order of passes is then the same everywhere, and nobody else has to know.
 
-Two things are asked of those who compute: what is computed with gradients is in a loss, and a loss that was computed is
-given to `backward`, finite or not.
+Three things are asked of those who compute: what is computed with gradients is in a loss, a loss that was computed is
+given to `backward`, finite or not, and weights are written to where all have met.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
 
 
 def own(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that this process holds: all of it, unless it is spread."""
-    return tensor.to_local() if is_spread(tensor) else tensor
+    """Return the part of a tensor that this process holds, by which it is written to: itself, unless it is spread."""
+    return tensor.detach().to_local() if is_spread(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:

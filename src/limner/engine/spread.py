@@ -58,14 +58,14 @@ def _parts(weights: Weights) -> dict[str, Mapping[str, nn.Parameter]]:
 def _mesh(over: Over, team: Team) -> DeviceMesh:
     kind = team.device.type
     if over == "all":
-        return init_device_mesh(kind, (team.size,))
+        return init_device_mesh(kind, (team.size,), mesh_dim_names=("part",))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", team.size))
     if team.size % here:
         raise UserError(
             f"shard machine: {here} processes are here, and {team.size} in all are no multiple of that: start as many "
             "on each machine, or take shard all"
         )
-    return init_device_mesh(kind, (team.size // here, here))
+    return init_device_mesh(kind, (team.size // here, here), mesh_dim_names=("machine", "part"))
 
 
 def _shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:

@@ -1,0 +1,160 @@
+"""Four processes that hold a part of the weights each learn what one would, though their work is uneven."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner.core.errors import UserError
+from limner.core.team import ALONE, Over, Team
+from limner.engine.count import count_evaluations
+from limner.engine.device import join
+from limner.engine.ema import Ema
+from limner.engine.full import full
+from limner.engine.optim import Stepper
+from limner.engine.precision import Precision
+from limner.engine.processes import together
+from limner.engine.shards import kept, made_whole, own
+from limner.engine.spread import spread
+from limner.engine.weights import Weights
+
+ROWS = ((), (0, 1, 2), (3,), (4, 5, 6))
+"""Which rows of data each process has: the first has none, the third one of them, of one expert."""
+SHARES: Mapping[Over, int] = {"all": 4, "machine": 2}
+"""In how many parts weights are cut."""
+CAP, STEPS = 0.5, 2
+
+
+class Expert(nn.Module):
+    """Two blocks, and a layer before and after them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Linear(3, 16), nn.Linear(16, 3)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(16, 16), nn.Tanh()) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.after(x)
+
+
+def experts() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return {name: Expert() for name in ("first", "second")}
+
+
+def learn(weights: Weights, team: Team, rows: tuple[int, ...], evaluations: Callable[[], int]) -> dict[str, Any]:
+    """Take two optimizer steps on `rows`, each a pass of its own of the expert that its number asks; return all state.
+
+    A row's loss reads the expert once with gradients, or twice, and the reference without.
+    """
+    policy, reference = (weights.networks(name, Precision()) for name in ("policy", "reference"))
+    stepper = Stepper(weights.parameters(), lr=0.1, steps=STEPS, max_grad_norm=CAP, team=team)
+    ema = Ema(weights.parameters(), 0.5)
+    data = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():  # as a dry run does: all have seen something
+        policy["first"](data[:1])
+    norms = []
+    for _ in range(STEPS):
+        for row in rows:
+            name = ("first", "second")[row % 2]
+            found = policy[name](data[row : row + 1])
+            with torch.no_grad():
+                wanted = reference[name](data[row : row + 1]) + 1
+            if row % 3 == 2:
+                found = found + policy[name](2 * data[row : row + 1])
+            stepper.backward((found - wanted).square().sum() / 7)
+        norms.append(stepper.step())
+        ema.update()
+        weights.blend_old(0.5)
+    with ema.swapped(), torch.no_grad():
+        averaged = [policy["second"](data[row : row + 1]).tolist() for row in rows]
+        team.meet()
+    return {
+        "weights": kept(weights.state(), team),
+        "stepper": kept(stepper.state(), team),
+        "ema": kept(ema.state(), team),
+        "norms": norms,
+        "averaged": team.gather_objects(averaged),
+        "evaluations": int(team.sum(torch.tensor(evaluations()))),
+    }
+
+
+def bytes_here(weights: Weights) -> int:
+    """Return what this process holds of the weights of all roles."""
+    return sum(
+        own(each).nbytes
+        for role in weights.roles.values()
+        for network in role.networks.values()
+        for each in network.parameters()
+    )
+
+
+def _member(arguments: list[str]) -> int:
+    """Be one of four, two to a machine."""
+    os.environ["LOCAL_WORLD_SIZE"] = "2"
+    folder, rank, team = Path(arguments[0]), int(os.environ["RANK"]), join(torch.device("cpu"))
+    for over in SHARES:
+        networks = experts()
+        evaluations = count_evaluations(networks)
+        weights, company = spread(full(networks, reference=True, old=True), over, Precision(), team)
+        found = {**learn(weights, company, ROWS[rank], evaluations), "bytes": bytes_here(weights)}
+        with made_whole(networks.values(), company):
+            found["exported"] = [network.state_dict() for network in networks.values()] if team.leads else []
+        found["kinds"] = [type(network).__name__ for network in networks.values()]
+        torch.save(found, folder / f"{over}-{rank}.pt")
+    team.wait()
+    return 0
+
+
+@pytest.fixture(scope="module")
+def alone() -> Mapping[str, Any]:
+    """What one process finds."""
+    networks = experts()
+    evaluations = count_evaluations(networks)
+    weights = full(networks, reference=True, old=True)
+    found = learn(weights, ALONE, tuple(range(7)), evaluations)
+    return {**found, "bytes": bytes_here(weights), "exported": [each.state_dict() for each in networks.values()]}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each of four processes has left what it found."""
+    folder = tmp_path_factory.mktemp("four")
+    together(4, _member, [str(folder)], "limner.engine.spread")
+    return folder
+
+
+@pytest.mark.parametrize("over", ["all", "machine"])
+def test_four_that_share_the_weights_are_one(over: Over, alone: Mapping[str, Any], four: Path) -> None:
+    first, *others = (torch.load(four / f"{over}-{rank}.pt") for rank in range(4))
+    for name in ("weights", "stepper", "ema", "averaged", "exported"):
+        torch.testing.assert_close(first[name], alone[name], rtol=0, atol=2e-6)
+    assert max(alone["norms"]) > CAP
+    assert first["norms"] == pytest.approx(alone["norms"], rel=1e-5)
+    assert first["evaluations"] == alone["evaluations"] + 3  # the dry run's of each; none for others' sake
+    assert first["kinds"] == ["Expert", "Expert"]
+    for each in (first, *others):
+        assert each["norms"] == first["norms"]
+        assert each["bytes"] < 1.1 * alone["bytes"] / SHARES[over]  # of three rows one process has none
+    assert sum(each["bytes"] for each in (first, *others)) == alone["bytes"] * 4 // SHARES[over]
+
+
+def test_a_process_alone_keeps_what_it_has() -> None:
+    weights = full(experts(), reference=False, old=False)
+    assert spread(weights, "all", Precision(), ALONE) == (weights, ALONE)
+
+
+def test_machines_of_unequal_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    weights = full(experts(), reference=False, old=False)
+    with pytest.raises(UserError, match="^shard machine: 3 processes are here, and 4 in all are no multiple of that"):
+        spread(weights, "machine", Precision(), Team(size=4))
