@@ -68,7 +68,7 @@ def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None
     kind = str(values.get("model", "sd3"))
     source = find(WORLDS, "world", world)()
     find(FRESH, "model", kind)  # before training.pretrain: it quiets what diffusers says on import
-    if kind in ("tokens", "gan"):
+    if kind in ("tokens", "gan", "amused"):
         _pretrain_from_base(kind, world, folder, values)
         return
     from limner.training.fit import require_same
@@ -106,18 +106,23 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
 def _pretrain_from_base(kind: str, world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
     """Make a model of another kind beside the base of a world, which it takes parts from."""
     from limner.training import pretrain_gan as gan
+    from limner.training import pretrain_masked as masked
     from limner.training import pretrain_tokens as tokens
     from limner.training.fit import require_same
 
-    config = override(tokens.TokenPretraining() if kind == "tokens" else gan.Duel(), values)
+    kinds = {"tokens": tokens.TokenPretraining, "gan": gan.Duel, "amused": masked.MaskedPretraining}
+    config, how = override(kinds[kind](), values), {"tokens": tokens, "gan": gan, "amused": masked}[kind].HOW
     folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
-    source, start = find(WORLDS, "world", world)(), find(BASES, "base", config.start or world)
-    build = find(FRESH, "model", config.model).build
+    require_same(folder, asdict(config), how)
+    source, build = find(WORLDS, "world", world)(), find(FRESH, "model", kind).build
+    if isinstance(config, masked.MaskedPretraining):
+        words, codes = (find(BASES, "base", name) for name in config.bases(world))
+        masked.pretrain_masked(build(words, codes, config.width, config.seed), source, config, folder)
+        return
+    start = find(BASES, "base", config.start or world)
     if isinstance(config, tokens.TokenPretraining):
-        require_same(folder, asdict(config), tokens.HOW)
         tokens.pretrain_tokens(build(source.vocabulary, start, config.num_codes, config.seed), source, config, folder)
     else:
-        require_same(folder, asdict(config), gan.HOW)
         gan.pretrain_gan(build(source.vocabulary, start, config.width, config.seed), source, config, folder)
 
 

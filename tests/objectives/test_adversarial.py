@@ -14,6 +14,10 @@ def test_hinge_by_hand() -> None:
     """Real ones above 1 and made ones below -1 cost nothing."""
     real, made = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.25, 1.0])
     assert hinge(real, made).item() == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1.25 + 2) / 3)
+    unmatched = torch.tensor([-3.0, 0.5])
+    told = hinge(real, made, unmatched, 0.25).item()
+    assert told == pytest.approx((0 + 0.5 + 2) / 3 + 0.75 * (0 + 1.25 + 2) / 3 + 0.25 * (0 + 1.5) / 2)
+    assert hinge(real, made, unmatched[:0], 0.25).item() == hinge(real, made).item()
 
 
 def test_steepness_of_a_quadratic_and_its_own_gradient() -> None:

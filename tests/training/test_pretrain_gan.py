@@ -76,3 +76,39 @@ def test_the_generator_begins_as_a_decoder_whose_loss_is_that_of_a_conditional_a
             divergence += (mean**2 + math.e**log_variance - 1 - log_variance) / 4
     assert health["decoding_error"] == pytest.approx(error / 2) and health["kl"] == pytest.approx(divergence)
     assert loss.item() == pytest.approx((error / (2 * 0.49) + divergence) / 2)
+
+
+def test_what_is_mismatched_is_no_caption_of_its_picture() -> None:
+    """By turns the altered caption and the next picture's; equal ones, by either, are told apart as such."""
+    caption, altered = torch.tensor([0, 1, 2, 2, 3]), torch.tensor([9, 8, 2, 7, 6])
+    given = module.Given(torch.zeros(5), caption, altered, torch.zeros(5), torch.zeros(3, 5))
+    said, changed = caption[:, None].double(), altered[:, None].double()
+    others, theirs = module.mismatch(said, changed, given)
+    assert others[:, 0].tolist() == [9, 2, 2, 3, 6]
+    assert theirs.tolist() == [True, True, False, True, True]
+    again, none = module.mismatch(
+        said, changed, module.Given(given.x, torch.zeros(5), torch.zeros(5), given.z, given.noise)
+    )
+    assert not none.any() and torch.equal(again, others)
+
+
+def test_the_discriminator_is_told_of_mismatched_captions_as_of_samples() -> None:
+    """By hand, of a discriminator that is linear: D(x, c) = x1 + x . e(c), whose contrast weighs nothing."""
+
+    class D:
+        log_scale = torch.tensor(0.0)
+        see = staticmethod(lambda x: (x[:, 0], x))
+        read = staticmethod(lambda words, mask: words)
+
+    class Data:
+        condition = staticmethod(lambda caption: {"words": words[caption], "mask": None})
+
+    words = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
+    x, made = torch.tensor([[0.5, -0.25], [0.1, 0.2]]), torch.tensor([[-0.5, 0.3], [0.0, -2.0]])
+    given = module.Given(x, torch.tensor([0, 1]), torch.tensor([2, 3]), x, torch.zeros(3, 2, 2))
+    config = module.Duel(contrast=0.0, gradient_penalty=0.0, mismatched=0.25)
+    loss, _ = module.judged(D(), made, given, Data(), 1, config)
+    d = lambda row, text: float(row[0] + row @ words[text])  # noqa: E731
+    hinge = lambda scores: sum(max(0.0, 1 + s) for s in scores) / len(scores)  # noqa: E731
+    real, false = hinge([-d(x[0], 0), -d(x[1], 1)]), hinge([d(made[0], 0), d(made[1], 1)])
+    assert loss.item() == pytest.approx(real + 0.75 * false + 0.25 * hinge([d(x[0], 2), d(x[1], 0)]))

@@ -31,7 +31,7 @@ FEW = {
 
 
 def run(folder: Path) -> None:
-    build.pretrain("scenes", folder, {"model": "tokens", **FEW, "checkpoint_seconds": 0.0})
+    build.pretrain("scenes", folder, {"model": "tokens", **FEW, "optimizer": "muon", "checkpoint_seconds": 0.0})
 
 
 def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
     for file in ("tokenizer.pt", "restoration.pt", "codes.pt", "decoder.pt"):
         whole, parts = (torch.load(tmp_path / name / file, weights_only=True) for name in ("whole", "parts"))
         key = "codes" if file == "codes.pt" else "average"
+        assert len(whole.get("optimizers", ())) == {"codes.pt": 0, "decoder.pt": 2}.get(file, 1)
         assert all(torch.equal(a, b) for a, b in zip(whole[key], parts[key], strict=True))
     base = tmp_path / "parts" / "pipeline"
     assert yaml.safe_load((base / "config.yaml").read_text())["steps"] == 3 and (base / "log.jsonl").exists()
@@ -62,7 +63,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
     assert (model.num_codes, model.latent().shape) == (16, (64,))
     assert model.decode(torch.zeros(1, 64, dtype=torch.long)).pixels.shape == (1, 3, 64, 64)
     with pytest.raises(UserError, match="begun with num_codes 16, not 32"):
-        build.pretrain("scenes", tmp_path / "parts", {"model": "tokens", **FEW, "num_codes": 32})
+        build.pretrain("scenes", tmp_path / "parts", {"model": "tokens", **FEW, "optimizer": "muon", "num_codes": 32})
 
 
 def test_the_loss_is_the_adapters_likelihood_of_a_picture_after_its_caption() -> None:

@@ -15,9 +15,21 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def hinge(real: Float[Tensor, " batch"], made: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Return E max(0, 1 - D(real)) + E max(0, 1 + D(made))."""
-    return functional.relu(1 - real).mean() + functional.relu(1 + made).mean()
+def hinge(
+    real: Float[Tensor, " batch"],
+    made: Float[Tensor, " batch"],
+    unmatched: Float[Tensor, " others"] | None = None,
+    share: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Return E max(0, 1 - D(real)) + (1 - share) E max(0, 1 + D(made)) + share E max(0, 1 + D(unmatched)).
+
+    `unmatched` are data with captions that are not theirs; where there are none, made samples are all that is false.
+    Source of the third: Reed et al., arXiv:1605.05396, algorithm 1, whose share is 1/2.
+    """
+    false = functional.relu(1 + made).mean()
+    if unmatched is not None and len(unmatched):
+        false = torch.lerp(false, functional.relu(1 + unmatched).mean(), share)
+    return functional.relu(1 - real).mean() + false
 
 
 def steepness(score: Float[Tensor, " batch"], x: Float[Tensor, "batch *latent"]) -> Float[Tensor, ""]:

@@ -99,6 +99,7 @@ FRESH = {
     "wan": "limner.models.wan.pretraining:WanPretraining",
     "tokens": "limner.models.tokens.pretraining:TokensPretraining",
     "gan": "limner.models.gan.pretraining:GANPretraining",
+    "amused": "limner.models.amused.pretraining:AmusedPretraining",
 }
 BASES = {
     "scenes": "limner.worlds.scenes.reward:BASE",

@@ -7,18 +7,22 @@ Gaussian that an encoder gives, which is not kept,
 
     (2) G   E |x - G(z, c)|^2 / (2 imitation_std^2) + KL(q(z | x) || N(0, I)),    z ~ q
         D   contrast(h(x), e(c))
-    (3) D   hinge(D(x, c), D(G(z, c), c)) + w contrast(h(x), e(c)) + r1/2 E |grad_x D(x, c)|^2
+    (3) D   E (1 - D(x, c))+ + (1 - m) E (1 + D(G(z, c), c))+ + m E (1 + D(x, c'))+
+            + w contrast(h(x), e(c)) + r1/2 E |grad_x D(x, c)|^2
         G   - E D(G(z, c), c) + w contrast(h(G(z, c)), e(c))
 
 in which `contrast` is to find a picture's caption among those of its batch, and beside one of its own that was altered:
-that teaches what captions say. D learns it alone at first: it does so faster where it need not tell samples from data,
-and a generator has little to learn from one that cannot read. A generator that begins as a decoder draws as many kinds
-of pictures as there are, where one that begins from nothing soon repeats a few. Whatever D is shown has noise on it,
-data and samples alike, which keeps the two from being told apart at a glance.
+that teaches what captions say. c' is a caption of another picture, or the picture's own altered, half of a batch each:
+without it D may call real whatever looks so, and G learns no more than to look so. D learns to read alone at first: it
+does so faster where it need not tell samples from data, and a generator has little to learn from one that cannot read.
+A generator that begins as a decoder draws as many kinds of pictures as there are, where one that begins from nothing
+soon repeats a few. Whatever D is shown has noise on it, data and samples alike, which keeps the two from being told
+apart at a glance.
 
-Source: `limner.objectives.adversarial`; a decoder that becomes a generator, Larsen et al., arXiv:1512.09300; contrast
-in both losses, Zhang et al., arXiv:2101.04702, section 3.2; noise on what D is shown, Sønderby et al.,
-arXiv:1610.04490, section 3.4.
+Source: `limner.objectives.adversarial`; data with captions that are not theirs beside samples, m = 1/2, Reed et al.,
+arXiv:1605.05396, algorithm 1; a decoder that becomes a generator, Larsen et al., arXiv:1512.09300; contrast in both
+losses, Zhang et al., arXiv:2101.04702, section 3.2; noise on what D is shown, Sønderby et al., arXiv:1610.04490,
+section 3.4.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
@@ -102,6 +106,9 @@ class Duel:
     """Std of what G is to leave of data as a decoder; the smaller, the more z says, and captions the less."""
     contrast: NotNegative = 3.0
     """Weight w of finding a picture's caption among those of the batch, in the losses of both."""
+    mismatched: Portion = 0.5
+    """Share m of what D is to reject that is data with a caption of another picture, or its own altered; the rest is
+    made."""
     gradient_penalty: NotNegative = 0.1
     """Weight r1 of the squared gradient of D at data."""
     penalty_every: Count = 8
@@ -229,12 +236,27 @@ def judged(
     x = (given.x + given.noise[0]).requires_grad_(steep)
     said, altered = _texts(d, given, data)
     (real, seen), (false, wrongly) = d.see(x), d.see(made + given.noise[1])
+    others, theirs = mismatch(said, altered, given)
+    unmatched = (real + (seen * others).sum(1))[theirs]
     real, false = real + (seen * said).sum(1), false + (wrongly * said).sum(1)
-    told, found = hinge(real, false), contrast(seen, said, altered, given.caption, given.altered, d.log_scale.exp())
+    told = hinge(real, false, unmatched, config.mismatched)
+    found = contrast(seen, said, altered, given.caption, given.altered, d.log_scale.exp())
     loss = told + config.contrast * found
     if steep:
         loss = loss + config.penalty_every * config.gradient_penalty / 2 * steepness(real, x)
     return loss, {"hinge": told.item(), "contrast": found.item()}
+
+
+def mismatch(
+    said: Float[Tensor, "batch shared"], altered: Float[Tensor, "batch shared"], given: Given
+) -> tuple[Float[Tensor, "batch shared"], Bool[Tensor, " batch"]]:
+    """Return captions that are not their pictures': their own altered, and the next picture's, by turns.
+
+    The second says where they are other captions indeed.
+    """
+    own = torch.arange(len(said)) % 2 == 0
+    caption = torch.where(own, given.altered, given.caption.roll(-1))
+    return torch.where(own[:, None], altered, said.roll(-1, 0)), caption != given.caption
 
 
 def drawn(

@@ -22,7 +22,7 @@ from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
 from limner.core.team import ALONE
 from limner.training.fit import Fit, Log, begin, save
-from limner.training.pretrain import PairSource, Portion, Rate, draw, finish, to_signed
+from limner.training.pretrain import PairSource, Portion, Rate, block_matrices, draw, finish, to_signed
 
 SAMPLED = 400
 """Pictures whose latents are clustered into the first codes, and tell later which codes are used."""
@@ -85,6 +85,8 @@ class TokenPretraining:
     lr: Rate = 3e-3
     warmup: Count = 200
     weight_decay: NotNegative = 0.01
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Of the decoder: "muon" orthogonalises the steps of its layers' matrices, and AdamW takes the rest."""
     ema: Share = 0.995
     compile: bool = False
     """Compile the decoder (torch.compile; needs a C++ compiler): two thirds of the time, some minutes to start."""
@@ -155,36 +157,44 @@ def clusters(points: Float[Tensor, "points width"], count: int) -> Float[Tensor,
     return centres
 
 
-def encode_codes(vqvae: Any, world: PairSource, config: TokenPretraining, folder: Path) -> None:
+def encode_codes(vqvae: Any, world: PairSource, folder: Path, seed: int, num_pairs: int, noisy_share: float) -> None:
     """Write the codes and captions of the data set to FOLDER/codes.pt, unless they are there."""
     if (folder / "codes.pt").exists():
         return
     codes, captions = [], []
     with torch.inference_mode():
-        for start in range(0, config.num_pairs, 250):
-            rows = range(start, min(start + 250, config.num_pairs))
-            pictures, texts = draw(world, config.seed, "pairs", rows, config.noisy_share)
+        for start in range(0, num_pairs, 250):
+            rows = range(start, min(start + 250, num_pairs))
+            pictures, texts = draw(world, seed, "pairs", rows, noisy_share)
             _, _, (_, _, chosen) = vqvae.quantize(vqvae.encode(to_signed(pictures)).latents)
             codes.append(chosen.view(len(rows), -1).short())
             captions += [text for (text,) in texts]
     save(folder / "codes.pt", {"codes": torch.cat(codes), "captions": captions})
 
 
+def load_codes(folder: Path) -> tuple[Int[Tensor, "pairs tokens"], list[str]]:
+    """Return what `encode_codes` wrote."""
+    data = torch.load(folder / "codes.pt", weights_only=True)
+    return data["codes"].long(), data["captions"]
+
+
 def train_decoder(fresh: FreshTokens, config: TokenPretraining, folder: Path, log: Log) -> None:
     """Fit the decoder to the codes of the data set, each after its caption."""
-    data = torch.load(folder / "codes.pt", weights_only=True)
-    codes, captions = data["codes"], data["captions"]
+    codes, captions = load_codes(folder)
     fresh.decoder.train()
     if config.compile:
         for part in fresh.decoder.children():
             part.compile(dynamic=True)
-    fit = Fit(fresh.decoder, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, ALONE)
+    matrices = block_matrices(fresh.decoder) if config.optimizer == "muon" else []
+    fit = Fit(
+        fresh.decoder, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, ALONE, matrices=matrices
+    )
     for step in fit.steps(folder / "decoder.pt", config.checkpoint_seconds):
         generator = Rng((config.seed, "decoder", step)).generator()
         chosen = torch.randint(len(captions), (config.batch,), generator=generator)
         dropped = torch.rand(config.batch, generator=generator) < config.dropped_share
         texts = ["" if gone else captions[i] for i, gone in zip(chosen.tolist(), dropped.tolist(), strict=True)]
-        loss = fresh.loss(texts, codes[chosen].long())
+        loss = fresh.loss(texts, codes[chosen])
         fit.update(loss)
         if step % 25 == 0:
             log({"stage": "decoder", "step": step, "loss": loss.item()} | fit.seconds())
@@ -197,7 +207,7 @@ def pretrain_tokens(fresh: FreshTokens, world: PairSource, config: TokenPretrain
     log = begin(folder, asdict(config))
     train_tokenizer(fresh.vqvae, world, config, folder, log)
     train_restoration(fresh.vqvae, world, config, folder, log)
-    encode_codes(fresh.vqvae, world, config, folder)
+    encode_codes(fresh.vqvae, world, folder, config.seed, config.num_pairs, config.noisy_share)
     train_decoder(fresh, config, folder, log)
     fresh.save(folder / "pipeline")
     finish(folder)
