@@ -151,7 +151,7 @@ class _Rehearsal:
         latent, sampling = self.model.latent(), self._cost(lambda n: self._sample(condition, n))
         attended = sampling[1]
         shown: list[Tensor] = []
-        decoding, _ = self._cost(lambda n: self._decode(n, shown), (1, 1))
+        decoding, _ = self._cost(lambda n: self._decode(n, shown), (1,))
         return Sizes(
             source=source,
             latent=tuple(latent.shape),
@@ -170,15 +170,15 @@ class _Rehearsal:
             encoding=encoding,
         )
 
-    def _cost(self, run: Callable[[int], Any], few: tuple[int, int] = FEW) -> tuple[Cost, int]:
-        """Return what a pass costs, and the longest sequence that it attends over."""
+    def _cost(self, run: Callable[[int], Any], few: tuple[int, ...] = FEW) -> tuple[Cost, int]:
+        """Return what a pass costs, and the longest sequence that it attends over; of one size all grows with n."""
         peaks, flops, evaluations, attended = [], 0.0, 0.0, 0
         for n in few:
             before = self.counted()
             gauge = self._gauge(lambda: run(n))  # noqa: B023
             peaks.append(gauge.peak)
             flops, evaluations, attended = gauge.flops / n, (self.counted() - before) / n, gauge.attended
-        each = (peaks[1] - peaks[0]) / (few[1] - few[0]) if few[1] > few[0] else peaks[0] / few[0]
+        each = (peaks[1] - peaks[0]) / (few[1] - few[0]) if len(few) > 1 else peaks[0] / few[0]
         return Cost(max(0.0, peaks[0] - each * few[0]), each, flops, evaluations), attended
 
     def _gauge(self, run: Callable[[], Any]) -> Gauge:

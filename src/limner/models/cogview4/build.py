@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from limner.models.autoencoder import tiny_autoencoder
@@ -17,10 +18,16 @@ BEGINS = ("[gMASK]", "<sop>")
 def begun_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer over bytes that begins and pads as GLM-4's does: in front."""
     tokenizer = byte_tokenizer(BEGINS)
-    special = [(each, tokenizer.convert_tokens_to_ids(each)) for each in BEGINS]
     backend = tokenizer.backend_tokenizer
-    backend.post_processor = TemplateProcessing(single=f"{' '.join(BEGINS)} $A", special_tokens=special)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=END, padding_side="left")
+    told = json.loads(backend.to_str())
+    words = [
+        *({"SpecialToken": {"id": each, "type_id": 0}} for each in BEGINS),
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ]
+    special = {each: {"id": each, "ids": [tokenizer.convert_tokens_to_ids(each)], "tokens": [each]} for each in BEGINS}
+    told["post_processor"] = {"type": "TemplateProcessing", "single": words, "pair": words, "special_tokens": special}
+    begun = type(backend).from_str(json.dumps(told))
+    return PreTrainedTokenizerFast(tokenizer_object=begun, pad_token=END, padding_side="left")
 
 
 def tiny_pipeline(seed: int = 0, shift_type: str = "linear") -> CogView4Pipeline:

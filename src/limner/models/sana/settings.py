@@ -66,7 +66,7 @@ class SanaSprintSettings:
 
         Its own second time is for two steps alone, and it must be told so. Raises UserError for a sampler that guides.
         """
-        own = {"guidance_scale": self.guidance, "max_sequence_length": self.max_sequence_length}
+        own: dict[str, Any] = {"guidance_scale": self.guidance, "max_sequence_length": self.max_sequence_length}
         if sampler.get("num_inference_steps", 2) != 2:
             own["intermediate_timesteps"] = None
         asked = arguments(self.resolution, self.width, "")
