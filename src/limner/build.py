@@ -58,6 +58,7 @@ from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded, teaching
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
+from limner.training.spread import loaded_on, spread
 
 
 def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
@@ -224,8 +225,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     if heldout:
         judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)
-    spreads = config.shard != "none" and team.size > 1
-    model = load_model(config.model, precision, torch.device("cpu") if spreads else team.device, objects.model)
+    model = load_model(config.model, precision, loaded_on(config, team), objects.model)
     if training:
         require_room(config, model.latent(), total_memory_mib(team.device))
         require_inputs(model, [*prompts, *heldout])
@@ -239,12 +239,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         start.into(weights, model.networks)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
-    if spreads:
-        from limner.engine.spread import spread  # here, because it imports FSDP
-        from limner.models.arranged import follow
-
-        weights, team = spread(weights, config.shard, precision, team)
-        follow(model, team.device, config.model.vae)
+    weights, team = spread(config, model, weights, precision, team)
     actors = _actors(config, model, weights, precision, team)
     parts = Parts(
         team=team,

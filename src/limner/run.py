@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -30,11 +30,11 @@ from limner.claim import (
 from limner.core.errors import BrokenReward, RunError, UserError
 from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Policy
-from limner.core.team import ALONE
+from limner.core.team import ALONE, among_peers
 from limner.core.tree import concatenate
 from limner.core.types import Pipeline, Prompt
 from limner.engine import checkpoint
-from limner.engine.shards import kept, made_whole
+from limner.engine.shards import made_whole
 from limner.evaluate.protocol import Evaluation, Keep, evaluate
 from limner.evaluate.store import keeper
 from limner.evaluate.store import known as known_evaluation
@@ -55,6 +55,7 @@ from limner.results import Moment, card, outcome, provenance, sheet_of, shown, w
 from limner.training.config import RunConfig
 from limner.training.loop import Hooks
 from limner.training.preflight import Preflight, Rehearsal, preflight
+from limner.training.resume import everything, put_back
 from limner.training.state import State
 from limner.training.workload import Measured, curve_part, measured
 
@@ -166,30 +167,17 @@ class Run:
 
     def checkpoint(self, state: State) -> None:
         """Keep everything that another session needs to go on exactly here; every process of the run takes part."""
-        parts = self.assembly.parts
-        everything: dict[str, Any] = {
-            "state": state.to_dict(),
-            "weights": parts.weights.state(),
-            "stepper": parts.stepper.state(),
-            "ema": parts.ema.state() if parts.ema is not None else {},
-        }
-        everything = kept(everything, parts.team)
+        found = everything(self.assembly.parts, state)
         if self.leads:
-            checkpoint.save(self.folder / "checkpoints", state.iteration, everything)
+            checkpoint.save(self.folder / "checkpoints", state.iteration, found)
 
     def restore(self) -> bool:
         """Put back the last whole checkpoint, if there is one."""
         path = checkpoint.latest(self.folder / "checkpoints")
         if path is None:
             return False
-        parts = self.assembly.parts
         try:
-            found = checkpoint.load(path)
-            parts.weights.load_state(found["weights"])
-            parts.stepper.load_state(found["stepper"])
-            if parts.ema is not None:
-                parts.ema.load_state(found["ema"])
-            self.state = State.from_dict(found["state"])
+            self.state = put_back(self.assembly.parts, checkpoint.load(path))
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{path} is no checkpoint of such a run: {type(error).__name__}: {error}") from error
         return True
@@ -313,7 +301,7 @@ def train(
     run.progress, run.notices = progress, found.notices
     make(folder)
     metrics = Metrics(folder, to_yaml(config))
-    with held(folder) if team.leads else nullcontext(), _closing(folder, progress, metrics):
+    with held(folder) if team.leads else nullcontext(), _closing(folder, progress, metrics), among_peers():
         _begin(run, resume, accept_changes)
         if resume:
             progress.say(resumed(folder, run.state.iteration))

@@ -20,7 +20,7 @@ from limner.engine.full import full
 from limner.engine.optim import Stepper
 from limner.engine.precision import Precision
 from limner.engine.processes import together
-from limner.engine.shards import kept, made_whole, own
+from limner.engine.shards import gathered, made_whole, own
 from limner.engine.spread import spread
 from limner.engine.weights import Weights
 
@@ -79,9 +79,9 @@ def learn(weights: Weights, team: Team, rows: tuple[int, ...], evaluations: Call
         averaged = [policy["second"](data[row : row + 1]).tolist() for row in rows]
         team.meet()
     return {
-        "weights": kept(weights.state(), team),
-        "stepper": kept(stepper.state(), team),
-        "ema": kept(ema.state(), team),
+        "weights": gathered(weights.state(), team),
+        "stepper": gathered(stepper.state(), team),
+        "ema": gathered(ema.state(), team),
         "norms": norms,
         "averaged": team.gather_objects(averaged),
         "evaluations": int(team.sum(torch.tensor(evaluations()))),

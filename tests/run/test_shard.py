@@ -1,19 +1,22 @@
-"""Two processes that hold half of the weights each give one process's run, and what one leaves the other goes on with."""
+"""Two processes that hold half of the weights each give one's run, and either goes on with what the other left."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
 from safetensors.torch import load_file
 
 from limner.build import assemble
 from limner.cli import main
+from limner.core.errors import UserError
 from limner.engine.processes import together
+from limner.recipes.named import recipe
+from limner.recipes.override import override
 from limner.recipes.yaml import to_yaml, written_config
 from limner.training.config import Optimizer
 from run.miniature import Miniature
@@ -65,3 +68,25 @@ def runs(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_two_that_share_the_weights_are_one(one: str, two: str, runs: Path) -> None:
     start = assemble(written_config(runs / one / "config.yaml", ()))
     require_alike(start, runs / one, runs / two)
+
+
+def test_what_they_export_is_what_diffusers_loads(runs: Path) -> None:
+    """The LoRA's file is one process's, in names and numbers; the network loads by its own class."""
+    file = "pytorch_lora_weights.safetensors"
+    mine, theirs = (load_file(runs / name / "export" / file) for name in ("lora-one", "lora-two"))
+    torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5)
+    networks = [SD3Transformer2DModel.from_pretrained(runs / name / "export") for name in ("full-one", "full-two")]
+    first, second = (dict(network.named_parameters()) for network in networks)
+    torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"model.quantize": "nf4"}, "^shard all cuts weights in parts, and model.quantize nf4 keeps codes"),
+        ({"optimizer.kind": "adamw8bit"}, "^shard all cuts the optimizer's moments in parts, which optimizer.kind"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(keys: Mapping[str, str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        override(recipe("scenes"), {"shard": "all", **keys})

@@ -3,9 +3,9 @@
 A pass of a network brings its weights together from all processes, block by block, and a backward pass adds up their
 gradients: one process cannot make it by itself. But processes have different work: uneven shares, samples that could
 not be judged, two experts of which each time asks one. So before each pass they say what they want next, in one number,
-and make what the largest of these numbers stands for: whoever wants it for its own data, the others with the inputs that
-they had last, whose answer nobody reads and whose gradient is zero. One that has come to where all meet wants nothing,
-and goes on when all do. The order of passes is then the same everywhere, and nobody else has to know.
+and make what the largest of these numbers stands for: whoever wants it for its own data, the others with the inputs
+that they had last, whose answer nobody reads and whose gradient is zero. One that has come to where all meet wants
+nothing, and goes on when all do. The order of passes is then the same everywhere, and nobody else has to know.
 
 Three things are asked of those who compute: what is computed with gradients is in a loss, a loss that was computed is
 given to `backward`, finite or not, and weights are written to where all have met.
@@ -29,8 +29,8 @@ from limner.core.types import Tree
 from limner.engine.precision import Precision
 
 NOTHING, BACKWARD, FORWARD = 0, 1, 2
-"""What may be wanted. Pass k is FORWARD + 2 k without gradients, and one more with them: who is to learn waits for who is
-to see, so that a backward pass is of all that was computed for it."""
+"""What may be wanted. A pass of network k is FORWARD + 2 k without gradients, and one more with them. A backward pass
+waits for all others: it is of everything that was computed since the last."""
 
 
 @dataclass

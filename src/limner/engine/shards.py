@@ -13,13 +13,12 @@ from limner.core.team import Team
 from limner.core.tree import tree_map
 from limner.core.types import Tree
 
-
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
 def is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
-    """Tell whether processes hold a part of a tensor each; DTensor takes a second to import, and mostly there is none."""
+    """Tell whether processes hold a part of a tensor each, without importing DTensor (a second) where none can be."""
     if type(tensor) in (Tensor, nn.Parameter):
         return False
     from torch.distributed.tensor import DTensor
@@ -47,20 +46,20 @@ def cut_like(tensor: Tensor, other: Tensor) -> Tensor:
     return cast(Tensor, distribute_tensor(there, other.device_mesh, other.placements, src_data_rank=None))
 
 
-def kept(tree: Tree, team: Team) -> Tree:
+def gathered(tree: Tree, team: Team) -> Tree:
     """Return what a checkpoint is to keep of a tree, which every member gives alike: all of what is spread.
 
     That is on the CPU and the leader's alone; others get nothing in its place.
     """
     team.wait()
 
-    def gathered(tensor: Tensor) -> Tensor:
+    def every(tensor: Tensor) -> Tensor:
         if not is_spread(tensor):
             return tensor
-        every = tensor.full_tensor()
-        return every.cpu() if team.leads else torch.empty(0)
+        found = tensor.full_tensor()
+        return found.cpu() if team.leads else torch.empty(0)
 
-    return tree_map(gathered, tree)
+    return tree_map(every, tree)
 
 
 @contextmanager
@@ -75,9 +74,9 @@ def made_whole(networks: Iterable[nn.Module], team: Team) -> Iterator[None]:
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.requires_grad and is_spread(parameter):
                 spread.append((module, name, parameter))
-                every = parameter.detach().full_tensor()
+                found = parameter.detach().full_tensor()
                 if team.leads:
-                    module.register_parameter(name, nn.Parameter(every.cpu()))
+                    module.register_parameter(name, nn.Parameter(found.cpu()))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Weights spread over processes: each keeps an equal part of every tensor, and they are brought together block by block.
+"""Weights spread over processes: each keeps a part of every tensor, and they are brought together block by block.
 
 That is torch's FSDP2, `fully_shard`, on the blocks of each network and then on what is around them: parameters, frozen
 and trained, gradients, averages and the optimizer's moments are in parts, activations are each process's own. With
@@ -11,6 +11,7 @@ Source: ZeRO stage 3, Rajbhandari et al., arXiv 1910.02054, section 5.3; FSDP, Z
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,7 @@ def spread(weights: Weights, over: Over, precision: Precision, team: Team) -> tu
     """
     if over == "none" or team.size == 1:
         return weights, team
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of views that would be written to: none is
     mesh, company = _mesh(over, team), Lockstep(precision)
     networks = {id(each): (name, each) for role in weights.roles.values() for name, each in role.networks.items()}
     places = {
@@ -44,7 +46,7 @@ def spread(weights: Weights, over: Over, precision: Precision, team: Team) -> tu
     }
     found = {part: {name: places[id(p)] for name, p in each.items()} for part, each in _parts(weights).items()}
     for name, network in networks.values():
-        company.watch(network, partial(_shard, name, network, mesh))
+        company.watch(network, partial(shard, name, network, mesh))
     now = {
         part: {name: module.get_parameter(key) for name, (module, key) in each.items()} for part, each in found.items()
     }
@@ -68,7 +70,7 @@ def _mesh(over: Over, team: Team) -> DeviceMesh:
     return init_device_mesh(kind, (team.size // here, here), mesh_dim_names=("machine", "part"))
 
 
-def _shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
+def shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
     """Shard the blocks of a network, then the rest of it.
 
     Nothing stays together after a forward pass, the root's own weights neither: an average or an optimizer step is
@@ -77,7 +79,7 @@ def _shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
     """
     blocks = list(blocks_of(network))
     if not blocks:
-        raise UserError(f"shard: network {name!r} ({type(network).__name__}) has no blocks to spread: set shard to none")
+        raise UserError(f"shard: network {name!r} ({type(network).__name__}) has no blocks to spread: take shard none")
     for module in (*blocks, network):
         kind = type(module)
         sharded = fully_shard(module, mesh=mesh, reshard_after_forward=True)
@@ -87,9 +89,10 @@ def _shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
         module.__class__ = kind
 
 
-def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
+def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the members of the outermost lists of a network, which are its blocks."""
-    for name, module in network.named_modules():
-        *before, last = name.split(".")
-        if last.isdigit() and not any(part.isdigit() for part in before) and any(True for _ in module.parameters()):
-            yield module
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (block for block in child if any(True for _ in block.parameters()))
+        else:
+            yield from blocks_of(child)

@@ -47,7 +47,7 @@ def follow(model: Adapter, device: torch.device, place: str) -> None:
     Text encoders go there when they encode. Raises UserError for a model that is no pipeline.
     """
     if not isinstance(model, OfPipeline):
-        raise UserError("shard is of pipelines of diffusers, and this model is none: set it to none")
+        raise UserError("shard is of pipelines of diffusers, and this model is none: take shard none")
     for name, part in model.pipeline.components.items():
         there = name in model.networks or name.startswith("text_encoder") or (name == "vae" and place == "cpu")
         if isinstance(part, nn.Module) and not there:

@@ -13,8 +13,8 @@ from limner.core.edition import Bits
 from limner.core.errors import UserError, shown
 from limner.core.needs import LossMean
 from limner.core.protocols import Adapter, Algorithm, ModelSettings, Sampling
-from limner.core.team import Over
 from limner.core.settings import Cap, Count, Named, Natural, NotNegative, Range, Share, settings
+from limner.core.team import Over
 from limner.engine.full import full
 from limner.engine.lora import lora
 from limner.engine.precision import Precision as EnginePrecision
@@ -306,7 +306,7 @@ class RunConfig:
     seed: Natural = 0
     """Seed of everything that is random."""
     shard: Over = "none"
-    """What processes share weights: none, each has its own; all, each has a part (FSDP); machine, those of a machine."""
+    """Over which processes weights are spread (FSDP): none, each has all; all; machine, those of each machine."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, ..."""
     out: str = ""
@@ -358,6 +358,16 @@ class RunConfig:
                 f"precision.dtype float16 scales losses, but {name} takes steps of its own: take bfloat16 or float32"
             )
         self._require_rollouts()
+        if self.shard != "none" and self.model.quantize != "none":
+            raise UserError(
+                f"shard {self.shard} cuts weights in parts, and model.quantize {self.model.quantize} keeps codes that "
+                "are not cut: leave one out"
+            )
+        if self.shard != "none" and self.optimizer.kind != "adamw":
+            raise UserError(
+                f"shard {self.shard} cuts the optimizer's moments in parts, which optimizer.kind {self.optimizer.kind} "
+                "does not know: take adamw"
+            )
         if self.anchor.weight and needs.own_update:
             raise UserError(
                 f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"
