@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
+def is_spread(tensor: Tensor) -> bool:
     """Tell whether processes hold a part of a tensor each, without importing DTensor (a second) where none can be."""
     if type(tensor) in (Tensor, nn.Parameter):
         return False
@@ -28,12 +28,12 @@ def is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
 
 def own(tensor: Tensor) -> Tensor:
     """Return the part of a tensor that this process holds, by which it is written to: itself, unless it is spread."""
-    return tensor.detach().to_local() if is_spread(tensor) else tensor
+    return cast("DTensor", tensor.detach()).to_local() if is_spread(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor; of one that is spread every process asks alike."""
-    return tensor.full_tensor() if is_spread(tensor) else tensor
+    return cast("DTensor", tensor).full_tensor() if is_spread(tensor) else tensor
 
 
 def cut_like(tensor: Tensor, other: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def cut_like(tensor: Tensor, other: Tensor) -> Tensor:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    there = tensor.to(other.device)
-    return cast(Tensor, distribute_tensor(there, other.device_mesh, other.placements, src_data_rank=None))
+    there, like = tensor.to(other.device), cast("DTensor", other)
+    return cast(Tensor, distribute_tensor(there, like.device_mesh, like.placements, src_data_rank=None))
 
 
 def gathered(tree: Tree, team: Team) -> Tree:
@@ -56,7 +56,7 @@ def gathered(tree: Tree, team: Team) -> Tree:
     def every(tensor: Tensor) -> Tensor:
         if not is_spread(tensor):
             return tensor
-        found = tensor.full_tensor()
+        found = whole(tensor)
         return found.cpu() if team.leads else torch.empty(0)
 
     return tree_map(every, tree)
@@ -74,7 +74,7 @@ def made_whole(networks: Iterable[nn.Module], team: Team) -> Iterator[None]:
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.requires_grad and is_spread(parameter):
                 spread.append((module, name, parameter))
-                found = parameter.detach().full_tensor()
+                found = whole(parameter.detach())
                 if team.leads:
                     module.register_parameter(name, nn.Parameter(found.cpu()))
     try:
