@@ -42,7 +42,7 @@ FREE = (
     "device", "shard", "out",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
     "evaluation.every", "evaluation.part", "sampler.keep", "precision.activation_checkpointing",
-    *(f"rollouts.on.{field.name}" for field in fields(Place)),
+    *(f"rollouts.by.{field.name}" for field in fields(Place)),
 )  # fmt: skip
 """The keys that a run may be resumed with other values of: what was learned and measured with the old ones stands."""
 

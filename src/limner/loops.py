@@ -16,7 +16,7 @@ from limner.training.state import State
 
 def carry_out(assembly: Assembly, state: State, hooks: Hooks) -> None:
     """Run the iterations that are left: in this process, or with workers that draw."""
-    config, place = assembly.config, assembly.config.rollouts.on
+    config, place = assembly.config, assembly.config.rollouts.by
     if not place.workers:
         train(config, assembly.parts, state, hooks)
         return

@@ -76,9 +76,9 @@ class Objects:
         Without `training` only the model is needed.
         """
         named = {"model": config.model.path}
-        if config.rollouts.on.workers and is_object(config.model.path):
+        if config.rollouts.by.workers and is_object(config.model.path):
             raise UserError(
-                "rollouts.on.workers load the model for themselves, and a pipeline in memory is only here: save it, "
+                "rollouts.by.workers load the model for themselves, and a pipeline in memory is only here: save it, "
                 "and name its folder"
             )
         if training:

@@ -24,6 +24,7 @@ from limner.core.types import Prompt, Rollout
 from limner.diffusion.dynamics import FlowSDE
 from limner.loops import drawer
 from limner.policies.denoising import Sampler
+from limner.policies.masked import MaskedSampler
 from limner.policies.tokens import TokenSampler
 from limner.recipes.yaml import to_yaml
 from limner.report.metrics import Metrics, read
@@ -170,15 +171,15 @@ def test_rollouts_join_as_they_were_drawn() -> None:
 
 
 ON, GIVEN = Place(workers=2), RewardWeighted(weight="reward")
+LATE: dict[str, Any] = {"rollouts": Rollouts(ON, 1), "algorithm": FlowGRPO()}
 REFUSED = [
     ({"rollouts": Rollouts(staleness=1)}, "staleness is that of workers"),
     ({"rollouts": Rollouts(ON), "overlap": True}, "overlap"),
     ({"rollouts": Rollouts(ON), "source": Pictures("scenes"), "algorithm": GIVEN}, "source Pictures does not"),
     ({"rollouts": Rollouts(ON, 1), "algorithm": DiffusionNFT()}, "DiffusionNFT learns from finished samples"),
-    (
-        {"rollouts": Rollouts(ON, 1), "algorithm": FlowGRPO(), "sampler": TokenSampler(scored="unguided")},
-        "did not draw",
-    ),
+    (LATE | {"sampler": TokenSampler(scored="unguided")}, "did not draw"),
+    (LATE | {"sampler": MaskedSampler("confidence")}, "no probability"),
+    (LATE | {"sampler": Sampler(FlowSDE(), steps=4, splits=(0, 1))}, "samples share"),
 ]
 
 

@@ -111,9 +111,9 @@ def job(
             f"launch: {type(config.algorithm).__name__} learns from the states of all samples at once, and is for one "
             "process: take another algorithm, or --nodes 1 --gpus-per-node 1"
         )
-    if processes > 1 and config.rollouts.on.workers:
+    if processes > 1 and config.rollouts.by.workers:
         raise UserError(
-            f"launch: rollouts.on.workers draw for one process that learns, and {processes} would: leave them out, or "
+            f"launch: rollouts.by.workers draw for one process that learns, and {processes} would: leave them out, or "
             "take --nodes 1 --gpus-per-node 1"
         )
     if config.max_hours > MAX_HOURS:

@@ -167,14 +167,14 @@ def train_asynchronously(config: RunConfig, parts: Parts, state: State, hooks: H
 
 def require_able(config: RunConfig, team: Team) -> None:
     """Raise UserError if the run draws by workers, and there is no cluster for them, or several processes learn."""
-    if not config.rollouts.on.workers:
+    if not config.rollouts.by.workers:
         return
     if team.size > 1:
         raise UserError(
-            f"rollouts.on.workers draw for one process that learns, and there are {team.size}: start one, without "
+            f"rollouts.by.workers draw for one process that learns, and there are {team.size}: start one, without "
             "--nproc or torchrun"
         )
-    require(config.rollouts.on, join(NAME), NAME)
+    require(config.rollouts.by, join(NAME), NAME)
 
 
 def _judged(config: RunConfig, parts: Parts, state: State, found: Sequence[Drawing]) -> Scored:

@@ -160,7 +160,7 @@ class Optimizer:
 class Rollouts:
     """Who draws: this process between its updates, or workers of a Ray cluster while it learns."""
 
-    on: Place = field(default_factory=lambda: Place(workers=0))
+    by: Place = field(default_factory=lambda: Place(workers=0))
     """How many workers there are, each with a copy of the model, and what each has; 0: this process draws."""
     staleness: Annotated[int, Range(least=0, most=100)] = 0
     """Iterations by which the weights that draw are behind those that learn; 0: workers wait for each update."""
@@ -375,16 +375,18 @@ class RunConfig:
 
     def _require_rollouts(self) -> None:
         """Raise UserError for workers that have nothing to draw, or draw what cannot be weighted."""
-        workers, staleness = self.rollouts.on.workers, self.rollouts.staleness
+        workers, staleness = self.rollouts.by.workers, self.rollouts.staleness
         if workers and not isinstance(self.source, Drawn):
-            raise UserError(f"rollouts.on.workers draw, and source {type(self.source).__name__} does not: set it to 0")
+            raise UserError(f"rollouts.by.workers draw, and source {type(self.source).__name__} does not: set it to 0")
         if workers and self.overlap:
-            raise UserError("overlap has this process draw while it judges, and rollouts.on.workers draw: drop one")
+            raise UserError("overlap has this process draw while it judges, and rollouts.by.workers draw: drop one")
         if staleness and not workers:
-            raise UserError("rollouts.staleness is that of workers: set rollouts.on.workers, or staleness to 0")
+            raise UserError("rollouts.staleness is that of workers: set rollouts.by.workers, or staleness to 0")
         if staleness:
             require_weighable(self.algorithm)
         sampler = self.sampler
+        if staleness and isinstance(sampler, Sampler) and sampler.splits:
+            raise UserError("rollouts.staleness: a decision that samples share has no weight: drop sampler.splits")
         if staleness and isinstance(sampler, TokenSampler) and sampler.scored == "unguided":
             raise UserError('rollouts.staleness: sampler.scored "unguided" scores what did not draw: take "drawn"')
         if staleness and isinstance(sampler, MaskedSampler) and sampler.order == "confidence":
