@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from limner.core.tree import concatenate, select, tree_map
-from limner.core.types import Rollout
+from limner.core.types import Rollout, Tree
 
 
 def joined(parts: Sequence[Rollout]) -> Rollout:
@@ -40,7 +40,7 @@ def beside(rollout: Rollout, device: torch.device, on_host: bool) -> Rollout:
     What counts and names them is on the CPU.
     """
 
-    def there(tree: object) -> object:
+    def there(tree: Tree) -> Tree:
         return tree_map(lambda leaf: leaf.to(device), tree)
 
     path = rollout.trajectory

@@ -9,7 +9,7 @@ of an earlier version are weighted as `learning/importance.py` says.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
@@ -190,7 +190,7 @@ def _judged(config: RunConfig, parts: Parts, state: State, found: Sequence[Drawi
 
 def _weighted(
     config: RunConfig, parts: Parts, iteration: int, own: Scored
-) -> tuple[Scored, Tensor | None, Mapping[str, float]]:
+) -> tuple[Scored, Tensor | None, dict[str, float]]:
     """Return samples as the present weights would have recorded them, and their weights; None where these drew them."""
     late = iteration - own.rollout.version
     if not late:

@@ -108,11 +108,11 @@ def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
         conclude(config, parts, state, hooks, metrics, clock, parts.evaluations() - evaluations, deadline)
 
 
-Correct: TypeAlias = Callable[[Scored], tuple[Scored, Tensor | None, Mapping[str, float]]]
+Correct: TypeAlias = Callable[[Scored], tuple[Scored, Tensor | None, dict[str, float]]]
 """Makes of judged samples what is learned from, with the weight of each, and says how."""
 
 
-def as_they_are(own: Scored) -> tuple[Scored, Tensor | None, Mapping[str, float]]:
+def as_they_are(own: Scored) -> tuple[Scored, Tensor | None, dict[str, float]]:
     """Return samples that the present weights drew."""
     return own, None, {}
 
