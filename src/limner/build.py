@@ -206,8 +206,6 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
             "prompts_per_step to a multiple of the number of processes, or start fewer"
         )
     objects.require(config, training)
-    if training:
-        require_able(config, team)
     draws = config.source.draws
     named = training and (draws or bool(config.prompts))
     prompts = load_prompts(config.prompts, objects.prompts) if named else [Prompt("")]
@@ -227,6 +225,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     precision = Precision(config.precision.dtype)
     model = load_model(config.model, precision, loaded_on(config, team), objects.model)
     if training:
+        require_able(config, team)
         require_room(config, model.latent(), total_memory_mib(team.device))
         require_inputs(model, [*prompts, *heldout])
     counted = count_evaluations(model.networks)

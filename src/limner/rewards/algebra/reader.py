@@ -8,11 +8,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from limner.cluster.place import Place
 from limner.core.errors import UserError, nearest
-from limner.rewards.algebra.frames import REDUCERS, Reducer
+from limner.rewards.algebra.around import AROUND, around
 from limner.rewards.algebra.named import FUNCTIONS
-from limner.rewards.algebra.tree import ON_RAY, Condition, Expression, Leaf, Part, Setting
+from limner.rewards.algebra.tree import Condition, Expression, Leaf, Part, Setting
 
 QUOTED = re.compile(r"""[^"'\\\x00-\x1f]*\.py:[A-Za-z_]\w*""")
 """What may stand in quotes: FILE.py:FUNCTION, whatever the path, but for what would end the text."""
@@ -82,14 +81,12 @@ class Reader:
         settings = {keyword.arg or "**": self.setting(keyword.value) for keyword in node.keywords}
         if len(settings) < len(node.keywords):
             raise UserError(f"reward {self.text!r}: {name} is given a setting twice")
-        if name in REDUCERS:
-            return self.over(REDUCERS[name], node, settings)
-        if name == ON_RAY and node.args:
-            return self.placed(node, settings)
+        if name in AROUND:
+            return around(name, [self.read(each) for each in node.args], settings, self.text)
         if name not in FUNCTIONS:
             if node.args:
                 raise UserError(
-                    f"reward {self.text!r}: unknown function {name!r}{nearest(name, {*FUNCTIONS, *REDUCERS, ON_RAY})}"
+                    f"reward {self.text!r}: unknown function {name!r}{nearest(name, {*FUNCTIONS, *AROUND})}"
                 )
             return Leaf(name, tuple(settings.items()))
         kind = FUNCTIONS[name]
@@ -108,35 +105,6 @@ class Reader:
             named = f"give numbers by name: {', '.join(known)}" if known else "numbers have no place in it"
             raise UserError(f"reward {self.text!r}: {name}(...) takes expressions; {named}")
         return kind(arguments, *conditions, **settings)  # type: ignore[arg-type]
-
-    def over(self, reducer: Reducer, node: ast.Call, settings: Mapping[str, Setting]) -> Leaf:
-        """Return a judge whose answers about frames are reduced."""
-        judge = self.read(node.args[0]) if len(node.args) == 1 else None
-        if not isinstance(judge, Leaf) or judge.over:
-            raise UserError(f"reward {self.text!r}: {reducer.name}(...) takes one judge, asked about each frame")
-        for key, value in settings.items():
-            if key != reducer.setting or type(value) not in (int, float):
-                known = f"one setting, {reducer.setting}, a number" if reducer.setting else "no setting"
-                raise UserError(f"reward {self.text!r}: {reducer.name} has {known}, got {key}={value!r}")
-            reducer = dataclasses.replace(reducer, value=float(value))
-        return dataclasses.replace(judge, over=reducer)
-
-    def placed(self, node: ast.Call, settings: Mapping[str, Setting]) -> Leaf:
-        """Return a judge that is asked in workers of a Ray cluster."""
-        judge = self.read(node.args[0]) if len(node.args) == 1 else None
-        if not isinstance(judge, Leaf) or judge.over or judge.place:
-            raise UserError(f"reward {self.text!r}: {ON_RAY}(...) takes one judge, and settings by name")
-        known = [field.name for field in dataclasses.fields(Place)]
-        for key in settings:
-            if key not in known:
-                raise UserError(f"reward {self.text!r}: {ON_RAY} has no setting {key!r}{nearest(key, known)}")
-        try:
-            place = Place(**settings)  # type: ignore[arg-type]
-        except UserError as error:
-            raise UserError(f"reward {self.text!r}: {ON_RAY}: {error}") from None
-        if not place.workers:
-            raise UserError(f"reward {self.text!r}: {ON_RAY} needs one worker at least")
-        return dataclasses.replace(judge, place=place)
 
     def condition(self, node: ast.Compare) -> Condition:
         """Return the condition `expression >= number`."""
