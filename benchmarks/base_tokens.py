@@ -1,10 +1,11 @@
 """Measure the scenes base of tokens, in order or masked, before any reinforcement learning.
 
-    python benchmarks/base_tokens.py [--recipe scenes_masked] [--model.path FOLDER] [--seeds 4] [--out FILE.json]
+    python benchmarks/base_tokens.py [--model.path FOLDER] [--seeds 4] [--out docs/results/base_tokens.json]
+    python benchmarks/base_tokens.py --model.path MASKED --sampler MaskedSampler --sampler.guidance 2 --out FILE.json
 
 Full-prompt accuracy on 112 train and 112 held-out prompts, balanced over the categories, x seeds: with the sampler that
-the recipe (scenes_tokens) trains with, and with others; and the checker on the tokenizer's reconstructions of 1,000
-renders. Intervals are 95 %, by Student's t over prompts. Written to docs/results/base_tokens.json or base_masked.json.
+`limner train scenes_tokens` uses, or the one named, and with others of its kind; and the checker on the tokenizer's
+reconstructions of 1,000 renders. Intervals are 95 %, by Student's t over prompts.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from base import accuracy, reconstructions
 from limner.build import assemble
 from limner.commands.parser import take_keys
+from limner.core.protocols import Sampling
 from limner.policies.masked import MaskedSampler
 from limner.policies.tokens import TokenSampler
 from limner.recipes.named import recipe
@@ -42,29 +45,28 @@ MASKED = {
     "guidance 3, Plackett-Luce": MaskedSampler("plackett_luce", steps=16, guidance=3.0, order_temperature=0.3),
     "guidance 3, confidence": MaskedSampler("confidence", steps=16, guidance=3.0, order_temperature=2.0),
 }
-SAMPLERS = {"scenes_tokens": IN_ORDER, "scenes_masked": MASKED}
+SAMPLERS: dict[str, Mapping[str, Sampling]] = {"TokenSampler": IN_ORDER, "MaskedSampler": MASKED}
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--recipe", choices=SAMPLERS, default="scenes_tokens")
-    parser.add_argument("--out", type=Path)
-    rest, values = take_keys(sys.argv[1:], frozenset({"--seeds", "--recipe", "--out", "--help"}))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/base_tokens.json"))
+    rest, values = take_keys(sys.argv[1:], frozenset({"--seeds", "--out", "--help"}))
     options = parser.parse_args(rest)
-    assembly = assemble(override(recipe(options.recipe), values))
+    assembly = assemble(override(recipe("scenes_tokens"), values))
+    others = SAMPLERS[type(assembly.config.sampler).__name__]
     splits = {"train": prompts("train", 28), "heldout": prompts("heldout")}
     found: dict[str, Any] = {"seeds": options.seeds, "prompts": {name: len(p) for name, p in splits.items()}}
     for split, asked in splits.items():
         found[split] = {"rl sampler": accuracy(assembly, assembly.policy("reference"), asked, options.seeds)}
-        for name, sampler in SAMPLERS[options.recipe].items():
+        for name, sampler in others.items():
             found[split][name] = accuracy(assembly, assembly.policy("reference", sampler), asked, 1)
     found["reconstructions accepted"] = reconstructions(assembly, 1000)
     text = json.dumps(found, indent=1)
     print(text)
-    place = options.out or Path("docs/results") / f"{options.recipe.replace('scenes', 'base')}.json"
-    write_text(place, text + "\n")
+    write_text(options.out, text + "\n")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,17 @@ import json
 import sys
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from limner.build import Assembly, assemble
 from limner.commands.parser import take_keys
+from limner.core.protocols import DecisionProcess
 from limner.core.rng import Rng
 from limner.core.types import Rollout
+from limner.judges import compose
 from limner.objectives.advantage import group_advantage
 from limner.objectives.categorical import Categorical
 from limner.recipes.named import recipe
@@ -63,7 +66,8 @@ def measured(assembly: Assembly, count: int, group: int) -> dict[str, float]:
     size = assembly.config.micro_batch
     rollout = collect(policy, studio.cache, asked, group, rng=Rng((1,)), step=0, record=True, micro_batch=size)
     media = assembly.model.decode(rollout.sample)
-    score = studio.reward.plain(media, [rollout.prompts[i] for i in rollout.prompt_index.tolist()]).score.double()
+    judge, who = compose(assembly.config.reward).plain, [rollout.prompts[i] for i in rollout.prompt_index.tolist()]
+    score = judge(media, who).score.double()
     every = torch.ones(len(score), dtype=torch.bool)
     advantage = group_advantage(score, rollout.group, every, "group", 0, 1e-4, 0.0).float()
     parts = [torch.arange(i, len(score), PARTS) for i in range(PARTS)]
@@ -89,7 +93,7 @@ def measured(assembly: Assembly, count: int, group: int) -> dict[str, float]:
 
 def gradient(assembly: Assembly, rollout: Rollout, advantage: Tensor, rows: Tensor) -> Tensor:
     """Return the gradient of the mean over samples `rows` of A log p, over all weights that learn."""
-    policy = assembly.policy("policy")
+    policy = cast(DecisionProcess, assembly.policy("policy"))
     weights = list(assembly.parts.weights.parameters().values())
     total = [torch.zeros_like(weight) for weight in weights]
     for pack in policy.pack(rollout, rows, assembly.config.micro_batch):

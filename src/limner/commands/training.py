@@ -16,7 +16,7 @@ KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones 
 `limner keys RECIPE` lists them with their meaning, `limner list` names recipes, rewards, algorithms and models."""
 LISTED_KEYS = """Keys that are set here choose whose keys are listed, as in: limner keys scenes --algorithm FlowGRPO"""
 PRETRAINING_KEYS = """Every key of the pretraining can be set as --KEY VALUE:
-  --model sd3|sd|tokens --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
+  --model sd3|sd|tokens|amused|gan --steps 8000 --batch 128 --lr 3e-3 --noisy-share 0.3 --seed 0"""
 DISTILLATION_KEYS = """Every key of the distillation can be set as --KEY VALUE:
   --steps 4 --guidance 4 --chains 2400 --updates 400 --lr 1e-3 --prompts FILE --seed 0"""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from limner.models.published import Published
 from limner.registry.find import find
-from limner.registry.names import ADAPTERS, FRESH, MODELS, PUBLISHED
+from limner.registry.names import ADAPTERS, MODELS, PUBLISHED
 
 CARDS = (12, 16, 24, 48, 80)
 """GB of memory of usual cards."""
@@ -27,6 +27,8 @@ have encoded: predicted by that arithmetic, measured by nobody. What a run takes
 run. A latent is of the stated resolution, height x width: channels (x frames) x height x width.
 """
 
+OWN = frozenset({"tokens", "gan"})
+"""Kinds whose class no library has."""
 OWN_KIND = "No published checkpoint is of this kind: `limner pretrain` makes one."
 NO_FACTS = "Checkpoints are those that this class loads; facts of none are listed here, and `limner plan` knows none."
 
@@ -56,7 +58,7 @@ def _kinds() -> Iterator[str]:
         served = ", ".join(f"`{each}`" for each in settings.serves)
         yield f"Serves {served}. LoRA adapts {targets} unless told otherwise.\n"
         if kind not in PUBLISHED:
-            yield f"{OWN_KIND if kind in FRESH else NO_FACTS}\n"
+            yield f"{OWN_KIND if kind in OWN else NO_FACTS}\n"
             continue
         yield "| checkpoint | licence | predicts | resolution | latent | parameters | weights | class | recipe |"
         yield "|---|---|---|--:|--:|--:|--:|--:|---|"
