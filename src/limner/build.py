@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,6 @@ from limner.engine.encoders import Encoding, visiting
 from limner.engine.memory import total_memory_mib
 from limner.engine.optim import LossScale, Stepper
 from limner.engine.precision import Precision, checkpoint_activations
-from limner.engine.processes import leave_with_parent
 from limner.engine.start import start_from
 from limner.engine.weights import Name, Weights
 from limner.evaluate.protocol import Draw
@@ -42,9 +40,8 @@ from limner.models.given import require_inputs
 from limner.objects import NOTHING as NO_OBJECTS
 from limner.objects import Objects, Prompts, is_object, origin, prompts_of
 from limner.policies.fitting import require_fit
-from limner.recipes.override import override
 from limner.registry.find import find
-from limner.registry.names import BASES, FRESH, MODELS, PROMPTS, WORLDS
+from limner.registry.names import MODELS, PROMPTS, WORLDS
 from limner.registry.served import kind_of, source_of
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
@@ -59,72 +56,6 @@ from limner.training.judged import Library, encoded, teaching
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
 from limner.training.spread import loaded_on, spread
-
-
-def pretrain(world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
-    """Train a world's base model from nothing in `folder`, or go on where that stopped; `values` override defaults.
-
-    No folder means runs/pretrain-WORLD-MODEL.
-    """
-    kind = str(values.get("model", "sd3"))
-    source = find(WORLDS, "world", world)()
-    find(FRESH, "model", kind)  # before training.pretrain: it quiets what diffusers says on import
-    if kind in ("tokens", "gan", "amused"):
-        _pretrain_from_base(kind, world, folder, values)
-        return
-    from limner.training.fit import require_same
-    from limner.training.pretrain import HOW, Pretraining
-
-    config = override(Pretraining(), source.pretraining | values)
-    if source.pair(np.random.default_rng(0))[0].ndim != find(FRESH, "model", config.model).axes:
-        raise UserError(
-            f"--model {config.model}: pictures are drawn by sd3 and sd, clips by wan; leave --model away for {world}"
-        )
-    folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
-    require_same(folder, asdict(config), HOW)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "rendezvous").unlink(missing_ok=True)
-    if config.workers == 1:
-        _pretrain(0, world, folder, config)
-    else:
-        torch.multiprocessing.spawn(_pretrain, (world, folder, config), nprocs=config.workers)
-
-
-def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
-    """Be one of the processes that share each batch."""
-    from limner.training.pretrain import pretrain
-
-    if config.workers > 1:
-        leave_with_parent()
-        torch.set_num_threads(1)
-        place = f"file://{(folder / 'rendezvous').resolve()}"
-        torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=config.workers)
-    source = find(WORLDS, "world", world)()
-    fresh = find(FRESH, "model", config.model).build(source.vocabulary, config.latent_channels, config.seed)
-    pretrain(fresh, source, config, folder, Team(rank=rank, size=config.workers))
-
-
-def _pretrain_from_base(kind: str, world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
-    """Make a model of another kind beside the base of a world, which it takes parts from."""
-    from limner.training import pretrain_gan as gan
-    from limner.training import pretrain_masked as masked
-    from limner.training import pretrain_tokens as tokens
-    from limner.training.fit import require_same
-
-    kinds = {"tokens": tokens.TokenPretraining, "gan": gan.Duel, "amused": masked.MaskedPretraining}
-    config, how = override(kinds[kind](), values), {"tokens": tokens, "gan": gan, "amused": masked}[kind].HOW
-    folder = folder or Path("runs") / f"pretrain-{world}-{config.model}"
-    require_same(folder, asdict(config), how)
-    source, build = find(WORLDS, "world", world)(), find(FRESH, "model", kind).build
-    if isinstance(config, masked.MaskedPretraining):
-        words, codes = (find(BASES, "base", name) for name in config.bases(world))
-        masked.pretrain_masked(build(words, codes, config.width, config.seed), source, config, folder)
-        return
-    start = find(BASES, "base", config.start or world)
-    if isinstance(config, tokens.TokenPretraining):
-        tokens.pretrain_tokens(build(source.vocabulary, start, config.num_codes, config.seed), source, config, folder)
-    else:
-        gan.pretrain_gan(build(source.vocabulary, start, config.width, config.seed), source, config, folder)
 
 
 def load_model(

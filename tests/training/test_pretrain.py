@@ -15,7 +15,7 @@ import torch
 import yaml
 from diffusers import AutoencoderKL, StableDiffusionPipeline, WanPipeline
 
-from limner import build
+from limner import bases
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import DDIM, EulerODE
@@ -118,7 +118,7 @@ def test_interrupted_it_goes_on_bit_by_bit(
 
 def test_two_processes_make_the_same_model(tmp_path: Path) -> None:
     for workers in (1, 2):
-        build.pretrain("scenes", tmp_path / str(workers), {**FEW, "lr": 1.5e-3, "warmup": 200, "workers": workers})
+        bases.pretrain("scenes", tmp_path / str(workers), {**FEW, "lr": 1.5e-3, "warmup": 200, "workers": workers})
     one, two = networks(tmp_path / "1"), networks(tmp_path / "2")
     start = list(build_pipeline(SD3Size(Scenes.vocabulary)).transformer.parameters())
     assert max(float((a - b).abs().max()) for a, b in zip(one, start, strict=False)) > 1e-5
@@ -129,7 +129,7 @@ def test_two_processes_make_the_same_model(tmp_path: Path) -> None:
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     """Killed, it cannot tell them; left alive, they would write the checkpoint of whoever goes on."""
     values = {**FEW, "autoencoder_steps": 10**6, "workers": 2}
-    parent = get_context("spawn").Process(target=build.pretrain, args=("scenes", tmp_path, values))
+    parent = get_context("spawn").Process(target=bases.pretrain, args=("scenes", tmp_path, values))
     parent.start()
     while not (tmp_path / "log.jsonl").exists():
         assert parent.is_alive()
@@ -145,7 +145,7 @@ def test_a_folder_begun_with_other_settings_is_refused(ended: Path) -> None:
     before = (ended / "config.yaml").read_text()
     for values, text in (({"seed": 1}, "begun with seed 0, not 1"), ({"model": "sd"}, "begun with model sd3, not sd")):
         with pytest.raises(UserError, match=text):
-            build.pretrain("scenes", ended, {**FEW, **values})
+            bases.pretrain("scenes", ended, {**FEW, **values})
     assert (ended / "config.yaml").read_text() == before
     require_same(ended, asdict(Pretraining(**FEW, workers=2, compile=True)), module.HOW)
     for values in ({"workers": 0}, {"warmup": 0}, {"latent_channels": 0}, {"workers": 3}):
@@ -206,7 +206,7 @@ def test_the_noise_loss_is_that_of_the_v_prediction() -> None:
 
 
 def test_a_unet_is_pretrained_and_plain_diffusers_draws_with_it(tmp_path: Path) -> None:
-    build.pretrain("scenes", tmp_path, {**FEW, "model": "sd"})
+    bases.pretrain("scenes", tmp_path, {**FEW, "model": "sd"})
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     settings = {"num_inference_steps": 3, "guidance_scale": 1.0, "output_type": "np"}
@@ -224,7 +224,7 @@ def test_a_unet_is_pretrained_and_plain_diffusers_draws_with_it(tmp_path: Path) 
 
 
 def test_clips_are_pretrained_and_plain_diffusers_draws_with_them(tmp_path: Path) -> None:
-    build.pretrain("motion", tmp_path, FEW)
+    bases.pretrain("motion", tmp_path, FEW)
     pipeline = WanPipeline.from_pretrained(tmp_path / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     settings = WanSettings(resolution=32, num_frames=13, fps=8, max_sequence_length=12)
@@ -246,5 +246,5 @@ def test_clips_are_pretrained_and_plain_diffusers_draws_with_them(tmp_path: Path
 @pytest.mark.parametrize(("world", "model"), [("motion", "sd3"), ("scenes", "wan")])
 def test_clips_and_pictures_are_not_taken_for_each_other(world: str, model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--model {model}: pictures are drawn by sd3 and sd, clips by wan"):
-        build.pretrain(world, tmp_path / "new", {"model": model})
+        bases.pretrain(world, tmp_path / "new", {"model": model})
     assert not (tmp_path / "new").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from limner import build
+from limner import bases
 from limner.core.errors import UserError
 from limner.models.gan.adapter import GAN
 from limner.training import pretrain_gan as module
@@ -19,7 +19,7 @@ FEW = {"num_pairs": 12, "steps": 3, "batch": 4, "width": 16, "penalty_every": 2,
 
 
 def run(folder: Path) -> None:
-    build.pretrain("scenes", folder, {"model": "gan", **FEW, "checkpoint_seconds": 0.0})
+    bases.pretrain("scenes", folder, {"model": "gan", **FEW, "checkpoint_seconds": 0.0})
 
 
 def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
     assert model.latent().shape == (8, 8, 8) and model.noise().shape == (64,)
     assert model.decode(torch.zeros(1, 8, 8, 8)).pixels.shape == (1, 3, 64, 64)
     with pytest.raises(UserError, match="begun with width 16, not 32"):
-        build.pretrain("scenes", tmp_path / "parts", {"model": "gan", **FEW, "width": 32})
+        bases.pretrain("scenes", tmp_path / "parts", {"model": "gan", **FEW, "width": 32})
 
 
 def test_the_generator_begins_as_a_decoder_whose_loss_is_that_of_a_conditional_autoencoder() -> None:

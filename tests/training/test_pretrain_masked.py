@@ -11,7 +11,7 @@ import torch
 import yaml
 from diffusers import AmusedPipeline
 
-from limner import build
+from limner import bases
 from limner.core.errors import UserError
 from limner.models.amused.adapter import Amused
 from limner.models.amused.build import begin_alike, from_zero_to_one, tiny_pipeline
@@ -24,7 +24,7 @@ FEW = {"num_pairs": 8, "steps": 3, "batch": 4, "width": 32}
 
 
 def run(folder: Path) -> None:
-    build.pretrain("scenes", folder, {"model": "amused", **FEW, "checkpoint_seconds": 0.0})
+    bases.pretrain("scenes", folder, {"model": "amused", **FEW, "checkpoint_seconds": 0.0})
 
 
 def test_interrupted_it_goes_on_bit_by_bit_and_diffusers_loads_what_comes_out(
@@ -52,7 +52,7 @@ def test_interrupted_it_goes_on_bit_by_bit_and_diffusers_loads_what_comes_out(
     assert pipe("two red stars", num_inference_steps=2).images[0].size == (64, 64)
     assert Amused.load(base).latent().shape == (64,)
     with pytest.raises(UserError, match="begun with width 32, not 64"):
-        build.pretrain("scenes", tmp_path / "parts", {"model": "amused", **FEW, "width": 64})
+        bases.pretrain("scenes", tmp_path / "parts", {"model": "amused", **FEW, "width": 64})
 
 
 def test_the_loss_is_the_likelihood_of_what_is_hidden_given_what_is_seen() -> None:

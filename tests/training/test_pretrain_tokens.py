@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch.nn import functional
 
-from limner import build
+from limner import bases
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.models.tokens.adapter import Tokens
@@ -31,7 +31,7 @@ FEW = {
 
 
 def run(folder: Path) -> None:
-    build.pretrain("scenes", folder, {"model": "tokens", **FEW, "optimizer": "muon", "checkpoint_seconds": 0.0})
+    bases.pretrain("scenes", folder, {"model": "tokens", **FEW, "optimizer": "muon", "checkpoint_seconds": 0.0})
 
 
 def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_interrupted_it_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.M
     assert (model.num_codes, model.latent().shape) == (16, (64,))
     assert model.decode(torch.zeros(1, 64, dtype=torch.long)).pixels.shape == (1, 3, 64, 64)
     with pytest.raises(UserError, match="begun with num_codes 16, not 32"):
-        build.pretrain("scenes", tmp_path / "parts", {"model": "tokens", **FEW, "optimizer": "muon", "num_codes": 32})
+        bases.pretrain("scenes", tmp_path / "parts", {"model": "tokens", **FEW, "optimizer": "muon", "num_codes": 32})
 
 
 def test_the_loss_is_the_adapters_likelihood_of_a_picture_after_its_caption() -> None:

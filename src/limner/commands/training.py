@@ -144,9 +144,9 @@ def _keys(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 
 def _pretrain(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner import build
+    from limner import bases
 
-    build.pretrain(parsed.world, parsed.out and to_folder(parsed.out, "--out"), values)
+    bases.pretrain(parsed.world, parsed.out and to_folder(parsed.out, "--out"), values)
 
 
 def _distill(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
