@@ -31,7 +31,7 @@ def cluster() -> Iterator[None]:
             [*command, "--block"], env=os.environ | PLAIN, stdout=said, stderr=said, start_new_session=True
         )
     address = folder / "ray_current_cluster"
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not address.is_file() and head.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
     try:
