@@ -1,6 +1,7 @@
 """Do pairs that are chosen teach a reward more than pairs at random, at equally many labels?
 
     python benchmarks/choosing.py            # pictures as in reward_model.py, encoded once; some minutes of a core
+    python benchmarks/choosing.py --sharper  # does it matter how sure members are? a minute, and no picture
 
 Pairs are two pictures that the base drew for one training prompt. Two kinds of simulated people of known utility judge
 them by Bradley-Terry, as oracle O7 does: `taste` likes what stands in the pictures in a direction of the features,
@@ -10,6 +11,10 @@ members are draws from that. Pairs are chosen as `limner loop --choice active` c
 `chosen` from a pool of fresh pairs 4 or 16 times as many, a fifth of them by chance. What is measured is the share of
 pairs of held-out prompts, drawn by nobody's choice, that the posterior's mode puts in the order of the utilities; 95 %
 intervals are over seeds, which all ways of choosing share, and so the first labels.
+
+A reward's leads are in nats by a scale that is fitted to votes, and what is fitted with it decides how sharp they are.
+`--sharper` multiplies the leads of members by 1/4 to 4 before pairs are chosen, and by nothing else: pictures are then
+drawn in the space of the features, from a standard Gaussian, and people like a direction of it.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -48,8 +53,21 @@ RIDGE = 4.0
 MEMBERS, EXPLORE = 8, 0.2
 LABELS = (32, 64, 128, 256, 512)
 ROUND = 32
-POOLS: Mapping[str, int] = {"random": 1, "active, pool 4": 4, "active, pool 16": 16}
 LOT = 64
+
+
+class Way(NamedTuple):
+    """How pairs are chosen: from a pool so many times as large, by leads of members that many times as great."""
+
+    pool: int
+    sharper: float = 1.0
+
+
+RANDOM = "random"
+WAYS: Mapping[str, Way] = {RANDOM: Way(1), "active, pool 4": Way(4), "active, pool 16": Way(16)}
+SHARPER: Mapping[str, Way] = {RANDOM: Way(1)} | {
+    f"active, pool 4, leads x {by:g}": Way(4, by) for by in (0.25, 0.5, 1.0, 2.0, 4.0)
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +91,28 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/choosing.json"))
+    parser.add_argument("--sharper", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    train, heldout = worlds()
-    found = {kind: compare(kind, train, heldout, options.seeds) for kind in KINDS}
+    if options.sharper:
+        found = {"taste": compare("taste", *drawn(), options.seeds, SHARPER)}
+    else:
+        train, heldout = worlds()
+        found = {kind: compare(kind, train, heldout, options.seeds, WAYS) for kind in KINDS}
     print(json.dumps(found, indent=1))
-    write_text(options.out, json.dumps(found, indent=1) + "\n")
+    name = "choosing_sharper.json" if options.sharper else "choosing.json"
+    write_text(options.out / name, json.dumps(found, indent=1) + "\n")
+
+
+def drawn(pictures: int = 4000, count: int = 4) -> tuple[World, World]:
+    """Return two worlds of pictures that are points of the space of features, `count` for each prompt."""
+    made = []
+    for name in ("train", "heldout"):
+        components = torch.randn(pictures, COMPONENTS, generator=Rng(("choosing", name)).generator()).double()
+        both = torch.tensor(list(combinations(range(count), 2)))
+        pairs = (both[None] + torch.arange(0, pictures, count)[:, None, None]).flatten(0, 1)
+        made.append(World(components, components[:, 0], pairs))
+    return made[0], made[1]
 
 
 def worlds() -> tuple[World, World]:
@@ -105,11 +139,11 @@ def worlds() -> tuple[World, World]:
     return train, heldout
 
 
-def compare(kind: Kind, train: World, heldout: World, seeds: int) -> dict[str, Any]:
+def compare(kind: Kind, train: World, heldout: World, seeds: int, ways: Mapping[str, Way]) -> dict[str, Any]:
     """Return the held-out order by labels and way of choosing, and what choosing gains, over seeds."""
     every = range(seeds)
-    curves = {n: torch.tensor([curve(kind, train, heldout, pool, s) for s in every]) for n, pool in POOLS.items()}
-    gained = {f"{name} - random": each - curves["random"] for name, each in curves.items() if name != "random"}
+    curves = {n: torch.tensor([curve(kind, train, heldout, way, s) for s in every]) for n, way in ways.items()}
+    gained = {f"{name} - {RANDOM}": each - curves[RANDOM] for name, each in curves.items() if name != RANDOM}
     return {
         name: [_at(n, row) for n, row in zip(LABELS, each.T, strict=True)] for name, each in (curves | gained).items()
     }
@@ -119,8 +153,8 @@ def _at(labels: int, found: Float[Tensor, " seeds"]) -> dict[str, Any]:
     return {"labels": labels, **mean_interval(found[:, None]).to_dict()}
 
 
-def curve(kind: Kind, train: World, heldout: World, pool: int, seed: int) -> Sequence[float]:
-    """Return the held-out order after each number of labels, pairs being chosen from a pool `pool` times as large."""
+def curve(kind: Kind, train: World, heldout: World, way: Way, seed: int) -> Sequence[float]:
+    """Return the held-out order after each number of labels, pairs being chosen in some way."""
     generator, rng = Rng(("choosing", kind, seed)).generator(), random.Random(f"{kind} {seed}")
     axis = torch.randn(COMPONENTS, generator=generator, dtype=torch.float64)
     mine, theirs = (world.worth(kind, axis / axis.norm()) for world in (train, heldout))
@@ -129,11 +163,11 @@ def curve(kind: Kind, train: World, heldout: World, pool: int, seed: int) -> Seq
     x, won = torch.zeros(0, COMPONENTS, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
     members, found, at = None, [], 0
     while len(x) < LABELS[-1]:
-        size = ROUND * (1 if members is None else pool)
+        size = ROUND * (1 if members is None else way.pool)
         drawn = train.pairs[order[at : at + size]]
         at += size
-        if members is not None and pool > 1:
-            gain = disagreement(members @ train.features(drawn).T)
+        if members is not None and way.pool > 1:
+            gain = disagreement(way.sharper * members @ train.features(drawn).T)
             drawn = drawn[list(chosen(gain.tolist(), ROUND, EXPLORE, rng)[0])]
         x = torch.cat([x, train.features(drawn)])
         chance = torch.sigmoid(mine[drawn[:, 0]] - mine[drawn[:, 1]])

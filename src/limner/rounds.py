@@ -3,7 +3,7 @@
 A loop's folder has loop.json, which says what loop it is, and a folder a round:
 
     pictures/, asked.jsonl   pairs that the policy of the round before drew, and how probable it was to ask each
-    votes.jsonl              what was said of them
+    votes.jsonl              what was said of them, a row a vote
     so_far.jsonl             all votes up to here: what is learned from
     reward/                  the reward that learned them, where the recipe's samples are drawn
     policy/                  the run that learned from that reward, or from the votes themselves
@@ -26,7 +26,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -36,19 +35,16 @@ from limner.claim import begun, held, make
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.paths import to_folder
-from limner.core.picture import decoded
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, Range, Share, settings
 from limner.core.tree import concatenate
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, read_lines
-from limner.data.pairs import as_media
 from limner.data.sampler import PromptSampler
 from limner.feedback.choosing import chosen
 from limner.feedback.task import hash_of
-from limner.judges import compose
 from limner.objectives.choice import disagreement
-from limner.pairs import PICTURES, SIDES, judged
+from limner.pairs import PICTURES, SIDES
 from limner.recipes.override import override
 from limner.recipes.yaml import to_yaml
 from limner.report.file import read_object, write_text
@@ -62,16 +58,11 @@ from limner.training.config import RunConfig
 from limner.training.reward_model import RewardTraining
 from limner.training.source import Preferences
 from limner.training.state import State
+from limner.votes import SYNTHETIC, Rows, of_judge, of_people, several
 
 LOOP, ROUND, ASKED, VOTES, SO_FAR = "loop.json", "round.json", "asked.jsonl", "votes.jsonl", "so_far.jsonl"
-PEOPLE, SYNTHETIC = "people", "synthetic"
-ANNOTATOR = 'win_rate(annotator(of="scenes_fraction", noise=0.2, ties=0.25))'
-"""Who `synthetic` is."""
-LEARNED = re.compile(r"\blearned\b(?!\()")
-"""Where an expression names the round's reward."""
-
-Rows = Sequence[Mapping[str, Any]]
-"""Pairs, a row each, as .jsonl files hold them."""
+LEARNED = re.compile(r"\blearned\b(?!\([^)]*\bfolder\b)(\(\s*\)?)?")
+"""Where an expression names the round's reward, `learned` or, of somebody's own, `learned(taste='annotator-1')`."""
 
 
 @settings
@@ -80,7 +71,10 @@ class Looping:
 
     rounds: Count = 3
     annotator: str = SYNTHETIC
-    """Who says which is better: `people`, at the page of limner annotate; `synthetic`; or an expression of judges."""
+    """Who says which is better: `people`, at the page of limner annotate; `synthetic`; or an expression of judges.
+
+    Of several, with `;` between them, each says something of every pair, and their expressions are their names.
+    """
     pairs: Count = 256
     """Asked in each round."""
     choice: Literal["random", "active"] = "random"
@@ -91,7 +85,9 @@ class Looping:
     reward: str = "learned"
     """What a policy is trained against: an expression in which `learned` is the round's reward."""
     enough: Natural = 0
-    """Pairs with a vote of people from which on a round goes on; 0: all."""
+    """Pairs with `each` votes of people from which on a round goes on; 0: all."""
+    each: Count = 1
+    """Votes of people that a pair needs, as with `limner annotate --votes`."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ class Loop:
     def described(self) -> dict[str, Any]:
         """Return what loop.json says of it: all that may not change from one round to the next."""
         config = to_yaml(replace(self.config, out=""))
-        how = {name: value for name, value in asdict(self.how).items() if name not in ("rounds", "enough")}
+        how = {name: value for name, value in asdict(self.how).items() if name not in ("rounds", "enough", "each")}
         return {**how, "learning": {name: str(value) for name, value in self.learning.items()}, "config": config}
 
 
@@ -173,8 +169,7 @@ def require_possible(one: Loop) -> None:
     if not one.direct and not LEARNED.search(how.reward):
         raise UserError(f"--reward {how.reward} does not name the round's reward: write learned where it is to stand")
     override(RewardTraining(), one.learning)
-    if how.annotator != PEOPLE:
-        compose(_expression(how.annotator))
+    several(how.annotator)
 
 
 def require_same(one: Loop) -> None:
@@ -273,7 +268,12 @@ def collect(one: Loop, number: int) -> dict[str, Any] | None:
     """Return what was said of the pairs, by people or a judge; None: people are waited for."""
     place, how = one.place(number), one.how
     rows = _rows(place / ASKED)
-    votes = of_people(one, place, rows) if how.annotator == PEOPLE else of_judge(one, place, rows)
+    votes: Rows | None
+    if judges := several(how.annotator):
+        size = min(one.config.micro_batch, 64)
+        votes = [vote for who in judges.items() for vote in of_judge(*who, place, rows, one.prompts, size)]
+    else:
+        votes = of_people(place / ASKED, rows, how.enough, how.each)
     if votes is None:
         return None
     if not votes:
@@ -283,49 +283,8 @@ def collect(one: Loop, number: int) -> dict[str, Any] | None:
     ahead = f"../round-{number - 1}/"
     moved = [row | {side: os.path.normpath(ahead + row[side]) for side in ("media_a", "media_b")} for row in before]
     _write(place / SO_FAR, [*moved, *votes])
-    told = f"{len(votes)} pairs judged, {len(before) + len(votes)} with those before"
+    told = f"{len(votes)} votes, {len(before) + len(votes)} with those before"
     return _kept(place, SO_FAR, told) | {"annotator": how.annotator, "asked": hash_of(place / ASKED)}
-
-
-def of_judge(one: Loop, place: Path, rows: Rows) -> Rows:
-    """Return what a judge says of pairs, from their files, as people see them; what it cannot judge is left out."""
-    judges, by_text = compose(_expression(one.how.annotator)), {prompt.text: prompt for prompt in one.prompts}
-    votes, size = [], min(one.config.micro_batch, 64)
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        media = as_media([_picture(place / row[f"media_{side}"]) for side in SIDES for row in some])
-        a, b = judged(judges, media, [by_text[row["prompt"]] for row in some] * 2).unflatten(0, (2, -1))
-        for row, first, second in zip(some, a.tolist(), b.tolist(), strict=True):
-            if first == first and second == second:
-                choice = "a" if first > second else "b" if second > first else "tie"
-                votes.append({**row, "choice": choice, "annotators": [one.how.annotator]})
-    return votes
-
-
-def of_people(one: Loop, place: Path, rows: Rows) -> Rows | None:
-    """Return what people said at the page of the round's pairs; None while too few pairs have a vote."""
-    try:
-        from limner.feedback.export import lines
-        from limner.feedback.ledger import Ledger
-    except ModuleNotFoundError as error:
-        raise UserError(f"--annotator people needs {error.name}: pip install 'limner[annotate]'") from error
-    database = (place / ASKED).with_suffix(".db")
-    said = list(lines(Ledger(f"sqlite:///{database.resolve()}"))) if database.exists() else []
-    wanted = min(one.how.enough or len(rows), len(rows))
-    if len(said) < wanted:
-        print(
-            f"{len(said)} of {wanted} pairs have a vote; ask people with: limner annotate {place / ASKED}\n"
-            "and then go on with the same command"
-        )
-        return None
-    asked = {str((place / row["media_a"]).resolve()): row for row in rows}
-    votes = []
-    for line in said:
-        vote = parse_object(line, str(database))
-        row = asked[vote["media_a"]]
-        drawn = [row["propensity"] * each for each in vote["propensity"]]
-        votes.append({**vote, **row, "propensity": drawn})
-    return votes
 
 
 def learn(one: Loop, number: int) -> dict[str, Any]:
@@ -352,8 +311,7 @@ def post_train(one: Loop, number: int) -> dict[str, Any]:
     if isinstance(config.source, Preferences):
         config = replace(config, prompts="", source=replace(config.source, data=str(place / SO_FAR)))
     else:
-        learned = f"learned(folder={str(place / 'reward')!r})"
-        config = replace(config, reward=LEARNED.sub(lambda _: learned, one.how.reward))
+        config = replace(config, reward=learned_from(one.how.reward, str(place / "reward")))
     run = train(config, resume=begun(folder), quiet=one.quiet)
     heldout = (read_object(folder / "summary.json") or {}).get("heldout")
     told = f"held-out {heldout['before']['value']:.3g} -> {heldout['after']['value']:.3g}" if heldout else "trained"
@@ -365,12 +323,14 @@ def post_train(one: Loop, number: int) -> dict[str, Any]:
     )
 
 
+def learned_from(reward: str, folder: str) -> str:
+    """Return an expression in which `learned` is the reward in a folder, where it names none of its own."""
+    begun = f"learned(folder={folder!r}"
+    return LEARNED.sub(lambda at: f"{begun}, " if (at[1] or "").strip() == "(" else f"{begun})", reward)
+
+
 def _kept(place: Path, name: str, told: str) -> dict[str, Any]:
     return {"file": name, "sha256": hash_of(place / name), "told": told}
-
-
-def _expression(annotator: str) -> str:
-    return ANNOTATOR if annotator == SYNTHETIC else annotator
 
 
 def _drawn(run: Run, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[Media, Bool[Tensor, " pairs"]]:
@@ -385,10 +345,6 @@ def _gain(judge: Learned, media: Media, prompts: Sequence[Prompt]) -> Float[Tens
     with torch.no_grad():
         a, b = judge.members(media, [*prompts, *prompts]).unflatten(1, (len(SIDES), -1)).unbind(1)
     return disagreement(a - b)
-
-
-def _picture(path: Path) -> Float[Tensor, "3 height width"]:
-    return torch.from_numpy(np.array(decoded(path), dtype=np.float32) / 255).permute(2, 0, 1)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

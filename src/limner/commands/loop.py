@@ -24,7 +24,8 @@ def add_loop_command(command: AddCommand) -> None:
         "--annotator",
         default="synthetic",
         metavar="WHO",
-        help="people (by limner annotate), synthetic, or an expression of judges, as in file.py:taste (synthetic)",
+        help="people (by limner annotate), synthetic, or an expression of judges, as in file.py:taste; several with ; "
+        "between them (synthetic)",
     )
     loop.add_argument("--rounds", type=words.count, default=3, metavar="N", help="(3)")
     loop.add_argument("--pairs", type=words.count, default=256, metavar="N", help="asked in each round (256)")
@@ -44,6 +45,7 @@ def add_loop_command(command: AddCommand) -> None:
         metavar="N",
         help="of people: go on from so many pairs with a vote (all)",
     )
+    loop.add_argument("--each", type=words.count, default=1, metavar="N", help="of people: votes that a pair needs (1)")
     loop.add_argument(
         "--reward", default="learned", metavar="EXPRESSION", help="as in 'pessimistic(learned, k=1)' (learned)"
     )
@@ -60,6 +62,6 @@ def _loop(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     learned = "learned."
     learning = {key.removeprefix(learned): values.pop(key) for key in list(values) if key.startswith(learned)}
     config = config_of(argparse.Namespace(**vars(parsed) | {"reward": None, "out": None}), values)
-    names = ("rounds", "annotator", "pairs", "choice", "pool", "explore", "reward", "enough")
+    names = ("rounds", "annotator", "pairs", "choice", "pool", "explore", "reward", "enough", "each")
     how = Looping(**{name: vars(parsed)[name] for name in names})
     print(loop(config, how, learning, parsed.out, parsed.quiet))

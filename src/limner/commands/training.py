@@ -26,7 +26,7 @@ MAX_PROCESSES = 64
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
 OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
 OWN_FLAGS["loop"] = RECIPE | {
-    "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--quiet",
+    "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--each", "--quiet",
 }  # fmt: skip
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc"}
