@@ -21,7 +21,7 @@ def recipe() -> RunConfig:
         prompts="motion:train",
         reward="0.5 * motion + 0.5 * motion.fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=2, min_time=0.5, decay="linear", decay_rate=0.02),
-        optimizer=replace(base.optimizer, lr=2e-3),
+        sampler=replace(base.sampler, steps=6),
         evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=16),
-        steps=64,
+        steps=96,
     )
