@@ -21,13 +21,13 @@ from limner.report.file import write_text
 from limner.training.config import RunConfig
 from limner.training.workload import workload
 
-CLIP = {"model.kind": "wan", "model.path": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "model.settings": "none"}
 CONFIGS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "SD 1.5": ("sd15", {}),
-    "SDXL": ("sd15", {"model.path": "stabilityai/stable-diffusion-xl-base-1.0"}),
+    "SDXL": ("sdxl", {}),
     "SD 3.5 medium": ("sd35_medium", {}),
     "FLUX.1 dev": ("flux1_dev", {}),
-    "Wan 2.1 1.3B": ("sd35_medium", CLIP | {"prompts_per_step": "8", "group_size": "8"}),
+    "FLUX.1 dev, base in 4 bits": ("flux1_dev", {"model.quantize": "nf4"}),
+    "Wan 2.1 1.3B": ("wan_1_3b", {}),
 }
 CARD = Place(accelerator=True)
 
@@ -41,9 +41,9 @@ limner plan sd35_medium --card 24
 ```
 
 A run's own code (encoding, a step of sampling, the loss and its backward pass) is carried out on tensors that have a
-shape and no numbers; what is alive at once is added up. On a card stay the networks (LoRA's frozen base in bfloat16),
-what is trained and Adam's two numbers for each of it, and the decoder in float32; text encoders leave when they have
-encoded. So
+shape and no numbers; what is alive at once is added up. On a card stay the networks (LoRA's frozen base in bfloat16, or
+in the codes of `model.quantize`), what is trained and Adam's two numbers for each of it, and the decoder in float32;
+text encoders leave when they have encoded. So
 
     encode   resident + text encoders + a prompt being encoded
     rollout  resident + path + max(a pass of sampling, the path once more while micro-batches are joined)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
@@ -80,13 +81,17 @@ def _obstacle(there: Path, below: Path) -> str:
     What the system says of rights does not tell: root has all of them, and can still make nothing in /proc.
     """
     try:
-        if not below.parts:
+        before = there.stat()
+        if below.parts:
+            with TemporaryDirectory(dir=there, prefix=".limner-") as trial:
+                (trial / below).mkdir(parents=True)
+        else:
             with TemporaryFile(dir=there):
-                return ""
-        with TemporaryDirectory(dir=there, prefix=".limner-") as trial:
-            (trial / below).mkdir(parents=True)
+                pass
     except OSError as error:
         return error.strerror or str(error)
+    with suppress(OSError):  # of another owner's folder the time may not be put back
+        os.utime(there, ns=(before.st_atime_ns, before.st_mtime_ns))
     return ""
 
 
