@@ -97,8 +97,8 @@ def gradient(assembly: Assembly, rollout: Rollout, advantage: Tensor, rows: Tens
     weights = list(assembly.parts.weights.parameters().values())
     total = [torch.zeros_like(weight) for weight in weights]
     for pack in policy.pack(rollout, rows, assembly.config.micro_batch):
-        likely = policy.distribution(pack, rollout.condition).log_prob(pack.choice)
-        praised = (likely * advantage[pack.row]).sum() / len(rows)
+        ratio = policy.distribution(pack, rollout.condition).log_ratio(pack.old, pack.choice)  # has log p's gradient
+        praised = (ratio * advantage[pack.row]).sum() / len(rows)
         for sum_, part in zip(total, torch.autograd.grad(praised, weights, allow_unused=True), strict=True):
             if part is not None:
                 sum_ += part
