@@ -14,6 +14,7 @@ from limner.report.naming import file_name, free
 
 INPUT = "what the model is given beside the text, as image=first.png"
 PARTS = "draw clips in as many parts, each going on from the last frames of the one before (1)"
+OVERLAP = "frames that a part shares with the one before (what two times of the latent stand for)"
 SAMPLE_FILE = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
 
 
@@ -29,7 +30,7 @@ def add_run_commands(command: AddCommand) -> None:
     sample.add_argument("--input", type=words.input_file, action="append", default=[], metavar="NAME=FILE", help=INPUT)
     sample.add_argument("--out", type=Path, metavar="FILE", help=SAMPLE_FILE)
     sample.add_argument("--parts", type=words.count, default=1, help=PARTS)
-    sample.add_argument("--overlap", type=words.count, metavar="FRAMES", help="frames that a part shares (two latents)")
+    sample.add_argument("--overlap", type=words.count, metavar="FRAMES", help=OVERLAP)
     add_trust(sample)
     report = command("report", _report, "write a run's report.html again from its records")
     report.add_argument("run", metavar="RUN", type=Path, help="a run folder")

@@ -37,8 +37,10 @@ class Spoilt:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             first, *rest = self.frames
-            moving = {"append_images": rest, "save_all": True, "duration": round(self.pause), "loop": 0}
-            first.save(path, **(moving if rest else {}))
+            if rest:
+                first.save(path, append_images=rest, save_all=True, duration=round(self.pause), loop=0)
+            else:
+                first.save(path)
         return path
 
 

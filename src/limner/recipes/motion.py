@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from limner.algorithms.diffusion_nft import DiffusionNFT
+from limner.diffusion.dynamics import DPMSolver
 from limner.models.wan.settings import WanSettings
+from limner.policies.denoising import Sampler
 from limner.recipes.scenes import recipe as scenes
 from limner.training.config import Evaluation, Lora, Model, RunConfig
 
@@ -21,7 +23,7 @@ def recipe() -> RunConfig:
         prompts="motion:train",
         reward="0.5 * motion + 0.5 * motion.fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=2, min_time=0.5, decay="linear", decay_rate=0.02),
-        sampler=replace(base.sampler, steps=6),
+        sampler=Sampler(dynamics=DPMSolver(), steps=6, grid="linear"),
         evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=16),
         steps=96,
     )
