@@ -137,11 +137,10 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
             "prompts_per_step to a multiple of the number of processes, or start fewer"
         )
     objects.require(config, training)
-    draws = config.source.draws
-    named = training and (draws or bool(config.prompts))
+    named = training and (config.source.draws or bool(config.prompts))
     prompts = load_prompts(config.prompts, objects.prompts) if named else [Prompt("")]
     cached = to_folder(config.reward_cache, "reward_cache") if config.reward_cache else None
-    judges = training and (draws or bool(config.reward))
+    judges = training and (config.source.draws or bool(config.reward))
     reward = compose(config.reward, cached, objects.reward) if judges else NOTHING
     judged_by, asked = config.evaluation.reward, config.evaluation.prompts
     heldout = load_prompts(asked, objects.heldout) if asked and training else []

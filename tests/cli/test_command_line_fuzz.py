@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import limner.annotate
+import limner.bases
 import limner.bench.oracle_report
 import limner.bench.scenes
-import limner.build
 import limner.judges
 import limner.run
 from fuzzing import carried_out, end, examples, unwritten
@@ -77,7 +77,7 @@ def idle(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No work is begun."""
     monkeypatch.chdir(place)
     for room, name in (
-        (limner.run, "train"), (limner.run, "check"), (limner.build, "_pretrain"), (limner.judges, "serve_reward"),
+        (limner.run, "train"), (limner.run, "check"), (limner.bases, "_pretrain"), (limner.judges, "serve_reward"),
         (limner.judges, "examples"), (limner.annotate, "server"), (limner.bench.oracle_report, "bench"),
         (limner.bench.scenes, "bench"), ("limner.pairs", "make"), ("torch.multiprocessing", "spawn"),
         ("limner.report.file", "write_text"),

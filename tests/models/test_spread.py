@@ -14,6 +14,9 @@ from limner.engine.shards import whole
 from limner.engine.spread import blocks_of, shard
 from models.test_contract import ADAPTERS, PROMPTS, draw
 
+FIXED = ("t_embedder",)
+"""Of Z-Image its width is 1024 whatever the rest has: most of a miniature, and nothing of a model."""
+
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceMesh]:
@@ -49,7 +52,8 @@ def test_a_sharded_network_is_the_same(name: str, mesh: DeviceMesh) -> None:
     before, gradients = learnt(adapter)
     for part, network in adapter.networks.items():
         within = sum(each.numel() for block in blocks_of(network) for each in block.parameters())
-        assert within > sum(each.numel() for each in network.parameters()) / 2
+        grows = [each for key, each in network.named_parameters() if key.split(".")[0] not in FIXED]
+        assert within > sum(each.numel() for each in grows) / 2
         shard(part, network, mesh)
     after, others = learnt(adapter)
     assert torch.equal(after, before)

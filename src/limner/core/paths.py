@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
@@ -88,10 +87,10 @@ def _obstacle(there: Path, below: Path) -> str:
         else:
             with TemporaryFile(dir=there):
                 pass
+        if before.st_uid == os.geteuid():  # of another owner's folder the time may not be put back
+            os.utime(there, ns=(before.st_atime_ns, before.st_mtime_ns))
     except OSError as error:
         return error.strerror or str(error)
-    with suppress(OSError):  # of another owner's folder the time may not be put back
-        os.utime(there, ns=(before.st_atime_ns, before.st_mtime_ns))
     return ""
 
 

@@ -93,12 +93,15 @@ def _frames_of_video(file: BinaryIO, most: int) -> tuple[list[Image.Image], floa
         import av
     except ImportError as error:
         raise ValueError("videos need av: pip install 'limner[video]'; animated WebP and GIF need nothing") from error
-    with av.open(file, mode="r") as video:
-        stream = video.streams.video[0]
-        if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise ValueError(f"its frames have {stream.width} x {stream.height} pixels, which is too many")
-        frames = [frame.to_image() for frame in itertools.islice(video.decode(stream), most)]
-        return frames, float(1000 / stream.average_rate) if stream.average_rate and len(frames) > 1 else 0
+    try:
+        with av.open(file, mode="r") as video:
+            stream = video.streams.video[0]
+            if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise ValueError(f"its frames have {stream.width} x {stream.height} pixels, which is too many")
+            frames = [frame.to_image() for frame in itertools.islice(video.decode(stream), most)]
+            return frames, float(1000 / stream.average_rate) if stream.average_rate and len(frames) > 1 else 0
+    except av.FFmpegError as error:
+        raise ValueError(f"it holds no picture or clip of a kind known here ({error.strerror})") from error
 
 
 def _named(path: Path | bytes) -> Path | str:
