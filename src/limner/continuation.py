@@ -32,8 +32,9 @@ def sample_parts(
     """Draw clips in `parts` parts: each but the first goes on from the last `overlap` frames of the one before.
 
     A model of F frames gives F + (parts - 1) (F - overlap). `overlap` frames must be what the autoencoder can encode,
-    and less than F; None: as many as two times of the latent stand for. The first part is what `Run.sample` draws,
-    and the rest of its arguments are those. What changes with each part is measured by `benchmarks/drift.py`.
+    and less than F; None: what two thirds of the latent's times stand for, since with fewer the seams show. The first
+    part is what `Run.sample` draws, and the other arguments are those. What changes with each part is measured by
+    `benchmarks/drift.py`.
 
     Raises UserError for what draws no clips by denoising, and for a model to which each prompt brings a picture along:
     give it the last frame.
@@ -65,7 +66,7 @@ def _clips(
     clips = drawer(studio, policy)(asked, seeds).rounded()
     assert isinstance(clips, Videos)
     frames, times = clips.values.shape[1], policy.model.latent().shape[1]
-    again = (2 if frames == times else 1 + (frames - 1) // (times - 1)) if overlap is None else overlap
+    again = _overlap(frames, times) if overlap is None else overlap
     if not 1 <= again < frames:
         raise UserError(f"clips in parts: a part has {frames} frames, so 1 to {frames - 1} can overlap, got {again}")
     for part in range(1, parts):
@@ -76,3 +77,9 @@ def _clips(
         assert isinstance(more, Videos)
         clips = replace(clips, values=torch.cat([clips.values, more.values[:, again:]], 1))
     return clips
+
+
+def _overlap(frames: int, times: int) -> int:
+    """Return the frames of two thirds of a clip's latent times, whose first one may be a frame alone."""
+    known = max(1, round(2 * times / 3))
+    return known if frames == times else 1 + (known - 1) * (frames - 1) // (times - 1)

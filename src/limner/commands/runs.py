@@ -14,7 +14,7 @@ from limner.report.naming import file_name, free
 
 INPUT = "what the model is given beside the text, as image=first.png"
 PARTS = "draw clips in as many parts, each going on from the last frames of the one before (1)"
-OVERLAP = "frames that a part shares with the one before (what two times of the latent stand for)"
+OVERLAP = "frames that a part shares with the one before (about two thirds of it)"
 SAMPLE_FILE = "such as x.png, of several a sheet beside x-SEED.png (RUN/samples/PROMPT-SEED.png)"
 
 
