@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from limner.judges import compose
 from limner.judging.checked import Checked
 from limner.rewards.algebra.frames import REDUCERS, Framewise, Reducer
 from limner.rewards.algebra.parse import parse
-from limner.rewards.video.flow import flows, without_camera
+from limner.rewards.video import flow
+from limner.rewards.video.flow import back, forth, without_camera
 from limner.rewards.video.motion import VideoDynamics, video_warp
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
@@ -126,20 +128,43 @@ def test_one_cut_among_even_changes_is_its_share_of_the_median() -> None:
 
 
 def test_flow_is_how_far_things_move() -> None:
-    there, back = flows(textured(1.5))
+    moving = textured(1.5)
+    there, returned = forth(moving), back(moving)
     assert abs(np.median(there[..., 0]) - 1.5) < 0.15 and abs(np.median(there[..., 1])) < 0.1
-    assert abs(np.median(back[..., 0]) + 1.5) < 0.15
+    assert abs(np.median(returned[..., 0]) + 1.5) < 0.15
+    np.testing.assert_array_equal(returned[0], forth(moving[[1, 0]])[0])
     clip = render(read("a red circle moves right quickly"), np.random.default_rng(0))
-    there, _ = flows(torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
+    there = forth(torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
     inside = clip.masks[:-1, 0] > 0.9
     assert abs(np.median(there[..., 0][inside]) - clip.velocities[0, 0, 0]) < 0.25
+
+
+def test_flow_of_the_same_pixels_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def searched(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        asked.append(len(pixels))
+        return np.zeros((len(pixels) - 1, *pixels.shape[1:3], 2), np.float32)
+
+    monkeypatch.setattr(flow, "searched", searched)
+    clips = [torch.rand(frames, 3, 8, 8, generator=torch.Generator().manual_seed(frames)) for frames in (3, 4, 5)]
+    media = Videos(clips[0][None], 8)
+    for judge in (video_warp, VideoDynamics(), VideoDynamics(base=0.1)):
+        judge(media, [Prompt("")])
+    assert asked == [3, 3]  # forth and back
+    monkeypatch.setattr(flow, "KEPT", forth(clips[0]).nbytes + forth(clips[1]).nbytes)
+    for clip in (clips[2], clips[1], clips[0]):  # 4 pairs push out the rest, 3 push out those, 2 stand beside them
+        forth(clip)
+    assert asked == [3, 3, 4, 5, 4, 3]
+    forth(clips[1])
+    assert asked == [3, 3, 4, 5, 4, 3]
 
 
 def test_a_camera_that_moves_is_no_motion_of_its_own() -> None:
     media = Videos(torch.stack([textured(1.5), textured(0.0, 2.0), textured(1.5, 2.0)]), 8)
     camera, thing, both = VideoDynamics()(media, [Prompt("")] * 3).components["motion"].tolist()
     assert camera < 0.005 and thing > 0.02 and both > 0.008
-    assert np.abs(without_camera(flows(media.values[0])[0][0])).mean() < 0.15
+    assert np.abs(without_camera(forth(media.values[0])[0])).mean() < 0.15
 
 
 def test_motion_relative_to_a_base_is_best_at_the_bases_own() -> None:

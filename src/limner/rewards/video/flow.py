@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from hashlib import blake2b
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,26 +29,53 @@ def opencv() -> Any:
     return cv2
 
 
-def flows(clip: Tensor) -> tuple[Flow, Flow]:
-    """Return how far pixels of a clip `[frames, 3, height, width]` move to the next frame, and back from it.
+KEPT = 2**28
+"""Bytes of flow that are remembered: several terms of a reward judge the same clips one after the other."""
 
-    Each `[frames - 1, height, width, 2]`, x and y in pixels. Source: Kroeger et al., arXiv:1603.03590.
+_found: OrderedDict[bytes, Flow] = OrderedDict()
+_lock = Lock()
+
+
+def forth(clip: Tensor) -> Flow:
+    """Return how far pixels of a clip `[frames, 3, height, width]` move to the next frame, x and y in pixels.
+
+    `[frames - 1, height, width, 2]`, not to be written into. Source: Kroeger et al., arXiv:1603.03590.
     """
+    return remembered(levels(clip).cpu().permute(0, 2, 3, 1).numpy())
+
+
+def back(clip: Tensor) -> Flow:
+    """Return how far pixels of each frame but the first move to the one before, as `forth` does."""
+    return remembered(levels(clip.flip(0)).cpu().permute(0, 2, 3, 1).numpy())[::-1]
+
+
+def remembered(pixels: NDArray[np.uint8]) -> Flow:
+    """Return `searched`, or what it found when it was last asked about these pixels, while `KEPT` has room for it."""
+    key = blake2b(np.ascontiguousarray(pixels), key=str(pixels.shape).encode()).digest()
+    with _lock:
+        if key in _found:
+            _found.move_to_end(key)
+            return _found[key]
+    flow = searched(pixels)
+    flow.setflags(write=False)
+    with _lock:
+        _found[key] = flow
+        while sum(each.nbytes for each in _found.values()) > KEPT:
+            _found.popitem(last=False)
+    return flow
+
+
+def searched(pixels: NDArray[np.uint8]) -> Flow:
+    """Return the flow from each frame to the next, of frames `[frames, height, width, 3]`."""
     cv2 = opencv()
-    height, width = clip.shape[-2:]
+    height, width = pixels.shape[1:3]
     factor = -(-SIDE // min(height, width))
-    pixels = levels(clip).cpu().permute(0, 2, 3, 1).numpy()
     size = (width * factor, height * factor)
     grey = [cv2.resize(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for each in pixels]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-
-    def between(a: Any, b: Any) -> Any:
-        found = search.calc(a, b, None)
-        return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / factor
-
-    there = [between(a, b) for a, b in zip(grey[:-1], grey[1:], strict=True)]
-    back = [between(b, a) for a, b in zip(grey[:-1], grey[1:], strict=True)]
-    return np.stack(there).astype(np.float32), np.stack(back).astype(np.float32)
+    found = [search.calc(a, b, None) for a, b in zip(grey[:-1], grey[1:], strict=True)]
+    small = [cv2.resize(each, (width, height), interpolation=cv2.INTER_AREA) / factor for each in found]
+    return np.stack(small).astype(np.float32)
 
 
 def sampled(values: Flow, flow: Flow) -> Flow:

@@ -13,7 +13,7 @@ from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import declare
 from limner.rewards.video.clips import AXES, clips, judgeable, judged
-from limner.rewards.video.flow import agreeing, flows, sampled, without_camera
+from limner.rewards.video.flow import agreeing, back, forth, sampled, without_camera
 
 TOP = 0.05
 """Share of a frame's pixels, those that move most, whose mean is its motion."""
@@ -39,9 +39,9 @@ def video_warp(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
     valid = judgeable(frames)
     scores, shares = [], []
     for clip, good in zip(frames.detach().nan_to_num(), valid.tolist(), strict=True):
-        there, back = flows(clip) if good else (np.zeros((0, 1, 1, 2), np.float32),) * 2
+        there, returned = (forth(clip), back(clip)) if good else (np.zeros((0, 1, 1, 2), np.float32),) * 2
         pixels = clip.float().cpu().permute(0, 2, 3, 1).contiguous().numpy()
-        seen = [agreeing(f, b) for f, b in zip(there, back, strict=True)]
+        seen = [agreeing(f, b) for f, b in zip(there, returned, strict=True)]
         wrong = [np.abs(a - sampled(b, f)).mean(-1) for a, b, f in zip(pixels, pixels[1:], there, strict=False)]
         count = sum(float(mask.sum()) for mask in seen)
         error = sum(float(each[mask].sum()) for each, mask in zip(wrong, seen, strict=True))
@@ -82,7 +82,7 @@ class VideoDynamics:
         valid = judgeable(frames).cpu()
         found = torch.zeros(len(frames))
         for i in valid.nonzero()[:, 0].tolist():
-            own = np.stack([without_camera(flow) for flow in flows(frames[i].detach())[0]])
+            own = np.stack([without_camera(flow) for flow in forth(frames[i].detach())])
             lengths = np.sort(np.linalg.norm(own, axis=-1).reshape(len(own), -1), axis=1)
             most = lengths[:, -max(1, round(TOP * lengths.shape[1])) :]
             found[i] = min(float(most.mean()) / min(frames.shape[-2:]), 1.0)
