@@ -17,7 +17,7 @@ from limner.models.amused.adapter import Amused
 from limner.models.amused.build import begin_alike, from_zero_to_one, tiny_pipeline
 from limner.models.amused.pretraining import AmusedPretraining
 from limner.models.tokens.build import tiny_parts
-from limner.training import pretrain_masked as module
+from limner.training.fit import Fit
 from limner.training.pretrain_masked import hidden_places
 
 FEW = {"num_pairs": 8, "steps": 3, "batch": 4, "width": 32}
@@ -31,19 +31,19 @@ def test_interrupted_it_goes_on_bit_by_bit_and_diffusers_loads_what_comes_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path / "whole")
-    update, seen = module.Fit.update, itertools.count()
+    update, seen = Fit.update, itertools.count()
 
-    def failing(fit: module.Fit, loss: torch.Tensor) -> None:
+    def failing(fit: Fit, loss: torch.Tensor) -> None:
         if next(seen) == 2:
             raise KeyboardInterrupt
         update(fit, loss)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Fit, "update", failing)
+        patch.setattr(Fit, "update", failing)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "parts")
     run(tmp_path / "parts")
-    whole, parts = (torch.load(tmp_path / name / "network.pt", weights_only=True) for name in ("whole", "parts"))
+    whole, parts = (torch.load(tmp_path / name / "masked.pt", weights_only=True) for name in ("whole", "parts"))
     assert all(torch.equal(a, b) for a, b in zip(whole["average"], parts["average"], strict=True))
     base = tmp_path / "parts" / "pipeline"
     assert yaml.safe_load((base / "config.yaml").read_text())["steps"] == 3 and (base / "log.jsonl").exists()

@@ -19,12 +19,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
-from limner.core.team import ALONE
-from limner.training.fit import Fit, Log, begin
-from limner.training.pretrain import PairSource, Portion, Rate, block_matrices, finish
-from limner.training.pretrain_tokens import encode_codes, load_codes
+from limner.training.fit import Log, begin
+from limner.training.pretrain import PairSource, Portion, Rate, finish
+from limner.training.pretrain_codes import encode_codes, load_codes, train_on_codes
 
 HOW = ("compile", "checkpoint_seconds")
 """Settings that do not change what comes out, and may change when a folder goes on."""
@@ -107,30 +105,17 @@ def hidden_places(batch: int, length: int, generator: torch.Generator) -> Bool[T
 
 def train_network(fresh: FreshMasked, config: MaskedPretraining, folder: Path, log: Log) -> None:
     """Fit the network to the codes of the data set, some of them hidden."""
-    codes, captions = load_codes(folder)
-    texts = sorted({*captions})
-    place = {text: i for i, text in enumerate(texts)}
-    caption, condition = torch.tensor([place[text] for text in captions]), fresh.conditions(texts)
-    network = fresh.network
-    network.train()
+    captions = sorted({*load_codes(folder)[1]})
+    place = {caption: i for i, caption in enumerate([*captions, ""])}
+    condition = fresh.conditions(captions)
     if config.compile:
-        network.compile()
-    matrices = block_matrices(network) if config.optimizer == "muon" else []
-    fit = Fit(
-        network, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, ALONE, matrices=matrices
-    )
-    for step in fit.steps(folder / "network.pt", config.checkpoint_seconds):
-        generator = Rng((config.seed, "masked", step)).generator()
-        chosen = torch.randint(len(caption), (config.batch,), generator=generator)
-        dropped = torch.rand(config.batch, generator=generator) < config.dropped_share
-        index = caption[chosen].masked_fill(dropped, len(texts))
-        hidden = hidden_places(config.batch, codes.shape[1], generator)
-        loss = fresh.loss(condition, index, codes[chosen], hidden)
-        fit.update(loss)
-        if step % 25 == 0:
-            log({"stage": "network", "step": step, "loss": loss.item()} | fit.seconds())
-    fit.use_average()
-    network.eval()
+        fresh.network.compile()
+
+    def loss(texts: Sequence[str], codes: Int[Tensor, "batch tokens"], chance: torch.Generator) -> Float[Tensor, ""]:
+        index = torch.tensor([place[text] for text in texts])
+        return fresh.loss(condition, index, codes, hidden_places(*codes.shape, chance))
+
+    train_on_codes(fresh.network, loss, config, folder, "masked", log)
 
 
 def pretrain_masked(fresh: FreshMasked, world: PairSource, config: MaskedPretraining, folder: Path) -> None:

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
 from limner.core.team import ALONE
-from limner.training.fit import Fit, Log, begin, save
-from limner.training.pretrain import PairSource, Portion, Rate, block_matrices, draw, finish, to_signed
+from limner.training.fit import Fit, Log, begin
+from limner.training.pretrain import PairSource, Portion, Rate, draw, finish, to_signed
+from limner.training.pretrain_codes import encode_codes, train_on_codes
 
 SAMPLED = 400
 """Pictures whose latents are clustered into the first codes, and tell later which codes are used."""
@@ -157,49 +157,16 @@ def clusters(points: Float[Tensor, "points width"], count: int) -> Float[Tensor,
     return centres
 
 
-def encode_codes(vqvae: Any, world: PairSource, folder: Path, seed: int, num_pairs: int, noisy_share: float) -> None:
-    """Write the codes and captions of the data set to FOLDER/codes.pt, unless they are there."""
-    if (folder / "codes.pt").exists():
-        return
-    codes, captions = [], []
-    with torch.inference_mode():
-        for start in range(0, num_pairs, 250):
-            rows = range(start, min(start + 250, num_pairs))
-            pictures, texts = draw(world, seed, "pairs", rows, noisy_share)
-            _, _, (_, _, chosen) = vqvae.quantize(vqvae.encode(to_signed(pictures)).latents)
-            codes.append(chosen.view(len(rows), -1).short())
-            captions += [text for (text,) in texts]
-    save(folder / "codes.pt", {"codes": torch.cat(codes), "captions": captions})
-
-
-def load_codes(folder: Path) -> tuple[Int[Tensor, "pairs tokens"], list[str]]:
-    """Return what `encode_codes` wrote."""
-    data = torch.load(folder / "codes.pt", weights_only=True)
-    return data["codes"].long(), data["captions"]
-
-
 def train_decoder(fresh: FreshTokens, config: TokenPretraining, folder: Path, log: Log) -> None:
     """Fit the decoder to the codes of the data set, each after its caption."""
-    codes, captions = load_codes(folder)
-    fresh.decoder.train()
     if config.compile:
         for part in fresh.decoder.children():
             part.compile(dynamic=True)
-    matrices = block_matrices(fresh.decoder) if config.optimizer == "muon" else []
-    fit = Fit(
-        fresh.decoder, config.lr, config.weight_decay, config.steps, config.warmup, config.ema, ALONE, matrices=matrices
-    )
-    for step in fit.steps(folder / "decoder.pt", config.checkpoint_seconds):
-        generator = Rng((config.seed, "decoder", step)).generator()
-        chosen = torch.randint(len(captions), (config.batch,), generator=generator)
-        dropped = torch.rand(config.batch, generator=generator) < config.dropped_share
-        texts = ["" if gone else captions[i] for i, gone in zip(chosen.tolist(), dropped.tolist(), strict=True)]
-        loss = fresh.loss(texts, codes[chosen])
-        fit.update(loss)
-        if step % 25 == 0:
-            log({"stage": "decoder", "step": step, "loss": loss.item()} | fit.seconds())
-    fit.use_average()
-    fresh.decoder.eval()
+
+    def loss(texts: Sequence[str], codes: Int[Tensor, "batch tokens"], _: torch.Generator) -> Float[Tensor, ""]:
+        return fresh.loss(texts, codes)
+
+    train_on_codes(fresh.decoder, loss, config, folder, "decoder", log)
 
 
 def pretrain_tokens(fresh: FreshTokens, world: PairSource, config: TokenPretraining, folder: Path) -> None:
