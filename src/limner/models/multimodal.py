@@ -21,6 +21,7 @@ from limner.core.errors import UserError
 from limner.core.media import Images, Media
 from limner.core.quiet import no_bars
 from limner.core.types import Condition, LatentSpec, Prompt
+from limner.models.cached import roomy_cache
 from limner.models.dialect import Dialect, WordedSettings
 from limner.models.folder import is_local, served_index
 from limner.models.intact import require_whole_files
@@ -185,7 +186,8 @@ class Multimodal:
     ) -> tuple[Float[Tensor, "batch codes"], Any]:
         """Return the logits of the first code, and what `step` goes on from."""
         ids, mask = self._asked(condition, prompt_index)
-        cache = DynamicCache(config=self._decoder.config)
+        rows, columns = self.grid
+        cache = roomy_cache(self._decoder.config, mask.shape[1] + rows * (columns + 1))  # a row may have an end
         return self._step(self._decoder.get_input_embeddings()(ids), mask, cache, 0)
 
     def step(self, token: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch codes"], Any]:

@@ -17,6 +17,7 @@ from limner.core.errors import UserError
 from limner.core.media import Images, Media
 from limner.core.quiet import no_bars
 from limner.core.types import Condition, LatentSpec, Prompt
+from limner.models.cached import roomy_cache
 from limner.models.folder import plain_folder, served_index
 from limner.models.intact import require_intact
 from limner.models.llm import DECODER_LAYERS
@@ -156,7 +157,7 @@ class Tokens:
     ) -> tuple[Float[Tensor, "batch codes"], Any]:
         """Return the logits of the first token, and what `step` goes on from."""
         mask = condition["mask"][prompt_index]
-        cache = DynamicCache(config=self.parts.decoder.config)
+        cache = roomy_cache(self.parts.decoder.config, mask.shape[1] + self._grid**2)
         return self._step(condition["ids"][prompt_index], mask, positions(mask), cache)
 
     def step(self, token: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch codes"], Any]:
