@@ -15,11 +15,12 @@ from limner.build import assemble
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
-from limner.core.types import Batch, Prompt
+from limner.core.types import Batch, Condition, Prompt
 from limner.policies.one_step import OneStep, OneStepSampler
 from limner.training.config import Full, Model, Optimizer, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
+from limner.worlds.oracle.model import Oracle
 from limner.worlds.oracle.one_step import OneStepOracle
 from limner.worlds.oracle.world import WORLDS
 from toys import Silent, losses, toy_rollout
@@ -203,15 +204,27 @@ def test_a_group_can_begin_with_one_z() -> None:
 def test_plain_samples_have_no_noise_and_no_decision() -> None:
     model = OneStepOracle.load("o5")
     noisy, plain = (each.policy(model) for each in (OUTPUT, OUTPUT.plain()))
+    condition = model.encode([Prompt("a point")])
     a, b = rollout_of(noisy, 5), rollout_of(noisy, 5).path.states.z[:, 0].double()
-    torch.testing.assert_close(toy_plain(plain, 5).double(), b @ MATRIX.T + SHIFT)
-    assert not torch.equal(a.sample, toy_plain(plain, 5))
+    torch.testing.assert_close(toy_plain(plain, 5, condition).double(), b @ MATRIX.T + SHIFT)
+    assert not torch.equal(a.sample, toy_plain(plain, 5, condition))
     with pytest.raises(UserError, match=r"with sampler.noise 0 none is made: raise it .*, or take sampler.chance"):
         OUTPUT.plain().require(FlowGRPO(), 4)
     with pytest.raises(UserError, match="shared_start gives a group one z, which is what chance latent decides"):
         OneStepSampler("latent", shared_start=True)
 
 
-def toy_plain(policy: OneStep, count: int) -> Tensor:
-    condition = policy.model.encode([Prompt("a point")])
+def toy_plain(policy: OneStep, count: int, condition: Condition) -> Tensor:
     return toy_rollout(policy, 1, count, record=False, condition=condition).sample
+
+
+def test_a_denoiser_draws_in_one_step_what_it_takes_noise_alone_for() -> None:
+    """On o3, whose network is exact, that is the mean of all data, whatever z."""
+    model = Oracle.load("o3")
+    policy = OneStepSampler("output", NOISE).policy(model)
+    drawn = toy_rollout(policy, 1, 6, record=True, condition=model.encode([Prompt("a point")]))
+    mean = torch.tensor([0.4 * -2 + 0.2 * 2 + 0.3 * -2 + 0.1 * 2, 0.4 * -2 + 0.2 * -2 + 0.3 * 2 + 0.1 * 2])
+    torch.testing.assert_close(drawn.path.old.mean[:, 0], mean.expand(6, -1), atol=1e-4, rtol=0)
+    assert torch.equal(drawn.sample, drawn.path.choices[:, 0]) and drawn.path.states.z.shape == (6, 1, 2)
+    with pytest.raises(UserError, match="sampler.chance latent decides what what z is drawn from gives"):
+        OneStepSampler("latent").policy(model)

@@ -221,7 +221,8 @@ BAD |= {
     "--sampler TokenSampler --algorithm FlowGRPO": "sampler TokenSampler draws from a TokenModel, which SD3 is not: "
     "take --sampler Sampler",
     "--sampler MaskedSampler --algorithm FlowGRPO": "sampler MaskedSampler draws from a MaskedModel, which SD3 is not",
-    "--sampler OneStepSampler --algorithm FlowGRPO": "sampler OneStepSampler draws from a OneStepModel, which SD3 is",
+    "--model.path scenes_tokens --sampler OneStepSampler --algorithm FlowGRPO": "sampler OneStepSampler draws from a "
+    "OneStepModel or Denoiser, which Tokens is not: take --sampler TokenSampler",
     "--model.path scenes_tokens": "sampler Sampler draws from a Denoiser, which Tokens is not: take --sampler Token",
     "--model.path scenes_tokens --sampler MaskedSampler --algorithm FlowGRPO": "sampler MaskedSampler draws from a "
     "MaskedModel, which Tokens is not: take --sampler TokenSampler",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchLCMScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler, StableDiffusion3Pipeline
 from torch import Tensor
 
 from limner.cli import main
@@ -19,6 +19,7 @@ from limner.diffusion.prediction import to_estimate
 from limner.models.sd3.adapter import LAST, SD3
 from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Denoising, Sampler, Step
+from limner.policies.one_step import OneStepSampler
 from limner.training.distill import Distillation, Pairs, chain, distill, errors, finer, follow
 from limner.worlds.oracle.model import Oracle
 from toys import toy_denoiser
@@ -141,16 +142,11 @@ def test_the_folder_is_sampled_by_diffusers_as_here(tmp_path: Path, capfd: pytes
     assert isinstance(plain.scheduler, FlowMatchLCMScheduler) and "not expected" not in capfd.readouterr().err
     student = SD3.load(tmp_path / "out" / "pipeline", settings)
     assert student.times(4)[-2] == pytest.approx(LAST) and student.times(4)[0] == 1
-    latents = torch.randn(1, *student.latent().shape)
+    latents, asked = torch.randn(1, *student.latent().shape), {"max_sequence_length": 16, "output_type": "pt"}
     torch.manual_seed(7)
-    theirs = plain(
-        "a red star",
-        latents=latents,
-        num_inference_steps=4,
-        guidance_scale=1.0,
-        max_sequence_length=16,
-        output_type="pt",
-    ).images
+    theirs = plain("a red star", latents=latents, num_inference_steps=4, guidance_scale=1.0, **asked).images
+    plain.scheduler = FlowMatchEulerDiscreteScheduler()
+    once = plain("a red star", latents=latents, num_inference_steps=1, guidance_scale=1.0, **asked).images
     torch.manual_seed(7)
     noise = [torch.randn_like(latents) for _ in range(4)]
 
@@ -161,6 +157,8 @@ def test_the_folder_is_sampled_by_diffusers_as_here(tmp_path: Path, capfd: pytes
             following = policy.step(x, (t.expand(1), s.expand(1)), condition, index, (s > 0).expand(1))[1]
             x = following.mean + following.std[:, None, None, None] * noise[i]
         torch.testing.assert_close(student.decode(x).frames()[:, 0], theirs, atol=1e-4, rtol=1e-4)
+        x = OneStepSampler(noise=0.0).policy(student).model.generate(latents, condition, index)
+        torch.testing.assert_close(student.decode(x).frames()[:, 0], once, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

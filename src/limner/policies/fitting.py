@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from limner.core.errors import UserError
 from limner.core.protocols import Denoiser
@@ -17,15 +17,17 @@ DRAWN_BY: Mapping[Any, str] = {
     MaskedModel: "MaskedSampler",
     OneStepModel: "OneStepSampler",
 }
-"""The sampler of each kind of model."""
+"""The sampler that is usual for each kind of model."""
 
 
 def require_fit(sampler: Any, model: Any) -> None:
     """Raise UserError for a model of another kind than the sampler draws from; one of the user's own may be any."""
-    wanted: Any = get_type_hints(type(sampler).policy).get("model")
-    if wanted in DRAWN_BY and not isinstance(model, wanted):
+    said: Any = get_type_hints(type(sampler).policy).get("model")
+    wanted = get_args(said) or (said,)
+    if all(kind in DRAWN_BY for kind in wanted) and not isinstance(model, wanted):
+        kinds = " or ".join(kind.__name__ for kind in wanted)
         fit = [name for kind, name in DRAWN_BY.items() if isinstance(model, kind)]
         raise UserError(
-            f"sampler {type(sampler).__name__} draws from a {wanted.__name__}, which {type(model).__name__} is not: "
+            f"sampler {type(sampler).__name__} draws from a {kinds}, which {type(model).__name__} is not: "
             + (f"take --sampler {' or '.join(fit)}" if fit else "take another model")
         )

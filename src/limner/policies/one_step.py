@@ -18,19 +18,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.protocols import Algorithm, Generator
+from limner.core.protocols import Algorithm, Denoiser, Generator
 from limner.core.rng import Rng
 from limner.core.settings import NotNegative, settings
 from limner.core.tree import at
 from limner.core.types import Condition, Decisions, LatentSpec, Rollout, Sampled, Trajectory
 from limner.diffusion.gaussian import Gaussian
+from limner.diffusion.prediction import to_estimate
 
 Chance: TypeAlias = Literal["output", "latent"]
 PARTS = {"output": "the generator", "latent": "what z is drawn from"}
@@ -38,7 +39,7 @@ PARTS = {"output": "the generator", "latent": "what z is drawn from"}
 
 @runtime_checkable
 class OneStepModel(Generator, Protocol):
-    """A generator that makes a sample of noise in one evaluation: a GAN, or a student of one step."""
+    """A generator that makes a sample of noise in one evaluation, such as a GAN."""
 
     @property
     def learns(self) -> Chance:
@@ -60,6 +61,40 @@ class OneStepModel(Generator, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FirstStep:
+    """A denoiser as a generator of one step: G(z, c) = x0(z, c, t = 1), what it takes noise alone for.
+
+    Of a student of few steps that is a picture (consistency models, arXiv:2303.01469, section 2); of any other denoiser
+    it is near the mean of all pictures.
+    """
+
+    denoiser: Denoiser
+    learns: ClassVar[Chance] = "output"
+
+    def latent(self) -> LatentSpec:
+        """Return the shape of one latent."""
+        return self.denoiser.latent()
+
+    def noise(self) -> LatentSpec:
+        """Return the shape of one z: that of a latent."""
+        return self.denoiser.latent()
+
+    def start(self, condition: Condition, prompt_index: Int[Tensor, " batch"]) -> Gaussian:
+        """Return N(0, I)."""
+        z = self.noise()
+        mean = torch.zeros(len(prompt_index), *z.shape, device=z.device)
+        return Gaussian(mean, torch.ones(len(mean), device=z.device))
+
+    def generate(
+        self, z: Float[Tensor, "batch *latent"], condition: Condition, prompt_index: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return G(z, c)."""
+        t = torch.ones(len(z), device=z.device)
+        said = self.denoiser.predict(z, t, condition, prompt_index)
+        return to_estimate(self.denoiser.prediction, said, z, t, self.denoiser.schedule).x0
+
+
 @settings
 class OneStepSampler:
     """How a one-step generator's samples are drawn, and which chance is the decision."""
@@ -78,8 +113,10 @@ class OneStepSampler:
                 "take chance output"
             )
 
-    def policy(self, model: OneStepModel) -> OneStep:
+    def policy(self, model: OneStepModel | Denoiser) -> OneStep:
         """Return the policy that draws from `model` so. Raises UserError where another part of it learns."""
+        if isinstance(model, Denoiser):
+            model = FirstStep(model)
         if model.learns != self.chance:
             raise UserError(
                 f"sampler.chance {self.chance} decides what {PARTS[self.chance]} gives, but in {type(model).__name__} "
@@ -129,7 +166,7 @@ class Given:
 class OneStep:
     """A one-step generator and how it is sampled."""
 
-    model: OneStepModel
+    model: OneStepModel | FirstStep
     sampler: OneStepSampler
 
     def at(self, iteration: int) -> OneStep:
