@@ -30,7 +30,7 @@ from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.memory import total_memory_mib
 from limner.engine.optim import LossScale, Stepper
-from limner.engine.precision import Precision, checkpoint_activations
+from limner.engine.precision import Precision, checkpoint_activations, compile_blocks
 from limner.engine.start import start_from
 from limner.engine.weights import Name, Weights
 from limner.evaluate.protocol import Draw
@@ -168,6 +168,9 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         start.into(weights, model.networks)
     if config.precision.activation_checkpointing:
         checkpoint_activations(model.networks, weights.replay)
+    if config.precision.compile:
+        for role in weights.roles.values():
+            compile_blocks(role.networks)
     weights, team = spread(config, model, weights, precision, team)
     actors = _actors(config, model, weights, precision, team)
     parts = Parts(

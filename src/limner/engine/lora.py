@@ -4,7 +4,7 @@ Source: LoRA, Hu et al., arXiv 2106.09685, section 4.1. Rank-stabilised, the sca
 arXiv 2312.03732); weight-decomposed, each row of the sum has a length of its own that is trained too (DoRA, Liu et al.,
 arXiv 2402.09353), that of the base's row at first. The policy is the adapter "default", the old policy the adapter
 "old", and the reference is the base with no adapter: one network in memory serves all three. Layers for which that is
-cheaper run as one product, `Merged`.
+cheaper run as one product, `engine.merged.MergedLinear`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from limner.core.errors import UserError, nearest
 from limner.core.rng import Rng
@@ -47,7 +46,9 @@ def lora(
     first. Raises UserError for a target that is no linear layer, and a pattern that matches none.
     """
     from peft import LoraConfig, inject_adapter_in_model  # here, because peft imports transformers
-    from peft.tuners.lora import Linear, LoraLayer
+    from peft.tuners.lora import LoraLayer
+
+    from limner.engine.merged import merge_where_cheaper
 
     if not pattern:
         _check(networks, targets)
@@ -65,8 +66,8 @@ def lora(
     for layer in layers:
         if dora:
             _keep_lengths(layer)
-        elif isinstance(layer, Linear) and _stored(layer.base_layer) and _cheaper_merged(layer.base_layer.weight, rank):
-            layer.forward = Merged(layer)
+        else:
+            merge_where_cheaper(layer, rank)
     policy = _parameters(networks, ADAPTERS["policy"], trained=True)
     behaviour = _parameters(networks, ADAPTERS["old"], trained=False)
     switch = Switch(layers)
@@ -119,40 +120,6 @@ class Selected(AbstractContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.switch.set(self.before.pop())
-
-
-class Merged:
-    """The forward pass of a low-rank linear layer as one product, (W + scale B A) x: W itself is never written.
-
-    The sum is formed anew in each pass, so it is of the weights as they are, of the adapter that runs, and A and B have
-    their exact gradients through it. Sampling and update run in this one form: what was sampled is scored as it was.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        self.layer = layer
-
-    def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        layer = self.layer
-        weight = layer.base_layer.weight
-        for adapter in layer.active_adapters:
-            b, a = layer.lora_B[adapter].weight, layer.lora_A[adapter].weight
-            weight = torch.addmm(weight, b, a, alpha=layer.scaling[adapter])
-        return nn.functional.linear(x, weight, layer.base_layer.bias)
-
-
-def _stored(layer: nn.Module) -> bool:
-    """Tell whether a layer has its weights as they are, and makes them of nothing else in each pass."""
-    return "weight" in dict(layer.named_parameters(recurse=False))
-
-
-def _cheaper_merged(weight: Float[Tensor, "outputs inputs"], rank: int) -> bool:
-    """Tell whether a layer takes fewer products a row as W + scale B A than with B A beside W, and loses nothing so.
-
-    Forward and backward are 3 products with W of n x m, or 2 with W and 3 each with A and B: n m < 3 rank (n + m). In
-    half precision the sum would swallow an update below 2^-9 of a weight, so there the two stay apart.
-    """
-    n, m = weight.shape
-    return weight.dtype == torch.float32 and n * m < 3 * rank * (n + m)
 
 
 def _parameters(networks: Mapping[str, nn.Module], adapter: str, trained: bool) -> dict[str, nn.Parameter]:

@@ -194,6 +194,8 @@ class Precision:
     """float16, for cards without bfloat16, scales losses, so that small gradients are not lost."""
     activation_checkpointing: bool = False
     """Whether activations are computed again instead of kept: slower, in less memory."""
+    compile: bool = False
+    """Whether blocks are compiled (torch.compile): a quarter faster and more, after half a minute to a few minutes."""
 
 
 OWN, ODE, GUIDED = "sampler", "ode", "guided"
