@@ -52,17 +52,17 @@ def compose(text: str, cache: Path | None = None, given: RewardFunction | str | 
     if is_object(text):
         leaf = Leaf(name_of_object(text))
         return _composed(leaf, {leaf: usable(given, leaf.name)}, cache)
-    return _composed(*_judged(text), cache)
+    return _composed(*judges_in(text), cache)
 
 
 def described(text: str) -> tuple[Composition, list[RewardSpec]]:
     """Return the reward that an expression means, and what each of its judges says about itself."""
-    expression, found = _judged(text)
+    expression, found = judges_in(text)
     return _composed(expression, found, None), [spec_of(leaf.column, judge) for leaf, judge in found.items()]
 
 
-def _judged(text: str) -> tuple[Expression, Mapping[Leaf, Reward | Comparer]]:
-    """Return an expression, and the judges it names."""
+def judges_in(text: str) -> tuple[Expression, Mapping[Leaf, Reward | Comparer]]:
+    """Return an expression, and the judges it names, none of them asked. Raises UserError for what names none."""
     if not text:
         raise UserError("no reward: name one, for example --reward jpeg_size")
     if text.endswith(".py"):
@@ -128,7 +128,7 @@ def serve_reward(text: str, host: str, port: int, token_env: str, judge_seconds:
         from limner.serve.host import serve
     except ModuleNotFoundError as error:
         raise UserError(f"serve-reward needs {error.name}: pip install 'limner[serve]'") from error
-    expression, found = _judged(text)
+    expression, found = judges_in(text)
     token = os.environ.get(token_env, "") if token_env else ""
     if token_env and not token:
         raise UserError(f"--token-env {token_env}: that environment variable holds no token; set it")

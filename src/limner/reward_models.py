@@ -19,7 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
+from limner.core.media import Images
 from limner.core.paths import path_of, to_folder
+from limner.core.types import Prompt
 from limner.data.preferences import read_preferences
 from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
 from limner.feedback.task import file_hash
@@ -27,15 +29,19 @@ from limner.objectives.choice import discounted
 from limner.recipes.override import override
 from limner.report.data import Chart, Interval, Series
 from limner.report.file import read_object, write_text
-from limner.report.page import Page, Section, Table, page
+from limner.report.page import Exhibit, Page, Section, Table, page
+from limner.report.reward_card import lit
 from limner.report.text import bounds, number, prompts, quantity
-from limner.rewards.learned.folder import CARD, SERVED, Card, place_of, read, write
+from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, Card, place_of, read, write
 from limner.rewards.learned.network import Ensemble
+from limner.rewards.learned.reward import Learned
 from limner.training.certainty import LEAST, Certainty, certainty
 from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
 from limner.training.reward_model import RewardTraining, Worths, train, worths
 
 REPORT = "report.html"
+PAIRS_EXPLAINED = 4
+"""Held-out pairs of which the report says what their scores come from."""
 
 
 def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Path:
@@ -45,8 +51,7 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     """
     how = override(RewardTraining(), values)
     place = to_folder(folder, "--out")
-    if (place / CARD).exists() or (place / SERVED).exists():
-        raise UserError(f"{place} holds a reward; choose another folder with --out, and nothing is lost")
+    require_free(place)
     said, _ = read_preferences(data)
     parts = split(judgements(said, how.design.edge), how.heldout, how.calibration)
     ensemble, words, people, bank = train(parts.train, how, lambda line: print(line, file=sys.stderr))
@@ -62,6 +67,15 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     per_slice = _slices(worth, parts.heldout)
     write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
     return place
+
+
+def require_free(place: Path) -> None:
+    """Refuse a folder that holds a reward, or anything that a reward which was not finished did not leave there."""
+    if (place / CARD).exists() or (place / SERVED).exists():
+        raise UserError(f"{place} holds a reward; choose another folder with --out, and nothing is lost")
+    left = {WEIGHTS, f".{WEIGHTS}.part", f".{CARD}.part"}
+    if place.is_dir() and (there := {each.name for each in place.iterdir()} - left):
+        raise UserError(f"{place} holds {min(there)} and is no folder of a reward; choose another with --out")
 
 
 def measured(
@@ -204,6 +218,7 @@ def _page(
         (
             Section("Agreement with people", NOTE, tables),
             Section("Calibration", CALIBRATION, charts=[_reliability(name, each) for name, each in found.items()]),
+            Section("What a score comes from", EXPLAINED, exhibits=_explained(place, parts.heldout)),
         ),
         [f"{name}: it has learned nothing that holds for other prompts" for name in unlearned],
     )
@@ -217,6 +232,35 @@ CALIBRATION = (
     "What was stated (across) and what came true (up), each pair both ways round; on the straight line they are equal. "
     "What is stated is discounted for how unsure a lead is; scale and error are fitted to other prompts than these."
 )
+
+EXPLAINED = (
+    f"{PAIRS_EXPLAINED} held-out pairs, the one that people preferred first: what each clause of the prompt, and each "
+    "place of the picture, adds, which is the mean, over orders in which they come, of how much higher a score is with "
+    "it (Shapley’s values; of places an estimate, from few orders). Clauses add up to the score; places, bright where "
+    "they add more, to what it is above that of a grey picture. Networks go by that; whether people do is not shown."
+)
+
+
+def _explained(place: Path, on: Judgements) -> list[Exhibit]:
+    """Return pictures of some held-out pairs, each with what its score comes from."""
+    votes = on.votes[:, 0, 0] - on.votes[:, 0, 2]
+    chosen = votes.nonzero()[:PAIRS_EXPLAINED, 0]
+    rows = torch.where(votes[chosen, None] > 0, on.pairs[chosen], on.pairs[chosen].flip(1)).flatten()
+    if not len(rows):
+        return []
+    pictures, texts = on.pictures[rows], [on.texts[i] for i in on.text[rows].tolist()]
+    output = Learned(str(place), explain=True)(Images(pictures), [Prompt(text) for text in texts])
+    bright = lit(pictures, output.maps["where"])
+    return [
+        Exhibit(
+            (
+                ("preferred" if i % 2 == 0 else "not preferred", pictures[i]),
+                (f"{output.score[i]:+.2f} nats", bright[i]),
+            ),
+            f"{texts[i]}\n{output.explanation[i]}",
+        )
+        for i in range(len(rows))
+    ]
 
 
 def _count_prompts(of: Judgements) -> str:

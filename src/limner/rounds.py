@@ -43,6 +43,7 @@ from limner.data.lines import parse_object, read_lines
 from limner.data.sampler import PromptSampler
 from limner.feedback.choosing import chosen
 from limner.feedback.task import hash_of
+from limner.judges import judges_in
 from limner.objectives.choice import disagreement
 from limner.pairs import PICTURES, SIDES
 from limner.recipes.override import override
@@ -168,8 +169,21 @@ def require_possible(one: Loop) -> None:
         )
     if not one.direct and not LEARNED.search(how.reward):
         raise UserError(f"--reward {how.reward} does not name the round's reward: write learned where it is to stand")
-    override(RewardTraining(), one.learning)
+    learning = override(RewardTraining(), one.learning, "--learned.")
+    if not one.direct:
+        require_reward(how.reward, learning)
     several(how.annotator)
+    load_prompts(one.config.prompts)
+
+
+def require_reward(reward: str, learning: RewardTraining) -> None:
+    """Refuse what the policy is trained against, if it will be no reward once a round's has been learned."""
+    for leaf, judge in judges_in(reward)[1].items():
+        if isinstance(judge, Learned) and not judge.folder and judge.taste and not learning.design.tastes:
+            raise UserError(
+                f"--reward {reward}: {leaf} judges as one person, and the round's reward learns what all like: give "
+                "--learned.design.tastes 1"
+            )
 
 
 def require_same(one: Loop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from limner.core.types import Prompt
 from limner.judges import compose
 from limner.reward_models import promote, train_reward
 from limner.rewards.learned.design import Design
+from limner.rewards.learned.explain import clauses
 from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, read, read_card
 
 EDGE = 16
@@ -70,6 +72,40 @@ def test_it_learns_what_is_liked_and_says_how_well(bright: Path) -> None:
     assert pixels.grad is not None and pixels.grad.abs().sum() > 0
     page = (bright / "report.html").read_text()
     assert "Calibration error" in page and "even" in page and "<script" not in page
+
+
+def test_it_says_what_a_score_comes_from(bright: Path) -> None:
+    """Of a picture bright on the left: places add up to what it is worth over grey, and clauses to the score."""
+    halves = torch.full((1, 3, EDGE, EDGE), 30, dtype=torch.uint8)
+    halves[..., : EDGE // 2] = 250
+    where, prompt = f"learned(folder='{bright}', explain=True)", [Prompt("a thing, a thing 7")]
+    output = compose(where)(Images(halves), prompt)
+    plain = compose(f"learned(folder='{bright}')")
+    grey = plain.differentiable(Images(torch.full((1, 3, EDGE, EDGE), 0.5)), prompt).score
+    [places] = output.maps[f"{where}/where"]
+    torch.testing.assert_close(output.score, plain(Images(halves), prompt).score)
+    torch.testing.assert_close(places.sum(), (output.score - grey)[0], rtol=1e-3, atol=1e-3, check_dtype=False)
+    assert places.shape == (5, 5) and places[:, :2].sum() > places[:, 3:].sum()
+    told = str(output.explanation[0])
+    assert re.fullmatch(r"\S+ whatever is asked; \S+ a thing; \S+ a thing 7", told)
+    shares = [float(number) for number in re.findall(r"[+-]\d+\.\d+", told)]
+    assert abs(sum(shares) - float(output.score[0])) < 0.02
+    page = (bright / "report.html").read_text()
+    assert "What a score comes from" in page and page.count("whatever is asked") == 8 and "not preferred" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a red circle left of a blue square", ("a red circle left of", "a blue square")),
+        ("two red stars and a blue circle", ("two red stars", "and a blue circle")),
+        ("three green triangles", ("three", "green", "triangles")),
+        ("a b, c, d, e, f, g, h", ("a b", "c", "d", "e", "f", "g h")),
+        ("star", ("star",)),
+    ],
+)
+def test_clauses_of_a_prompt(text: str, found: tuple[str, ...]) -> None:
+    assert clauses(text) == found
 
 
 def test_no_prompt_is_trained_on_and_measured(bright: Path) -> None:

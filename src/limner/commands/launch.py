@@ -34,7 +34,7 @@ def add_launch_command(command: AddCommand) -> None:
         help="hosted on each node where the reward asks 127.0.0.1: an expression; for vlm_...: a server's command",
     )
     launch.add_argument(
-        "--judge-gpus", type=words.whole, default=0, metavar="N", help="of each node's GPUs, for the judge (0)"
+        "--judge-gpus", type=words.natural, default=0, metavar="N", help="of each node's GPUs, for the judge (0)"
     )
     launch.add_argument("--partition", metavar="NAME", help="of slurm")
     launch.add_argument("--account", metavar="NAME", help="of slurm")

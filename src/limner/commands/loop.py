@@ -40,7 +40,7 @@ def add_loop_command(command: AddCommand) -> None:
     )
     loop.add_argument(
         "--enough",
-        type=words.whole,
+        type=words.natural,
         default=0,
         metavar="N",
         help="of people: go on from so many pairs with a vote (all)",

@@ -51,7 +51,7 @@ def add_preference_commands(command: AddCommand) -> None:
     pairs.add_argument("--reward", default="", metavar="EXPRESSION", help="says which is better (MODEL's)")
     pairs.add_argument("--prompts", default="", metavar="FILE", help="a .txt, .jsonl, or as in scenes:train (MODEL's)")
     pairs.add_argument("--count", type=words.count, default=2000, metavar="N", help="how many are drawn (2000)")
-    pairs.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pairs (0)")
+    pairs.add_argument("--seed", type=words.natural, default=0, help="the same seed draws the same pairs (0)")
     pairs.add_argument("--steps", type=words.count, help="denoising steps of the plain ODE (MODEL's sampler)")
     pairs.add_argument("--guidance", type=words.number, help="guidance scale of the plain ODE (MODEL's sampler)")
     pairs.add_argument("--vary", type=words.number, metavar="T", help="both go on from one sample, noised to time T")

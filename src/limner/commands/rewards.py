@@ -49,6 +49,10 @@ def add_reward_commands(command: AddCommand) -> None:
 def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     if parsed.verb != "promote" and (parsed.served or parsed.on):
         raise UserError(f"reward {parsed.verb} takes one name (see limner reward --help)")
+    if parsed.verb == "promote" and parsed.out:
+        raise UserError(
+            "reward promote has no --out: name the folder to serve from after NEW (see limner reward --help)"
+        )
     if parsed.verb != "train" and values:
         raise UserError(f"reward {parsed.verb} has no option --{next(iter(values))} (see limner reward --help)")
     {"show": _show, "train": _train, "promote": _promote}[parsed.verb](parsed, values)
@@ -77,6 +81,9 @@ def _show(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     print(f"\nbest and worst of {parsed.count} pictures of {parsed.world}: {path}")
     pictures, columns = media.stills()[shown], max(1, len(labels) // 2)
     save_grid(path, pictures, labels, columns)
+    for label, row in zip(labels, shown.tolist(), strict=True):
+        if output.explanation and output.explanation[row]:
+            print(f"  {label}: {words.line(str(output.explanation[row]))}")
     for name, maps in output.maps.items():
         place = path.with_stem(f"{path.stem}-{file_name(name)}")
         save_grid(place, lit(pictures, maps[shown]), labels, columns)

@@ -24,7 +24,7 @@ def add_run_commands(command: AddCommand) -> None:
     sample.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     sample.add_argument("prompt", metavar="PROMPT", type=words.prompt)
     sample.add_argument("--count", type=words.at_most(1000), default=1, help="how many (1)")
-    sample.add_argument("--seed", type=words.whole, default=0, help="the same seed draws the same pictures (0)")
+    sample.add_argument("--seed", type=words.natural, default=0, help="the same seed draws the same pictures (0)")
     sample.add_argument("--steps", type=words.count, help="denoising steps (the run's)")
     sample.add_argument("--guidance", type=words.number, help="guidance scale (the run's)")
     sample.add_argument("--input", type=words.input_file, action="append", default=[], metavar="NAME=FILE", help=INPUT)

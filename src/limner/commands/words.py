@@ -27,10 +27,10 @@ def line(message: str) -> str:
     return said if len(said) <= MAX_LINE else f"{said[: MAX_LINE // 2]} ... {said[-MAX_LINE // 3 :]}"
 
 
-def whole(text: str) -> int:
-    """Read a whole number of 18 digits at most."""
-    if not re.fullmatch("[-+]?[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"needs a whole number, got {shown(text)}")
+def natural(text: str) -> int:
+    """Read a whole number from 0, of 18 digits at most."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"needs a whole number from 0, got {shown(text)}")
     return int(text)
 
 

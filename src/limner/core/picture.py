@@ -45,6 +45,11 @@ def paced(path: Path | bytes, most: int) -> tuple[list[Image.Image], float]:
     return _read(path, "clip", partial(_frames_of, most=most))
 
 
+def require_picture(path: Path) -> None:
+    """Refuse a file that does not begin as a picture does; its pixels are not looked at. Raises UserError."""
+    _read(path, "picture", lambda file: Image.open(file).size)
+
+
 Read = TypeVar("Read")
 
 

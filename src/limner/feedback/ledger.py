@@ -37,8 +37,8 @@ class Answered:
 class Ledger:
     """What is kept in a database, and a picture of it in memory from which questions are chosen.
 
-    One process asks at a time. An answer is on the disk before it is acknowledged; nothing is ever changed or removed:
-    to take an answer back is another event, which supersedes it.
+    One process asks at a time; `new`: one that is not there is made. An answer is on the disk before it is
+    acknowledged; nothing is ever changed or removed: to take an answer back is another event, which supersedes it.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class Ledger:
         asking: Asking | None = None,
         questions: Sequence[str] = (OVERALL,),
         clock: Callable[[], float] = time.time,
+        new: bool = True,
     ) -> None:
-        self.engine = tables.opened(url)
+        self.engine = tables.opened(url, new)
         self.asking, self.questions, self.clock = asking or Asking(), tuple(questions), clock
         self.board = self._read()
 

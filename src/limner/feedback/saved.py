@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.core.errors import UserError
-from limner.core.paths import to_file
+from limner.core.paths import path_of, to_file
 from limner.feedback.export import ExportRow, rows
 from limner.feedback.layouts import Layout, laid_out
 from limner.feedback.ledger import Ledger
@@ -38,9 +38,9 @@ def export(place: str, out: Path | None, layout: Layout = "limner", each_vote: b
 
 def ledger_at(place: str) -> Ledger:
     """Return the ledger of a .db file or a URL. Raises UserError if there is none."""
-    if "://" not in place and not Path(place).is_file():
+    if "://" not in place and not path_of(place, "votes").is_file():
         raise UserError(f"votes {place}: no such file; give votes.db, a database's URL, or an export in .jsonl")
-    return Ledger(place if "://" in place else f"sqlite:///{Path(place).resolve()}")
+    return Ledger(place if "://" in place else f"sqlite:///{Path(place).resolve()}", new=False)
 
 
 MEDIA = (

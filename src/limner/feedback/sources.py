@@ -7,8 +7,9 @@ from pathlib import Path
 
 from limner.core.errors import UserError, shown
 from limner.core.paths import path_of, text_of
+from limner.core.picture import require_picture
 from limner.data.lines import parse_object, pop_text, read_lines
-from limner.feedback.task import MEDIA, MOST_RANKED, Item, Kind, Task, file_hash, tasks_of
+from limner.feedback.task import MEDIA, MOST_RANKED, PICTURES, Item, Kind, Task, file_hash, tasks_of
 
 
 def gather(place: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[list[Item], list[Task]]:
@@ -25,7 +26,8 @@ def gather(place: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[l
         items, tasks = _pairs(place)
         return items, tasks if kind == "pair" else tasks_of(items, kind, most)
     if not place.is_dir():
-        raise UserError(f"{place}: no such folder; give a run, a folder with pictures, or a .jsonl with pairs")
+        missing = "no folder" if place.exists() else "no such folder"
+        raise UserError(f"{place}: {missing}; give a run, a folder with pictures, or a .jsonl with pairs")
     items = _listed(place) if (place / "metadata.jsonl").exists() else _found(place)
     tasks = tasks_of(items, kind, most)
     if not tasks:
@@ -86,9 +88,14 @@ def _pairs(file: Path) -> tuple[list[Item], list[Task]]:
 
 
 def item_at(path: Path, prompt: str, source: str, facts: dict[str, object], where: str = "") -> Item:
-    """Return a file as an item. Raises UserError if it is missing, or none that browsers show."""
+    """Return a file as an item. Raises UserError if it is missing, or nothing that browsers show."""
     if path.suffix.lower() not in MEDIA:
         raise UserError(f"{where or path}: {path.name!r} is none of {', '.join(MEDIA)}, which browsers show")
     if not path_of(path, where or str(path)).is_file():
         raise UserError(f"{where or path}: no file {shown(str(path))}")
+    if path.suffix.lower() in PICTURES:
+        try:
+            require_picture(path)
+        except UserError as error:
+            raise UserError(f"{where}: {error}" if where else str(error)) from error
     return Item(path.resolve(), prompt, source, file_hash(path), facts)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     BigInteger,
@@ -19,6 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    inspect,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -86,21 +91,35 @@ Index("event_assignment", events.c.assignment)
 Index("assignment_annotator", assignment.c.annotator)
 
 
-def opened(url: str) -> Engine:
-    """Return the database at a URL (`sqlite:///votes.db`, `postgresql+psycopg://...`), its tables made if need be.
+def opened(url: str, new: bool = True) -> Engine:
+    """Return the database at a URL (`sqlite:///votes.db`, `postgresql+psycopg://...`).
 
-    SQLite writes ahead and to the disk: what a commit acknowledged outlives a kill and a loss of power. Raises
-    UserError if it cannot be opened.
+    `new`: its tables are made if need be. SQLite writes ahead and to the disk: what a commit acknowledged outlives a
+    kill and a loss of power. Raises UserError if it cannot be opened, or holds no votes and is not to be `new`.
     """
     try:
         engine = create_engine(url)
+        if not new and not _is_there(engine):
+            raise UserError(f"the votes at {url.split('@')[-1]!r}: no database of limner annotate is there")
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _durable)
         metadata.create_all(engine)
-    except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
+    except (SQLAlchemyError, sqlite3.Error, ImportError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the votes at {url.split('@')[-1]!r} cannot be opened: {reason}") from error
     return engine
+
+
+def _is_there(engine: Engine) -> bool:
+    """Tell whether a database has our tables; it stays as it is, and a file is not made."""
+    if engine.dialect.name != "sqlite":
+        return inspect(engine).has_table(events.name)
+    place = Path(engine.url.database or "")
+    if not place.is_file():
+        return False
+    with closing(sqlite3.connect(f"file:{quote(str(place.resolve()))}?mode=ro", uri=True)) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return (events.name,) in found
 
 
 def _durable(connection: Any, _: object) -> None:

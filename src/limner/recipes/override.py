@@ -57,8 +57,10 @@ class Place:
         return self.prefix + ".".join(self.keys).replace("_", self.dash)
 
 
-def override(config: Config, values: Mapping[str, Any]) -> Config:
+def override(config: Config, values: Mapping[str, Any], prefix: str = "--") -> Config:
     """Return `config` with the dotted keys of `values` replaced; in keys, `-` and `_` are the same.
+
+    `prefix` is what stands before a key where it was typed.
 
     A value is text as typed on a command line, or already of the field's type; True stands for a key without a value.
     A class name that is the present one keeps the present fields; another one starts from its defaults.
@@ -68,7 +70,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     for key, value in values.items():
         *path, last = key.replace("-", "_").split(".")
         if len(path) > MAX_DEPTH:
-            raise UserError(f"unknown key --{key[:40]}...: no key has {len(path)} dots")
+            raise UserError(f"unknown key {prefix}{key[:40]}...: no key has {len(path)} dots")
         node = tree
         for name in path:
             if not isinstance(node.setdefault(name, {}), dict):
@@ -78,7 +80,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
             node[last][TYPE] = value
         else:
             node[last] = value
-    return build(type(config), tree, Place("--", "-"), config)
+    return build(type(config), tree, Place(prefix, "-"), config)
 
 
 def build(kind: type[Config], tree: Mapping[str, Any], place: Place, current: Any = None) -> Config:

@@ -8,6 +8,7 @@ from html import escape
 
 from limner.report.chart import figure
 from limner.report.data import Chart
+from limner.report.gallery import PNG_SIDE, Picture, data_uri
 from limner.report.style import STYLE
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -23,13 +24,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Exhibit:
+    """Pictures side by side, each with its caption, and a text below them, perhaps with a second, smaller line."""
+
+    pictures: Sequence[tuple[str, Picture]]
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of a page: tables, then charts."""
+    """A part of a page: tables, then charts, then pictures."""
 
     title: str
     note: str
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
+    exhibits: Sequence[Exhibit] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Page:
 
 
 def page(of: Page) -> str:
-    """Return the page. Every text is escaped; a section without tables and charts is left out."""
+    """Return the page. Every text is escaped; a section with nothing below its note is left out."""
     notices = "".join(f"<li>{escape(text)}</li>" for text in of.notices)
     header = (
         f'<header><p class="eyebrow">{escape(of.eyebrow)}</p><h1>{escape(of.title)}</h1>'
@@ -53,7 +63,8 @@ def page(of: Page) -> str:
         + (f'<ul class="notices">{notices}</ul>' if notices else "")
         + "</header>"
     )
-    return frame(of.title, header, "".join(_section(each) for each in of.sections if each.tables or each.charts))
+    there = (each for each in of.sections if each.tables or each.charts or each.exhibits)
+    return frame(of.title, header, "".join(map(_section, there)))
 
 
 def frame(title: str, header: str, body: str) -> str:
@@ -80,7 +91,18 @@ def figures(cards: Sequence[tuple[str, str, str]]) -> str:
 def _section(of: Section) -> str:
     charts = f'<div class="charts">{"".join(map(figure, of.charts))}</div>' if of.charts else ""
     note = f'<p class="soft">{escape(of.note)}</p>' if of.note else ""
-    return f"<section><h2>{escape(of.title)}</h2>{note}{''.join(map(_table, of.tables))}{charts}</section>"
+    shown = f'<ul class="pairs">{"".join(map(_exhibit, of.exhibits))}</ul>' if of.exhibits else ""
+    return f"<section><h2>{escape(of.title)}</h2>{note}{''.join(map(_table, of.tables))}{charts}{shown}</section>"
+
+
+def _exhibit(of: Exhibit) -> str:
+    figures = "".join(
+        f'<figure><img {"class=small " if max(picture.shape) <= PNG_SIDE else ""}loading="lazy" '
+        f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture)}" '
+        f'alt="{escape(f"{of.text.splitlines()[0]}, {caption}", quote=True)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for caption, picture in of.pictures
+    )
+    return f'<li class="pair">{figures}<p>{_lines(of.text)}</p></li>'
 
 
 def _table(of: Table) -> str:

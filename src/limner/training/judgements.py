@@ -94,7 +94,7 @@ def judgements(preferences: Sequence[Preference], edge: int) -> Judgements:
             key = _name(picture), each.prompt.text
             if key not in places:
                 places[key] = len(pictures)
-                pictures.append((read_picture(picture, edge, edge) * 255).round().byte())
+                pictures.append(_seen(picture, edge, each.where))
                 text.append(texts[each.prompt.text])
             rows.append(places[key])
         if len(rows) == 1:
@@ -127,6 +127,13 @@ def judgements(preferences: Sequence[Preference], edge: int) -> Judgements:
         torch.tensor([row for row, _ in rated], dtype=torch.long),
         torch.tensor([liked for _, liked in rated]),
     )
+
+
+def _seen(picture: Path | bytes, edge: int, where: str) -> UInt8[Tensor, "3 edge edge"]:
+    try:
+        return (read_picture(picture, edge, edge) * 255).round().byte()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -141,4 +141,13 @@ class Composition:
         columns = told(answers)
         found = self.total(columns, torch.zeros(len(next(iter(columns.values()))), dtype=torch.long))
         maps = {f"{name}/{part}": shown for name, answer in answers.items() for part, shown in answer.maps.items()}
-        return RewardOutput(found.total, found.valid, columns, maps=maps)
+        said = {name: answer.explanation for name, answer in answers.items() if answer.explanation}
+        return RewardOutput(found.total, found.valid, columns, explanation=_together(said), maps=maps)
+
+
+def _together(said: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
+    """Return what judges say of each sample, by the names of their columns if they are several."""
+    if len(said) < 2:
+        return next(iter(said.values()), ())
+    rows = zip(*said.values(), strict=True)
+    return [" | ".join(f"{name}: {text}" for name, text in zip(said, row, strict=True) if text) or None for row in rows]

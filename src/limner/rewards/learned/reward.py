@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,8 @@ from torch import Tensor
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
-from limner.rewards.learned.folder import Card, place_of, read, read_card
+from limner.rewards.learned.explain import by_clause, by_place
+from limner.rewards.learned.folder import Card, LearnedReward, place_of, read, read_card
 from limner.rewards.learned.network import COMMON
 
 LOT = 64
@@ -26,12 +27,15 @@ class Learned:
     `folder` is what `limner reward train` wrote, or where `limner reward promote` put it. The score is the first
     question's, calibrated, to whom `taste` names; the others are components. `uncertainty` is how much the members of
     the ensemble, and each by itself, are unsure, and what they share. The mean over frames; a picture that is not
-    finite is invalid.
+    finite is invalid. With `explain`, which takes some 300 looks at each, the answer also says what each clause of
+    the prompt and each place of the picture adds (`explain.py`).
     """
 
     folder: str = ""
     taste: str = ""
     """The annotator as whom it judges, if it was trained with `design.tastes`; "": as all of them together."""
+    explain: bool = False
+    """Whether the answer says by clause and by place what the score comes from."""
 
     @property
     def spec(self) -> RewardSpec:
@@ -45,6 +49,9 @@ class Learned:
             needs=("prompt",),
             components={name: f"nats: what is preferred when asked about {name}" for name in card.questions[1:]},
             differentiable=True,
+            maps={"where": "nats: what this place adds, over a grey picture; the places add up"}
+            if self.explain
+            else {},
             version=card.weights[:12],
             source=f"limner reward train, {self.folder}",
             weights_licence="that of the votes",
@@ -65,7 +72,29 @@ class Learned:
         mean = mean.where(valid[:, None], torch.nan)
         parts = {name: mean[:, i] for i, name in enumerate(learned.card.questions) if i > 0}
         unsure = (std[:, 0].square() + learned.card.shared[0] ** 2).sqrt()
-        return RewardOutput(mean[:, 0], valid, parts, unsure)
+        output = RewardOutput(mean[:, 0], valid, parts, unsure)
+        return self._explained(learned, output, pixels, texts) if self.explain else output
+
+    def _explained(
+        self,
+        learned: LearnedReward,
+        output: RewardOutput,
+        pixels: Float[Tensor, "shown 3 height width"],
+        texts: list[str],
+    ) -> RewardOutput:
+        """Add what the score comes from; of a clip, that of its middle frame."""
+        ensemble, person, scale = learned.ensemble, self._person(learned.card), learned.card.scale[0]
+
+        def score(some: Tensor, asked: Sequence[str]) -> Tensor:
+            lots = [slice(i, i + LOT) for i in range(0, len(asked), LOT)]
+            said = [ensemble.together(ensemble.say(ensemble.see(some[lot]), asked[lot]), person) for lot in lots]
+            return scale * torch.cat([each.mean[:, 0] for each in said])
+
+        frames = len(texts) // len(output.score)
+        shown = range(frames // 2, len(texts), frames)
+        places = torch.stack([by_place(score, pixels[i].detach(), texts[i]) for i in shown])
+        told = [str(by_clause(score, pixels[i].detach(), texts[i])) for i in shown]
+        return replace(output, explanation=told, maps={"where": places})
 
     def members(self, media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, "members n"]:
         """Return what each member of the ensemble says to the first question: its calibrated worth."""
