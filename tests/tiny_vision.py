@@ -24,6 +24,8 @@ from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
     VJEPA2Config,
     VJEPA2Model,
 )
@@ -128,6 +130,20 @@ def dino(folder: Path) -> Dinov2Model:
     model = Dinov2Model(config).eval()
     spread(model)
     model.save_pretrained(folder)
+    return model
+
+
+def siglip(folder: Path) -> SiglipModel:
+    torch.manual_seed(7)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": len(VOCABULARY), "max_position_embeddings": 8, "pad_token_id": 0}
+    text |= {"bos_token_id": 1, "eos_token_id": END, "projection_size": 16}
+    model = SiglipModel(
+        SiglipConfig(text_config=text, vision_config={**sizes, "image_size": SIZE, "patch_size": 4})
+    ).eval()
+    spread(model, 3.0)
+    model.save_pretrained(folder)
+    tokenizer(folder)
     return model
 
 

@@ -96,10 +96,11 @@ def _section(of: Section) -> str:
 
 
 def _exhibit(of: Exhibit) -> str:
+    about = escape(of.text.splitlines()[0], quote=True)
     figures = "".join(
         f'<figure><img {"class=small " if max(picture.shape) <= PNG_SIDE else ""}loading="lazy" '
         f'width="{picture.shape[2]}" height="{picture.shape[1]}" src="{data_uri(picture)}" '
-        f'alt="{escape(f"{of.text.splitlines()[0]}, {caption}", quote=True)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'alt="{about}, {escape(caption, quote=True)}"><figcaption>{escape(caption)}</figcaption></figure>'
         for caption, picture in of.pictures
     )
     return f'<li class="pair">{figures}<p>{_lines(of.text)}</p></li>'

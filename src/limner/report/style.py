@@ -66,7 +66,8 @@ td.up { color: var(--good); } td.down { color: var(--bad); }
   grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 6px; align-content: start; }
 .pair p { grid-column: 1 / -1; font-size: .88rem; line-height: 1.4; overflow-wrap: anywhere; }
-.pair p span { color: var(--soft); }
+.pair p span, .pair p small { color: var(--soft); }
+.pair p small { display: block; }
 .pair figure { margin: 0; }
 .pair img { display: block; width: 100%; height: auto; border-radius: 5px; background: var(--faint); }
 .pair img.small { image-rendering: pixelated; }

@@ -21,6 +21,8 @@ class Design:
     """
 
     kind: Kind = "small"
+    network: str = ""
+    """Of `frozen`, a folder or hub id of CLIP, SigLIP or DINOv2; "": EfficientNet, and MiniLM for texts."""
     edge: Count = 64
     """Pixels a side at which `small` and `patches` see a picture; of `patches`, a multiple of 8."""
     width: Annotated[int, Range(least=16)] = 64
@@ -35,6 +37,8 @@ class Design:
     """In how many ways people may differ: 0, all are of one taste; 1, from one taste to its opposite."""
 
     def __post_init__(self) -> None:
+        if self.network and self.kind != "frozen":
+            raise UserError(f"a learned reward of kind {self.kind} has a network of its own: give --design.kind frozen")
         if self.kind == "patches" and self.edge % PIXELS:
             raise UserError(
                 f"a learned reward of patches sees {PIXELS} pixels a side of each: edge {self.edge} is none"

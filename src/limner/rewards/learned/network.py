@@ -61,7 +61,7 @@ class Member(nn.Module):
             case "patches":
                 self.network = Patches(words, design.edge, design.width, outputs)
             case "frozen":
-                self.network = Frozen(design.width, outputs)
+                self.network = Frozen(design.width, outputs, design.network)
         self.tie = nn.Parameter(torch.zeros(questions))
         self.taste = nn.Parameter(torch.randn(people, design.tastes) / 2) if design.tastes else None
 
