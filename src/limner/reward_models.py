@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.core.media import Images
 from limner.core.paths import path_of, to_folder
 from limner.core.types import Prompt
+from limner.data.pairs import as_media
 from limner.data.preferences import read_preferences
 from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
 from limner.feedback.task import file_hash
@@ -50,6 +50,8 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     `values` override settings of `RewardTraining`. A folder that holds a reward is not written over.
     """
     how = override(RewardTraining(), values)
+    if Path(how.design.network).is_dir() and how.design.network:  # the reward will be asked from elsewhere
+        how = override(how, {"design.network": str(Path(how.design.network).resolve())})
     place = to_folder(folder, "--out")
     require_free(place)
     said, _ = read_preferences(data)
@@ -249,7 +251,7 @@ def _explained(place: Path, on: Judgements) -> list[Exhibit]:
     if not len(rows):
         return []
     pictures, texts = on.pictures[rows], [on.texts[i] for i in on.text[rows].tolist()]
-    output = Learned(str(place), explain=True)(Images(pictures), [Prompt(text) for text in texts])
+    output = Learned(str(place), explain=True)(as_media([*pictures / 255]), [Prompt(text) for text in texts])
     bright = lit(pictures, output.maps["where"])
     return [
         Exhibit(

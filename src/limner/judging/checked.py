@@ -99,6 +99,15 @@ def told(answers: Mapping[str, RewardOutput]) -> dict[str, Float[Tensor, " batch
     return found
 
 
+def explained(answers: Mapping[str, RewardOutput]) -> Sequence[str | None]:
+    """Return what judges say for people of each sample, by their names if they are several; nothing if none does."""
+    said = {name: output.explanation for name, output in answers.items() if output.explanation}
+    if len(said) < 2:
+        return next(iter(said.values()), ())
+    rows = zip(*said.values(), strict=True)
+    return [" | ".join(f"{name}: {text}" for name, text in zip(said, row, strict=True) if text) or None for row in rows]
+
+
 def _flags(name: str, valid: Any, batch: int) -> Bool[Tensor, " batch"]:
     """Return which scores count, told by a tensor, an array or a list."""
     listed = isinstance(valid, (list, tuple)) and all(isinstance(flag, bool) for flag in valid)

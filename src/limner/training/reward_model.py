@@ -23,7 +23,9 @@ from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, r
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
 from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
+from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, vocabulary
+from limner.rewards.learned.vlm import Vlm
 from limner.training.judgements import Judgements, voters
 
 LOT = 64
@@ -96,7 +98,7 @@ class Trained(NamedTuple):
 def train(of: Judgements, how: RewardTraining, log: Log) -> Trained:
     """Return the trained networks. Raises UserError if people are to differ, and votes do not say whose they are."""
     there = sorted(set(of.text[torch.cat([of.pairs.flatten(), of.rankings.flatten(), of.rated])].tolist()))
-    words = vocabulary([of.texts[i] for i in there]) if how.design.kind != "frozen" else ()
+    words = vocabulary([of.texts[i] for i in there]) if how.design.kind in ("small", "patches") else ()
     torch.manual_seed(how.seed)
     people = tuple(sorted({each[0] for each in of.people if len(each) == 1})) if how.design.tastes else ()
     if how.design.tastes and len(people) < 2:
@@ -162,7 +164,7 @@ def _train(
     log: Log,
 ) -> None:
     generator = torch.Generator().manual_seed(how.seed * 1000 + number)
-    if bank.seen is not None and not isinstance(member.network, Small):
+    if bank.seen is not None and isinstance(member.network, Patches | Frozen):
         member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].float())
     by_text = _by_text(of)
     per_epoch = -(-len(there) // how.prompts)
@@ -249,7 +251,7 @@ def _good(batch: Batch) -> Int[Tensor, " pictures"]:
 
 def _bank(network: Network, of: Judgements) -> Features:
     """Return what is frozen: the features of pictures but where a network learns to see, of texts where it reads so."""
-    if isinstance(network, Small):
+    if isinstance(network, Small | Vlm):
         return LEARNED
     with torch.no_grad():
         seen = torch.cat([network.see(lot.float() / 255).half() for lot in of.pictures.split(LOT)])

@@ -94,5 +94,5 @@ def test_what_no_head_can_stand_on_is_refused(tmp_path: Path) -> None:
         towers(str(tmp_path))
     with pytest.raises(UserError, match="learned: cannot load AutoConfig from"):
         towers(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="of kind small has a network of its own: give --design.kind frozen"):
+    with pytest.raises(UserError, match="of kind small has a network of its own: give --design.kind frozen, or vlm"):
         Design(network="clip")

@@ -14,7 +14,7 @@ from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.protocols import Judge
 from limner.core.types import Composed, Prompt, RewardOutput, RewardSpec, Term
-from limner.judging.checked import told
+from limner.judging.checked import explained, told
 from limner.judging.spec import joint_spec
 from limner.rewards.algebra.functions import WinRate
 from limner.rewards.algebra.tree import Expression, Leaf, Scope, leaves, value_of, walk
@@ -141,13 +141,4 @@ class Composition:
         columns = told(answers)
         found = self.total(columns, torch.zeros(len(next(iter(columns.values()))), dtype=torch.long))
         maps = {f"{name}/{part}": shown for name, answer in answers.items() for part, shown in answer.maps.items()}
-        said = {name: answer.explanation for name, answer in answers.items() if answer.explanation}
-        return RewardOutput(found.total, found.valid, columns, explanation=_together(said), maps=maps)
-
-
-def _together(said: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
-    """Return what judges say of each sample, by the names of their columns if they are several."""
-    if len(said) < 2:
-        return next(iter(said.values()), ())
-    rows = zip(*said.values(), strict=True)
-    return [" | ".join(f"{name}: {text}" for name, text in zip(said, row, strict=True) if text) or None for row in rows]
+        return RewardOutput(found.total, found.valid, columns, explanation=explained(answers), maps=maps)

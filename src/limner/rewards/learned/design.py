@@ -9,7 +9,7 @@ from limner.core.settings import Count, Natural, Range, settings
 from limner.objectives.choice import Ties
 from limner.rewards.learned.patches import PIXELS
 
-Kind: TypeAlias = Literal["small", "patches", "frozen"]
+Kind: TypeAlias = Literal["small", "patches", "frozen", "vlm"]
 
 
 @settings
@@ -17,14 +17,19 @@ class Design:
     """How a learned reward is built: `small` is a network of its own.
 
     `patches` looks, as `small` does, for each word, in what a frozen network sees of each place; `frozen` is a head on
-    what it sees of the whole picture.
+    what it sees of the whole picture; `vlm` is one on a vision-language model, which is adapted.
     """
 
     kind: Kind = "small"
     network: str = ""
-    """Of `frozen`, a folder or hub id of CLIP, SigLIP or DINOv2; "": EfficientNet, and MiniLM for texts."""
+    """Of `frozen`, a folder or hub id of CLIP, SigLIP or DINOv2; "": EfficientNet, and MiniLM for texts.
+
+    Of `vlm`, of an image-text-to-text model of transformers with its processor; each member holds one.
+    """
+    rank: Count = 16
+    """Of the low-rank adapters of `vlm`."""
     edge: Count = 64
-    """Pixels a side at which `small` and `patches` see a picture; of `patches`, a multiple of 8."""
+    """Pixels a side at which `small`, `patches` and `vlm` see a picture; of `patches`, a multiple of 8."""
     width: Annotated[int, Range(least=16)] = 64
     """Channels of `small` and `patches`, a multiple of 16; of `frozen`, of its hidden layer."""
     members: Count = 3
@@ -37,8 +42,12 @@ class Design:
     """In how many ways people may differ: 0, all are of one taste; 1, from one taste to its opposite."""
 
     def __post_init__(self) -> None:
-        if self.network and self.kind != "frozen":
-            raise UserError(f"a learned reward of kind {self.kind} has a network of its own: give --design.kind frozen")
+        if self.network and self.kind not in ("frozen", "vlm"):
+            raise UserError(
+                f"a learned reward of kind {self.kind} has a network of its own: give --design.kind frozen, or vlm"
+            )
+        if self.kind == "vlm" and not self.network:
+            raise UserError("a learned reward of kind vlm stands on a model: give its folder as --design.network")
         if self.kind == "patches" and self.edge % PIXELS:
             raise UserError(
                 f"a learned reward of patches sees {PIXELS} pixels a side of each: edge {self.edge} is none"

@@ -13,6 +13,7 @@ from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, eye_for_pixels
+from limner.rewards.learned.vlm import Vlm
 
 
 class Network(Protocol):
@@ -54,7 +55,7 @@ class Member(nn.Module):
         super().__init__()
         outputs = questions * (1 + design.gaussian + design.tastes)
         self.questions, self.tastes = questions, design.tastes
-        self.network: Small | Patches | Frozen
+        self.network: Small | Patches | Frozen | Vlm
         match design.kind:
             case "small":
                 self.network = Small(words, eye_for_pixels(design.width), design.edge, design.width, outputs)
@@ -62,6 +63,8 @@ class Member(nn.Module):
                 self.network = Patches(words, design.edge, design.width, outputs)
             case "frozen":
                 self.network = Frozen(design.width, outputs, design.network)
+            case "vlm":
+                self.network = Vlm(design.network, design.edge, design.rank, outputs)
         self.tie = nn.Parameter(torch.zeros(questions))
         self.taste = nn.Parameter(torch.randn(people, design.tastes) / 2) if design.tastes else None
 

@@ -48,7 +48,7 @@ class Learned:
             unit="nats",
             needs=("prompt",),
             components={name: f"nats: what is preferred when asked about {name}" for name in card.questions[1:]},
-            differentiable=True,
+            differentiable=card.design.kind != "vlm",
             maps={"where": "nats: what this place adds, over a grey picture; the places add up"}
             if self.explain
             else {},

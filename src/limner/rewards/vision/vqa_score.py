@@ -14,6 +14,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
+from limner.rewards.vision.question import asked
 from limner.rewards.vision.weights import pretrained
 
 YES, NO = ("Yes", "yes"), ("No", "no")
@@ -58,11 +59,11 @@ class VqaScore:
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         frames = (media.frames().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
         device = media.frames().device
-        asked = [
+        answers = [
             torch.stack([self._answer(Image.fromarray(frame), prompt.text, device) for frame in sample]).mean(0)
             for sample, prompt in zip(frames, prompts, strict=True)
         ]
-        yes, no = torch.stack(asked).unbind(1)
+        yes, no = torch.stack(answers).unbind(1)
         score = yes / (yes + no) if self.normalised else yes
         return RewardOutput(score, score.isfinite(), {"yes": yes, "no": no})
 
@@ -71,19 +72,10 @@ class VqaScore:
         processor = pretrained("vqa_score", "AutoProcessor", self.model)
         model = pretrained("vqa_score", "AutoModelForImageTextToText", self.model).to(device)
         inputs = processor(
-            text=[_asked(processor, self.question.replace("{}", text))], images=[picture], return_tensors="pt"
+            text=[asked(processor, self.question.replace("{}", text))], images=[picture], return_tensors="pt"
         )
         probability = model(**inputs.to(device)).logits[0, -1].float().softmax(-1)
         return torch.stack([probability[_first(processor.tokenizer, words)].sum() for words in (YES, NO)])
-
-
-def _asked(processor: Any, question: str) -> str:
-    if not processor.chat_template:
-        return f"{processor.image_token}{question}"
-    content = [{"type": "image"}, {"type": "text", "text": question}]
-    turn = [{"role": "user", "content": content}]
-    asked: str = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    return asked
 
 
 def _first(tokenizer: Any, words: Sequence[str]) -> list[int]:

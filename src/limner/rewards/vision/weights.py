@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,17 @@ def pretrained(reward: str, kind: str, path: str) -> Any:
     A model is in float32, in evaluation mode, and frozen: gradients pass through it to the pixels. Rewards that name
     the same one share it. Raises UserError if there is none.
     """
+    return _or_refused(reward, kind, path, _load)
+
+
+def loaded(reward: str, kind: str, path: str) -> Any:
+    """Return the same as `pretrained`, loaded anew: for whoever changes it."""
+    return _or_refused(reward, kind, path, _load.__wrapped__)
+
+
+def _or_refused(reward: str, kind: str, path: str, load: Callable[[str, str], Any]) -> Any:
     try:
-        return _load(kind, path)
+        return load(kind, path)
     except (OSError, ValueError) as error:
         raise UserError(f"{reward}: cannot load {kind} from {path!r}: {str(error).splitlines()[0]}") from error
 
