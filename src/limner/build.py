@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -55,17 +56,24 @@ from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded, teaching
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
-from limner.training.spread import loaded_on, spread
+from limner.training.spread import is_hollow, loaded_on, spread
 
 
 def load_model(
-    model: Model, precision: Precision, device: torch.device, given: Pipeline | str | Path | None = None
+    model: Model,
+    precision: Precision,
+    device: torch.device,
+    given: Pipeline | str | Path | None = None,
+    hollow: bool = False,
 ) -> Adapter:
-    """Return the adapter of the model's kind around its folder, or around a copy of the `given` pipeline."""
+    """Return the adapter of the model's kind around its folder, or around a copy of the `given` pipeline.
+
+    A folder's networks have no numbers if it is to be `hollow`.
+    """
     settings = settings_of(model)
     if model.kind in MODELS and not isinstance(settings, kind := find(MODELS, "model kind", model.kind)):
         raise UserError(f"model.settings are {settings}, but model.kind {model.kind} has {kind.__name__}")
-    source: Source = source_of(model.path, model.revision, model.variant, model.quantize)
+    source: Source = source_of(model.path, model.revision, model.variant, model.quantize, hollow)
     if is_object(model.path):
         if model.loras or model.revision or model.variant or model.quantize != "none":
             raise UserError("model.loras, revision, variant, quantize are of a base that is loaded: do it to your own")
@@ -153,25 +161,14 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     if heldout:
         judge.require_absolute("name what to evaluate by with --evaluation.reward")
     precision = Precision(config.precision.dtype)
-    model = load_model(config.model, precision, loaded_on(config, team), objects.model)
+    place, hollow = loaded_on(config, team), is_hollow(config, team)
+    model = load_model(config.model, precision, place, objects.model, hollow)
     if training:
         require_able(config, team)
         require_room(config, model.latent(), total_memory_mib(team.device))
         require_inputs(model, [*prompts, *heldout])
     counted = count_evaluations(model.networks)
-    old = config.algorithm.needs.follows
-    start = start_from(config.model.start, model.networks) if config.model.start else None
-    if start is not None and config.model.train.whole:
-        start.merge(model.networks)
-    weights = config.model.train.weights(model, old=old, seed=config.seed, precision=precision)
-    if start is not None and not config.model.train.whole:
-        start.into(weights, model.networks)
-    if config.precision.activation_checkpointing:
-        checkpoint_activations(model.networks, weights.replay)
-    if config.precision.compile:
-        for role in weights.roles.values():
-            compile_blocks(role.networks)
-    weights, team = spread(config, model, weights, precision, team)
+    weights, team = spread(config, model, _weights(config, model, precision, hollow), precision, team)
     actors = _actors(config, model, weights, precision, team)
     parts = Parts(
         team=team,
@@ -187,6 +184,24 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     )
     base = config.model.path if not is_object(config.model.path) else origin(objects.model)
     return Assembly(config, parts, model, heldout, judge, base)
+
+
+def _weights(config: RunConfig, model: Adapter, precision: Precision, hollow: bool) -> Weights:
+    """Return what learns, from where it starts; of `hollow` networks without numbers, as they are."""
+    training, old = config.model.train, config.algorithm.needs.follows
+    start = start_from(config.model.start, model.networks) if config.model.start else None
+    if start is not None and training.whole:
+        start.merge(model.networks)
+    with torch.device("meta") if hollow else nullcontext():
+        weights = training.weights(model, old=old, seed=config.seed, precision=precision)
+    if start is not None and not training.whole:
+        start.into(weights, model.networks)
+    if config.precision.activation_checkpointing:
+        checkpoint_activations(model.networks, weights.replay)
+    if config.precision.compile:
+        for role in weights.roles.values():
+            compile_blocks(role.networks)
+    return weights
 
 
 def _studio(

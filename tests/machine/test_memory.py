@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from limner.machine.cost import Cost, Sizes
-from limner.machine.memory import Place, path_bytes, peak, phases
+from limner.machine.cut import Cut, Held, cut
+from limner.machine.memory import Place, path_bytes, peak, phases, share
 from limner.training.workload import Workload
 
 CARD = Place(accelerator=True)
@@ -72,6 +73,40 @@ def test_processes_share_the_path_alone() -> None:
     one, two = (phases(SIZES, replace(WORK, processes=n), CARD)[3] for n in (1, 2))
     assert one.bytes["path"] == 2 * two.bytes["path"] and one.bytes["activations"] == two.bytes["activations"]
     assert (one.bytes["conditions"], two.bytes["conditions"]) == (150, 90)
+
+
+def test_weights_in_parts() -> None:
+    """Of 7 rows of 1,000 bytes around the blocks two processes have 4; of 24 and 16 rows of LoRA in blocks the half.
+
+    Buffers, 3,000 bytes, are whole. What is brought together is 8,000 and, of the larger block, 240: what learns is
+    frozen in the other, of the old policy.
+    """
+    rows = (
+        Held(0, None, 7, 1_000, 500, False, False),
+        Held(0, 0, 24, 10, 5, True, True),
+        Held(0, 1, 16, 10, 5, True, False),
+    )
+    sizes = replace(SIZES, lora=400, trained=120, held=rows)
+    work = replace(WORK, processes=4, machines=2, shard="machine")
+    own = share(sizes, work.parts)
+    assert own == Cut(networks=3_000 + 4_000, lora=120 + 80, trained=60, forward=16_480, backward=16_480)
+    assert share(sizes, replace(work, shard="none").parts) == Cut(10_000, 400, 120)
+    _, rollout, decode, update = phases(sizes, work, CARD)
+    assert rollout.bytes["gathered"] == update.bytes["gathered"] == 16_480 and "gathered" not in decode.bytes
+    assert (update.bytes["gradients"], update.bytes["optimizer"]) == (4 * 60, 8 * 60)
+    assert replace(work, shard="all").parts == 4
+
+
+def test_what_learns_is_whole_until_it_is_summed() -> None:
+    """R = 100 and B = 300 in a forward pass of 100 + 2 x 300 + 300; with gradients 200 + 4 x 300."""
+    rows = tuple(Held(0, block, 1, size, size // 4, False, True) for block, size in ((None, 100), (0, 300), (1, 200)))
+    found = cut(rows, 1, 0)
+    assert (found.forward, found.backward) == (1_000, 1_400)
+
+
+def test_an_average_stays() -> None:
+    without, averaged = (phases(SIZES, replace(WORK, averaged=each), CARD)[0].peak for each in (False, True))
+    assert averaged - without == 4 * SIZES.trained
 
 
 def test_in_one_memory_everything_stays() -> None:

@@ -11,6 +11,7 @@ from limner.algorithms.flow_grpo import FlowGRPO
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.machine import ways as module
 from limner.machine.cost import Cost, Sizes
+from limner.machine.cut import Held
 from limner.machine.memory import Place
 from limner.machine.ways import ways
 from limner.policies.denoising import Sampler
@@ -50,6 +51,18 @@ def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:
     assert [way.flags for way in found][:2] == ["--micro_batch 8", "--sampler.keep host"]
     assert [way.peak for way in found][:2] == [1_000 + 1_792 + 8_000, 1_000 + 64 + 16_000]
     assert not any("sampler.keep" in way.keys for way in ways(config, workload(config), Place(False), 17_500))
+
+
+def test_processes_share_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 800 bytes in blocks of 100 a half stays, and 300 are brought together; processes alone save nothing."""
+    rows = tuple(Held(0, block, 100, 1, 1, False, False) for block in range(8))
+    monkeypatch.setattr(module, "sizes", lambda config: replace(SIZES, networks=1000, held=rows))
+    one, two = (ways(CONFIG, workload(CONFIG, n), Place(accelerator=True), 1_950) for n in (1, 2))
+    assert one == () and [(way.flags, way.peak) for way in two] == [
+        ("--shard all --micro_batch 1", 200 + 400 + 300 + 32 + 1_000)
+    ]
+    spread = replace(CONFIG, shard="all")
+    assert not any("shard" in way.keys for way in ways(spread, workload(spread, 2), Place(accelerator=True), 1_950))
 
 
 def test_nothing_makes_it_fit() -> None:

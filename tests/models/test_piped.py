@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from limner.core.edition import Edition
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos
 from limner.diffusion.dynamics import Dynamics, EulerODE
@@ -159,6 +160,11 @@ def test_a_folder_is_loaded_as_it_was_saved(case: Case, tmp_path: Path, no_netwo
     saved.pipeline.save_pretrained(tmp_path)
     loaded = case.family.tiny_settings.load(tmp_path, torch.float32, torch.device("cpu"))
     torch.testing.assert_close(prediction(loaded), prediction(saved))
+    hollow = case.family.tiny_settings.load(Edition(str(tmp_path), hollow=True), torch.float32, torch.device("cpu"))
+    name = case.family.trained
+    assert all(each.is_meta for each in hollow.networks[name].parameters())
+    hollow.networks[name].load_state_dict(loaded.networks[name].state_dict(), assign=True)
+    torch.testing.assert_close(prediction(hollow), prediction(saved))
     plain = DiffusionPipeline.from_pretrained(tmp_path)
     copied = case.family.tiny_settings.load(plain, torch.float32, torch.device("cpu"))
     torch.testing.assert_close(prediction(copied), prediction(saved))

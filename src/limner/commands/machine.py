@@ -21,6 +21,7 @@ def add_machine_commands(command: AddCommand) -> None:
     add_recipe(plan)
     plan.add_argument("--card", metavar="GB", help="memory of the accelerator: 12, 16, 24, 48 or 80")
     plan.add_argument("--processes", type=words.count, default=1, metavar="N", help="accelerators that share it (1)")
+    plan.add_argument("--machines", type=words.count, default=1, metavar="N", help="on which these are (1)")
     plan.add_argument(
         "--measure", action="store_true", help="do a dry run as well, as `check` does: seconds of this machine"
     )
@@ -38,7 +39,7 @@ def _plan(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
     if parsed.card is not None and parsed.card not in map(str, CARDS):
         raise UserError(f"--card is one of {', '.join(map(str, CARDS))} (GB), got {shown(parsed.card)}")
-    found = plan(config, parsed.card and int(parsed.card), parsed.processes, parsed.measure)
+    found = plan(config, parsed.card and int(parsed.card), parsed.processes, parsed.measure, parsed.machines)
     print(json.dumps(as_json(found), indent=1) if parsed.json else text(found))
 
 

@@ -13,13 +13,15 @@ Bits: TypeAlias = Literal["none", "int8", "nf4"]
 class Edition:
     """A pipeline's folder or hub id, with the revision of its repository and the variant of its files that are wanted.
 
-    "" is the newest revision, and the files without a variant; `quantize` says how frozen weights are kept.
+    "" is the newest revision, and the files without a variant; `quantize` says how frozen weights are kept. A `hollow`
+    one has networks without numbers, which another process reads and sends (`engine/spread.py`).
     """
 
     place: str
     revision: str = ""
     variant: str = ""
     quantize: Bits = "none"
+    hollow: bool = False
 
     def __str__(self) -> str:
         told = {"revision": self.revision, "variant": self.variant}

@@ -15,16 +15,32 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
-from torch import nn
+import torch
+from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from limner.core.errors import UserError
-from limner.core.team import Over, Team
+from limner.core.team import Over, Team, among_peers
 from limner.engine.lockstep import Lockstep
 from limner.engine.precision import Precision
+from limner.engine.shards import is_spread, own
 from limner.engine.weights import Weights
+
+NEEDED = ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms")
+"""Methods of torch's FSDPModule that a run asks, and older ones lack."""
+
+
+def require_torch() -> None:
+    """Raise UserError where this torch cannot add up gradients as a run does."""
+    if lacking := [name for name in NEEDED if name not in dir(FSDPModule)]:
+        raise UserError(
+            f"shard: torch {torch.__version__} has no FSDPModule.{lacking[0]}, by which gradients are added up: "
+            "install a newer one (2.13 is what was tried), or take shard none"
+        )
 
 
 def spread(weights: Weights, over: Over, precision: Precision, team: Team) -> tuple[Weights, Team]:
@@ -45,8 +61,9 @@ def spread(weights: Weights, over: Over, precision: Precision, team: Team) -> tu
         for key, parameter in module.named_parameters(recurse=False)
     }
     found = {part: {name: places[id(p)] for name, p in each.items()} for part, each in _parts(weights).items()}
+    sent = any(team.gather_objects([any(each.is_meta for _, n in networks.values() for each in n.parameters())]))
     for name, network in networks.values():
-        company.watch(network, partial(shard, name, network, mesh))
+        company.watch(network, partial(shard, name, network, mesh, sent))
     now = {
         part: {name: module.get_parameter(key) for name, (module, key) in each.items()} for part, each in found.items()
     }
@@ -70,9 +87,10 @@ def _mesh(over: Over, team: Team) -> DeviceMesh:
     return init_device_mesh(kind, (team.size // here, here), mesh_dim_names=("machine", "part"))
 
 
-def shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard the blocks of a network, then the rest of it.
+def shard(name: str, network: nn.Module, mesh: DeviceMesh, sent: bool = False) -> None:
+    """Shard the blocks of a network, then the rest of it, whose numbers are the first process's if they are `sent`.
 
+    Others, which may have parameters on the meta device, then never hold more than a block beside their parts.
     Nothing stays together after a forward pass, the root's own weights neither: an average or an optimizer step is
     written to the parts. Gradients are added up, not averaged: losses have everyone's denominator. The classes are put
     back: what FSDP needs are its hooks, and libraries write the name of the class beside weights.
@@ -82,11 +100,60 @@ def shard(name: str, network: nn.Module, mesh: DeviceMesh) -> None:
         raise UserError(f"shard: network {name!r} ({type(network).__name__}) has no blocks to spread: take shard none")
     for module in (*blocks, network):
         kind = type(module)
+        given = _there(module) if sent else []
         sharded = fully_shard(module, mesh=mesh, reshard_after_forward=True)
         assert isinstance(sharded, FSDPModule)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no factor
         module.__class__ = kind
+        while given:
+            place, key, numbers = given.pop()
+            _send(place.get_parameter(key), numbers, mesh)
+            del numbers
+    if sent:
+        _send_buffers(network, mesh)
+
+
+def _there(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Return where the parameters of a module are that are not cut yet, and what they are, or will be.
+
+    What is on the meta device gets memory, which nobody writes to before it is cut.
+    """
+    found: list[tuple[nn.Module, str, Tensor]] = []
+    made: dict[int, nn.Parameter] = {}
+    for place in module.modules():
+        for key, parameter in list(place.named_parameters(recurse=False)):
+            if is_spread(parameter):
+                continue
+            if parameter.is_meta:
+                empty = torch.empty_like(parameter, device="cpu")
+                made.setdefault(id(parameter), nn.Parameter(empty, parameter.requires_grad))
+                place.register_parameter(key, made[id(parameter)])
+            found.append((place, key, place.get_parameter(key).detach()))
+    return found
+
+
+def _send(parameter: Tensor, numbers: Tensor, mesh: DeviceMesh) -> None:
+    """Give each process its part of the first one's numbers."""
+    spread = cast(DTensor, parameter)
+    numbers = numbers.to(mesh.device_type)
+    with among_peers():
+        parts = distribute_tensor(numbers, mesh, spread.placements, src_data_rank=0)
+    with torch.no_grad():
+        own(parameter).copy_(own(parts))
+
+
+def _send_buffers(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Give each process the first one's buffers, as they are there."""
+    named = dict(network.named_buffers())
+    with among_peers():
+        told = [{name: (each.dtype, each.shape) for name, each in named.items()}]
+        distributed.broadcast_object_list(told, src=0)
+        for name, (dtype, shape) in told[0].items():
+            place, _, key = name.rpartition(".")
+            found = named[name].to(dtype).expand(shape).contiguous()
+            distributed.broadcast(found.reshape(-1).view(torch.uint8), src=0)
+            vars(network.get_submodule(place))["_buffers"][key] = found
 
 
 def blocks_of(module: nn.Module) -> Iterator[nn.Module]:

@@ -25,6 +25,7 @@ from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.learning.passes import beside
 from limner.machine.blueprint import META, blueprint
+from limner.machine.cut import Held, held
 from limner.machine.gauge import Gauge, phantoms
 from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
@@ -75,6 +76,8 @@ class Sizes:
     learning: Cost
     decoding: Cost
     encoding: Cost
+    held: tuple[Held, ...] = ()
+    """Of which tensors networks and updates are."""
 
     @property
     def latent_bytes(self) -> int:
@@ -168,6 +171,7 @@ class _Rehearsal:
             learning=self._cost(lambda n: self._learn(condition, n))[0],
             decoding=decoding,
             encoding=encoding,
+            held=held(self.networks),
         )
 
     def _cost(self, run: Callable[[int], Any], few: tuple[int, ...] = FEW) -> tuple[Cost, int]:

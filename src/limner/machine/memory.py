@@ -1,7 +1,7 @@
 """How much memory each phase of a run takes, by what it is for: arithmetic on sizes, nothing else.
 
-Resident in all phases are the networks with their copies, what learns beside them, and the decoder; from the first
-optimizer step on what Adam keeps of each trained element (`engine/optim.py`). Then
+Resident in all phases are the networks with their copies, what learns beside them and its average, and the decoder;
+from the first optimizer step on what Adam keeps of each trained element (`engine/optim.py`). Then
 
     encode    + text encoders + one prompt being encoded
     rollout   + path of an iteration + max(a pass of sampling, the path once more, while micro-batches are joined)
@@ -10,7 +10,8 @@ optimizer step on what Adam keeps of each trained element (`engine/optim.py`). T
 
 On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host; with
 `sampler.keep host` decisions are too, and the path is the last latents alone. In one
-memory, of a CPU, all of them stay, beside what is imported.
+memory, of a CPU, all of them stay, beside what is imported. Of weights that are spread a process has a part, and in
+rollout and update what a pass brings together (`machine/cut.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from limner.machine.cost import Sizes
+from limner.machine.cut import Cut, cut
 from limner.models.parts import DECODE_PIXELS, DECODE_PIXELS_CPU
 from limner.training.workload import Workload
 
@@ -54,6 +56,14 @@ class Place:
         return min(micro_batch, max(1, (DECODE_PIXELS if self.accelerator else DECODE_PIXELS_CPU) // pixels))
 
 
+def share(sizes: Sizes, parts: int) -> Cut:
+    """Return what of the weights a process holds: all of them, or its part of each tensor."""
+    if parts == 1:
+        return Cut(sizes.networks, sizes.lora, sizes.trained)
+    whole = cut(sizes.held, 1, 0)
+    return cut(sizes.held, parts, sizes.networks - whole.networks)
+
+
 def path_bytes(sizes: Sizes, work: Workload) -> float:
     """Return what a process keeps on its device of the samples of an iteration: the last latents, and the path."""
     return work.share * (1 + STATES * work.recorded) * float(sizes.latent_bytes)
@@ -61,9 +71,10 @@ def path_bytes(sizes: Sizes, work: Workload) -> float:
 
 def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     """Return the phases of an iteration after the first, in their order."""
-    moments = work.moment_bytes * float(sizes.trained)
+    own = share(sizes, work.parts)
     resident: dict[str, float] = {
-        "networks": sizes.networks, "LoRA": sizes.lora, "optimizer": moments, "decoder": sizes.decoder,
+        "networks": own.networks, "LoRA": own.lora, "optimizer": work.moment_bytes * own.trained,
+        "average": FLOAT32 * own.trained if work.averaged else 0, "decoder": sizes.decoder,
     }  # fmt: skip
     if not place.accelerator:
         resident |= {"encoders": sizes.encoders, "libraries": place.imported}
@@ -75,13 +86,14 @@ def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     decoding = sizes.decoding.bytes(at_once)
     passed = min(work.micro_batch, work.share)
     learnt = min(work.micro_batch, work.share * work.taught)
-    gradients = FLOAT32 * float(sizes.trained)
-    learning = max(sizes.learning.bytes(learnt) - gradients, gradients)
+    gradients = FLOAT32 * float(own.trained)
+    learning = max(sizes.learning.bytes(learnt) - FLOAT32 * float(sizes.trained), gradients)
+    drawn, taught = ({"gathered": each} if work.parts > 1 else {} for each in (own.forward, own.backward))
     return (
         Phase("encode", resident | {"encoders": sizes.encoders, "activations": sizes.encoding.bytes(1)}),
-        Phase("rollout", resident | kept | {"activations": max(sizes.sampling.bytes(passed), path)}),
+        Phase("rollout", resident | kept | drawn | {"activations": max(sizes.sampling.bytes(passed), path)}),
         Phase("decode", resident | kept | pictures | {"activations": decoding}),
-        Phase("update", resident | kept | pictures | {"gradients": gradients, "activations": learning}),
+        Phase("update", resident | kept | pictures | taught | {"gradients": gradients, "activations": learning}),
     )
 
 

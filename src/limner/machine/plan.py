@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
@@ -12,7 +12,7 @@ from limner.build import load_prompts
 from limner.core.errors import UserError
 from limner.engine.device import resolve
 from limner.machine.cost import Sizes, sizes
-from limner.machine.memory import Phase, Place, peak, phases
+from limner.machine.memory import Phase, Place, peak, phases, share
 from limner.machine.ways import Way, ways
 from limner.models.folder import is_local
 from limner.policies.denoising import Sampler
@@ -61,18 +61,26 @@ class Plan:
         return self.config.steps * (numbers["rollout"] + numbers["update"]) + numbers["evaluation"]
 
 
-def plan(config: RunConfig, card: int | None = None, processes: int = 1, measure: bool = False) -> Plan:
+def plan(
+    config: RunConfig, card: int | None = None, processes: int = 1, measure: bool = False, machines: int = 1
+) -> Plan:
     """Return the plan of a run by `processes` processes, on accelerators of `card` GB if that is given.
 
-    Raises UserError for what cannot be planned, and, with `measure`, for what could not run here as configured.
+    They are on as many `machines`, equally many on each. Raises UserError for what cannot be planned, and, with
+    `measure`, for what could not run here as configured.
     """
+    if processes % machines:
+        raise UserError(
+            f"plan: {processes} processes on {machines} machines are not equally many on each: let --processes, which "
+            "counts those of all machines, be a multiple of --machines"
+        )
     if processes > config.prompts_per_step:
         raise UserError(
             f"plan: {processes} processes share whole groups, but an iteration has {config.prompts_per_step}: lower "
             "--processes, or raise --prompts_per_step"
         )
     found, place = sizes(config), place_of(config, card)
-    work = workload(config, processes, given=2 if isinstance(config.source, Preferences) else 1)
+    work = workload(config, processes, 2 if isinstance(config.source, Preferences) else 1, machines)
     evaluations = _evaluations(config, found, work)
     taken = phases(found, work, place)
     fitting = ways(config, work, place, room(card)) if card is not None and peak(taken).peak > room(card) else ()
@@ -128,7 +136,9 @@ def _flops(config: RunConfig, sizes: Sizes, work: Workload, evaluations: Mapping
 
 def text(plan: Plan) -> str:
     """Return a plan for a person."""
-    return "\n".join([*_arithmetic(plan), *_work(plan), "", *table(plan.phases), "", *_fit(plan), *_timed(plan)])
+    return "\n".join(
+        [*_arithmetic(plan), *_spread(plan), *_work(plan), "", *table(plan.phases), "", *_fit(plan), *_timed(plan)]
+    )
 
 
 def _arithmetic(plan: Plan) -> Iterator[str]:
@@ -153,6 +163,27 @@ def _arithmetic(plan: Plan) -> Iterator[str]:
         f"{work.own_groups * work.taught / work.updates:,.0f} decisions or noised samples in each, "
         f"{work.update_passes:,} passes of {work.micro_batch} added up"
     )
+
+
+def _spread(plan: Plan) -> Iterator[str]:
+    """Say what a process has of weights that are spread, and what a pass brings together."""
+    parts, found = plan.work.parts, plan.sizes
+    if parts == 1:
+        return
+    every, own = share(found, 1), share(found, parts)
+    weights, mine = (each.networks + each.lora for each in (every, own))
+    yield (
+        f"shard {plan.config.shard:<6} {_size(weights)} of weights in {parts} parts, each tensor's rows rounded up: "
+        f"{_size(mine)} each; of {every.trained:,} that learn {own.trained:,}"
+    )
+    yield (
+        f"             a pass brings together {_size(own.forward)} (around the blocks R, the largest of them B: "
+        f"R + 2 B + max(R, B)), in learning {_size(own.backward)}"
+    )
+
+
+def _size(number: float) -> str:
+    return f"{number / GIB:,.2f} GiB" if number >= GIB else f"{number / 2**20:,.1f} MiB"
 
 
 def _work(plan: Plan) -> Iterator[str]:
@@ -230,7 +261,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "rollout_passes": plan.work.rollout_passes,
             "update_passes": plan.work.update_passes,
         },
-        "sizes": asdict(plan.sizes),
+        "sizes": asdict(replace(plan.sizes, held=())),
+        "share": asdict(share(plan.sizes, plan.work.parts)),
         "accelerator": plan.place.accelerator,
         "phases": {phase.name: {**phase.bytes, "peak": phase.peak} for phase in plan.phases},
         "peak": plan.peak.peak,

@@ -1,13 +1,13 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
 Smaller passes, and decisions that wait in the machine's memory, change nothing but the time; checkpoints are paid for
-in operations; half precision rounds, a frozen base in 4 bits more so; fewer groups, and smaller pictures, make it
-another run.
+in operations; weights in parts cross over between processes in each pass; half precision rounds, a frozen base in 4
+bits more so; fewer groups, and smaller pictures, make it another run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -25,6 +25,11 @@ CHECKPOINTING = {"precision.activation_checkpointing": "true"}
 BFLOAT16 = {"precision.dtype": "bfloat16"}
 CODED = {"model.quantize": "nf4"}
 HOST = {"sampler.keep": "host"}
+SHARD = {"shard": "all"}
+FREE = HOST.keys() | SHARD.keys()
+"""Keys that change nothing of what a model takes by itself."""
+ALIKE = ("none", "none", "adamw")
+"""Shard, codes and optimizer of a run whose weights can be put in parts."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class _Search:
 
     def found(self) -> Iterator[Way]:
         """Yield ways, cheapest first: passes, where decisions wait, what passes keep, bits, groups, pixels."""
-        measure = cache(lambda *keys: self._sizes({key: value for key, value in keys if key not in HOST}))
+        measure = cache(lambda *keys: self._sizes({key: value for key, value in keys if key not in FREE}))
         kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
         if self.config.precision.dtype == "float32":
             kinds += [{**kind, **BFLOAT16} for kind in kinds]
@@ -66,6 +71,7 @@ class _Search:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
                 yield way
+        yield from self._spread(kinds, measure)
         if not self.config.model.train.whole and self.config.model.quantize == "none":
             coded = {**kinds[-1], **CODED}
             found = measure(*coded.items())
@@ -76,6 +82,17 @@ class _Search:
             if found is not None and (way := self._groups(keys, found)) is not None:
                 yield way
         yield from self._smaller(kinds[-1], measure())
+
+    def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
+        """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
+        config = self.config
+        if self.work.processes == 1 or (config.shard, config.model.quantize, config.optimizer.kind) != ALIKE:
+            return
+        for keys in (kinds[0], kinds[-1]):
+            found = measure(*keys.items())
+            if found is not None and (way := self._passes({**keys, **SHARD}, found)) is not None:
+                yield way
+                return
 
     def _sizes(self, keys: Mapping[str, str]) -> Sizes | None:
         try:
@@ -125,7 +142,7 @@ class _Search:
                 return
 
     def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> Phase:
-        work = workload(override(self.config, keys), self.work.processes, self.work.group)
+        work = workload(override(self.config, keys), self.work.processes, self.work.group, self.work.machines)
         return peak(phases(found, work, self.place))
 
 
@@ -137,6 +154,7 @@ def _price(keys: Mapping[str, str]) -> str:
         "model.quantize": "the frozen base in 4 bits, rounded",
         "precision.dtype": "networks in bfloat16",
         "precision.activation_checkpointing": "a forward pass more in the update",
+        "shard": "weights in parts, which each pass brings together",
         "sampler.keep": "decisions wait in the machine's memory, and cross over twice",
         "micro_batch": "more, smaller passes",
     }

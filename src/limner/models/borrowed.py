@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from limner.core.errors import UserError
-from limner.models.folder import require_served, served_index
+from limner.models.folder import edition_of, require_served, served_index
 from limner.models.parts import moved
 
 
@@ -57,8 +57,10 @@ def opened(
 ) -> Any:
     """Return a copy of a pipeline that is in memory, or what `load(index)` makes of a folder or hub id, there.
 
+    A hollow one stays on the CPU, and the meta device.
     Raises UserError for what the `adapter` does not serve, without touching the network for what looks like a path.
     """
     if isinstance(source, DiffusionPipeline):
         return moved(copied(source, trained, dtype, adapter, serves), device)
-    return moved(load(served_index(source, adapter, serves)), device)
+    pipeline = load(served_index(source, adapter, serves))
+    return pipeline if edition_of(source).hollow else moved(pipeline, device)

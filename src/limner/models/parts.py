@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import diffusers
 import numpy as np
 import torch
 import transformers
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
@@ -99,8 +101,10 @@ def load_pipeline(
                 for part in TEXT_ENCODERS
                 if part in parts
             }
+            made = [part for part in NETWORKS if edition.hollow and part in parts]
+            hollow = {part: _hollow(index[part], where, part, how) for part in made}
             how |= {"variant": variant or None}
-            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders)
+            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders, **hollow)
     except UserError:
         raise
     except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds
@@ -108,12 +112,20 @@ def load_pipeline(
         raise UserError(f"model: {source} cannot be loaded ({reason}); save or download the pipeline again") from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
-            _require_weights(source, name, [key for key, each in part.named_parameters() if each.is_meta])
+            if name not in hollow:
+                _require_weights(source, name, [key for key, each in part.named_parameters() if each.is_meta])
             if folder is not None:
                 require_all_layers(folder, name, part)
             if name in NETWORKS:
                 quantize(part, edition.quantize, dtype)
     return pipeline
+
+
+def _hollow(named: Sequence[str], source: str | Path, part: str, stored: Mapping[str, Any]) -> nn.Module:
+    """Return a network of diffusers whose parameters are on the meta device; what it computes of itself is there."""
+    kind = getattr(diffusers, named[1])
+    with init_empty_weights():
+        return kind.from_config(kind.load_config(source, subfolder=part, **stored))
 
 
 def moved(pipeline: Pipeline, device: torch.device | str) -> Pipeline:

@@ -18,10 +18,13 @@ REFUSED = {
 """What is near to what is served, and why it is not."""
 
 
-def source_of(path: str, revision: str = "", variant: str = "", quantize: Bits = "none") -> str | Path | Edition:
+def source_of(
+    path: str, revision: str = "", variant: str = "", quantize: Bits = "none", hollow: bool = False
+) -> str | Path | Edition:
     """Return the folder of a built-in base, or the folder or hub id that `path` is, in an edition."""
     found: str | Path = find(BASES, "base", path) if path in BASES else path
-    return Edition(str(found), revision, variant, quantize) if revision or variant or quantize != "none" else found
+    plain = not (revision or variant or hollow) and quantize == "none"
+    return found if plain else Edition(str(found), revision, variant, quantize, hollow)
 
 
 def kind_of(path: str, revision: str = "") -> str:

@@ -12,8 +12,21 @@ from limner.training.config import RunConfig
 
 
 def loaded_on(config: RunConfig, team: Team) -> torch.device:
-    """Return where the model is loaded: what is spread over devices need not fit on one, and is cut on the CPU."""
-    return torch.device("cpu") if config.shard != "none" and team.size > 1 else team.device
+    """Return where the model is loaded: what is spread over devices need not fit on one, and is cut on the CPU.
+
+    Raises UserError, before anything is loaded, for a torch that cannot spread it.
+    """
+    if config.shard == "none" or team.size == 1:
+        return team.device
+    from limner.engine.spread import require_torch  # here, because it imports FSDP
+
+    require_torch()
+    return torch.device("cpu")
+
+
+def is_hollow(config: RunConfig, team: Team) -> bool:
+    """Return whether networks get their numbers from the leader, which alone reads them; LoRAs are added to numbers."""
+    return config.shard != "none" and team.size > 1 and not team.leads and not config.model.loras
 
 
 def spread(

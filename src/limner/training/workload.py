@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limner.core.team import Over
 from limner.engine.optim import MOMENT_BYTES
 from limner.policies.denoising import Sampler
 from limner.training.config import OWN, NamedSampler, RunConfig
@@ -36,6 +37,17 @@ class Workload:
     """Whether recorded decisions wait where the network is."""
     moment_bytes: float = MOMENT_BYTES["adamw"]
     """What the optimizer keeps of each trained number."""
+    averaged: bool = False
+    """Whether an average of what is trained is kept beside it."""
+    machines: int = 1
+    """On which the processes are, equally many on each."""
+    shard: Over = "none"
+    """Over which processes weights are spread."""
+
+    @property
+    def parts(self) -> int:
+        """In how many parts weights are cut, each process with one of them."""
+        return {"none": 1, "all": self.processes, "machine": self.processes // self.machines}[self.shard]
 
     @property
     def samples(self) -> int:
@@ -63,7 +75,7 @@ class Workload:
         return math.ceil(self.own_groups * self.taught / self.updates / self.micro_batch)
 
 
-def workload(config: RunConfig, processes: int = 1, given: int = 1) -> Workload:
+def workload(config: RunConfig, processes: int = 1, given: int = 1, machines: int = 1) -> Workload:
     """Return the numbers of an iteration; `given` are the samples of a group that is not drawn."""
     needs, sampler = config.algorithm.needs, config.sampler
     group = config.group_size if config.source.draws else given
@@ -85,6 +97,9 @@ def workload(config: RunConfig, processes: int = 1, given: int = 1) -> Workload:
         processes=processes,
         on_device=drawn is None or drawn.keep == "device",
         moment_bytes=MOMENT_BYTES[config.optimizer.kind],
+        averaged=config.optimizer.ema > 0,
+        machines=machines,
+        shard=config.shard,
     )
 
 
