@@ -41,6 +41,9 @@ def judged(answer: Any) -> RewardOutput:
         (1, 0, 2),
         [torch.tensor(1.0), torch.tensor(0.0), torch.tensor(2.0)],
         [np.float32(1), np.float64(0), np.int64(2)],
+        np.array([1, 0, 2], dtype=">f4"),
+        np.array([1, 0, 2], dtype=np.longdouble),
+        np.array([2.0, 0.0, 1.0])[::-1],
         RewardOutput(torch.tensor([1.0, 0.0, 2.0]), YES),
     ],
 )
@@ -85,6 +88,11 @@ def test_a_refused_sample_has_no_score_and_parts_are_kept() -> None:
         (np.zeros((1, 3)), "float64 of shape (1, 3)"),
         (np.array(["a", "b", "c"]), "<U1 array of shape (3,)"),
         ([0.0, 1.0], "float64 of shape (2,)"),
+        ([10**400, 0, 1], "list of length 3 holding int"),
+        (torch.zeros(3, device="meta"), "meta float32 of shape (3,)"),
+        (torch.zeros(3).to_sparse(), "sparse float32 of shape (3,)"),
+        (np.array([0.0, 1, 2], dtype=object), "object array of shape (3,)"),
+        (np.array(["2020-01-01"] * 3, dtype="datetime64[D]"), "datetime64[D] array of shape (3,)"),
         ([], "float64 of shape (0,)"),
         ([1.0, None, 2.0], "list of length 3 holding NoneType, float"),
         ([[1.0], [1.0, 2.0], [1.0]], "list of length 3 holding list"),
@@ -100,6 +108,37 @@ def test_a_wrong_shape_is_named_with_what_was_expected(answer: Any, got: str) ->
         judged(answer)
     said = str(caught.value).partition("; to say more")[0]
     assert said == f"reward 'mine': expected one number a sample, shape (3,), got {got}"
+
+
+def test_what_an_array_masks_is_not_judged() -> None:
+    output = judged(np.ma.masked_array([1.0, 0.0, 2.0], mask=[False, True, False]))
+    assert output.valid.tolist() == [True, False, True] and output.score[1].isnan()
+    assert judged(careless(valid=list(np.array([True, False, True])))).valid.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("said", ["abc", [1, 2, 3], {"a": "b"}, ["a"]])
+def test_explanations_are_a_text_a_sample(said: Any) -> None:
+    with pytest.raises(UserError, match="explanation"):
+        judged(careless(explanation=said))
+
+
+@pytest.mark.parametrize("name", ["", 3, "a\x1b[31m", "a\nb", "x" * 101])
+def test_names_of_parts_are_short_texts(name: Any) -> None:
+    with pytest.raises(UserError, match="reward 'mine': names in `components` are short texts, got"):
+        judged(careless(components={name: torch.zeros(3)}))
+
+
+def test_an_uncertainty_is_not_negative() -> None:
+    with pytest.raises(UserError, match="an uncertainty is a standard deviation, 0 or more, got -1"):
+        judged(careless(uncertainty=torch.tensor([0.0, -1.0, 2.0])))
+
+
+def test_an_exit_of_a_reward_is_its_fault() -> None:
+    def leaves(media: Any, prompts: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(BrokenReward, match="reward 'mine' raised SystemExit at line .* of test_checked.py: 3"):
+        Checked("mine", leaves)(MEDIA, PROMPTS)
 
 
 def test_wrong_validity_and_parts_are_named() -> None:

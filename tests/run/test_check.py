@@ -33,6 +33,12 @@ def wants_count(media, prompts):
 
 def light(media, prompts):
     return media.frames().mean((1, 2, 3, 4))
+
+
+def half(media, prompts):
+    scores = light(media, prompts)
+    scores[::2] = torch.inf
+    return scores
 """
 KNOWN = '{"prompt": "two red stars", "count": 2}\n{"prompt": "a blue circle", "count": 1}\n'
 
@@ -100,6 +106,16 @@ def test_without_held_out_prompts_a_curve_is_not_drawn(
     assert main(["train", "recipe.yaml", "--evaluation.prompts=", "--evaluation.every", "1", "--quiet"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and not any(key.startswith("heldout") for line in lines for key in line)
+
+
+def test_samples_that_teach_nothing_are_counted(check: Check) -> None:
+    code, printed = check("--reward judges.py:half")
+    assert code == 0 and "note         reward 'half' did not judge 4 of 8 samples: they teach nothing\n" in printed
+
+
+def test_a_reward_that_cancels_itself(check: Check) -> None:
+    code, printed = check("--reward jpeg_size-jpeg_size")
+    assert code == 0 and "note         the reward as a whole gave all samples of a prompt the same" in printed
 
 
 def test_an_evaluation_reward_that_compares(check: Check) -> None:

@@ -18,6 +18,7 @@ from limner.judging.spec import declare
 from limner.rewards.algebra.compose import Composition
 from limner.rewards.algebra.tree import Leaf
 from limner.training.discernment import Discernment, discern, shaken
+from limner.training.discernment import level as level_notice
 
 GROUP = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
 RED = torch.tensor([10, 20, 30, 40, 110, 120, 130, 140], dtype=torch.uint8)
@@ -134,3 +135,14 @@ def test_shaken_levels_move_by_one_at_most() -> None:
     moved = shaken(media, Rng((1,)))
     change = moved.values.int() - media.values.int()  # type: ignore[attr-defined]
     assert change.abs().max() == 1 and change[1].unique().tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("total", "told"), [([1.0] * 4 + [2.0] * 4, True), ([1.0] * 7 + [2.0], False), ([math.nan] * 8, False)]
+)
+def test_a_whole_that_is_constant_though_its_judges_are_not(total: list[float], told: bool) -> None:
+    """As 0 * judge is, or judge - judge; samples that count for nothing are not looked at."""
+    rollout = Rollout([Prompt("a"), Prompt("b")], GROUP, GROUP, {}, torch.zeros(8, 1), None, torch.arange(8), 0)
+    totals = torch.tensor(total, dtype=torch.float64)
+    said = level_notice(Scored(rollout, {"mine": RED.double()}, totals.isfinite(), totals))
+    assert said.startswith("the reward as a whole gave all samples of a prompt the same, in each of 2") == told

@@ -26,3 +26,8 @@ def test_counts_by_category_where_there_are_few() -> None:
     assert str(tally([Prompt("a")] * 1200)) == "1,200"
     many = [Prompt("a", {"category": str(i)}) for i in range(FEW + 1)]
     assert str(tally(many)) == "13 of 13 categories"
+
+
+def test_a_category_that_cannot_be_printed_is_escaped() -> None:
+    assert str(tally([Prompt("a", {"category": "a\nb\x1b[31m"})])) == '1: "a\\nb\\u001b[31m" 1'
+    assert str(tally([Prompt("a", {"category": ["é", "\u202e"]})])) == '1: ["\\u00e9", "\\u202e"] 1'

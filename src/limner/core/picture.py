@@ -73,6 +73,8 @@ def _read(path: Path | bytes, what: str, read: Callable[[BinaryIO], Read]) -> Re
 
 def _rgb_of(file: BinaryIO) -> Image.Image:
     image = Image.open(file)
+    if image.format == "EPS":  # reading it would run it
+        raise ValueError("EPS is a program, not a picture; save what it draws as a PNG")
     if image.format not in LEAD and _has_second(image):
         raise ValueError(f"it holds several pictures ({image.format}); save the one that is meant as a file of its own")
     return _rgb(image)

@@ -52,12 +52,14 @@ class Prompt:
     def category(self) -> str | None:
         """What kind of prompt it is, for tables: `meta["category"]`; None if it does not say.
 
-        Another value than a text is written as JSON, and so is "overall", which tables call all prompts together.
+        Another value than a text is written as JSON, and so is "overall", which tables call all prompts together, and
+        what cannot be printed.
         """
         named = self.meta.get("category")
-        if named is None or (isinstance(named, str) and named != OVERALL):
+        if named is None or (isinstance(named, str) and named != OVERALL and named.isprintable()):
             return named
-        return json.dumps(named, ensure_ascii=False)
+        written = json.dumps(named, ensure_ascii=False)
+        return written if written.isprintable() else json.dumps(named)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, UserError
+from limner.core.ambient import torch_as_it_was
+from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, UserError, shown
 from limner.core.media import Media
 from limner.core.protocols import Reward
 from limner.core.types import Prompt, RewardOutput, RewardSpec
@@ -23,6 +24,8 @@ from limner.judging.spec import spec_of
 logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parents[1]
+MAX_NAME = 100
+"""Characters of a component's name, or a map's."""
 
 Place = Callable[[Tensor], Tensor]
 """Says where numbers are kept, in which precision, and whether with gradients."""
@@ -57,14 +60,15 @@ class Checked:
 
     def _ask(self, media: Media, prompts: Sequence[Prompt], place: Place) -> RewardOutput:
         try:
-            answer = self.reward(media, prompts)
+            with torch_as_it_was(seeds=False):
+                answer = self.reward(media, prompts)
         except JudgeFailure as failure:
             logger.warning("reward %r did not judge %d samples: %s", self.name, len(media), failure)
             nothing = torch.full((len(media),), torch.nan, dtype=torch.float64)
             return RewardOutput(nothing, nothing.isfinite())
         except LimnerError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BrokenReward(f"reward {self.name!r} raised {_told(error)}") from error
         return _formed(self.name, answer, len(media), place)
 
@@ -77,13 +81,21 @@ def _formed(name: str, answer: Any, batch: int, place: Place) -> RewardOutput:
     for what, named in (("components", answer.components), ("maps", answer.maps)):
         if not isinstance(named, Mapping):
             raise UserError(f"reward {name!r}: expected `{what}` to be a dict of names, got {_describe(named)}")
+        for part in named:
+            if not isinstance(part, str) or not part.isprintable() or not 0 < len(part) <= MAX_NAME:
+                raise UserError(f"reward {name!r}: names in `{what}` are short texts, got {shown(part)}")
     parts = {part: place(_column(f"{name}/{part}", values, batch)) for part, values in answer.components.items()}
     if (sigma := answer.uncertainty) is not None:
         sigma = place(_column(f"{name}/uncertainty", sigma, batch))
-    if answer.explanation and len(answer.explanation) != batch:
-        raise UserError(f"reward {name!r}: expected {batch} explanations, one a sample, got {len(answer.explanation)}")
+        if (sigma < 0).any():
+            raise UserError(f"reward {name!r}: an uncertainty is a standard deviation, 0 or more, got {sigma.min():g}")
+    said = answer.explanation
+    if not isinstance(said, (list, tuple)) or not all(each is None or isinstance(each, str) for each in said):
+        raise UserError(f"reward {name!r}: expected `explanation` to be a list of texts, got {_describe(said)}")
+    if said and len(said) != batch:
+        raise UserError(f"reward {name!r}: expected {batch} explanations, one a sample, got {len(said)}")
     maps = {part: place(_map(f"{name}/{part}", values, batch)) for part, values in answer.maps.items()}
-    return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts, sigma, tuple(answer.explanation), maps)
+    return RewardOutput(score.masked_fill(~valid, torch.nan), valid, parts, sigma, tuple(said), maps)
 
 
 def told(answers: Mapping[str, RewardOutput]) -> dict[str, Float[Tensor, " batch"]]:
@@ -110,7 +122,7 @@ def explained(answers: Mapping[str, RewardOutput]) -> Sequence[str | None]:
 
 def _flags(name: str, valid: Any, batch: int) -> Bool[Tensor, " batch"]:
     """Return which scores count, told by a tensor, an array or a list."""
-    listed = isinstance(valid, (list, tuple)) and all(isinstance(flag, bool) for flag in valid)
+    listed = isinstance(valid, (list, tuple)) and all(isinstance(flag, (bool, np.bool_)) for flag in valid)
     flags = torch.as_tensor(valid) if listed or isinstance(valid, (Tensor, np.ndarray)) else None
     if flags is None or flags.dtype != torch.bool or flags.shape != (batch,):
         raise UserError(f"reward {name!r}: expected `valid` to be bool of shape ({batch},), got {_describe(valid)}")
@@ -118,17 +130,24 @@ def _flags(name: str, valid: Any, batch: int) -> Bool[Tensor, " batch"]:
 
 
 def _column(name: str, scores: Any, batch: int) -> Float[Tensor, " batch"]:
-    """Return scores as a tensor of shape (batch,)."""
+    """Return scores as a tensor of shape (batch,); what an array masks is NaN."""
     expected = f"reward {name!r}: expected one number a sample, shape ({batch},), got"
     if not isinstance(scores, (Tensor, np.ndarray, list, tuple)):
         raise UserError(f"{expected} {_describe(scores)}{_more(scores)}")
     try:
-        column = torch.as_tensor(scores, dtype=torch.float64 if isinstance(scores, (list, tuple)) else None)
-    except (TypeError, ValueError, RuntimeError) as error:
+        column = torch.as_tensor(_native(scores), dtype=torch.float64 if isinstance(scores, (list, tuple)) else None)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{expected} {_describe(scores)}{_more(scores)}") from error
-    if column.shape != (batch,) or column.is_complex():
+    if column.shape != (batch,) or column.is_complex() or column.is_meta or column.layout is not torch.strided:
         raise UserError(f"{expected} {_describe(column)}")
     return column
+
+
+def _native(scores: Any) -> Any:
+    """Return an array of numbers as torch takes it, whatever their width, order of bytes, and strides."""
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "biuf":
+        return scores
+    return np.ma.filled(scores.astype(np.float64), np.nan).copy()
 
 
 def _map(name: str, values: Any, batch: int) -> Float[Tensor, "batch rows columns"]:
@@ -147,7 +166,7 @@ def _more(answer: Any) -> str:
     return "; to say more than a score, return limner.RewardOutput(score, valid, components={...})" if said else ""
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """Return kind, place in the reward's own file, and message of an error, on one line."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(PACKAGE)] or frames
@@ -158,7 +177,8 @@ def _told(error: Exception) -> str:
 
 def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+        kind = "meta " if value.is_meta else "" if value.layout is torch.strided else "sparse "
+        return f"{kind}{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype} array of shape {value.shape}"
     if isinstance(value, (list, tuple)):

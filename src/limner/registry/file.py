@@ -84,7 +84,7 @@ def _module(path: Path, what: str) -> ModuleType:
     module.__file__ = str(path)
     _put_first(path.parent)
     sys.modules[name] = module
-    from limner.engine.ambient import torch_as_it_was  # torch is loaded where code is run, and no sooner
+    from limner.core.ambient import torch_as_it_was  # torch is loaded where code is run, and no sooner
 
     try:
         with torch_as_it_was(), blamed(path, f"{what}: {path.name} does not import"):

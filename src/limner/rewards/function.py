@@ -16,6 +16,12 @@ def usable(found: Any, spec: str) -> Reward:
         raise UserError(f"reward {spec!r}: {name} is a class; write `my_reward = {name}(...)` there and name my_reward")
     if not callable(found):
         raise UserError(f"reward {spec!r}: {name} is no function (media, prompts) -> scores: {type(found).__name__}")
+    if any(
+        kind(found) for kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    ):
+        raise UserError(
+            f"reward {spec!r}: {name} is async or yields; write a function that returns one number a sample"
+        )
     try:
         signature = inspect.signature(found)
     except ValueError:  # compiled callables carry no signature; the first call will tell

@@ -179,6 +179,18 @@ def _first(name: str, spec: RewardSpec, scored: Scored) -> Discernment | None:
     )
 
 
+def level(scored: Scored) -> str:
+    """Say that the whole reward is the same for all samples of a prompt, whatever its judges say; empty: it is not."""
+    groups = [scored.total[(scored.rollout.group == each) & scored.valid] for each in scored.rollout.group.unique()]
+    groups = [totals for totals in groups if len(totals) > 1]
+    if not groups or not all(bool((totals == totals[0]).all()) for totals in groups):
+        return ""
+    return (
+        f"the reward as a whole gave all samples of a prompt the same, in each of {len(groups)} groups, though its "
+        "judges may differ: nothing can be learned from them. Look at its weights, signs, gates and clips"
+    )
+
+
 def _levels(leaf: Tensor) -> bool:
     return leaf.dtype == torch.uint8
 

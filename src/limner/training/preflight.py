@@ -35,7 +35,7 @@ from limner.learning.ratio import log_ratio_of
 from limner.report.text import count, duration
 from limner.rollout.score import FailureBudget, render
 from limner.training.config import RunConfig
-from limner.training.discernment import Discernment, discern
+from limner.training.discernment import Discernment, discern, level
 from limner.training.focus import even
 from limner.training.footprint import Footprint, footprint
 from limner.training.kinds import Tally, kinds, tally
@@ -159,12 +159,12 @@ def preflight(
         raise UserError("no sample is finite: look at the model's autoencoder and text encoders, or use float32")
     _judge_others(config, parts, scored.rollout, every[num_prompts:])
     start = time.perf_counter()
-    notices = [*_ignored(config), *([] if scored.valid.any() else [NONE_JUDGED])]
+    notices = [*_ignored(config), *_unjudged(scored)]
     decisions, passes = _learn(config, parts, scored, rng)
     learned, used = time.perf_counter(), parts.evaluations() - before
     floor, clip = _ratio(config, parts, scored.rollout, notices)
     judges = _discern(config, parts, scored, rng) if parts.source.draws else []
-    notices += [each.notice for each in judges if each.notice]
+    notices += [each.notice for each in judges if each.notice] or ([level(scored)] if level(scored) else [])
     scale = config.prompts_per_step / num_prompts * config.steps
     seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
     stills, evaluations, missing = 0, used * scale, config.prompts_per_step / num_prompts - 1
@@ -190,6 +190,15 @@ def preflight(
         clip=clip,
         notices=tuple(notices),
     )
+
+
+def _unjudged(scored: Scored) -> list[str]:
+    """Return in a line how many samples teach nothing, since a judge said nothing of them."""
+    lost = int((~scored.valid).sum())
+    if not scored.valid.any():
+        return [NONE_JUDGED]
+    silent = ", ".join(repr(name) for name, column in scored.rewards.items() if not column.isfinite().all())
+    return [f"reward {silent} did not judge {lost} of {len(scored.valid)} samples: they teach nothing"] if lost else []
 
 
 def _ignored(config: RunConfig) -> list[str]:

@@ -1,7 +1,8 @@
-"""What a user's file changes of torch when it is imported is put back, also if it does not import."""
+"""What a user's file changes for the whole process is put back, also if it does not import, or is a reward's call."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from limner.core.errors import UserError
+from limner.core.errors import BrokenReward, UserError
+from limner.core.media import Images
+from limner.core.types import Prompt
+from limner.judging.checked import Checked
 from limner.registry.file import import_file
 
 CHANGES: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -30,6 +34,7 @@ CHANGES: dict[str, tuple[str, Callable[[], Any]]] = {
     "benchmark": ("torch.backends.cudnn.benchmark = True", lambda: torch.backends.cudnn.benchmark),
     "cudnn": ("torch.backends.cudnn.deterministic = True", lambda: torch.backends.cudnn.deterministic),
     "off": ("torch.backends.cudnn.enabled = False", lambda: torch.backends.cudnn.enabled),
+    "folder": ("import os; os.chdir('/')", os.getcwd),
 }
 
 
@@ -60,3 +65,32 @@ def test_what_was_chosen_before_stays(tmp_path: Path) -> None:
             assert not torch.is_grad_enabled() and torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+DRAWN = ("seed", "draws")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CHANGES if kind not in DRAWN])
+@pytest.mark.parametrize(
+    "end", ["", "; raise ValueError('broken')", "; raise SystemExit(3)"], ids=["ends", "raises", "exits"]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_reward_changes_when_it_is_asked_is_put_back(kind: str, end: str) -> None:
+    change, read = CHANGES[kind]
+
+    def reward(media: Any, prompts: Any) -> list[float]:
+        exec(change + end, {"torch": torch})
+        return [0.0]
+
+    before = read()
+    try:
+        Checked("mine", reward)(Images(torch.zeros(1, 3, 4, 4)), [Prompt("a")])
+    except BrokenReward as error:
+        assert end and "'mine' raised " in str(error)
+    assert read() == before
+
+
+def test_a_reward_that_draws_draws_anew_each_time() -> None:
+    judge = Checked("mine", lambda media, prompts: torch.rand(1))
+    media, prompts = Images(torch.zeros(1, 3, 4, 4)), [Prompt("a")]
+    assert judge(media, prompts).score != judge(media, prompts).score
