@@ -55,7 +55,7 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     place = to_folder(folder, "--out")
     require_free(place)
     said, _ = read_preferences(data)
-    parts = split(judgements(said, how.design.edge), how.heldout, how.calibration)
+    parts = split(judgements(said, how.design.edge, how.frames), how.heldout, how.calibration)
     ensemble, words, people, bank = train(parts.train, how, lambda line: print(line, file=sys.stderr))
     worth = worths(ensemble, people, parts.train, bank)
     questions = parts.train.questions
@@ -133,8 +133,7 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
         raise UserError(
             f"{on}: every one of its {len(said)} rows is of a prompt or a person that a reward was made with"
         )
-    edges = {card.design.edge for card in cards}
-    found = judgements(kept, max(edges))
+    found = judgements(kept, max(card.design.edge for card in cards), RewardTraining.frames)
     sides = found.votes[:, 0, 0] + found.votes[:, 0, 2] > 0
     if not sides.any():
         raise UserError(f"{on}: nobody chose a side in what is left of it")
@@ -250,7 +249,7 @@ def _explained(place: Path, on: Judgements) -> list[Exhibit]:
     rows = torch.where(votes[chosen, None] > 0, on.pairs[chosen], on.pairs[chosen].flip(1)).flatten()
     if not len(rows):
         return []
-    pictures, texts = on.pictures[rows], [on.texts[i] for i in on.text[rows].tolist()]
+    pictures, texts = on.pictures[rows][:, on.pictures.shape[1] // 2], [on.texts[i] for i in on.text[rows].tolist()]
     output = Learned(str(place), explain=True)(as_media([*pictures / 255]), [Prompt(text) for text in texts])
     bright = lit(pictures, output.maps["where"])
     return [

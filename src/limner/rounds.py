@@ -33,7 +33,7 @@ from torch import Tensor
 from limner.build import assemble, drawer, load_prompts
 from limner.claim import begun, held, make
 from limner.core.errors import UserError
-from limner.core.media import Media
+from limner.core.media import Media, Videos
 from limner.core.paths import to_folder
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, Range, Share, settings
@@ -250,11 +250,12 @@ def ask(one: Loop, number: int) -> dict[str, Any]:
         media, finite = _drawn(run, prompts, [[key.child(side, i).seed() for i in pairs] for side in SIDES])
         names = [f"{PICTURES}/{i:06d}-{side}{run.suffixes[0]}" for side in SIDES for i in pairs]
         media.save([place / name for name in names])
+        clip = {"frames": media.values.shape[1], "fps": media.fps} if isinstance(media, Videos) else {}
         gain = _gain(judge, media, prompts) if judge else torch.zeros(len(pairs))
         for k in finite.nonzero()[:, 0].tolist():
             row = {"pair": pairs[k], "prompt": prompts[k].text, "category": prompts[k].category or ""}
             two = {"media_a": names[k], "media_b": names[len(pairs) + k], "source_a": source, "source_b": source}
-            rows.append(row | two | {"propensity": 1.0})
+            rows.append(row | two | clip | {"propensity": 1.0})
             gains.append(float(gain[k]))
     if judge:
         kept, propensity = chosen(gains, min(how.pairs, len(rows)), how.explore, random.Random(key.seed()))

@@ -7,16 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from limner.core.errors import UserError
-from limner.core.picture import decoded
 from limner.core.types import Prompt
 from limner.data.lines import parse_object
-from limner.data.pairs import as_media
+from limner.data.pairs import as_media, read_saved
 from limner.judges import compose
 from limner.pairs import SIDES, judged
 from limner.rewards.algebra.compose import Composition
@@ -49,7 +43,8 @@ def of_judge(name: str, judges: Composition, place: Path, rows: Rows, prompts: S
     by_text, votes = {prompt.text: prompt for prompt in prompts}, []
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
-        media = as_media([_picture(place / row[f"media_{side}"]) for side in SIDES for row in some])
+        shown = [read_saved(place / row[f"media_{side}"], row.get("frames")) for side in SIDES for row in some]
+        media = as_media(shown, some[0].get("fps", 1.0))
         a, b = judged(judges, media, [by_text[row["prompt"]] for row in some] * 2).unflatten(0, (2, -1))
         for row, first, second in zip(some, a.tolist(), b.tolist(), strict=True):
             if first == first and second == second:
@@ -89,7 +84,3 @@ def of_people(asked: Path, rows: Rows, enough: int, each: int) -> Rows | None:
 def _drawn(vote: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a vote on a pair, with the probability that both the pair was asked and the vote was."""
     return {**vote, **row, "propensity": [row["propensity"] * each for each in vote["propensity"]]}
-
-
-def _picture(path: Path) -> Float[Tensor, "3 height width"]:
-    return torch.from_numpy(np.array(decoded(path), dtype=np.float32) / 255).permute(2, 0, 1)

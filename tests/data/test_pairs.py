@@ -17,7 +17,7 @@ from PIL import Image
 
 from limner.core.errors import UserError
 from limner.core.media import Videos
-from limner.data.pairs import read_clip, read_pairs, read_picture
+from limner.data.pairs import read_clip, read_frames, read_pairs, read_picture, read_saved
 
 SIDE = 8
 GREY = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
@@ -243,3 +243,24 @@ def test_a_damaged_picture_is_one_line_and_no_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as said, pytest.raises(UserError) as error:
         read_picture(cut, SIDE, SIDE)
     assert not said and str(error.value) == f"picture {cut} cannot be read: it holds no picture of a kind known here"
+
+
+@pytest.mark.parametrize("levels", [[10, 60, 110, 200], [10, 10, 10, 10], [10, 10, 90, 90], [10, 90, 90, 90]])
+def test_a_clip_is_read_as_it_was_saved_whatever_frames_are_equal(tmp_path: Path, levels: list[int]) -> None:
+    """Equal neighbours become one longer frame in the file; of all still, or equally long ones, the number tells."""
+    values = torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16).contiguous()
+    Videos(values[None], 8.0).save([tmp_path / "clip.webp"])
+    found = read_saved(tmp_path / "clip.webp", 4)
+    assert (found * 255).round().byte().equal(values)
+    if len(set(levels)) == 4:
+        with pytest.raises(UserError, match="clip .*clip.webp has 4 frames, and was saved with 5"):
+            read_saved(tmp_path / "clip.webp", 5)
+
+
+def test_frames_of_a_clip_are_chosen_at_even_distances(tmp_path: Path) -> None:
+    levels = torch.arange(10, dtype=torch.uint8) * 20
+    Videos(levels[None, :, None, None, None].expand(-1, -1, 3, 16, 16).contiguous(), 8.0).save([tmp_path / "c.webp"])
+    shown = read_frames(tmp_path / "c.webp", 4, 8)
+    assert (shown[:, 0, 0, 0] * 255).round().tolist() == [20, 60, 120, 160]  # frames 1, 3, 6, 8 of ten
+    Image.new("RGB", (12, 9), (50, 60, 70)).save(tmp_path / "p.png")
+    assert (read_frames(tmp_path / "p.png", 4, 8)[:, :, 0, 0] * 255).round().tolist() == [[50, 60, 70]]

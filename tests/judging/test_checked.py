@@ -9,7 +9,7 @@ import torch
 from limner.core.errors import BrokenReward, JudgeFailure, UserError
 from limner.core.media import Images
 from limner.core.types import Prompt, RewardOutput
-from limner.judging.checked import Checked
+from limner.judging.checked import Checked, explained
 
 MEDIA = Images(torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
 PROMPTS = [Prompt("a"), Prompt("b"), Prompt("c")]
@@ -239,3 +239,13 @@ def test_components_without_names_are_refused(wrong: Any) -> None:
     answer = careless(components=wrong)
     with pytest.raises(UserError, match="expected `components` to be a dict of names, got"):
         Checked("mine", lambda media, prompts: answer)(Images(torch.zeros(3, 3, 4, 4)), [Prompt("")] * 3)
+
+
+def test_what_judges_say_of_a_sample_stands_together() -> None:
+    """One alone says it as it is, several by their names, and who says nothing of a sample is left out."""
+    score, valid = torch.zeros(2), torch.ones(2, dtype=torch.bool)
+    one = RewardOutput(score, valid, explanation=["a", None])
+    answers = {"first": one, "silent": RewardOutput(score, valid)}
+    assert list(explained(answers)) == ["a", None] and not explained({"silent": answers["silent"]})
+    answers |= {"second": RewardOutput(score, valid, explanation=["b", None])}
+    assert list(explained(answers)) == ["first: a | second: b", None]

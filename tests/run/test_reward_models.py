@@ -13,13 +13,14 @@ from PIL import Image
 
 from limner.cli import main
 from limner.core.errors import UserError
-from limner.core.media import Images
+from limner.core.media import Images, Videos
 from limner.core.types import Prompt
 from limner.judges import compose
 from limner.reward_models import promote, train_reward
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.explain import clauses
 from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, read, read_card
+from limner.rewards.learned.reward import Learned
 
 EDGE = 16
 PATCHES = {"design.kind": "patches"}
@@ -106,6 +107,27 @@ def test_it_says_what_a_score_comes_from(bright: Path) -> None:
 )
 def test_clauses_of_a_prompt(text: str, found: tuple[str, ...]) -> None:
     assert clauses(text) == found
+
+
+def test_clips_are_learned_from_frame_by_frame(tmp_path: Path) -> None:
+    """Of clips of three frames the brighter one is preferred; a clip is worth the mean of what its frames are."""
+    path, rows = collection(tmp_path / "votes", 40, float), []
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        for side in "ab":
+            [level] = {Image.open(tmp_path / "votes" / row[f"media_{side}"]).getpixel((0, 0))[0]}
+            levels = torch.tensor([level, 255 - level // 2, level], dtype=torch.uint8)
+            clip = Videos(levels[None, :, None, None, None].expand(-1, -1, 3, EDGE, EDGE).contiguous(), 4.0)
+            row[f"media_{side}"] = row[f"media_{side}"].replace(".png", ".webp")
+            clip.save([tmp_path / "votes" / row[f"media_{side}"]])
+        rows.append(json.dumps(row))
+    path.write_text("\n".join(rows))
+    found = train_reward(str(path), tmp_path / "r", {**SMALL, "frames": 3})
+    assert read_card(found).measured["overall"]["accuracy"]["value"] > 0.75
+    judge, frames = Learned(str(found)), greys(30, 200, 90).values
+    alone = judge(Images(frames), [Prompt("a thing 7")] * 3).score
+    together = judge(Videos(frames[None], 4.0), [Prompt("a thing 7")]).score
+    torch.testing.assert_close(together[0], alone.mean())
 
 
 def test_no_prompt_is_trained_on_and_measured(bright: Path) -> None:

@@ -21,11 +21,14 @@ from limner.cli import main
 from limner.continuation import sample_parts
 from limner.core.media import Videos
 from limner.core.types import Vocabulary
+from limner.data.pairs import read_saved
 from limner.diffusion.dynamics import EulerODE, FlowSDE
+from limner.judges import compose
 from limner.models.wan.adapter import Wan
 from limner.models.wan.build import WanSize, build
 from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
+from limner.rounds import Looping, loop
 from limner.training.config import Evaluation, Lora, Model, RunConfig
 from limner.training.source import Preferences
 
@@ -155,3 +158,36 @@ def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
     assert limner.train(segments, quiet=True).state.iteration == 1
     with pytest.raises(limner.UserError, match="KTO learns from clips as a whole"):
         limner.train(replace(segments, algorithm=KTO(), out=str(tmp_path / "kto")), quiet=True)
+
+
+def test_a_loop_of_clips_with_a_judge(tmp_path: Path) -> None:
+    """Clips are drawn, judged from their files as clips, learned from frame by frame, and trained against."""
+    Wan.tiny(tmp_path / "base")
+    texts = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("star", "square", "circle")]
+    (tmp_path / "prompts.txt").write_text("\n".join(texts))
+    config = RunConfig(
+        name="clips",
+        model=Model("wan", str(tmp_path / "base"), CLIPS, Lora(rank=2, alpha=4)),
+        prompts=str(tmp_path / "prompts.txt"),
+        reward="",
+        algorithm=DiffusionNFT(num_times=1),
+        sampler=Sampler(EulerODE(), steps=2),
+        steps=1,
+        prompts_per_step=1,
+        group_size=2,
+        micro_batch=16,
+        device="cpu",
+    )
+    learning = {"design.edge": 16, "design.width": 16, "design.members": 1, "epochs": 1, "frames": 2}
+    learning |= {"heldout": 0.3, "calibration": 0.3}
+    how = Looping(rounds=1, annotator="video_flicker", pairs=18)
+    place = loop(config, how, learning, tmp_path / "loop", quiet=True) / "round-1"
+    asked = [json.loads(line) for line in (place / "asked.jsonl").read_text().splitlines()]
+    votes = [json.loads(line) for line in (place / "votes.jsonl").read_text().splitlines()]
+    assert len(votes) == 18 and {(row["frames"], row["media_a"][-5:]) for row in asked} == {(5, ".webp")}
+    judge = compose("video_flicker")
+    for row in votes[:4]:
+        clips = [read_saved(place / row[f"media_{side}"], 5) for side in "ab"]
+        score = judge(Videos(torch.stack(clips), row["fps"]), [limner.Prompt(row["prompt"])] * 2).score
+        assert row["choice"] == ("a" if score[0] > score[1] else "b" if score[1] > score[0] else "tie")
+    assert (place / "policy" / "export").is_dir() and (place / "reward" / "card.json").is_file()

@@ -86,6 +86,8 @@ def _frames_of(file: BinaryIO, most: int) -> tuple[list[Image.Image], float]:
     except UnidentifiedImageError:
         file.seek(0)
         return _frames_of_video(file, most)
+    if image.format in LEAD:
+        return [_rgb(image)], 0
     kept, lasts = [], []
     for frame in itertools.islice(ImageSequence.Iterator(image), most):
         kept.append(_rgb(frame))

@@ -19,6 +19,9 @@ from limner.core.picture import decoded, decoded_clip
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
 
+MOST_READ = 256
+"""Frames of a clip that are read to choose some of them."""
+
 
 def read_pairs(folder: str | Path) -> list[tuple[Path, Prompt]]:
     """Return the pictures that FOLDER/metadata.jsonl names, each with its prompt.
@@ -91,7 +94,32 @@ def read_media(pairs: Sequence[tuple[Path, Prompt]], size: Sequence[int]) -> tup
     return as_media([read_shown(path, size) for path, _ in pairs]), [prompt for _, prompt in pairs]
 
 
-def as_media(shown: Sequence[Float[Tensor, "*frames 3 height width"]]) -> Media:
+def read_saved(path: Path, frames: int | None) -> Float[Tensor, "*frames 3 height width"]:
+    """Return a picture, or a clip of so many frames, in its own size, as media of ours were saved.
+
+    Equal neighbours are one longer frame in a file, and where all stay equally long nothing tells it but their number.
+    Raises UserError for what cannot be read, or has frames that so many cannot be made of.
+    """
+    found = [decoded(path)] if frames is None else decoded_clip(path, frames)
+    if frames is not None and frames % len(found):
+        raise UserError(f"clip {path} has {len(found)} frames, and was saved with {frames}")
+    levels = torch.from_numpy(np.stack([np.asarray(each) for each in found])).movedim(-1, 1).float() / 255
+    return levels[0] if frames is None else levels.repeat_interleave(frames // len(found), 0)
+
+
+def read_frames(path: Path | bytes, most: int, edge: int) -> Float[Tensor, "frames 3 edge edge"]:
+    """Return a picture as one frame, or at most so many of a clip at even distances, scaled and cut as `read_picture`.
+
+    Of a clip the first `MOST_READ` frames are looked at. Raises UserError for what `decoded_clip` refuses.
+    """
+    found = decoded_clip(path, MOST_READ)
+    count = min(most, len(found))
+    some = [found[(2 * i + 1) * len(found) // (2 * count)] for i in range(count)]
+    cut = [np.asarray(ImageOps.fit(each, (edge, edge), Image.Resampling.LANCZOS)) for each in some]
+    return torch.from_numpy(np.stack(cut).astype(np.float32) / 255).movedim(-1, 1)
+
+
+def as_media(shown: Sequence[Float[Tensor, "*frames 3 height width"]], fps: float = 1.0) -> Media:
     """Return pictures or clips of one size, as `read_shown` gives them, as media; latents know no rate of a clip."""
     stacked = torch.stack(list(shown))
-    return Images(stacked) if stacked.ndim == 4 else Videos(stacked, 1.0)
+    return Images(stacked) if stacked.ndim == 4 else Videos(stacked, fps)

@@ -14,7 +14,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.rng import fixed_share
 from limner.core.types import OVERALL
-from limner.data.pairs import read_picture
+from limner.data.pairs import read_frames
 from limner.data.preferences import Preference
 
 
@@ -26,7 +26,8 @@ class Judgements:
     first. A rating is of one picture, from 0 to 1.
     """
 
-    pictures: UInt8[Tensor, "pictures 3 edge edge"]
+    pictures: UInt8[Tensor, "pictures frames 3 edge edge"]
+    """Of clips some frames each; pictures have one, if there are no clips beside them."""
     texts: Sequence[str]
     categories: Sequence[str]
     """Of each text; "" if its rows say none."""
@@ -68,8 +69,8 @@ class Judgements:
         return len(self.pairs) + len(self.rankings) + len(self.rated)
 
 
-def judgements(preferences: Sequence[Preference], edge: int) -> Judgements:
-    """Return preferences as tensors, each picture read once and scaled to `edge` pixels.
+def judgements(preferences: Sequence[Preference], edge: int, frames: int) -> Judgements:
+    """Return preferences as tensors, each picture read once and scaled to `edge` pixels, of a clip so many frames.
 
     Two pictures are a pair; more, of different worth, a ranking, or else every two a pair; one is rated. Raises
     UserError for a picture that cannot be read.
@@ -94,7 +95,7 @@ def judgements(preferences: Sequence[Preference], edge: int) -> Judgements:
             key = _name(picture), each.prompt.text
             if key not in places:
                 places[key] = len(pictures)
-                pictures.append(_seen(picture, edge, each.where))
+                pictures.append(_seen(picture, edge, frames, each.where))
                 text.append(texts[each.prompt.text])
             rows.append(places[key])
         if len(rows) == 1:
@@ -108,6 +109,8 @@ def judgements(preferences: Sequence[Preference], edge: int) -> Judgements:
                     pairs.append((rows[i], rows[j]))
                     votes.append(_votes(each, i, j, questions))
                     people.append(each.people)
+    longest = max(len(each) for each in pictures)
+    pictures = [each[torch.arange(longest) * len(each) // longest] for each in pictures]
     most = max([2, *map(len, rankings)])
     padded = torch.zeros(len(rankings), most, dtype=torch.long)
     ranked = torch.zeros(len(rankings), most, dtype=torch.bool)
@@ -129,9 +132,9 @@ def judgements(preferences: Sequence[Preference], edge: int) -> Judgements:
     )
 
 
-def _seen(picture: Path | bytes, edge: int, where: str) -> UInt8[Tensor, "3 edge edge"]:
+def _seen(picture: Path | bytes, edge: int, frames: int, where: str) -> UInt8[Tensor, "frames 3 edge edge"]:
     try:
-        return (read_picture(picture, edge, edge) * 255).round().byte()
+        return (read_frames(picture, frames, edge) * 255).round().byte().contiguous()
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 

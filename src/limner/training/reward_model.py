@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
@@ -22,7 +22,7 @@ from limner.core.tree import concatenate
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
-from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
+from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth, over_frames
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, vocabulary
 from limner.rewards.learned.vlm import Vlm
@@ -39,6 +39,8 @@ class RewardTraining:
     """How a reward is trained; what its networks are like stands in `design`."""
 
     design: Design = Design()
+    frames: Count = 4
+    """Of a clip, at even distances, that are learned from, each by itself; a reward is asked about all of them."""
     epochs: Count = 40
     prompts: Count = 8
     """Prompts of a step."""
@@ -60,7 +62,7 @@ class RewardTraining:
 class Features(NamedTuple):
     """What networks see of all pictures, and read of all texts, as far as they are frozen there; else None."""
 
-    seen: Float[Tensor, "pictures *seen"] | None
+    seen: Float[Tensor, "pictures frames *seen"] | None
     """In half precision."""
     read: Float[Tensor, "texts textwidth"] | None
 
@@ -140,16 +142,17 @@ class Worths:
 
 def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Features = LEARNED) -> Worths:
     """Return what each picture is worth; a `bank` saves looking."""
-    texts = [of.texts[i] for i in of.text.tolist()]
+    texts, frames = [of.texts[i] for i in of.text.tolist()], of.pictures.shape[1]
     lots = []
     with torch.no_grad():
         for start in range(0, len(texts), LOT):
             here = slice(start, start + LOT)
             if bank.seen is None:
-                seen = ensemble.see(of.pictures[here].float() / 255)
+                seen = ensemble.see(_pixels(of.pictures[here]))
             else:
-                seen = [bank.seen[here].float()] * len(ensemble.members)
-            lots.append(ensemble.say(seen, texts[here]))
+                seen = [bank.seen[here].flatten(0, 1).float()] * len(ensemble.members)
+            asked = [text for text in texts[here] for _ in range(frames)]
+            lots.append([over_frames(said, frames) for said in ensemble.say(seen, asked)])
     return Worths(people, partial(ensemble.together, [concatenate(each) for each in zip(*lots, strict=True)]))
 
 
@@ -165,7 +168,7 @@ def _train(
 ) -> None:
     generator = torch.Generator().manual_seed(how.seed * 1000 + number)
     if bank.seen is not None and isinstance(member.network, Patches | Frozen):
-        member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].float())
+        member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].flatten(0, 1).float())
     by_text = _by_text(of)
     per_epoch = -(-len(there) // how.prompts)
     num_steps = how.epochs * per_epoch
@@ -199,14 +202,14 @@ def _loss(
 ) -> Float[Tensor, ""]:
     """Return the mean loss of what was said, with the weights of contrast and anchor."""
     if bank.seen is None:
-        seen = member.network.see(of.pictures[batch.pictures].float() / 255)
+        seen = member.network.see(_pixels(of.pictures[batch.pictures]))
     else:
-        seen = bank.seen[batch.pictures].float()
+        seen = bank.seen[batch.pictures].flatten(0, 1).float()
     if bank.read is None:
         read = member.network.read([of.texts[i] for i in batch.texts])
     else:
         read = bank.read[torch.tensor(batch.texts)]
-    said = member.say(seen, read[batch.own])
+    said = _of_each(member, of, seen, read[batch.own])
     worth = said.worth
     losses = [_said(member, how.design, said, batch, question) for question in range(len(of.questions))]
     losses.append(ranking_loss(worth.mean[:, 0][batch.rankings], batch.ranked))
@@ -220,11 +223,24 @@ def _loss(
         others = [worth.mean[:, 0]]
         for _ in range(how.negatives):
             far = torch.randint(1, len(batch.texts), (len(batch.own),), generator=generator)
-            others.append(member.say(seen, read[(batch.own + far) % len(batch.texts)]).worth.mean[:, 0])
+            others.append(_of_each(member, of, seen, read[(batch.own + far) % len(batch.texts)]).worth.mean[:, 0])
         good = _good(batch)
         if len(good):
             loss = loss + how.contrast * contrast_loss(torch.stack(others, 1)[good]).mean()
     return loss
+
+
+def _pixels(pictures: UInt8[Tensor, "n frames 3 edge edge"]) -> Float[Tensor, "shown 3 edge edge"]:
+    """Return frames in [0, 1], one after another."""
+    return pictures.flatten(0, 1).float() / 255
+
+
+def _of_each(
+    member: Member, of: Judgements, seen: Float[Tensor, "shown *seen"], read: Float[Tensor, "pictures *read"]
+) -> Said:
+    """Return what a member says of pictures, or of clips, whose frames `seen` are."""
+    frames = of.pictures.shape[1]
+    return over_frames(member.say(seen, read.repeat_interleave(frames, 0)), frames)
 
 
 def _said(member: Member, design: Design, said: Said, batch: Batch, question: int) -> Float[Tensor, " pairs"]:
@@ -254,7 +270,8 @@ def _bank(network: Network, of: Judgements) -> Features:
     if isinstance(network, Small | Vlm):
         return LEARNED
     with torch.no_grad():
-        seen = torch.cat([network.see(lot.float() / 255).half() for lot in of.pictures.split(LOT)])
+        lots = [network.see(_pixels(lot)).half() for lot in of.pictures.split(LOT)]
+        seen = torch.cat(lots).unflatten(0, of.pictures.shape[:2])
         return Features(seen, network.read(list(of.texts)) if isinstance(network, Frozen) else None)
 
 

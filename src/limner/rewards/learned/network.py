@@ -44,6 +44,12 @@ class Said(NamedTuple):
     lean: Float[Tensor, "n questions tastes"]
 
 
+def over_frames(said: Said, frames: int) -> Said:
+    """Return what is said of clips: the mean over the frames of each, which follow one another."""
+    worth = Worth(*(column.unflatten(0, (-1, frames)).mean(1) for column in said.worth))
+    return Said(worth, said.lean.unflatten(0, (-1, frames)).mean(1))
+
+
 class Member(nn.Module):
     """One network of a learned reward, and how each person differs: w_p = w + <taste_p, lean>, of low rank.
 

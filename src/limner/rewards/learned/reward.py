@@ -11,10 +11,11 @@ from torch import Tensor
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
+from limner.core.tree import concatenate
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.learned.explain import by_clause, by_place
 from limner.rewards.learned.folder import Card, LearnedReward, place_of, read, read_card
-from limner.rewards.learned.network import COMMON
+from limner.rewards.learned.network import COMMON, over_frames
 
 LOT = 64
 """Pictures that the networks see at once."""
@@ -64,11 +65,9 @@ class Learned:
         pixels, texts = _shown(frames, prompts)
         ensemble, person = learned.ensemble.to(pixels.device), self._person(learned.card)
         some = [slice(i, i + LOT) for i in range(0, len(texts), LOT)]
-        lots = [ensemble.together(ensemble.say(ensemble.see(pixels[lot]), texts[lot]), person) for lot in some]
-        scale = pixels.new_tensor(learned.card.scale)
-        mean, std = (
-            (torch.cat(columns) * scale).unflatten(0, frames.shape[:2]).mean(1) for columns in zip(*lots, strict=True)
-        )
+        lots = [ensemble.say(ensemble.see(pixels[lot]), texts[lot]) for lot in some]
+        said = [over_frames(concatenate(each), frames.shape[1]) for each in zip(*lots, strict=True)]
+        mean, std = (column * pixels.new_tensor(learned.card.scale) for column in ensemble.together(said, person))
         mean = mean.where(valid[:, None], torch.nan)
         parts = {name: mean[:, i] for i, name in enumerate(learned.card.questions) if i > 0}
         unsure = (std[:, 0].square() + learned.card.shared[0] ** 2).sqrt()
