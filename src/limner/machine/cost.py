@@ -5,7 +5,7 @@ A pass of n evaluations takes `fixed + each n` bytes at its peak beyond what sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from limner.learning.passes import beside
 from limner.machine.blueprint import META, blueprint
 from limner.machine.cut import Held, held
 from limner.machine.gauge import Gauge, phantoms
+from limner.machine.stack import Row, Taken, measured, rows, told
 from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
 from limner.policies.plan import Noisy
@@ -107,7 +108,7 @@ def sizes(config: RunConfig) -> Sizes:
     decoder = [part for name, part in vars(model)["pipeline"].components.items() if name == "vae"]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     phantoms([*networks, *encoders, *decoder], mode)
-    return _Rehearsal(config, model, weights, counted, networks, encoders, decoder, mode).sizes(source)
+    return _Rehearsal(config, model, weights, counted, networks, encoders, decoder, mode, rows(networks)).sizes(source)
 
 
 def _require_counted(config: RunConfig) -> None:
@@ -136,6 +137,7 @@ class _Rehearsal:
     encoders: list[nn.Module]
     decoder: list[nn.Module]
     mode: FakeTensorMode
+    rows: Sequence[Row]
 
     def sizes(self, source: str) -> Sizes:
         try:
@@ -178,21 +180,22 @@ class _Rehearsal:
         """Return what a pass costs, and the longest sequence that it attends over; of one size all grows with n."""
         peaks, flops, evaluations, attended = [], 0.0, 0.0, 0
         for n in few:
-            before = self.counted()
-            gauge = self._gauge(lambda: run(n))  # noqa: B023
-            peaks.append(gauge.peak)
-            flops, evaluations, attended = gauge.flops / n, (self.counted() - before) / n, gauge.attended
+            taken = told(self.rows, lambda: self._taken(lambda: run(n)))  # noqa: B023
+            peaks.append(taken.peak)
+            flops, evaluations, attended = taken.flops / n, taken.evaluations / n, taken.attended
         each = (peaks[1] - peaks[0]) / (few[1] - few[0]) if len(few) > 1 else peaks[0] / few[0]
         return Cost(max(0.0, peaks[0] - each * few[0]), each, flops, evaluations), attended
 
-    def _gauge(self, run: Callable[[], Any]) -> Gauge:
+    def _taken(self, run: Callable[[], None]) -> Taken:
         parts = [*self.networks, *self.encoders, *self.decoder]
+        before = self.counted()
         gauge = Gauge(each for part in parts for each in (*part.parameters(), *part.buffers()))
-        with gauge:
+        with measured(gauge, self.networks, self.rows):
             run()
+        taken = Taken(gauge.laps, gauge.flops, self.counted() - before, gauge.attended)
         for network in self.networks:
             network.zero_grad()
-        return gauge
+        return taken
 
     def _encoding(self) -> tuple[Condition, Cost]:
         """Return an encoded prompt and the empty one, and what encoding it takes."""
@@ -203,13 +206,13 @@ class _Rehearsal:
                 found.append(self.model.encode([Prompt("red star")]))
 
         try:
-            gauge = self._gauge(encode)
+            taken = self._taken(encode)
         except DynamicOutputShapeException:
             raise UserError(
                 f"plan: what a {self.model.pipeline_name} makes of a text has a size that cannot be told from "
                 "configurations alone: `limner check` measures a run of it"
             ) from None
-        return found[0], Cost(0.0, gauge.peak, gauge.flops)
+        return found[0], Cost(0.0, taken.peak, taken.flops)
 
     def _policy(self, name: Name) -> Denoising:
         precision = Precision(self.config.precision.dtype)

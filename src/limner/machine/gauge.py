@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,6 +51,14 @@ def phantoms(networks: Iterable[nn.Module], mode: FakeTensorMode) -> None:
             held.update({name: phantom(each) for name, each in held.items() if each is not None})
 
 
+@dataclass
+class Lap:
+    """A part of what a gauge measures: bytes alive when it began, when it was told to note them, and in the end."""
+
+    alive: list[int]
+    peak: int = 0
+
+
 class Gauge(TorchDispatchMode):
     """Adds up the bytes of tensors that are made inside and still alive, their peak, and the operations of products.
 
@@ -61,6 +70,8 @@ class Gauge(TorchDispatchMode):
     def __init__(self, owned: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.alive = self.peak = self.flops = 0
+        self.laps: list[Lap] = []
+        self._lap = Lap([0])
         self.attended = 0
         """The longest sequence that attention ran over."""
         self._bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in owned}
@@ -94,8 +105,18 @@ class Gauge(TorchDispatchMode):
             return
         self._bytes[key] = storage.nbytes()
         self.alive += self._bytes[key]
-        self.peak = max(self.peak, self.alive)
+        self.peak, self._lap.peak = max(self.peak, self.alive), max(self._lap.peak, self.alive)
         weakref.finalize(storage, self._forget, key)
+
+    def note(self) -> None:
+        """Keep in mind what is alive now."""
+        self._lap.alive.append(self.alive)
+
+    def lap(self) -> None:
+        """End a part of what is measured, and begin another."""
+        self.note()
+        self.laps.append(self._lap)
+        self._lap = Lap([self.alive], self.alive)
 
     def _forget(self, key: int) -> None:
         self.alive -= self._bytes.pop(key)
