@@ -6,6 +6,7 @@ All of it is made from what stands in the folder, so it can be made again from t
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -113,12 +114,16 @@ def shown(run: Finished) -> str:
 
 def _summary(folder: Path) -> dict[str, Any] | None:
     """Return what summary.json says; None if it has to be written again, from what the folder holds."""
-    known = {"seconds", "network_evaluations", "peak_memory_mib", "notices"}
     try:
-        found = read_object(folder / "summary.json")
+        found = read_object(folder / "summary.json") or {}
     except UserError:
         return None
-    return found if found is not None and known <= found.keys() else None
+    seconds, notices = found.get("seconds"), found.get("notices")
+    if not isinstance(seconds, dict) or not isinstance(notices, list):
+        return None
+    numbers = [*seconds.values(), found.get("network_evaluations"), found.get("peak_memory_mib")]
+    whole = all(isinstance(each, (int, float)) and math.isfinite(each) for each in numbers)
+    return found if whole and all(isinstance(notice, str) for notice in notices) else None
 
 
 def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation | None, total: float) -> dict[str, Any]:

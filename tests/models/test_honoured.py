@@ -290,6 +290,16 @@ def listed(file: Path) -> None:
     file.write_text("[]")
 
 
+def coded(file: Path) -> None:
+    """Weights that some tool has packed into whole numbers."""
+    name, weight = next((n, w) for n, w in load_file(file).items() if n.endswith(".weight"))
+    save_file({**load_file(file), name: weight.to(torch.int8)}, file, {"format": "pt"})
+
+
+def without_room(file: Path) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 0}))
+
+
 WEIGHTS = [cut, pointer, emptied, garbage, without_one, of_other_shape, Path.unlink]
 TEXTS = [cut, pointer, emptied, garbage, bare, listed, Path.unlink]
 CASES = [
@@ -302,6 +312,8 @@ CASES = [
     *(("tokenizer/tokenizer.json", harm) for harm in TEXTS),
     *(("tokenizer_2/tokenizer_config.json", harm) for harm in TEXTS),
     *(("model_index.json", harm) for harm in TEXTS),
+    ("network/*.safetensors", coded),
+    ("tokenizer/tokenizer_config.json", without_room),
     *((part, shutil.rmtree) for part in ("network", "vae", "text_encoder", "tokenizer", "scheduler")),
 ]
 

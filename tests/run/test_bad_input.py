@@ -51,6 +51,13 @@ FILES = {
     "nulled.py": b"x = 1\0\n",
     "latin.py": b"x = '\xe9'\n",
     "recursive.py": b"def recipe():\n    return recipe()\n",
+    "waits_too.py": b"async def recipe():\n    return None\n",
+    "silent.py": b"class E(BaseException):\n    def __str__(self):\n        raise ValueError\n\n\n"
+    b"def recipe():\n    raise E\n",
+    "parts.py": b"import dataclasses, limner\ndef recipe():\n"
+    b"    return dataclasses.replace(limner.recipe('scenes'), optimizer={'lr': 0.1})\n",
+    "number.py": b"import dataclasses, limner\ndef recipe():\n"
+    b"    return dataclasses.replace(limner.recipe('scenes'), algorithm=3)\n",
     "asks.py": b"def recipe(name):\n    return name\n",
     "wrong.py": b"import limner\ndef recipe():\n    return limner.RunConfig(name=3)\n",
     "text.py": b"import limner\ndef recipe():\n    return limner.RunConfig(name='x', steps='3')\n",
@@ -251,6 +258,10 @@ RECIPES = {
     "latin.py": "recipe latin.py: latin.py does not import: SyntaxError",
     "recursive.py": "recipe recursive.py: recipe(): RecursionError at line 2",
     "asks.py": "recipe asks.py: recipe(): TypeError",
+    "waits_too.py": "recipe waits_too.py: the file has no function recipe() that returns a limner.RunConfig",
+    "silent.py": "recipe silent.py: recipe(): E at line 7: its message cannot be read, ValueError",
+    "parts.py": "recipe parts.py: recipe(): RunConfig: optimizer must be Optimizer, got {'lr': 0.1}",
+    "number.py": "recipe number.py: recipe(): RunConfig: algorithm must be Algorithm, got 3",
     "wrong.py": "recipe wrong.py: recipe(): RunConfig: name must be text, got 3",
     "text.py": "recipe text.py: recipe(): RunConfig: steps must be an integer, got '3'",
     "nothing.py": "recipe nothing.py: the file has no function recipe() that returns a limner.RunConfig",

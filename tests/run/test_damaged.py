@@ -50,6 +50,13 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
     return changed
 
 
+def change(name: str, key: str, value: object) -> Callable[[Path], None]:
+    """Put another value into a file of JSON."""
+    return lambda run: (
+        (run / name).write_text(json.dumps({**json.loads((run / name).read_text()), key: value})) and None
+    )
+
+
 def foreign_checkpoint(run: Path) -> None:
     """A whole file by name and bytes, of something else."""
     from limner.engine import checkpoint
@@ -108,6 +115,10 @@ KINDS: dict[str, tuple[Callable[[Path], None], Expected]] = {
     "summary missing": (lambda run: (run / "summary.json").unlink(), every("")),
     "summary empty": (write("summary.json", ""), every("")),
     "summary of another form": (write("summary.json", "[]"), every("")),
+    **{
+        f"summary with {value} for {key}": (change("summary.json", key, value), every(""))
+        for key, value in (("seconds", "x"), ("seconds", {"total": None}), ("notices", [3]), ("peak_memory_mib", {}))
+    },
     "manifest empty": (write("manifest.json", ""), (UNREADABLE, UNREADABLE, "", "")),
     "manifest missing": (lambda run: (run / "manifest.json").unlink(), every("")),
     "export cut": (lambda run: cut(next((run / "export").glob("*.safetensors"))), every("")),

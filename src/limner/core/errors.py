@@ -65,6 +65,14 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN // 2]}...{text[-MAX_SHOWN // 4 :]}"
 
 
+def message(error: BaseException) -> str:
+    """Return what an error of somebody else's code says, on one line; also of one that cannot be written out."""
+    try:
+        return " ".join(str(error).split())
+    except Exception as fault:
+        return f"its message cannot be read, {type(fault).__name__}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest known name, and all of them."""
     names = sorted(known)

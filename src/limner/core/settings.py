@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from numbers import Integral, Real
 from types import UnionType
 from typing import (
@@ -137,7 +137,7 @@ def described(hint: Any) -> str:
         return " or ".join(map(repr, parts))
     if kind is tuple:
         return f"a tuple, of {described(parts[0])} each"
-    return PLAIN.get(hint, str(hint))
+    return PLAIN.get(hint, hint.__name__ if isinstance(hint, type) else str(hint))
 
 
 MAX_INTEGER = 2**63
@@ -146,9 +146,14 @@ PLAIN = {bool: "true or false", int: "an integer", float: "a number", str: "text
 
 
 def _fits(hint: Any, value: Any) -> bool:
-    """Tell whether a value is of a plain type, or of several; objects of classes are not looked at."""
+    """Tell whether a value is of a plain type, of several, or of settings; objects of other classes are not looked at.
+
+    What a class of the user's own may make is settings, whatever their class.
+    """
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
+        if any(isinstance(part, Named) for part in parts):
+            return (value is None and _fits(parts[0], None)) or (is_dataclass(value) and not isinstance(value, type))
         return _fits(parts[0], value)
     if kind in (Union, UnionType):
         return any(_fits(part, value) for part in parts)
@@ -161,7 +166,9 @@ def _fits(hint: Any, value: Any) -> bool:
         return False
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real)
-    return hint not in PLAIN or isinstance(value, hint)
+    if hint in PLAIN or is_dataclass(hint):
+        return isinstance(value, hint)
+    return value is not None
 
 
 def _written(bound: float) -> str:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limner.core.ambient import torch_as_it_was
-from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, UserError, shown
+from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, UserError, message, shown
 from limner.core.media import Media
 from limner.core.protocols import Reward
 from limner.core.types import Prompt, RewardOutput, RewardSpec
@@ -68,7 +68,9 @@ class Checked:
             return RewardOutput(nothing, nothing.isfinite())
         except LimnerError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise BrokenReward(f"reward {self.name!r} raised {_told(error)}") from error
         return _formed(self.name, answer, len(media), place)
 
@@ -172,7 +174,7 @@ def _told(error: BaseException) -> str:
     theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(PACKAGE)] or frames
     own = [frame for frame in theirs if frame.filename == theirs[0].filename]
     place = f" at line {own[-1].lineno} of {Path(own[-1].filename).name}" if own else ""
-    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}{place}: {message(error)}"
 
 
 def _describe(value: Any) -> str:

@@ -103,6 +103,22 @@ def _require(folder: Path, what: str, names: Sequence[str]) -> None:
         raise UserError(f"model: {folder} has no {what} ({' or '.join(names)}): download that folder of the pipeline")
 
 
+def _require_numbers(file: Path, opened: Any) -> None:
+    """Refuse weights that are codes, unless the configuration says how they are read: as numbers they are others."""
+    for name in opened.keys() if not _coded(file.parent) else ():
+        kind = opened.get_slice(name).get_dtype() if name.endswith(".weight") else ""
+        if kind.startswith(("I", "U", "BOOL")):
+            raise UserError(
+                f"model: {file} has {name} in {kind}, with nothing beside it that says how it is read; download the "
+                "weights in float32, float16 or bfloat16"
+            )
+
+
+def _coded(folder: Path) -> bool:
+    settings = folder / "config.json"
+    return settings.is_file() and '"quantization_config"' in settings.read_text(encoding="utf-8", errors="replace")
+
+
 def _require_whole(file: Path) -> None:
     with file.open("rb") as opened:
         begin = opened.read(len(POINTER))
@@ -112,8 +128,8 @@ def _require_whole(file: Path) -> None:
         )
     if file.suffix == ".safetensors":
         try:
-            with safe_open(file, "pt"):
-                pass
+            with safe_open(file, "pt") as opened:
+                _require_numbers(file, opened)
         except SafetensorError as error:
             raise UserError(f"model: {file} is cut short or damaged ({error}): download it again") from error
     if file.name.endswith("config.json"):
@@ -123,6 +139,9 @@ def _require_whole(file: Path) -> None:
             raise UserError(f"model: {file} is not JSON ({error}): download it again") from error
         if not isinstance(held, dict) or not held:
             raise UserError(f"model: {file} holds no settings: download it again")
+        longest = held.get("model_max_length", 2)
+        if not isinstance(longest, (int, float)) or not longest >= 2:  # begin and end are two
+            raise UserError(f"model: {file} has model_max_length {longest!r}, which holds no text: download it again")
         for key in COUNTS & held.keys():
             if isinstance(held[key], int) and held[key] > MOST:
                 raise UserError(f"model: {file} has {key} {held[key]}, and at most {MOST} can be: download it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from limner.core.errors import UserError, nearest, shown
@@ -30,7 +31,7 @@ def _of_file(path: Path, what: str) -> RunConfig:
     """Return what the function recipe() of a file makes."""
     made = import_file(path, what).get("recipe")
     config = None
-    if callable(made):
+    if callable(made) and not inspect.iscoroutinefunction(made):
         with blamed(path.resolve(), f"{what}: recipe()"):
             config = made()
     if not isinstance(config, RunConfig):

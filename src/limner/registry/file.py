@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, message
 from limner.core.paths import path_of
 
 _PREFIX = "limner_file_"
@@ -116,7 +116,9 @@ def blamed(path: Path, what: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(f"{what}: {_where(error, path)}") from error
 
 
@@ -126,4 +128,4 @@ def _where(error: BaseException, path: Path) -> str:
         return f"{type(error).__name__} at line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     place = f" at line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}{place}: {message(error)}"
