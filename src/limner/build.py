@@ -25,13 +25,14 @@ from limner.data.pairs import captioned, read_media, read_pairs
 from limner.data.preferences import read_preferences
 from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
+from limner.engine.blocks import compile_blocks
 from limner.engine.count import count_evaluations
 from limner.engine.device import join, resolve
 from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.memory import total_memory_mib
 from limner.engine.optim import LossScale, Stepper
-from limner.engine.precision import Precision, checkpoint_activations, compile_blocks
+from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.start import start_from
 from limner.engine.weights import Name, Weights
 from limner.evaluate.protocol import Draw

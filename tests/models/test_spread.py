@@ -10,8 +10,9 @@ from torch import Tensor, distributed
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from limner.core.protocols import Denoiser
+from limner.engine.blocks import blocks_of
 from limner.engine.shards import whole
-from limner.engine.spread import blocks_of, shard
+from limner.engine.spread import shard
 from models.test_contract import ADAPTERS, PROMPTS, draw
 
 FIXED = ("t_embedder",)

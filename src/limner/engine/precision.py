@@ -1,9 +1,7 @@
-"""How networks run: in what number format, with what memory for activations, compiled or not."""
+"""The number format in which networks run, and the memory their activations take."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -63,33 +61,3 @@ def checkpoint_activations(
         if not isinstance(network, Checkpointable):
             raise UserError(f"network {name!r} ({type(network).__name__}) has no activation checkpointing; turn it off")
         network.enable_gradient_checkpointing(run)
-
-
-LIMIT = 64
-"""Codes that are made of one kind of block at most."""
-
-
-def compile_blocks(networks: Mapping[str, nn.Module], backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile the blocks that a network repeats (`torch.compile`): one code serves all of them, so it is soon made.
-
-    They are those that diffusers names `_repeated_blocks`, and transformers `_no_split_modules`. Raises UserError for a
-    network that names none, and where the compiler of a CPU's code is missing.
-    """
-    for name, network in networks.items():
-        kinds = {*(getattr(network, "_repeated_blocks", None) or getattr(network, "_no_split_modules", None) or ())}
-        blocks = [module for module in network.modules() if type(module).__name__ in kinds]
-        if not blocks:
-            raise UserError(
-                f"precision.compile: network {name!r} ({type(network).__name__}) names no blocks that it repeats; "
-                "leave it out"
-            )
-        if next(network.parameters()).device.type == "cpu" and not any(map(shutil.which, _compilers())):
-            raise UserError("precision.compile needs a C++ compiler on a CPU, and none is found: install g++")
-        # widths, roles, and passes with gradients and without: each is a code of its own, and past a limit none is made
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
-        for block in blocks:
-            block.compile(backend=backend)
-
-
-def _compilers() -> tuple[str, ...]:
-    return (os.environ["CXX"],) if os.environ.get("CXX") else ("g++", "clang++")

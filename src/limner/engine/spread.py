@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from limner.core.errors import UserError
 from limner.core.team import Over, Team, among_peers
+from limner.engine.blocks import blocks_of
 from limner.engine.lockstep import Lockstep
 from limner.engine.precision import Precision
 from limner.engine.shards import is_spread, own
@@ -154,12 +155,3 @@ def _send_buffers(network: nn.Module, mesh: DeviceMesh) -> None:
             found = named[name].to(dtype).expand(shape).contiguous()
             distributed.broadcast(found.reshape(-1).view(torch.uint8), src=0)
             vars(network.get_submodule(place))["_buffers"][key] = found
-
-
-def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the members of the outermost lists of a network, which are its blocks."""
-    for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (block for block in child if any(True for _ in block.parameters()))
-        else:
-            yield from blocks_of(child)

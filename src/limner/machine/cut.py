@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from limner.engine.spread import blocks_of
+from limner.engine.blocks import blocks_of
 
 
 @dataclass(frozen=True)

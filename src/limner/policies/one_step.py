@@ -115,15 +115,14 @@ class OneStepSampler:
 
     def policy(self, model: OneStepModel | Denoiser) -> OneStep:
         """Return the policy that draws from `model` so. Raises UserError where another part of it learns."""
-        if isinstance(model, Denoiser):
-            model = FirstStep(model)
-        if model.learns != self.chance:
+        drawn = FirstStep(model) if isinstance(model, Denoiser) else model
+        if drawn.learns != self.chance:
             raise UserError(
                 f"sampler.chance {self.chance} decides what {PARTS[self.chance]} gives, but in {type(model).__name__} "
-                f"{PARTS[model.learns]} learns: set sampler.chance to {model.learns}, or, for a GAN, "
+                f"{PARTS[drawn.learns]} learns: set sampler.chance to {drawn.learns}, or, for a GAN, "
                 f"model.settings.learns to {self.chance}"
             )
-        return OneStep(model, self)
+        return OneStep(drawn, self)
 
     def require(self, algorithm: Algorithm, group_size: int) -> None:
         """Raise UserError where `algorithm` scores decisions, but none are made, or compares those of a tree."""

@@ -20,7 +20,7 @@ class CodeLoss(Protocol):
     """The loss of a batch: of captions, empty ones among them, and the codes of their pictures."""
 
     def __call__(
-        self, texts: Sequence[str], codes: Int[Tensor, "batch tokens"], chance: torch.Generator
+        self, texts: Sequence[str], codes: Int[Tensor, "batch tokens"], chance: torch.Generator, /
     ) -> Float[Tensor, ""]:
         """Return the mean loss in nats a code; `chance` draws what it needs."""
         ...

@@ -113,7 +113,7 @@ def train_network(fresh: FreshMasked, config: MaskedPretraining, folder: Path, l
 
     def loss(texts: Sequence[str], codes: Int[Tensor, "batch tokens"], chance: torch.Generator) -> Float[Tensor, ""]:
         index = torch.tensor([place[text] for text in texts])
-        return fresh.loss(condition, index, codes, hidden_places(*codes.shape, chance))
+        return fresh.loss(condition, index, codes, hidden_places(codes.shape[0], codes.shape[1], chance))
 
     train_on_codes(fresh.network, loss, config, folder, "masked", log)
 

@@ -51,7 +51,7 @@ def back(clip: Tensor) -> Flow:
 
 def remembered(pixels: NDArray[np.uint8]) -> Flow:
     """Return `searched`, or what it found when it was last asked about these pixels, while `KEPT` has room for it."""
-    key = blake2b(np.ascontiguousarray(pixels), key=str(pixels.shape).encode()).digest()
+    key = blake2b(np.ascontiguousarray(pixels).data, key=str(pixels.shape).encode()).digest()
     with _lock:
         if key in _found:
             _found.move_to_end(key)
