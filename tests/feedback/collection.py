@@ -21,7 +21,7 @@ def two_folders(root: Path, count: int) -> Path:
         for i in range(count):
             pixels = np.full((24, 24, 3), level, np.uint8)
             pixels[0, 0] = i % 256, i // 256, 0  # no two files are the same
-            Image.fromarray(pixels).save(root / source / f"prompt {i}.png")
+            Image.fromarray(pixels).save(root / source / f"prompt {i}a.png")
     return root
 
 

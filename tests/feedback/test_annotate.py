@@ -7,9 +7,12 @@ import sys
 
 import httpx2
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from feedback.collection import two_folders
 from limner.cli import main
+from limner.data.preferences import read_preferences
 from limner.feedback.sources import gather
 
 
@@ -63,3 +66,20 @@ def test_of_two_folders_files_of_equal_name_meet_whatever_their_captions(tmp_pat
     items, tasks = gather(place)
     names = {item.id: item.path.stem for item in items}
     assert len(tasks) == 4 and all(len({names[id] for id in task.items}) == 1 for task in tasks)
+
+
+def test_of_two_folders_the_prompt_is_what_training_takes_it_to_be(tmp_path):
+    """Beside the picture, written into it, or its name without the number: as limner train reads the same folders."""
+    place = two_folders(tmp_path / "set", 3)
+    for source, new in (("good", "chosen"), ("bad", "rejected")):
+        (place / source).rename(place / new)
+        for i, name in enumerate(("a_red_star_12", "told", "made")):
+            (place / new / f"prompt {i}a.png").rename(place / new / f"{name}.png")
+    (place / "rejected" / "told.txt").write_text("a blue circle\n")
+    written = PngInfo()
+    written.add_text("parameters", "a green square\nNegative prompt: none\nSteps: 20")
+    Image.open(place / "chosen" / "made.png").save(place / "chosen" / "made.png", pnginfo=written)
+    _, tasks = gather(place)
+    asked = {task.prompt for task in tasks}
+    assert asked == {"a red star", "a blue circle", "a green square"}
+    assert asked == {each.prompt.text for each in read_preferences(place)[0]}

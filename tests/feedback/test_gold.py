@@ -53,7 +53,7 @@ def test_as_many_as_are_asked_for_and_the_same_ones_again() -> None:
 
 
 def test_where_all_prompts_are_alike_the_page_does_not_begin(tmp_path: Path) -> None:
-    place = two_folders(tmp_path / "set", 8)  # prompt 0, prompt 1, ...
+    place = two_folders(tmp_path / "set", 8)  # prompt 0a, prompt 1a, ...
     with pytest.raises(UserError, match="--known both: every two prompts of .* have a word in common"):
         annotate(place, port=0, known="both")
     assert not (place / "votes.db").exists()

@@ -151,7 +151,7 @@ def test_a_reload_keeps_what_was_said_of_a_question_and_an_answer_can_still_be_t
 def test_hidden_pictures_are_looked_at_before_they_are_judged(browser, tmp_path):
     place = two_folders(tmp_path / "set", 4)
     for source, name in ((each, f"{n}") for n in range(4) for each in ("good", "bad")):
-        row = {"file_name": f"{source}/prompt {name}.png", "prompt": name, "source": source, "sensitive": name == "0"}
+        row = {"file_name": f"{source}/prompt {name}a.png", "prompt": name, "source": source, "sensitive": name == "0"}
         with (place / "metadata.jsonl").open("a") as index:
             index.write(json.dumps(row) + "\n")
     ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
@@ -214,7 +214,7 @@ def test_several_questions_are_answered_in_turn(browser, tmp_path):
 @pytest.mark.parametrize(("kind", "keys"), [("rate", "4"), ("rank", "213")])
 def test_ratings_and_rankings_by_keys(browser, tmp_path, kind, keys):
     place = two_folders(tmp_path / "set", 3)
-    rows = [{"file_name": f"good/prompt {i}.png", "prompt": "one", "source": f"s{i}"} for i in range(3)]
+    rows = [{"file_name": f"good/prompt {i}a.png", "prompt": "one", "source": f"s{i}"} for i in range(3)]
     (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
     ledger.add(*gather(place, kind))

@@ -21,7 +21,7 @@ from run.miniature import Miniature
 
 
 def row(**other: object) -> bytes:
-    said = {"prompt": "a", "media_a": "two/good/prompt 0.png", "media_b": "two/bad/prompt 0.png", "choice": "a"}
+    said = {"prompt": "a", "media_a": "two/good/prompt 0a.png", "media_b": "two/bad/prompt 0a.png", "choice": "a"}
     return json.dumps(said | other).encode() + b"\n"
 
 
@@ -38,7 +38,7 @@ FILES = {
     "columns.csv": b"a,b\n1,2\n",
     "gone.csv": b"prompt,chosen,rejected\na,x.png,y.png\n",
     "head.csv": b"prompt,chosen,rejected\n",
-    "short.csv": b"prompt,chosen,rejected\na,two/good/prompt 0.png\n",
+    "short.csv": b"prompt,chosen,rejected\na,two/good/prompt 0a.png\n",
     "binary.csv": b"\xff\xfe\x00",
     "broken.parquet": b"PAR1 and no more",
     "notes.txt": b"nothing",
@@ -56,7 +56,7 @@ DPO = {
     "uneven": "preferences uneven/chosen, a: it is in uneven/chosen only; a pair has equal names",
     "torn": "picture torn/chosen/a.png cannot be read",
     "two/good --source.worse nowhere": "preferences: no folder nowhere",
-    "two/good --source.worse two/bad --source.masks full": "preferences two/good, prompt 0: no mask of that name",
+    "two/good --source.worse two/bad --source.masks full": "preferences two/good, prompt 0a: no mask of that name",
     "ties.jsonl": "DPO learns from a better and a worse picture of one prompt, but ties.jsonl has no such pair: take",
     "text.jsonl": "preferences text.jsonl, line 1: picture notes.txt cannot be read",
     "gone.csv": "preferences gone.csv, line 2: no picture 'x.png'",

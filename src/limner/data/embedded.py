@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from limner.core.errors import UserError
 
@@ -38,7 +38,9 @@ def embedded_prompt(picture: Path | bytes) -> str:
             comment = image.getexif().get_ifd(0x8769).get(EXIF_COMMENT)
     except Exception as error:  # for damaged files Pillow raises errors of a dozen kinds
         name = picture if isinstance(picture, Path) else f"of {len(picture)} bytes"
-        raise UserError(f"picture {name} cannot be read: {' '.join(str(error).split())}") from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it holds no picture of a kind known here" if unknown else " ".join(str(error).split())
+        raise UserError(f"picture {name} cannot be read: {reason}") from error
     if isinstance(comment, bytes):
         said.setdefault("parameters", _text(comment))
     if "parameters" in said:

@@ -213,7 +213,7 @@ def _of_folders(better: Path, worse: Path, masks: Path | None) -> Iterator[Prefe
         elif masks is not None and name not in masked:
             yield UserError(f"{where}: no mask of that name in {masks}")
         else:
-            text = _caption(good[name]) or _caption(bad[name]) or embedded_prompt(good[name]) or _spoken(name)
+            text = caption((good[name], bad[name]), name)
             pair = Preference(Prompt(text), (good[name], bad[name]), (1.0, 0.0), where)
             yield replace(pair, mask=masked[name]) if masks is not None else pair
 
@@ -222,9 +222,20 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
 
 
-def _caption(picture: Path) -> str:
-    beside = picture.with_suffix(".txt")
-    return " ".join(line for _, line in read_lines(beside, f"caption {beside}")) if beside.is_file() else ""
+def caption(pictures: Sequence[Path], name: str) -> str:
+    """Return what pictures of one name were asked for: what stands beside one, is written into one, or the name.
+
+    Of a name, such as a_red_star_12, it is the words without the number at its end. Raises UserError for a caption, or
+    a picture, that cannot be read.
+    """
+    return told_beside(pictures) or next(filter(None, map(embedded_prompt, pictures)), "") or _spoken(name)
+
+
+def told_beside(pictures: Sequence[Path]) -> str:
+    """Return what the first file of text beside one of them says, in one line; "" if there is none."""
+    notes = (note for each in pictures if (note := each.with_suffix(".txt")).is_file())
+    told = (" ".join(line for _, line in read_lines(note, f"caption {note}")) for note in notes)
+    return next(filter(None, told), "")
 
 
 def _spoken(name: str) -> str:

@@ -6,9 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from limner.core.errors import UserError, shown
-from limner.core.paths import path_of, text_of
+from limner.core.paths import path_of
 from limner.core.picture import require_picture
 from limner.data.lines import parse_object, pop_text, read_lines
+from limner.data.preferences import caption, told_beside
 from limner.feedback.task import MEDIA, MOST_RANKED, PICTURES, Item, Kind, Task, file_hash, tasks_of
 
 
@@ -17,7 +18,7 @@ def gather(place: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[l
 
     A folder with metadata.jsonl: its files (`file_name`) by prompt (`prompt` or `text`), who made each (`source`, if
     said), and whether it is hidden until somebody wants to see it (`sensitive`: true). A folder with two folders or
-    more: files of equal name meet, and a .txt beside a file holds its prompt. A folder of pictures: each two. A .jsonl:
+    more: files of equal name meet, for their `caption`. A folder of pictures: each two. A .jsonl:
     a pair a line (`prompt`, `media_a`, `media_b`), paths from where the file is.
 
     Raises UserError if nothing can be compared there, a file is missing, or a line is not of this form.
@@ -58,8 +59,7 @@ def _found(folder: Path) -> list[Item]:
             named[path.stem].append(path)
     items = []
     for stem, paths in sorted(named.items()):
-        notes = [path.with_suffix(".txt") for path in paths if path.with_suffix(".txt").is_file()]
-        text = text_of(notes[0], f"caption {notes[0]}").strip() if notes else stem if len(rooms) > 1 else ""
+        text = caption(paths, stem) if len(rooms) > 1 else told_beside(paths)
         alike = {"seed": stem} if len(rooms) > 1 else {}
         items += [item_at(path, text, path.parent.name, dict(alike)) for path in paths]
     return items
