@@ -38,6 +38,7 @@ Written by `python benchmarks/plans.py`. **No figure on this page was measured o
 
 ```bash
 limner plan sd35_medium --card 24
+limner train sd35_medium --card 24 --reward pickscore --prompts my_prompts.txt
 ```
 
 A run's own code (encoding, a step of sampling, the loss and its backward pass) is carried out on tensors that have a
@@ -52,6 +53,8 @@ text encoders leave when they have encoded. So
 
 and the path of an iteration is samples x (1 + 3 x decisions) x elements of a latent x 4 bytes. Of a card's GiB one is
 left for its context and its allocator (assumed). Autocast is the CPU's; a GPU's keeps more in float32 (normalisations).
+`limner train --card 24` takes the cheapest settings of `limner plan` that leave it the same run. With `--shard` a
+process has its rows of each tensor, and what a pass brings together ([docs/scale.md](scale.md)).
 
 On a CPU they can be compared. `limner plan scenes --algorithm FlowGRPO --sampler.dynamics FlowSDE --micro_batch 72`
 says 571 MiB, and `python benchmarks/memory.py --one Flow-GRPO 10` measured 688 resident. Of DiffusionNFT (with

@@ -1,11 +1,13 @@
 """How far rollout and update are from two floors: the passes of the network and the decodes, with nothing around them.
 
-    OMP_NUM_THREADS=1 python benchmarks/throughput.py [--recipe scenes] [--repeats 5] [--KEY VALUE ...]
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py [--recipe scenes] [--shape flux] [--repeats 5] [--KEY VALUE ...]
 
 Every network call of one iteration is recorded (batch size, with or without gradient) and then made again bare, on the
 same inputs, in turn with real iterations in the same process: by the network as it is trained (`floor`), and by a plain
 one (`plain`), low-rank updates added into its weights, of which those layers have gradients. Prints medians, as JSON:
-seconds of the processor, so that a machine with other work says the same, or of the clock on an accelerator.
+seconds of the processor, so that a machine with other work says the same, or of the clock on an accelerator; and
+`inside`, the share of rollout and update that the calls take by themselves, without the decodes. With a `--shape` the
+model is one of that architecture, narrow, with random weights, but wide enough that products are most of its work.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,23 +31,78 @@ from torch import Tensor, nn
 
 from limner.build import assemble
 from limner.commands.parser import take_keys
-from limner.core.protocols import Context
+from limner.core.protocols import Context, ModelSettings
 from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout
 from limner.engine.lora import ADAPTERS
 from limner.engine.memory import peak_memory_mib
 from limner.engine.precision import Precision
 from limner.engine.weights import Role, Weights
+from limner.models.flux import build as flux
+from limner.models.flux.settings import FluxSettings
 from limner.models.lora import merged
+from limner.models.parts import NETWORKS
+from limner.models.sd import build as sd
+from limner.models.sd.settings import SDSettings
+from limner.models.sd3 import build as sd3
+from limner.models.sd3.settings import SD3Settings
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.rollout.collect import collect
 from limner.rollout.score import render
-from limner.training.config import RunConfig
+from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts, update
 
 Call = tuple[nn.Module, dict[str, Any], bool]
 Networks = Mapping[int, nn.Module]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind's miniature, what is wider of its network, and what is chosen about it."""
+
+    kind: str
+    miniature: Callable[[], Any]
+    wider: Mapping[str, Any]
+    settings: ModelSettings
+
+    def model(self, folder: Path) -> Model:
+        """Return such a model, written to a folder."""
+        pipeline = self.miniature()
+        part = next(name for name in NETWORKS if name in pipeline.components)
+        small = pipeline.components[part]
+        pipeline.register_modules(**{part: type(small).from_config({**small.config, **self.wider})})
+        pipeline.save_pretrained(folder)
+        return Model(self.kind, str(folder), self.settings, Lora())
+
+
+SHAPES: Mapping[str, Shape] = {
+    "sd3": Shape(
+        "sd3",
+        sd3.tiny_pipeline,
+        {"num_layers": 6, "attention_head_dim": 64, "num_attention_heads": 6, "caption_projection_dim": 384},
+        SD3Settings(max_sequence_length=16),
+    ),
+    "sdxl": Shape(
+        "sd",
+        partial(sd.tiny_pipeline, "sdxl"),
+        {"block_out_channels": (96, 192), "norm_num_groups": 32, "attention_head_dim": (2, 4), "layers_per_block": 2},
+        SDSettings(),
+    ),
+    "flux": Shape(
+        "flux",
+        flux.tiny_pipeline,
+        {
+            "num_layers": 2,
+            "num_single_layers": 4,
+            "attention_head_dim": 64,
+            "num_attention_heads": 6,
+            "axes_dims_rope": (8, 28, 28),
+        },
+        FluxSettings(),
+    ),
+}
+"""Of Stable Diffusion 3 and XL and of FLUX.1; each draws what its miniature does unless a resolution is set."""
 
 
 def main() -> None:
@@ -49,9 +110,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="scenes")
     parser.add_argument("--repeats", type=int, default=5)
-    rest, values = take_keys(sys.argv[1:], frozenset({"--recipe", "--repeats", "--help"}))
+    parser.add_argument("--shape", choices=SHAPES)
+    rest, values = take_keys(sys.argv[1:], frozenset({"--recipe", "--shape", "--repeats", "--help"}))
     options = parser.parse_args(rest)
-    config = override(recipe(options.recipe), values)
+    base = recipe(options.recipe)
+    with TemporaryDirectory() as folder:
+        if options.shape:
+            base = replace(base, model=SHAPES[options.shape].model(Path(folder)))
+        measure(override(base, values), options.repeats)
+
+
+def measure(config: RunConfig, repeats: int) -> None:
+    """Measure one iteration, and print."""
     parts = assemble(config).parts
     networks = list({id(n): n for role in parts.weights.roles.values() for n in role.networks.values()}.values())
     floor: Networks = {}
@@ -70,6 +140,7 @@ def main() -> None:
 
     jobs: dict[str, Callable[[], object]] = {
         "rollout": lambda: roll(config, parts, 1),
+        "rollout_inside": lambda: replay(rolled, floor),
         "rollout_floor": lambda: sampled(floor),
         "rollout_plain": lambda: sampled(plain),
         "update": lambda: learn(config, parts, rollout),
@@ -78,7 +149,7 @@ def main() -> None:
     }
     now = time.process_time if parts.team.device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         for name, job in jobs.items():
             calls.clear()
             start = now()
@@ -100,15 +171,20 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "recipe": config.name,
+        "model": type(networks[0]).__name__,
         "algorithm": type(config.algorithm).__name__,
         "samples": samples,
         "micro_batch": config.micro_batch,
         "threads": torch.get_num_threads(),
-        "repeats": options.repeats,
+        "repeats": repeats,
         "evaluations": {"rollout": count(rolled), "update": count(learned)},
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "samples_per_second": {name: round(samples / medians[name], 1) for name in ("rollout", "update")},
         "peak_memory_mib": round(peak_memory_mib(parts.team.device)),
+        "inside": {
+            "rollout": round(medians["rollout_inside"] / medians["rollout"], 3),
+            "update": round(medians["update_floor"] / medians["update"], 3),
+        },
         "to_floor": ratio("_floor"),
         "to_plain": ratio("_plain"),
     }, indent=2))  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 
 from limner.commands import words
 from limner.commands.parser import AddCommand
-from limner.commands.training import KEYS, add_recipe, config_of
-from limner.core.errors import RunError, UserError, shown
+from limner.commands.training import KEYS, add_card, add_recipe, card_of, config_of
+from limner.core.errors import RunError
 from limner.core.paths import to_file
 
 
@@ -19,7 +19,7 @@ def add_machine_commands(command: AddCommand) -> None:
     command("doctor", _doctor, "look at this machine: what is here, what is missing, and what to do about it")
     plan = command("plan", _plan, "tell what a training would take, from configurations alone, and write nothing", KEYS)
     add_recipe(plan)
-    plan.add_argument("--card", metavar="GB", help="memory of the accelerator: 12, 16, 24, 48 or 80")
+    add_card(plan, "memory of the accelerator")
     plan.add_argument("--processes", type=words.count, default=1, metavar="N", help="accelerators that share it (1)")
     plan.add_argument("--machines", type=words.count, default=1, metavar="N", help="on which these are (1)")
     plan.add_argument(
@@ -35,11 +35,8 @@ def add_machine_commands(command: AddCommand) -> None:
 def _plan(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     config = config_of(parsed, values)
     from limner.machine.plan import as_json, plan, text
-    from limner.registry.published import CARDS
 
-    if parsed.card is not None and parsed.card not in map(str, CARDS):
-        raise UserError(f"--card is one of {', '.join(map(str, CARDS))} (GB), got {shown(parsed.card)}")
-    found = plan(config, parsed.card and int(parsed.card), parsed.processes, parsed.measure, parsed.machines)
+    found = plan(config, card_of(parsed), parsed.processes, parsed.measure, parsed.machines)
     print(json.dumps(as_json(found), indent=1) if parsed.json else text(found))
 
 

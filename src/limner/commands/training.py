@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from limner.commands.parser import AddCommand, Parser
-from limner.core.errors import UserError
+from limner.core.errors import UserError, shown
 from limner.core.paths import to_folder
 
 KEYS = """Every key of the configuration can be set as --KEY VALUE, nested ones with dots:
@@ -24,12 +25,12 @@ MAX_PROCESSES = 64
 """On one machine: as many have never been tried."""
 
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
-OWN_FLAGS = {"check": RECIPE, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
+OWN_FLAGS = {"check": RECIPE | {"--card"}, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
 OWN_FLAGS["loop"] = RECIPE | {
     "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--each", "--quiet",
 }  # fmt: skip
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
-OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc"}
+OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc", "--card"}
 OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--machines", "--measure", "--json"}
 OWN_FLAGS["launch"] = RECIPE | {
     "--run", "--nodes", "--gpus-per-node", "--sessions", "--judge", "--judge-gpus", "--partition", "--account",
@@ -37,6 +38,9 @@ OWN_FLAGS["launch"] = RECIPE | {
 }  # fmt: skip
 OWN_FLAGS["reward"] = frozenset({"--help", "--out", "--world", "--count", "--on"})
 """The commands that take keys of a configuration, and the flags of theirs that are no keys."""
+
+
+TO_FIT = "set what makes it fit an accelerator of so much memory, as `limner plan` predicts"
 
 
 def add_training_commands(command: AddCommand) -> None:
@@ -47,7 +51,10 @@ def add_training_commands(command: AddCommand) -> None:
     train.add_argument("--accept-changes", action="store_true", help="resume though prompts, rewards or base changed")
     train.add_argument("--quiet", action="store_true", help="no progress line")
     train.add_argument("--nproc", type=int, default=1, metavar="N", help="processes here that share the run (1)")
-    add_recipe(command("check", _check, "tell what a training would do and cost, and write nothing", KEYS))
+    add_card(train, TO_FIT)
+    check = command("check", _check, "tell what a training would do and cost, and write nothing", KEYS)
+    add_recipe(check)
+    add_card(check, TO_FIT)
     keys = command("keys", _keys, "list all keys of a configuration: what each is, takes and means", LISTED_KEYS)
     add_recipe(keys)
     keys.add_argument("word", metavar="WORD", nargs="?", default="", help="only keys with this in their name")
@@ -80,6 +87,34 @@ def add_recipe(parser: Parser, out: str = "--out") -> None:
     parser.add_argument(out, metavar="DIR", help="the run folder (runs/NAME-SEED)")
 
 
+def add_card(parser: Parser, about: str) -> None:
+    """Add what names the memory of an accelerator."""
+    parser.add_argument("--card", metavar="GB", help=f"{about}: 12, 16, 24, 48 or 80")
+
+
+def card_of(parsed: argparse.Namespace) -> int | None:
+    """Return the memory that was named, in GB. Raises UserError for that of no usual card."""
+    from limner.registry.published import CARDS
+
+    if parsed.card is not None and parsed.card not in map(str, CARDS):
+        raise UserError(f"--card is one of {', '.join(map(str, CARDS))} (GB), got {shown(parsed.card)}")
+    return int(parsed.card) if parsed.card is not None else None
+
+
+def _fitted(parsed: argparse.Namespace, config: Any, processes: int) -> Mapping[str, str]:
+    """Return the keys by which a run fits the card that was named, and say which; none were, or it fits: {}."""
+    card = card_of(parsed)
+    if card is None:
+        return {}
+    from limner.machine.fitting import way_to_fit
+
+    way = way_to_fit(config, card, processes)
+    if way is None:
+        return {}
+    print(f"card {card} GB: {way.flags} ({way.price})", file=sys.stderr)
+    return way.keys
+
+
 def config_of(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Return the recipe's configuration with what the command line changes; other rewards are evaluated as well."""
     from limner.recipes.named import recipe
@@ -103,16 +138,19 @@ def config_of(parsed: argparse.Namespace, values: Mapping[str, Any]) -> Any:
 
 def _train(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
+    from limner.engine.processes import size_of_team
+    from limner.recipes.override import override
 
     config = config_of(parsed, values)
-    if parsed.nproc != 1 and _shared(parsed):
+    if parsed.nproc != 1 and _shared(parsed, config):
         return
+    config = override(config, _fitted(parsed, config, size_of_team() or 1))
     done = run.train(config, resume=parsed.resume, quiet=parsed.quiet, accept_changes=parsed.accept_changes)
     if done.leads:
         print(done.folder / "report.html")
 
 
-def _shared(parsed: argparse.Namespace) -> bool:
+def _shared(parsed: argparse.Namespace, config: Any) -> bool:
     """Carry out what was typed in as many processes as --nproc says; tell whether: in one of those, do not.
 
     Raises UserError for a number that cannot be meant.
@@ -126,14 +164,25 @@ def _shared(parsed: argparse.Namespace) -> bool:
     if there not in (None, count):
         raise UserError(f"--nproc is {count}, but torchrun has started {there} already: leave --nproc out")
     if there is None:
-        together(count, parsed.main, parsed.typed, "limner.run")
+        together(count, parsed.main, _typed(parsed, _fitted(parsed, config, count)), "limner.run")
     return there is None
+
+
+def _typed(parsed: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
+    """Return what was typed, with the keys by which it fits a card in the place of the card."""
+    typed = list(parsed.typed)
+    if parsed.card is not None:
+        place = next(i for i, word in enumerate(typed) if word.partition("=")[0] == "--card")
+        del typed[place : place + (1 if "=" in typed[place] else 2)]
+    return typed + [word for key, value in keys.items() for word in (f"--{key}", value)]
 
 
 def _check(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import run
+    from limner.recipes.override import override
 
     config = config_of(parsed, values)
+    config = override(config, _fitted(parsed, config, 1))
     print(run.check(config).text(config))
 
 
