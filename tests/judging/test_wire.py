@@ -164,6 +164,8 @@ def test_canonical_text_has_one_form() -> None:
         (blob(items=[{"id": 0, "text": 1, "meta": {}}] * 3), "`text` must be a string"),
         (blob(items=[{"id": 0, "text": "a", "meta": []}] * 3), "`meta` an object"),
         (blob(items=[{"id": i, "text": "a", "meta": {"x": math.nan}} for i in range(3)]), "NaN is no JSON"),
+        (blob(deadline_ms=0), "a deadline is above 0 ms"),
+        (blob(deadline_ms=-5), "a deadline is above 0 ms"),
         (blob(deadline_ms="1"), "something else where a number belongs"),
         (blob(deadline_ms=True), "something else where a number belongs"),
     ],

@@ -37,6 +37,22 @@ def real(text: str) -> float:
     return float(text)
 
 
+def finite(text: str) -> float:
+    """Return the number that a text of JSON is. Raises ValueError for one that is too large to be a float."""
+    if math.isinf(found := float(text)):
+        raise ValueError(f"{shown(text)} is too large a number")
+    return found
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Raises ValueError for a key that stands there twice: nobody knows which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {shown(next(name for name in names if names.count(name) > 1))} stands there twice")
+    return found
+
+
 def plain(text: str, source: str) -> Any:
     """Return what a YAML (or JSON) text says. Raises UserError, one line that begins with `source` and says where."""
     try:

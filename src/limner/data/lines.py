@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from limner.core.errors import UserError, shown
+from limner.core.errors import UserError
 from limner.core.paths import text_of
-from limner.core.plain import MAX_DEPTH
+from limner.core.plain import MAX_DEPTH, finite, once
 
 
 def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
@@ -26,7 +25,7 @@ def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
 def parse_object(line: str, where: str) -> dict[str, Any]:
     """Return the JSON object that a line is. Raises UserError, which begins with `where`, if it is none."""
     try:
-        entry = json.loads(line, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_named_once)
+        entry = json.loads(line, parse_constant=_refuse, parse_float=finite, object_pairs_hook=once)
         json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
         _require_shallow(entry)
     except json.JSONDecodeError as error:
@@ -61,21 +60,6 @@ def _require_shallow(entry: Any) -> None:
 
 def _parts(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-
-
-def _finite(number: str) -> float:
-    if math.isinf(found := float(number)):
-        raise ValueError(f"{shown(number)} is too large a number")
-    return found
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; of two equal keys nobody knows which one is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {shown(next(name for name in names if names.count(name) > 1))} stands there twice")
-    return found
 
 
 def _refuse(constant: str) -> NoReturn:

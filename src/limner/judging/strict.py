@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from limner.core.errors import LimnerError
+from limner.core.plain import once
 
 
 class Refused(LimnerError):
@@ -26,7 +27,7 @@ def malformed(message: str) -> NoReturn:
 def parsed(text: str | bytes) -> Any:
     """Return what a JSON text says."""
     try:
-        return json.loads(text, parse_constant=lambda name: malformed(f"{name} is no JSON"))
+        return json.loads(text, parse_constant=lambda name: malformed(f"{name} is no JSON"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "malformed", "no JSON") from error
 

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from limner.core.plain import finite, once
+
 MAX_TEXT = 500
 """Characters of a model's own words that are kept."""
 SPELLING = " \t\r\n▁Ġ\"'*.,!"
@@ -78,7 +80,7 @@ def json_object(payload: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(text, str):
         raise Unreadable("the reply holds no text")
     try:
-        found = json.loads(_unfenced(text), object_pairs_hook=_once, parse_constant=_refuse)
+        found = json.loads(_unfenced(text), object_pairs_hook=once, parse_float=finite, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the reply is no JSON ({clean(str(error))}): {clean(text)}") from error
     if not isinstance(found, dict):
@@ -109,14 +111,6 @@ def _at(tree: Any, *path: str | int) -> Any:
         except (KeyError, IndexError, TypeError) as error:
             raise Unreadable(f"the reply has no {'.'.join(map(str, path))}") from error
     return tree
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's keys and values; a key that comes twice would let the later one win unseen."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key comes twice")
-    return found
 
 
 def _refuse(constant: str) -> float:
