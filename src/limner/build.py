@@ -40,7 +40,7 @@ from limner.judges import compose
 from limner.learning.passes import require
 from limner.models.given import require_inputs
 from limner.objects import NOTHING as NO_OBJECTS
-from limner.objects import Objects, Prompts, is_object, origin, prompts_of
+from limner.objects import Objects, Prompts, is_object, origin, prompt_of
 from limner.policies.fitting import require_fit
 from limner.registry.find import find
 from limner.registry.names import MODELS, PROMPTS, WORLDS
@@ -97,7 +97,7 @@ def settings_of(model: Model) -> ModelSettings:
 def load_prompts(source: str, given: Prompts | str | None = None) -> list[Prompt]:
     """Return the prompts of a world's split (`scenes:train`), of a file, or those `given` that `source` stands for."""
     if given is not None and is_object(source):
-        return prompts_of(given)
+        return list(map(prompt_of, given))
     world, separator, split = source.partition(":")
     if separator and world in PROMPTS:
         if split not in ("train", "heldout"):

@@ -10,8 +10,9 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, is_dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.core.errors import UserError
+from limner.core.errors import UserError, shown
 from limner.core.media import Media
 from limner.core.types import Pipeline, Prompt, RewardOutput
+from limner.recipes.named import recipe
 from limner.registry.find import find
 from limner.registry.names import MODELS
 from limner.registry.served import kind_of_class
@@ -30,6 +32,8 @@ from limner.training.config import Model, RunConfig
 MARK = "object:"
 SAMPLED = 64
 """Numbers of each tensor that the digest of a pipeline reads."""
+MOST_SAMPLES = 10_000
+"""Of a prompt, drawn at once and kept."""
 
 
 Prompts: TypeAlias = Sequence[str | Prompt]
@@ -50,11 +54,21 @@ class Objects:
     heldout_reward: RewardFunction | str | None = None
     model: Pipeline | str | Path | None = None
 
-    def within(self, config: RunConfig) -> RunConfig:
-        """Return the configuration with what is given named in it; another reward measures the result too.
+    def __post_init__(self) -> None:
+        for argument in ("prompts", "heldout"):
+            if (given := vars(self)[argument]) is not None:
+                listed = str(given) if isinstance(given, str | Path) else _prompts(given, argument)
+                object.__setattr__(self, argument, listed)
 
-        Raises UserError for what cannot stand there.
+    def within(self, config: RunConfig | str | Path) -> RunConfig:
+        """Return the configuration, or that of a recipe, with what is given named in it.
+
+        Another reward measures the result too. Raises UserError for what cannot stand there.
         """
+        if isinstance(config, str | Path):
+            config = recipe(str(config))
+        if not isinstance(config, RunConfig):
+            raise UserError(f"config is a {type(config).__name__}; give a limner.RunConfig, or a recipe's name or file")
         changes: dict[str, Any] = {}
         evaluation = config.evaluation
         if self.reward is not None:
@@ -117,9 +131,34 @@ def origin(model: Any) -> str:
     return str(model.config.get("_name_or_path") or "") if isinstance(model, DiffusionPipeline) else ""
 
 
-def prompts_of(given: Iterable[str | Prompt]) -> list[Prompt]:
-    """Return texts and prompts as prompts."""
-    return [Prompt(each) if isinstance(each, str) else each for each in given]
+def prompt_of(given: str | Prompt, argument: str = "prompt") -> Prompt:
+    """Return a text or a prompt as a prompt. Raises UserError for what is none, or says nothing."""
+    if not isinstance(given, str | Prompt):
+        raise UserError(f"{argument} holds a {type(given).__name__}; give texts, or limner.Prompt(text, meta)")
+    prompt = Prompt(given) if isinstance(given, str) else given
+    text = prompt.text
+    if not isinstance(text, str) or not text.strip() or any("\ud800" <= c <= "\udfff" for c in text):
+        raise UserError(f"{argument}: a text in UTF-8 that is not empty is needed, got {shown(text)}")
+    if not isinstance(prompt.meta, Mapping) or not isinstance(prompt.inputs, Mapping):
+        raise UserError(f"{argument} {shown(text)}: meta and inputs are dicts")
+    return prompt
+
+
+def seeds_of(count: int, seed: int) -> range:
+    """Return so many seeds, from the first one on. Raises UserError for numbers that cannot be meant."""
+    if not all(isinstance(each, Integral) for each in (count, seed)) or not 1 <= count <= MOST_SAMPLES:
+        most = f"whole numbers, and count from 1 to {MOST_SAMPLES}"
+        raise UserError(f"count and seed are {most}, got {shown(count)} and {shown(seed)}")
+    return range(int(seed), int(seed) + int(count))
+
+
+def _prompts(given: Iterable[str | Prompt], argument: str) -> list[Prompt]:
+    """Return what a caller gives as a list of prompts, once read."""
+    if not isinstance(given, Iterable) or isinstance(given, Set | Mapping | bytes):  # a set has another order each time
+        raise UserError(f"{argument} is a {type(given).__name__}; give a list of texts, or the name of a file")
+    if not (listed := [prompt_of(each, argument) for each in given]):
+        raise UserError(f"{argument} is an empty list; give at least one prompt")
+    return listed
 
 
 def _named(reward: RewardFunction | str, argument: str) -> str:
@@ -141,12 +180,7 @@ def _listed(prompts: Prompts | str, argument: str) -> str:
     """Return what a configuration calls a list of prompts."""
     if isinstance(prompts, str):
         return prompts
-    for each in prompts:
-        if not isinstance(each, str | Prompt):
-            raise UserError(f"{argument} holds a {type(each).__name__}; give texts, or limner.Prompt(text, meta)")
-    if not len(prompts):
-        raise UserError(f"{argument} is an empty list; give at least one prompt")
-    told = [[each.text, dict(each.meta)] for each in prompts_of(prompts)]
+    told = [[each.text, dict(each.meta)] for each in map(prompt_of, prompts)]
     return f"{MARK}{argument} ({_digest(json.dumps(told, sort_keys=True, default=repr).encode())})"
 
 

@@ -41,8 +41,7 @@ from limner.evaluate.store import known as known_evaluation
 from limner.evaluate.store import save as save_evaluation
 from limner.loops import carry_out
 from limner.models.given import require_inputs
-from limner.objects import Objects, Prompts, RewardFunction, prompts_of
-from limner.recipes.named import recipe
+from limner.objects import Objects, Prompts, RewardFunction, prompt_of, seeds_of
 from limner.recipes.yaml import to_yaml, written_config
 from limner.report.card import require_own, write_card
 from limner.report.file import no_room, write_text
@@ -98,12 +97,11 @@ class Run:
 
         `steps` or `guidance` ask for the plain ODE instead. A notebook shows them; `.pil()` are pictures of Pillow.
         """
-        asked = prompts_of([prompt])
+        asked, seeds, size = [prompt_of(prompt)], seeds_of(count, seed), self.config.micro_batch
         require_inputs(self.assembly.model, asked)
         plain = None if steps is None and guidance is None else self.config.sampler.plain(steps, guidance)
         draw = drawer(self.assembly.parts, self.assembly.policy("policy", plain))
-        seeds, size = range(seed, seed + count), self.config.micro_batch
-        parts = (seeds[i : i + size] for i in range(0, count, size))
+        parts = (seeds[i : i + size] for i in range(0, len(seeds), size))
         with self.averaged():
             drawn = [draw(asked * len(part), part).rounded() for part in parts]
         return Samples(concatenate(drawn), asked[0].text, seeds)
@@ -246,7 +244,7 @@ class Run:
 
 
 def check(
-    config: RunConfig | str,
+    config: RunConfig | str | Path,
     *,
     reward: RewardFunction | str | None = None,
     prompts: Prompts | str | None = None,
@@ -256,14 +254,14 @@ def check(
 ) -> Preflight:
     """Do the dry run of what `train` would be given: nothing is written, no weight moves."""
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
-    config = objects.within(recipe(config) if isinstance(config, str) else config)
+    config = objects.within(config)
     assembly, folder = assemble(config, objects=objects), folder_of(config)
     found = preflight(config, assembly.parts, assembly.heldout, Run(folder, assembly, State()).rehearsals())
     return replace(found, notices=(*found.notices, *obstacles(folder, config)))
 
 
 def train(
-    config: RunConfig | str,
+    config: RunConfig | str | Path,
     *,
     reward: RewardFunction | str | None = None,
     prompts: Prompts | str | None = None,
@@ -288,7 +286,7 @@ def train(
     """
     began = started = time.monotonic()
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
-    config = objects.within(recipe(config) if isinstance(config, str) else config)
+    config = objects.within(config)
     folder = folder_of(config)
     require_usable(folder, config, resume)
     assembly = assemble(config, objects=objects)

@@ -21,7 +21,8 @@ from limner.core.types import Prompt
 from limner.models.sd.adapter import SD
 from limner.models.sd.build import tiny_pipeline
 from limner.models.sd3.adapter import SD3
-from limner.recipes.yaml import from_yaml
+from limner.objects import Objects, seeds_of
+from limner.recipes.yaml import from_yaml, to_yaml
 from limner.report.metrics import read
 from limner.training.config import Evaluation
 from run.miniature import Miniature, differences, last_checkpoint
@@ -182,6 +183,13 @@ def with_a_lora() -> Any:
         ({"prompts": []}, "prompts is an empty list; give at least one prompt"),
         ({"prompts": ["a", 3]}, "prompts holds a int; give texts, or limner.Prompt(text, meta)"),
         ({"heldout": [None]}, "heldout holds a NoneType; give texts"),
+        ({"prompts": 3}, "prompts is a int; give a list of texts, or the name of a file"),
+        ({"prompts": {"a star", "b"}}, "prompts is a set; give a list of texts"),
+        ({"prompts": b"a star"}, "prompts is a bytes; give a list of texts"),
+        ({"prompts": ["  "]}, "prompts: a text in UTF-8 that is not empty is needed, got '  '"),
+        ({"prompts": ["\ud800"]}, "prompts: a text in UTF-8 that is not empty is needed"),
+        ({"prompts": [Prompt(3)]}, "prompts: a text in UTF-8 that is not empty is needed, got 3"),  # type: ignore[arg-type]
+        ({"heldout": [Prompt("a", None)]}, "heldout 'a': meta and inputs are dicts"),  # type: ignore[arg-type]
         ({"model": 3}, "model is a int; give a pipeline of diffusers, a folder, or a base's name"),
         ({"model": "nowhere"}, "model: nowhere is not a folder"),
     ],
@@ -198,6 +206,23 @@ def test_what_cannot_be_given_is_one_line(
 def test_pipelines_that_cannot_be_copied(make: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         SD.load(make())
+
+
+def test_prompts_may_come_from_a_generator_and_names_be_paths(miniature: Miniature, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(to_yaml(miniature.config(tmp_path / "run")))
+    given = Objects(prompts=(text for text in TEXTS), heldout=miniature.prompts)
+    assert given.prompts == [Prompt(text) for text in TEXTS] and given.heldout == str(miniature.prompts)
+    assert given.within(file) == Objects(prompts=TEXTS, heldout=str(miniature.prompts)).within(str(file))
+    with pytest.raises(UserError, match="config is a int; give a limner.RunConfig, or a recipe's name or file"):
+        limner.train(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "seed"), [(0, 0), (-1, 0), (1.5, 0), ("2", 0), (10**9, 0), (1, "x"), (1, None)])
+def test_samples_are_a_number_that_can_be_meant(count: Any, seed: Any) -> None:
+    with pytest.raises(UserError, match="count and seed are whole numbers, and count from 1 to 10000, got"):
+        seeds_of(count, seed)
+    assert seeds_of(2, -1) == range(-1, 1)
 
 
 def test_a_dry_run_of_objects(miniature: Miniature, tmp_path: Path) -> None:
