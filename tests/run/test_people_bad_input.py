@@ -70,7 +70,7 @@ READ = {
     "gone.jsonl": "preferences gone.jsonl, line 1: no picture 'nowhere.png'",
     "choice.jsonl": "preferences choice.jsonl, line 1: choice is one of a, b, tie, tie_good, tie_bad, got 'left'",
     "numbered.jsonl": "preferences numbered.jsonl, line 1: a prompt is a text, got int",
-    "text.jsonl": "preferences text.jsonl, line 1: picture notes.txt cannot be read",
+    "text.jsonl": "preferences text.jsonl, line 1: clip notes.txt cannot be read: it holds no picture or clip",
     "one.jsonl": "1 pairs of 1 prompts are too few: none is left for",
     "columns.csv": "preferences columns.csv, line 2: no layout is known with the columns a, b",
     "head.csv": "preferences head.csv: it holds none",
@@ -79,7 +79,7 @@ READ = {
     "broken.parquet": "preferences broken.parquet: not a Parquet file that can be read",
     "rows.parquet": "preferences rows.parquet, row 1: no layout is known with the columns a",
     "gone.parquet": "preferences gone.parquet, row 1: no picture 'x.png'",
-    "bytes.parquet": "preferences bytes.parquet, row 1: picture of 2 bytes cannot be read",
+    "bytes.parquet": "preferences bytes.parquet, row 1: clip of 2 bytes cannot be read",
     "none.parquet": "preferences none.parquet: it holds none",
     "notes.txt": "preferences notes.txt: unknown suffix '.txt'; use .jsonl, .csv, .parquet or a folder",
 }
