@@ -14,7 +14,6 @@ from limner.machine import cost
 from limner.machine.cost import sizes
 from limner.machine.gauge import Gauge, Lap, phantoms
 from limner.machine.stack import Row, Taken, measured, rows, told
-from limner.models.piped import Piped
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.registry.find import find
@@ -159,14 +158,15 @@ def test_what_few_blocks_tell_is_what_all_take(
 
 
 def test_a_model_is_told_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of FLUX.1 in miniature with twenty blocks of its second kind."""
-    model = Piped.tiny(find(ADAPTERS, "model kind", "flux"))
+    """Of Wan in miniature with fourteen blocks."""
+    model = find(ADAPTERS, "model kind", "wan").tiny()
     small = type(model.pipeline.transformer)
     with torch.device("meta"):
-        model.pipeline.transformer = small.from_config({**model.pipeline.transformer.config, "num_single_layers": 20})
-    monkeypatch.setattr(cost, "blueprint", lambda path: (model.pipeline.to("meta"), "flux", "a miniature"))
+        model.pipeline.transformer = small.from_config({**model.pipeline.transformer.config, "num_layers": 14})
+    monkeypatch.setattr(cost, "blueprint", lambda path: (model.pipeline.to("meta"), "wan", "a miniature"))
+    monkeypatch.setattr(cost, "FEW", (2,))
     config = override(recipe("scenes"), {**SMALL, **FLOW})
-    config = replace(config, model=Model("flux", "miniature", model.settings, Lora(4)))
+    config = replace(config, model=Model("wan", "miniature", model.settings, Lora(4)))
     found = sizes(config)
     monkeypatch.setattr(cost, "rows", lambda networks: [])
     assert sizes(config) == found

@@ -176,9 +176,9 @@ class _Rehearsal:
             held=held(self.networks),
         )
 
-    def _cost(self, run: Callable[[int], Any], few: tuple[int, ...] = FEW) -> tuple[Cost, int]:
+    def _cost(self, run: Callable[[int], Any], few: tuple[int, ...] = ()) -> tuple[Cost, int]:
         """Return what a pass costs, and the longest sequence that it attends over; of one size all grows with n."""
-        peaks, flops, evaluations, attended = [], 0.0, 0.0, 0
+        peaks, flops, evaluations, attended, few = [], 0.0, 0.0, 0, few or FEW
         for n in few:
             taken = told(self.rows, lambda: self._taken(lambda: run(n)))  # noqa: B023
             peaks.append(taken.peak)

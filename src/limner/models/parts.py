@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import diffusers
 import numpy as np
 import torch
 import transformers
-from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
@@ -23,6 +21,7 @@ from limner.core.media import Images
 from limner.core.quiet import in_silence
 from limner.core.types import Prompt
 from limner.models.folder import edition_of, is_local
+from limner.models.hollow import hollow
 from limner.models.intact import HALF, in_variant, only_half, require_all_layers, require_intact
 from limner.models.quantized import quantize
 
@@ -101,10 +100,9 @@ def load_pipeline(
                 for part in TEXT_ENCODERS
                 if part in parts
             }
-            made = [part for part in NETWORKS if edition.hollow and part in parts]
-            hollow = {part: _hollow(index[part], where, part, how) for part in made}
+            empty = hollow(index, [part for part in NETWORKS if edition.hollow and part in parts], where, how)
             how |= {"variant": variant or None}
-            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders, **hollow)
+            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders, **empty)
     except UserError:
         raise
     except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds
@@ -112,20 +110,13 @@ def load_pipeline(
         raise UserError(f"model: {source} cannot be loaded ({reason}); save or download the pipeline again") from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
-            if name not in hollow:
+            if name not in empty:
                 _require_weights(source, name, [key for key, each in part.named_parameters() if each.is_meta])
             if folder is not None:
                 require_all_layers(folder, name, part)
             if name in NETWORKS:
                 quantize(part, edition.quantize, dtype)
     return pipeline
-
-
-def _hollow(named: Sequence[str], source: str | Path, part: str, stored: Mapping[str, Any]) -> nn.Module:
-    """Return a network of diffusers whose parameters are on the meta device; what it computes of itself is there."""
-    kind = getattr(diffusers, named[1])
-    with init_empty_weights():
-        return kind.from_config(kind.load_config(source, subfolder=part, **stored))
 
 
 def moved(pipeline: Pipeline, device: torch.device | str) -> Pipeline:
