@@ -176,6 +176,7 @@ def bomb(path: Path) -> None:
         ("p.png", cut, "truncated"),
         ("p.png", bomb, "decompression bomb"),
         ("p.png", lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "git lfs pull"),
+        ("p.eps", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"), "a program"),
         ("p.png", lambda path: path.write_text("no picture"), "no picture of a kind known here"),
         ("p.png", lambda path: path.write_bytes(b""), "no picture of a kind known here"),
         ("p.png", Path.mkdir, "Is a directory"),

@@ -249,6 +249,13 @@ def test_parts_that_some_samples_lack_are_not_a_number_there() -> None:
 ITEMS: list[dict[str, Any]] = [{"id": i, "ok": True, "score": float(i)} for i in range(3)]
 
 
+def test_an_answer_that_says_two_things_of_one_is_not_believed() -> None:
+    body = answer().replace(b'"score":', b'"score": 1.0, "score":', 1)
+    assert body != answer()
+    with pytest.raises(Refused, match="no JSON"):
+        decode_answer(body, 3)
+
+
 def answer(**changes: Any) -> bytes:
     return json.dumps(
         {"protocol": "1", "reward": {"name": "n", "identity": "i"}, "items": ITEMS, "server": {}} | changes

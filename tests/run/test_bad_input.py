@@ -259,7 +259,7 @@ RECIPES = {
     "recursive.py": "recipe recursive.py: recipe(): RecursionError at line 2",
     "asks.py": "recipe asks.py: recipe(): TypeError",
     "waits_too.py": "recipe waits_too.py: the file has no function recipe() that returns a limner.RunConfig",
-    "silent.py": "recipe silent.py: recipe(): E at line 7: its message cannot be read, ValueError",
+    "silent.py": "recipe silent.py: recipe(): E at line 7: <exception str() failed>",
     "parts.py": "recipe parts.py: recipe(): RunConfig: optimizer must be Optimizer, got {'lr': 0.1}",
     "number.py": "recipe number.py: recipe(): RunConfig: algorithm must be Algorithm, got 3",
     "wrong.py": "recipe wrong.py: recipe(): RunConfig: name must be text, got 3",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -67,10 +68,7 @@ def shown(value: object) -> str:
 
 def message(error: BaseException) -> str:
     """Return what an error of somebody else's code says, on one line; also of one that cannot be written out."""
-    try:
-        return " ".join(str(error).split())
-    except Exception as fault:
-        return f"its message cannot be read, {type(fault).__name__}"
+    return " ".join(str(traceback.TracebackException(type(error), error, None)).split())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
