@@ -109,15 +109,13 @@ def judgements(preferences: Sequence[Preference], edge: int, frames: int) -> Jud
                     pairs.append((rows[i], rows[j]))
                     votes.append(_votes(each, i, j, questions))
                     people.append(each.people)
-    longest = max(len(each) for each in pictures)
-    pictures = [each[torch.arange(longest) * len(each) // longest] for each in pictures]
     most = max([2, *map(len, rankings)])
     padded = torch.zeros(len(rankings), most, dtype=torch.long)
     ranked = torch.zeros(len(rankings), most, dtype=torch.bool)
     for row, order_ in enumerate(rankings):
         padded[row, : len(order_)], ranked[row, : len(order_)] = order_, True
     return Judgements(
-        torch.stack(pictures),
+        torch.stack(_equally_long(pictures)),
         list(texts),
         categories,
         torch.tensor(text),
@@ -137,6 +135,12 @@ def _seen(picture: Path | bytes, edge: int, frames: int, where: str) -> UInt8[Te
         return (read_frames(picture, frames, edge) * 255).round().byte().contiguous()
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _equally_long(pictures: Sequence[Tensor]) -> list[Tensor]:
+    """Return all with as many frames as the longest, those of shorter ones several times."""
+    longest = max(len(each) for each in pictures)
+    return [each[torch.arange(longest) * len(each) // longest] for each in pictures]
 
 
 @dataclass(frozen=True)
