@@ -197,8 +197,8 @@ def decode_request(body: bytes, limits: Limits, kinds: Kinds = KINDS) -> Request
     except UserError as error:
         malformed(str(error))
     deadline = number(content["deadline_ms"])
-    if deadline <= 0:
-        malformed("a deadline is above 0 ms: this request would be late whenever it came")
+    if deadline < 0:  # of 0 ms it is late, as of a client whose time ran out on the way
+        malformed("a deadline is 0 ms or more")
     return Request(media, prompts, ids, None if math.isnan(deadline) else deadline / 1000)
 
 
