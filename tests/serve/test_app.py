@@ -77,7 +77,7 @@ def raising(error: BaseException) -> Any:
         (raising(SystemExit(3)), 422, "raised", "the reward raised SystemExit"),
         (raising(RunError("the judge behind it is away")), 503, "judge_failed", "the judge behind it is away"),
         (lambda media, prompts: torch.zeros(2), 422, "refused", "reward 'mine': expected one number a sample"),
-        (lambda *_: RewardOutput(ONES, ONES > 0, explanation=[b"x"] * 3), 422, "raised", "the reward raised TypeError"),
+        (lambda *_: RewardOutput(ONES, ONES > 0, explanation=[b"x"] * 3), 422, "refused", "reward 'mine': expected"),
     ],
 )
 def test_what_a_reward_raises_has_its_status(reward: Any, status: int, code: str, says: str) -> None:
