@@ -41,6 +41,10 @@ DTYPES = (torch.bfloat16, torch.float32, torch.float32, torch.float32)
 """Of the buffer of each process's network, before all have the first one's."""
 WIDE, INNER = 250, r"blocks\.\d\.0"
 """Rows of the layers of wide blocks, of which four processes do not have equally many, and names of these layers."""
+BLOCK = 4 * (WIDE**2 + WIDE)
+"""Bytes of such a block."""
+LATE = 1.25 * BLOCK
+"""What is there for a moment where others are late: a block still to be freed, and what was made of it."""
 
 
 class Expert(nn.Module):
@@ -223,18 +227,17 @@ def test_a_plan_says_what_a_process_takes(learning: str, four: Path) -> None:
     for rank in range(4):
         found = torch.load(four / f"passes-{rank}.pt")[learning]
         assert found["held"] == found["told held"] and found["trained"] == found["told trained"]
-        assert found["told forward"] < found["forward"] < 1.03 * found["told forward"]
-        assert 0.97 * found["told backward"] < found["backward"] < 1.03 * found["told backward"]
+        assert found["told forward"] < found["forward"] < 1.03 * found["told forward"] + LATE
+        assert 0.97 * found["told backward"] < found["backward"] < 1.03 * found["told backward"] + LATE
 
 
 def test_one_process_reads_and_sends(four: Path) -> None:
-    """What all have are the first one's numbers; others never held more than a block beside their parts."""
+    """What all have are the first one's numbers; others never held more than two blocks beside their parts."""
     first, *others = (torch.load(four / f"received-{rank}.pt") for rank in range(4))
     torch.testing.assert_close(first["weights"], first["first"], rtol=0, atol=0)
-    block = 4 * (WIDE**2 + WIDE)
     for each in others:
         assert torch.equal(each["level"], torch.zeros(2, dtype=torch.bfloat16))
-        assert each["taken"] < each["held"] + 1.75 * block < 0.5 * 8 * block
+        assert each["taken"] < each["held"] + 1.75 * BLOCK + LATE < 0.8 * 8 * BLOCK
 
 
 def test_a_torch_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

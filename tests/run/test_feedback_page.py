@@ -32,7 +32,7 @@ def test_every_command_of_the_page_runs(
     ]
     monkeypatch.chdir(tmp_path)
     collection(tmp_path / "my_pictures", 60, float)
-    ledger = ledger_of(tmp_path / "my_pictures", 4)
+    ledger = ledger_of(tmp_path / "my_pictures", 12)
     [(_, token)] = ledger.invite(1)
     who = ledger.who(token)
     assert who is not None

@@ -146,7 +146,7 @@ def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def recipe(name: str) -> limner.RunConfig:
         return limner.override(whole(name), small) if name == "scenes" else whole(name)
 
-    for place in ("limner.run.recipe", "limner.recipes.named.recipe"):
+    for place in ("limner.objects.recipe", "limner.recipes.named.recipe"):
         monkeypatch.setattr(place, recipe)
     found: dict[str, object] = {}
     for i, cell in enumerate(cells):

@@ -71,7 +71,7 @@ CASES = {
     "pairs make run --prompts nowhere.txt --out new": "prompts nowhere.txt: no such file",
     "pairs make run --reward jpg_size --out new": "unknown reward 'jpg_size'; did you mean 'jpeg_size'?",
     "annotate nowhere": "nowhere: no such folder; give a run, a folder with pictures, or a .jsonl with pairs",
-    "annotate file": "file: no such folder; give a run, a folder with pictures, or a .jsonl with pairs",
+    "annotate file": "file: no folder; give a run, a folder with pictures, or a .jsonl with pairs",
     "annotate nowhere.jsonl": "pairs nowhere.jsonl: no such file",
     "annotate folder": "folder: no two pictures of one prompt there, so there is nothing to compare",
     "annotate run": "run run: its before pictures are not there yet; let the run end first",
