@@ -1,4 +1,4 @@
-"""Plain data from text: numbers, and what YAML says of texts, truth values, lists, and mappings whose keys are texts.
+"""Plain data from text: what JSON and YAML say of numbers, texts, truth values, lists, and mappings.
 
 PyYAML only divides the text into nodes. What they mean is read here, because its own constructors raise a dozen kinds
 of errors, keep the last of two equal keys, make dates, and build whatever aliases multiply.
