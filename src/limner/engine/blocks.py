@@ -16,13 +16,19 @@ LIMIT = 64
 """Codes that are made of one kind of block at most."""
 
 
-def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the members of the outermost lists of a network, which are its blocks."""
-    for child in module.children():
+def lists_of(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
+    """Yield the outermost lists of a network, each with its name behind `name`."""
+    for key, child in module.named_children():
         if isinstance(child, nn.ModuleList):
-            yield from (block for block in child if any(True for _ in block.parameters()))
+            yield f"{name}.{key}", child
         else:
-            yield from blocks_of(child)
+            yield from lists_of(child, f"{name}.{key}")
+
+
+def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the members of these lists that have parameters, which are a network's blocks."""
+    for _, blocks in lists_of(network):
+        yield from (block for block in blocks if any(True for _ in block.parameters()))
 
 
 def compile_blocks(networks: Mapping[str, nn.Module], backend: str | Callable[..., Any] = "inductor") -> None:

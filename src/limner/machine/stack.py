@@ -19,6 +19,7 @@ from itertools import groupby
 
 from torch import nn
 
+from limner.engine.blocks import lists_of
 from limner.machine.gauge import Gauge, Lap
 
 SHORT = 2
@@ -57,7 +58,7 @@ def rows(networks: Iterable[nn.Module]) -> list[Row]:
     """Return the rows of equal blocks of networks, those of the same name and form together; shared lists once."""
     found: dict[tuple[str, int, int], list[nn.ModuleList]] = {}
     for network in {id(each): each for each in networks}.values():
-        for name, blocks in _lists(network, ""):
+        for name, blocks in lists_of(network):
             start = 0
             for _, row in groupby(blocks, _form):
                 length = len(list(row))
@@ -66,15 +67,6 @@ def rows(networks: Iterable[nn.Module]) -> list[Row]:
                     lists.append(blocks)
                 start += length
     return [Row(tuple(lists), start, length) for (_, start, length), lists in found.items()]
-
-
-def _lists(module: nn.Module, name: str) -> Iterator[tuple[str, nn.ModuleList]]:
-    """Yield the outermost lists of a network."""
-    for key, child in module.named_children():
-        if isinstance(child, nn.ModuleList):
-            yield f"{name}.{key}", child
-        else:
-            yield from _lists(child, f"{name}.{key}")
 
 
 def _form(block: nn.Module) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicLayer
 class RoomyLayer(DynamicLayer):
     """Keys and values of a layer in two buffers with room for `length` tokens.
 
-    `DynamicLayer` copies all that it holds for each token: a third of the time in which small decoders write.
+    `DynamicLayer` copies all that it holds for each token.
     """
 
     def __init__(self, length: int) -> None:

@@ -195,7 +195,7 @@ class Precision:
     activation_checkpointing: bool = False
     """Whether activations are computed again instead of kept: slower, in less memory."""
     compile: bool = False
-    """Whether blocks are compiled (torch.compile): a quarter faster and more, after half a minute to a few minutes."""
+    """Whether blocks are compiled (torch.compile): faster, after half a minute to a few minutes in which they are."""
 
 
 OWN, ODE, GUIDED = "sampler", "ode", "guided"
