@@ -119,16 +119,12 @@ def test_clips_from_a_given_frame_all_the_way(tmp_path: Path, capsys: pytest.Cap
         limner.train(replace(config, steps=2), resume=True, quiet=True)
 
 
-def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
-    """Clips that are made and judged by one command are the pairs of another; a pair of folders may hold MP4 files."""
-    Wan.tiny(tmp_path / "base")
-    (tmp_path / "prompts.txt").write_text("a red star\na blue square\n")
-    asked = str(tmp_path / "prompts.txt")
-    config = RunConfig(
-        name="pairs",
-        model=Model("wan", str(tmp_path / "base"), CLIPS, Lora(rank=2, alpha=4)),
-        prompts=asked,
-        reward="video_flicker",
+def brief(place: Path) -> RunConfig:
+    """Return one iteration of two clips, by the base and the prompts that lie in a folder."""
+    return RunConfig(
+        name="clips",
+        model=Model("wan", str(place / "base"), CLIPS, Lora(rank=2, alpha=4)),
+        prompts=str(place / "prompts.txt"),
         algorithm=DiffusionNFT(num_times=1),
         sampler=Sampler(EulerODE(), steps=2),
         steps=1,
@@ -136,8 +132,14 @@ def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
         group_size=2,
         micro_batch=4,
         device="cpu",
-        out=str(tmp_path / "run"),
     )
+
+
+def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
+    """Clips that are made and judged by one command are the pairs of another; a pair of folders may hold MP4 files."""
+    Wan.tiny(tmp_path / "base")
+    (tmp_path / "prompts.txt").write_text("a red star\na blue square\n")
+    config = replace(brief(tmp_path), reward="video_flicker", out=str(tmp_path / "run"))
     limner.train(config, quiet=True)
     made = str(tmp_path / "pairs")
     assert main(["pairs", "make", str(tmp_path / "run"), "--count", "4", "--out", made]) == 0
@@ -165,19 +167,7 @@ def test_a_loop_of_clips_with_a_judge(tmp_path: Path) -> None:
     Wan.tiny(tmp_path / "base")
     texts = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("star", "square", "circle")]
     (tmp_path / "prompts.txt").write_text("\n".join(texts))
-    config = RunConfig(
-        name="clips",
-        model=Model("wan", str(tmp_path / "base"), CLIPS, Lora(rank=2, alpha=4)),
-        prompts=str(tmp_path / "prompts.txt"),
-        reward="",
-        algorithm=DiffusionNFT(num_times=1),
-        sampler=Sampler(EulerODE(), steps=2),
-        steps=1,
-        prompts_per_step=1,
-        group_size=2,
-        micro_batch=16,
-        device="cpu",
-    )
+    config = replace(brief(tmp_path), reward="", micro_batch=16)
     learning = {"design.edge": 16, "design.width": 16, "design.members": 1, "epochs": 1, "frames": 2}
     learning |= {"heldout": 0.3, "calibration": 0.3}
     how = Looping(rounds=1, annotator="video_flicker", pairs=18)
