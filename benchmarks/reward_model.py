@@ -44,7 +44,7 @@ from limner.worlds.annotator import Annotator
 
 PLACE = Path("runs/reward-model")
 NOISE, TIES = 0.2, 0.25
-COUNT = {"train": 8, "heldout": 12}
+COUNT = {"train": 12, "heldout": 12}
 """Pictures of each prompt."""
 PEOPLE = {"train": 8, "heldout": 2}
 FIRST_SEED = 10_000

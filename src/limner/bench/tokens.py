@@ -56,13 +56,17 @@ class World:
     path: str
     sampler: Sampling
     file: str
+    samples: int
+    """Samples of an iteration: with too few a policy makes up its mind before it has seen the best."""
 
 
 ORACLE = "limner.worlds.oracle.tokens:TokenOracleSettings"
 WORLDS = {
-    "o4": World("o4", TokenSampler(), "oracles_tokens.json"),
-    "o4, masked": World("o4-masked", MaskedSampler("random", steps=LENGTH), "oracles_masked.json"),
-    "o4, masked, ordered": World("o4-masked", MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json"),
+    "o4": World("o4", TokenSampler(), "oracles_tokens.json", 128),
+    "o4, masked": World("o4-masked", MaskedSampler("random", steps=LENGTH), "oracles_masked.json", 512),
+    "o4, masked, ordered": World(
+        "o4-masked", MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json", 512
+    ),
 }
 KL = 0.1
 """The weight of penalties: the optimum keeps about half of the base's entropy."""
@@ -72,12 +76,16 @@ WIDE: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "clip_elements": 1}
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm, its learning rate, the weight of the KL in its objective, iterations, and which tokens count."""
+    """An algorithm and its learning rate, the weight of the KL in its objective, iterations, groups, and what counts."""
 
     algorithm: Algorithm
     lr: float = 5e-2
     kl_weight: float = 0.0
     steps: int = 300
+    group_size: int | None = None
+    """None: an iteration has four groups."""
+    times: int = 1
+    """Times as many samples as others have in a world."""
     focus: Focus = field(default_factory=Everywhere)
 
     def writes(self, world: str) -> bool:
@@ -95,7 +103,8 @@ ENTRIES = {
     "GRPO-Guard": Entry(GRPOGuard(num_updates=1, **WIDE)),
     "Flow-DPPO": Entry(FlowDPPO(kl_limit=0.1, clip_elements=1, num_updates=1)),
     "TRPO": Entry(TRPO(kl_limit=0.01)),
-    "D3PO": Entry(D3PO(clip=0.9)),  # the published .1 has no gradient a tenth away from the base
+    # the published clip of .1 has no gradient a tenth away from the base; of a group it learns from one pair
+    "D3PO": Entry(D3PO(clip=0.9), lr=0.1, group_size=4, times=2),
     "Flow-GRPO, GCPO's tokens": Entry(FlowGRPO(**WIDE), focus=Critical(share=0.25)),
     "Flow-GRPO, STAGE's weights": Entry(FlowGRPO(**WIDE), focus=Unlike()),
 }
@@ -112,7 +121,9 @@ class Outcome:
 
 
 def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
-    """Return the run of an entry: 4 groups of 32 sequences an iteration."""
+    """Return the run of an entry."""
+    samples = entry.times * WORLDS[world].samples
+    group_size = entry.group_size or samples // 4
     return RunConfig(
         name="oracle",
         model=Model(kind=ORACLE, path=WORLDS[world].path, train=Full()),
@@ -123,8 +134,8 @@ def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
         sampler=WORLDS[world].sampler,
         optimizer=Optimizer(lr=entry.lr, schedule="cosine"),
         steps=entry.steps,
-        prompts_per_step=4,
-        group_size=32,
+        prompts_per_step=samples // group_size,
+        group_size=group_size,
         micro_batch=2048,
         seed=seed,
         device="cpu",
