@@ -76,7 +76,7 @@ WIDE: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "clip_elements": 1}
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm and its learning rate, the weight of the KL in its objective, iterations, groups, and what counts."""
+    """An algorithm, its learning rate, the weight of the KL in its objective, iterations, groups, what counts."""
 
     algorithm: Algorithm
     lr: float = 5e-2
