@@ -25,6 +25,12 @@ from limner.models.flux import build as flux
 from limner.models.flux.family import FLUX
 from limner.models.flux2 import build as flux2
 from limner.models.flux2.family import FLUX2, FLUX2_KLEIN
+from limner.models.hidream import build as hidream
+from limner.models.hidream.family import HIDREAM
+from limner.models.hunyuan_dit import build as hunyuan_dit
+from limner.models.hunyuan_dit.family import HUNYUAN_DIT
+from limner.models.hunyuan_image import build as hunyuan_image
+from limner.models.hunyuan_image.family import HUNYUAN_IMAGE
 from limner.models.hunyuan_video import build as hunyuan_video
 from limner.models.hunyuan_video.family import HUNYUAN_VIDEO
 from limner.models.ltx import build as ltx
@@ -35,6 +41,8 @@ from limner.models.mochi import build as mochi
 from limner.models.mochi.family import MOCHI
 from limner.models.packing import packed
 from limner.models.piped import Family, Piped
+from limner.models.pixart import build as pixart
+from limner.models.pixart.family import PIXART
 from limner.models.qwen_image import build as qwen_image
 from limner.models.qwen_image.family import QWEN_IMAGE
 from limner.models.sana import build as sana
@@ -60,6 +68,9 @@ class Case:
     """Whether the plain pipeline can be guided."""
     dynamics: Dynamics = field(default_factory=EulerODE)
     """How the plain pipeline steps."""
+
+    size: Mapping[str, int] = field(default_factory=lambda: {"resolution": 64, "width": 32})
+    """Height and width that is none of its own."""
 
     def plain(self) -> Any:
         """Return the pipeline as diffusers loads it from a folder: nothing drops out."""
@@ -87,6 +98,11 @@ CASES = {
     "lumina2-dynamic": Case(LUMINA2, lambda: lumina2.tiny_pipeline(dynamic=True)),
     "aura_flow": Case(AURA_FLOW, aura_flow.tiny_pipeline),
     "cogview4": Case(COGVIEW4, cogview4.tiny_pipeline),
+    "pixart": Case(PIXART, pixart.tiny_pipeline),
+    "hunyuan_dit": Case(HUNYUAN_DIT, hunyuan_dit.tiny_pipeline),
+    "hunyuan_dit-1.1": Case(HUNYUAN_DIT, lambda: hunyuan_dit.tiny_pipeline(told=True)),
+    "hunyuan_image": Case(HUNYUAN_IMAGE, hunyuan_image.tiny_pipeline, size={"resolution": 96, "width": 64}),
+    "hidream": Case(HIDREAM, hidream.tiny_pipeline),
     "hunyuan_video": Case(HUNYUAN_VIDEO, hunyuan_video.tiny_pipeline),
     "cog_video": Case(COG_VIDEO, cog_video.tiny_pipeline, lambda noise: noise.movedim(1, 2)),
     "cog_video-5b": Case(COG_VIDEO, lambda: cog_video.tiny_pipeline(large=True), lambda noise: noise.movedim(1, 2)),

@@ -94,11 +94,15 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.flux2.settings import Flux2KleinSettings as Flux2KleinSettings
     from limner.models.flux2.settings import Flux2Settings as Flux2Settings
     from limner.models.gan.settings import GANSettings as GANSettings
+    from limner.models.hidream.settings import HiDreamSettings as HiDreamSettings
+    from limner.models.hunyuan_dit.settings import HunyuanDiTSettings as HunyuanDiTSettings
+    from limner.models.hunyuan_image.settings import HunyuanImageSettings as HunyuanImageSettings
     from limner.models.hunyuan_video.settings import HunyuanVideoSettings as HunyuanVideoSettings
     from limner.models.janus.settings import JanusSettings as JanusSettings
     from limner.models.ltx.settings import LTXSettings as LTXSettings
     from limner.models.lumina2.settings import Lumina2Settings as Lumina2Settings
     from limner.models.mochi.settings import MochiSettings as MochiSettings
+    from limner.models.pixart.settings import PixArtSettings as PixArtSettings
     from limner.models.qwen_image.settings import QwenImageSettings as QwenImageSettings
     from limner.models.sana.settings import SanaSettings as SanaSettings
     from limner.models.sana.settings import SanaSprintSettings as SanaSprintSettings

@@ -29,7 +29,7 @@ from limner.models.given import Taking
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
-from limner.report.card import PLACE, Card, OwnUse
+from limner.report.card import PLACE, Card, OwnLora, OwnUse, Telling
 from limner.report.curve import charts, headline, meanings
 from limner.report.data import Report, Spent
 from limner.report.file import read_object, write_text
@@ -177,7 +177,7 @@ def sheet_of(evaluation: Evaluation) -> Image.Image:
 def card(run: Finished, repo: str = "") -> Card:
     """Return the model card of what a run exports, to the Hub as `repo` or to a folder."""
     c = run.config
-    model = run.assembly.model
+    model, settings = run.assembly.model, settings_of(c.model)
     before, after = (stored(run.folder, moment, [OWN]) for moment in ("before", "after"))
     edition = {"revision": c.model.revision, "variant": c.model.variant}
     return Card(
@@ -193,7 +193,7 @@ def card(run: Finished, repo: str = "") -> Card:
         + (f", on the base with {', '.join(c.model.loras)} fused" if c.model.loras else ""),
         whole=c.model.train.whole,
         load=dict.fromkeys(model.left_out) | {k: v for k, v in edition.items() if v and not c.model.train.whole},
-        call=settings_of(c.model).call(c.sampler.call()),
+        call=settings.call(c.sampler.call()),
         moves=any(found.files for found in after.values()),
         rows=tables(before, after)[0],
         example=run.assembly.parts.studio.prompts[0].text,
@@ -202,6 +202,8 @@ def card(run: Finished, repo: str = "") -> Card:
         fused=tuple((place.name, weight) for place, weight in map(weighed, c.model.loras)),
         own=model if isinstance(model, OwnUse) else None,
         inputs=model.takes if isinstance(model, Taking) else (),
+        told=settings.told(c.sampler.call()) if isinstance(settings, Telling) else (),
+        **({"lora": model.lora_use} if isinstance(model, OwnLora) else {}),
     )
 
 

@@ -21,9 +21,8 @@ from limner.diffusion.shape import over_latent
 from limner.models.packing import packed, unpacked
 from limner.models.piped import Piped
 from limner.policies.denoising import Sampler
+from limner.report.card import Telling
 from piped_cases import CASES, PROMPTS, TEXTS, Case, noise, prediction
-
-SIZE = {"resolution": 64, "width": 32}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -64,22 +63,24 @@ def chance() -> torch.Generator:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-@pytest.mark.parametrize("changes", [{}, {**SIZE, "negative_prompt": "two red"}], ids=["own", "set"])
-def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(
-    case: Case, guidance: float, changes: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("chosen", [False, True], ids=["own", "set"])
+def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(case: Case, guidance: float, chosen: bool) -> None:
     """As the exported card asks it to draw: guidance of both sorts, negative prompts, height and width."""
     if guidance != 1 and not case.guided:
         pytest.skip("this pipeline knows no guidance")
-    settings = replace(case.family.tiny_settings, **known(case, changes))
+    changes = known(case, {**case.size, "negative_prompt": "two red"}) if chosen else {}
+    settings = replace(case.family.tiny_settings, **changes)
     model, plain = case.model(settings), case.plain()
     start = noise(model, 2)
-    call = dict(settings.call(Sampler(EulerODE(), 4, guidance=guidance).call())) | dict(case.extra)
+    asked = Sampler(EulerODE(), 4, guidance=guidance).call()
+    call = dict(settings.call(asked)) | dict(case.extra)
+    if isinstance(settings, Telling):
+        exec("\n".join(settings.told(asked)), {"pipe": plain})
     if isinstance(call.get("negative_prompt"), str):  # for each of the texts that are asked for at once
         call["negative_prompt"] = [call["negative_prompt"]] * len(TEXTS)
     if case.dynamics.stochastic:
         call["generator"] = chance()
-    (expected,) = plain(prompt=list(TEXTS), latents=case.given(start), output_type="pt", return_dict=False, **call)
+    expected, *_ = plain(prompt=list(TEXTS), latents=case.given(start), output_type="pt", return_dict=False, **call)
     assert expected.std() > 0.01 and (expected[0] - expected[1]).abs().max() > 1e-4
     found = drawn(model, guidance, start, case.dynamics)
     torch.testing.assert_close(found.reshape(expected.shape), expected, atol=1e-4, rtol=0)
@@ -134,7 +135,8 @@ def test_an_exported_lora_is_the_same_in_plain_diffusers(case: Case, tmp_path: P
     model, plain = with_lora(case), case.plain()
     model.export_lora(tmp_path)
     before = prediction(Piped.wrap(case.family, plain, case.family.tiny_settings))
-    plain.load_lora_weights(tmp_path)
+    imports, line = model.lora_use
+    exec("\n".join([*imports, line.format(place="place")]), {"pipe": plain, "place": str(tmp_path)})
     after = prediction(Piped.wrap(case.family, plain, case.family.tiny_settings))
     assert (after - before).abs().max() > 1e-3
     torch.testing.assert_close(after, prediction(model), atol=1e-5, rtol=1e-4)

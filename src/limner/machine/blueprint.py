@@ -20,8 +20,8 @@ from limner.registry.served import kind_of, source_of
 
 META = torch.device("meta")
 NETWORKS = ("transformer", "unet")
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "guider", "ocr_guider")
 CLIP_TOKENS = 77
 """Of a text, for every published CLIP."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders.lora_base import LoraBaseMixin
 from safetensors import SafetensorError
 from torch import nn
 
@@ -38,6 +39,9 @@ def fuse(model: object, loras: Sequence[str]) -> None:
     """
     if not isinstance(model, OfPipeline):
         raise UserError("model.loras are read by pipelines of diffusers, and this model has none: leave them out")
+    if not isinstance(model.pipeline, LoraBaseMixin):
+        kind = type(model.pipeline).__name__
+        raise UserError(f"model.loras: diffusers reads no LoRA for a {kind}; merge it into the weights of the base first")
     for lora in loras:
         place, weight = weighed(lora)
         if not math.isfinite(weight):

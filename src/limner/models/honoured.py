@@ -100,13 +100,40 @@ FLOW = Honoured(
     only={"invert_sigmas": (False,), "stochastic_sampling": (False,)},
 )
 
+MULTISTEP = Honoured(
+    classes=("UniPCMultistepScheduler",),
+    free=frozenset({"flow_shift", "num_train_timesteps", "shift_terminal"}),
+    only={
+        "final_sigmas_type": ("zero",),
+        "prediction_type": ("flow_prediction",),
+        "thresholding": (False,),
+        "use_beta_sigmas": (False,),
+        "use_dynamic_shifting": (False,),
+        "use_exponential_sigmas": (False,),
+        "use_flow_sigmas": (True,),
+        "use_karras_sigmas": (False,),
+    },
+    idle=frozenset(  # how diffusers' own solver steps, and chains of other models
+        "beta_end beta_schedule beta_start disable_corrector dynamic_thresholding_ratio lower_order_final predict_x0 "
+        "rescale_betas_zero_snr sample_max_value sigma_max sigma_min solver_order solver_p solver_type steps_offset "
+        "time_shift_type timestep_spacing trained_betas".split()
+    ),
+)
+"""A solver whose times are a flow's; limner takes its times, and steps by its own sampler."""
 
-def require_parts(pipeline: Any, transformer: Honoured, autoencoder: Honoured = AUTOENCODER, cells: int = 1) -> None:
+
+def require_parts(
+    pipeline: Any,
+    transformer: Honoured,
+    autoencoder: Honoured = AUTOENCODER,
+    cells: int = 1,
+    scheduler: Honoured = FLOW,
+) -> None:
     """Raise UserError for a flow pipeline of which a part is not honoured, or whose latents do not fit its transformer.
 
     A token of the transformer's input has the channels of one latent pixel, or, `cells` 4, of four.
     """
-    FLOW.require("scheduler", pipeline.scheduler)
+    scheduler.require("scheduler", pipeline.scheduler)
     transformer.require("transformer", pipeline.transformer)
     autoencoder.require("vae", pipeline.vae)
     config = pipeline.vae.config

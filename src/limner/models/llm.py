@@ -12,6 +12,7 @@ from transformers import (
     GlmConfig,
     GlmModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaModel,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
@@ -101,6 +102,11 @@ def gemma(tokenizer: Any, width: int) -> Gemma2Model:
 def llama(tokenizer: Any, width: int, layers: int) -> LlamaModel:
     """Return a randomly initialised Llama, without what it writes by, for `tokenizer`."""
     return LlamaModel(LlamaConfig(**small(tokenizer, width, layers), head_dim=width // 2))
+
+
+def llama_writer(tokenizer: Any, width: int, layers: int) -> LlamaForCausalLM:
+    """Return a randomly initialised Llama that writes, for `tokenizer`."""
+    return LlamaForCausalLM(LlamaConfig(**small(tokenizer, width, layers), head_dim=width // 2))
 
 
 def glm(tokenizer: Any, width: int) -> GlmModel:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusers.loaders import FluxLoraLoaderMixin
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -15,9 +17,46 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Form:
+    """How the LoRA of a pipeline's network is written, and by which lines of Python `pipe` reads it again.
+
+    `{place}` in `read` stands for the expression of its folder; `imports` are what that line needs beside diffusers.
+    """
+
+    save: Callable[[Any, Path, Mapping[str, Tensor], Mapping[str, Any]], None]
+    """(pipeline, folder, tensors by layer, metadata)"""
+    read: str
+    imports: tuple[str, ...] = ()
+
+
 def save_lora(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a LoRA of the transformer as `pipeline.load_lora_weights(folder)` reads it."""
     pipeline.save_lora_weights(folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata)
+
+
+def _save_of_network(
+    pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    # Any pipeline whose network is called "transformer" writes the same file.
+    FluxLoraLoaderMixin.save_lora_weights(
+        folder, transformer_lora_layers=dict(tensors), transformer_lora_adapter_metadata=dict(metadata)
+    )
+
+
+def _save_for_peft(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    write_peft(folder, tensors, metadata, None)
+
+
+OF_PIPELINE = Form(save_lora, "pipe.load_lora_weights({place})")
+OF_NETWORK = Form(_save_of_network, "pipe.transformer.load_lora_adapter({place})")
+"""Of a pipeline that reads no LoRA, and whose transformer does."""
+OF_PEFT = Form(
+    _save_for_peft,
+    "pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {place}).merge_and_unload()",
+    ("from peft import PeftModel",),
+)
+"""Of one that diffusers reads no LoRA for: peft adds it to the weights."""
 
 
 def merged(network: Any, adapter: str) -> Any:
@@ -39,16 +78,20 @@ def save_peft(network: Any, adapter: str, folder: Path, inside: str = "", task: 
     the model does, None of what it has no name for.
     """
     tensors, metadata = folded(network, adapter)
-    prefix = f"{inside}." if inside else ""
     if inside:
-        layers = {name.partition(".lora_")[0] for name in tensors}
-        metadata |= {"target_modules": sorted(f"{prefix}{layer}" for layer in layers)}
+        tensors = {f"{inside}.{name}": each for name, each in tensors.items()}
+        metadata |= {"target_modules": sorted({name.partition(".lora_")[0] for name in tensors})}
+    write_peft(folder, tensors, metadata, task)
+
+
+def write_peft(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], task: str | None) -> None:
+    """Write the tensors of a LoRA, by layer, as `PeftModel.from_pretrained(model, folder)` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
-        {f"base_model.model.{prefix}{name}": each.contiguous() for name, each in tensors.items()},
+        {f"base_model.model.{name}": each.contiguous() for name, each in tensors.items()},
         folder / "adapter_model.safetensors",
     )
-    LoraConfig(**metadata | {"task_type": task}).save_pretrained(folder)
+    LoraConfig(**{**metadata, "task_type": task}).save_pretrained(folder)
 
 
 def folded(network: Any, adapter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 NETWORKS = ("transformer", "transformer_2", "unet")
 """What predicts, and may be trained."""
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
 ENCODER_KINDS = (
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
@@ -42,6 +42,8 @@ ENCODER_KINDS = (
     "GlmModel",
     "Mistral3ForConditionalGeneration",
     "LlamaModel",
+    "LlamaForCausalLM",
+    "BertModel",
 )
 """Classes of transformers that texts are encoded by."""
 JOINT_ATTENTION = (
@@ -222,7 +224,7 @@ def decode(vae: Any, sample: Float[Tensor, "batch channels height width"], cell:
 
     It is differentiable in `sample`.
     """
-    shift = vae.config.shift_factor or 0.0
+    shift = vae.config.get("shift_factor") or 0.0
     return Images(shown(vae, sample / vae.config.scaling_factor + shift, cell**2 * sample[0, 0].numel()))
 
 
@@ -254,7 +256,7 @@ def statistics(vae: Any) -> tuple[Float[Tensor, "channels 1 1 1"], Float[Tensor,
 @torch.no_grad()
 def encode(vae: Any, frames: Float[Tensor, "batch 1 3 height width"]) -> Float[Tensor, "batch channels h w"]:
     """Return the means of the autoencoder's posteriors, on the scale that `decode` takes, a few pictures at a time."""
-    return ((seen(vae, frames[:, 0]) - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor).float()
+    return ((seen(vae, frames[:, 0]) - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor).float()
 
 
 def positions(mask: Int[Tensor, "batch places"]) -> Int[Tensor, "batch places"]:

@@ -26,7 +26,7 @@ from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import opened
 from limner.models.folder import absent
-from limner.models.lora import folded, merged, save_lora
+from limner.models.lora import OF_PIPELINE, Form, folded, merged
 from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
 
@@ -98,7 +98,8 @@ class Family:
     """What the pipeline makes of what guidance gives, seeing the prediction with the prompt."""
     decode: Callable[[Piped, Tensor], Media] = lambda model, x: decode(model.pipeline.vae, x, model.cell)
     encode: Callable[[Piped, Tensor], Tensor] = lambda model, frames: encode(model.pipeline.vae, frames)
-    save_lora: Callable[[Any, Path, Mapping[str, Tensor], Mapping[str, Any]], None] = save_lora
+    lora: Form = OF_PIPELINE
+    """How its LoRA is written, and read by those who have no limner."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +183,11 @@ class Piped:
         return tuple(name for name in self.family.optional if self.pipeline.components[name] is None)
 
     @property
+    def lora_use(self) -> tuple[Sequence[str], str]:
+        """Imports, and the line by which `pipe` reads what `export_lora` wrote (`report.card.OwnLora`)."""
+        return self.family.lora.imports, self.family.lora.read
+
+    @property
     def encoders(self) -> list[nn.Module]:
         """What texts are encoded by; they may be elsewhere than the rest."""
         return text_encoders(self.pipeline)
@@ -251,8 +257,8 @@ class Piped:
         return LatentSpec(shape, torch.float32, self.pipeline.components[self.family.trained].device)
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
-        """Write the LoRA `adapter` of the network as `pipeline.load_lora_weights(folder)` reads it, at scale 1."""
-        self.family.save_lora(self.pipeline, folder, *folded(self.networks[self.family.trained], adapter))
+        """Write the LoRA `adapter` of the network in its family's form, as `lora_use` reads it, at scale 1."""
+        self.family.lora.save(self.pipeline, folder, *folded(self.networks[self.family.trained], adapter))
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the network as its `from_pretrained(folder)` reads it, LoRA `adapter` merged."""

@@ -112,6 +112,30 @@ QWEN3_4B = Part(
 )
 """The language model, with what it writes by or without: the two share their weights."""
 
+QWEN_VL_7B = Part(
+    "Qwen2_5_VLForConditionalGeneration",
+    8_292_166_656,
+    {
+        "text_config": {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+            "tie_word_embeddings": False,
+        },
+        "vision_config": {
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "out_hidden_size": 3584,
+        },
+    },
+)
+"""The language model that sees, with what it writes by."""
+
 
 def autoencoder(latent_channels: int, quant: bool) -> Part:
     """Return the autoencoder of Stable Diffusion's line, with so many latent channels, and with or without `quant`."""

@@ -35,6 +35,25 @@ class OwnUse(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnLora(Protocol):
+    """A model whose pipeline may read its LoRA otherwise than by `load_lora_weights`."""
+
+    @property
+    def lora_use(self) -> tuple[Sequence[str], str]:
+        """Imports, and the line by which `pipe` reads a LoRA; in it `{place}` stands for the folder's expression."""
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """Settings of a model whose pipeline is told of some of them by no argument of a call."""
+
+    def told(self, sampler: Mapping[str, Any]) -> Sequence[str]:
+        """Return the lines of Python that tell `pipe`, given what the sampler asks of a pipeline."""
+        ...
+
+
 @dataclass(frozen=True)
 class Card:
     """What the card says.
@@ -68,6 +87,10 @@ class Card:
     own: OwnUse | None = None
     inputs: Sequence[str] = ()
     """Pictures that the pipeline is given beside the prompt, by its own names."""
+    lora: tuple[Sequence[str], str] = ((), "pipe.load_lora_weights({place})")
+    """Imports, and the line by which `pipe` reads the LoRA."""
+    told: Sequence[str] = ()
+    """Lines that tell `pipe` what no argument does."""
 
 
 def require_own(folder: Path) -> None:
@@ -137,6 +160,8 @@ def _usage(card: Card) -> str:
         lines.append(f"from {module} import {base}")
     if card.inputs:
         lines.append("from diffusers.utils import load_image")
+    if not card.whole:
+        lines += card.lora[0]
     if card.own is not None:
         return "\n".join([*lines, *card.own.use(base, place, card.whole, card.example, card.call)])
     lines.append("")
@@ -147,7 +172,8 @@ def _usage(card: Card) -> str:
         for name, weight in card.fused:
             lines += [f'pipe.load_lora_weights("PATH/TO/{name}")', f"pipe.fuse_lora(lora_scale={weight:g})"]
             lines.append("pipe.unload_lora_weights()")
-        lines.append(f"pipe.load_lora_weights({place})")
+        lines.append(card.lora[1].format(place=place))
+    lines += card.told
     arguments = "".join(f', {name}=load_image("{name}.png")' for name in card.inputs)
     arguments += "".join(f", {name}={value!r}" for name, value in card.call.items())
     name, shown = ("frames", "frames[0]") if card.moves else ("image", "images[0]")

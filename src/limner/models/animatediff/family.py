@@ -6,6 +6,7 @@ A folder is what `AnimateDiffPipeline.save_pretrained` wrote of a base and a mot
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from limner.models.animatediff.build import tiny_pipeline
 from limner.models.animatediff.settings import AnimateDiffSettings
 from limner.models.chain import CHAIN, chain, chain_times, level
 from limner.models.honoured import UNSHIFTED, Honoured, require_equal
+from limner.models.lora import OF_PIPELINE
 from limner.models.parts import seen, shown
 from limner.models.picture import sides
 from limner.models.piped import Family, Piped
@@ -118,7 +120,7 @@ ANIMATEDIFF = Family(
     times=lambda pipeline, steps, grid, _: chain_times(pipeline.scheduler, steps, grid),
     decode=decode,
     encode=encode,
-    save_lora=save_lora,
+    lora=replace(OF_PIPELINE, save=save_lora),
     lora_targets=("to_q", "to_k", "to_v", "to_out.0"),
     miniature=tiny_pipeline,
     tiny_settings=AnimateDiffSettings(resolution=32, num_frames=3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from limner.core.errors import UserError
-from limner.models.honoured import Honoured, require_equal
+from limner.models.honoured import MULTISTEP, Honoured, require_equal
 
 TRANSFORMER = Honoured(
     classes=("WanTransformer3DModel",),
@@ -39,25 +39,6 @@ FLOW = Honoured(
         "use_dynamic_shifting": (False,),  # the pipeline does not say how long a clip is
     },
     idle=frozenset("base_image_seq_len base_shift max_image_seq_len max_shift time_shift_type".split()),
-)
-MULTISTEP = Honoured(
-    classes=("UniPCMultistepScheduler",),
-    free=frozenset({"flow_shift", "num_train_timesteps", "shift_terminal"}),
-    only={
-        "final_sigmas_type": ("zero",),
-        "prediction_type": ("flow_prediction",),
-        "thresholding": (False,),
-        "use_beta_sigmas": (False,),
-        "use_dynamic_shifting": (False,),
-        "use_exponential_sigmas": (False,),
-        "use_flow_sigmas": (True,),
-        "use_karras_sigmas": (False,),
-    },
-    idle=frozenset(  # how diffusers' own solver steps, and chains of other models
-        "beta_end beta_schedule beta_start disable_corrector dynamic_thresholding_ratio lower_order_final predict_x0 "
-        "rescale_betas_zero_snr sample_max_value sigma_max sigma_min solver_order solver_p solver_type steps_offset "
-        "time_shift_type timestep_spacing trained_betas".split()
-    ),
 )
 SCHEDULERS = {kind: table for table in (FLOW, MULTISTEP) for kind in table.classes}
 

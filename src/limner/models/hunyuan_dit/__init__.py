@@ -1,0 +1,1 @@
+"""Hunyuan-DiT: settings, what the family has of its own, and a miniature."""

@@ -1,0 +1,1 @@
+"""HunyuanImage 2.1: settings, what the family has of its own, and a miniature."""

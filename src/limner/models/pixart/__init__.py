@@ -1,0 +1,1 @@
+"""PixArt-Sigma: settings, what the family has of its own, and a miniature."""
