@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.types import Prompt
-from limner.diffusion.dynamics import CPS, Dynamics, EulerODE
+from limner.diffusion.dynamics import CPS, DDIM, Dynamics, EulerODE
 from limner.models.animatediff import build as animatediff
 from limner.models.animatediff.family import ANIMATEDIFF
 from limner.models.aura_flow import build as aura_flow
@@ -99,8 +99,8 @@ CASES = {
     "aura_flow": Case(AURA_FLOW, aura_flow.tiny_pipeline),
     "cogview4": Case(COGVIEW4, cogview4.tiny_pipeline),
     "pixart": Case(PIXART, pixart.tiny_pipeline),
-    "hunyuan_dit": Case(HUNYUAN_DIT, hunyuan_dit.tiny_pipeline),
-    "hunyuan_dit-1.1": Case(HUNYUAN_DIT, lambda: hunyuan_dit.tiny_pipeline(told=True)),
+    "hunyuan_dit": Case(HUNYUAN_DIT, hunyuan_dit.tiny_pipeline, dynamics=DDIM(1.0)),
+    "hunyuan_dit-1.1": Case(HUNYUAN_DIT, lambda: hunyuan_dit.tiny_pipeline(told=True), dynamics=DDIM(1.0)),
     "hunyuan_image": Case(HUNYUAN_IMAGE, hunyuan_image.tiny_pipeline, size={"resolution": 96, "width": 64}),
     "hidream": Case(HIDREAM, hidream.tiny_pipeline),
     "hunyuan_video": Case(HUNYUAN_VIDEO, hunyuan_video.tiny_pipeline),

@@ -55,12 +55,16 @@ from limner.models.cog_video import family as cog_video
 from limner.models.cogview4 import family as cogview4
 from limner.models.flux import family as flux
 from limner.models.flux2 import family as flux2
-from limner.models.honoured import AUTOENCODER, FLOW, UNSHIFTED, Honoured
+from limner.models.hidream import family as hidream
+from limner.models.honoured import AUTOENCODER, FLOW, MULTISTEP, UNSHIFTED, Honoured
+from limner.models.hunyuan_dit import family as hunyuan_dit
+from limner.models.hunyuan_image import family as hunyuan_image
 from limner.models.hunyuan_video import family as hunyuan_video
 from limner.models.ltx import family as ltx
 from limner.models.lumina2 import family as lumina2
 from limner.models.mochi import family as mochi
 from limner.models.piped import Piped
+from limner.models.pixart import family as pixart
 from limner.models.qwen_image import family as qwen_image
 from limner.models.sana import family as sana
 from limner.models.sana import sprint
@@ -89,6 +93,12 @@ TABLES = [
     (aura_flow.TRANSFORMER, diffusers.AuraFlowTransformer2DModel),
     (cogview4.TRANSFORMER, diffusers.CogView4Transformer2DModel),
     (cogview4.SCHEDULER, FlowMatchEulerDiscreteScheduler),
+    (pixart.TRANSFORMER, diffusers.PixArtTransformer2DModel),
+    (hunyuan_dit.TRANSFORMER, diffusers.HunyuanDiT2DModel),
+    (hunyuan_image.TRANSFORMER, diffusers.HunyuanImageTransformer2DModel),
+    (hunyuan_image.AUTOENCODER, diffusers.AutoencoderKLHunyuanImage),
+    (hidream.TRANSFORMER, diffusers.HiDreamImageTransformer2DModel),
+    (hidream.AGAIN, diffusers.FlowMatchLCMScheduler),
     (mochi.TRANSFORMER, diffusers.MochiTransformer3DModel),
     (mochi.AUTOENCODER, diffusers.AutoencoderKLMochi),
     (mochi.FLOW, FlowMatchEulerDiscreteScheduler),
@@ -111,7 +121,7 @@ TABLES = [
     (wan.TRANSFORMER, WanTransformer3DModel),
     (wan.AUTOENCODER, AutoencoderKLWan),
     (wan.FLOW, FlowMatchEulerDiscreteScheduler),
-    (wan.MULTISTEP, UniPCMultistepScheduler),
+    (MULTISTEP, UniPCMultistepScheduler),
     (VQVAE, VQModel),
     (amused.TRANSFORMER, UVit2DModel),
     (amused.VQVAE, VQModel),
@@ -194,6 +204,19 @@ def changed(kind: str, part: str, **values: Any) -> Any:
         ("sana", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
         ("sana", "transformer", {"caption_channels": 9}, "caption_channels 9, and the text encoder gives 32"),
         ("sana", "scheduler", {"use_flow_sigmas": False}, "scheduler has use_flow_sigmas False"),
+        ("pixart", "transformer", {"caption_channels": 9}, "caption_channels 9, and the text encoder gives 32"),
+        ("pixart", "transformer", {"out_channels": 4}, "out_channels 4, and twice the vae's latent_channels are 8"),
+        (
+            "hunyuan_dit",
+            "transformer",
+            {"text_len": 78},
+            "transformer has text_len 78, which limner does not implement",
+        ),
+        ("hunyuan_dit", "transformer", {"cross_attention_dim_t5": 9}, "9, and text_encoder_2 gives 24"),
+        ("hunyuan_image", "transformer", {"text_embed_2_dim": 9}, "text_embed_2_dim 9, and text_encoder_2 gives 24"),
+        ("hidream", "transformer", {"text_emb_dim": 9}, "text_emb_dim 9, and the first two text encoders give 64"),
+        ("hidream", "transformer", {"caption_channels": [9, 9]}, "[9, 9], and the other two give [32, 24]"),
+        ("hidream", "transformer", {"llama_layers": [0]}, "llama_layers for blocks 1, and it has 3"),
         ("sd3", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
         ("sd3", "transformer", {"in_channels": 33}, "transformer has in_channels 33"),
         ("sd3", "transformer", {"pooled_projection_dim": 5}, "and the text encoders give 96"),

@@ -15,8 +15,8 @@ from limner.engine.shards import whole
 from limner.engine.spread import shard
 from models.test_contract import ADAPTERS, PROMPTS, draw
 
-FIXED = ("t_embedder",)
-"""Of Z-Image its width is 1024 whatever the rest has: most of a miniature, and nothing of a model."""
+FIXED = ("t_embedder", "context_embedder_2")
+"""Of Z-Image and HunyuanImage: wide whatever the rest has, most of a miniature, and nothing of a model."""
 
 
 @pytest.fixture(scope="module")

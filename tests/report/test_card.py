@@ -105,3 +105,15 @@ def test_the_header_is_what_the_hub_takes(base: str, licence: str, whole: bool, 
 
 def test_a_card_on_the_hub_loads_from_there() -> None:
     assert 'load_lora_weights("me/my-lora")' in code(model_card(replace(CARD, place="me/my-lora")))
+
+
+def test_what_a_pipeline_reads_and_is_told_otherwise_is_in_its_code() -> None:
+    """Imports first, then the LoRA as it is read, and what no argument of the call can say."""
+    card = replace(CARD, lora=(["from peft import PeftModel"], "pipe.net = PeftModel.of(pipe.net, {place})"),
+                   told=["pipe.size = 64"])  # fmt: skip
+    lines = code(model_card(card)).splitlines()
+    assert lines[0] == "from diffusers import StableDiffusion3Pipeline" and lines[1] == "from peft import PeftModel"
+    assert lines[-3] == 'pipe.net = PeftModel.of(pipe.net, "PATH/TO/THIS/FOLDER")'
+    assert lines[-2] == "pipe.size = 64" and lines[-1].startswith("image = pipe(")
+    whole = code(model_card(replace(card, whole=True)))
+    assert "peft" not in whole and "pipe.size = 64" in whole

@@ -41,7 +41,9 @@ def fuse(model: object, loras: Sequence[str]) -> None:
         raise UserError("model.loras are read by pipelines of diffusers, and this model has none: leave them out")
     if not isinstance(model.pipeline, LoraBaseMixin):
         kind = type(model.pipeline).__name__
-        raise UserError(f"model.loras: diffusers reads no LoRA for a {kind}; merge it into the weights of the base first")
+        raise UserError(
+            f"model.loras: diffusers reads no LoRA for a {kind}; merge it into the weights of the base first"
+        )
     for lora in loras:
         place, weight = weighed(lora)
         if not math.isfinite(weight):

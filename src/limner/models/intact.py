@@ -16,6 +16,8 @@ from limner.core.errors import UserError
 POINTER = b"version https://git-lfs"
 """How a file begins that git-lfs has not fetched yet."""
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+WORDLESS = ("ByT5Tokenizer",)
+"""Tokenizers that have no vocabulary: they read bytes."""
 WEIGHTS = (".safetensors", ".bin")
 COUNTS = frozenset(
     "layers_per_block num_decoder_layers num_hidden_layers num_layers num_single_layers num_train_timesteps".split()
@@ -39,7 +41,8 @@ def require_intact(folder: Path, index: Mapping[str, Any], parts: Sequence[str])
         if not (folder / part).is_dir() or not any((folder / part).iterdir()):
             raise UserError(f"model: {folder} has no {part}: download that folder of the pipeline")
         if part.startswith("tokenizer"):
-            _require(folder / part, "vocabulary", VOCABULARIES)
+            if named[1] not in WORDLESS:
+                _require(folder / part, "vocabulary", VOCABULARIES)
             _require(folder / part, "settings", ("tokenizer_config.json",))
         else:
             _require(folder / part, "configuration", (WEIGHTLESS.get(part, "config.json"),))

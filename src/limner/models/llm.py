@@ -35,6 +35,12 @@ TEMPLATE = (
 """A chat of Qwen's."""
 SPOKEN = TEMPLATE.replace("message.content", "message.content[0].text")
 """The same of turns that may hold pictures too."""
+DESCRIBE = (
+    *"system,\n,Describe, the, image, by, detailing, color, shape, size, texture, quantity, text, spatial".split(","),
+    *" relationships, of, objects, and, background,:,user,assistant".split(","),
+    ",",
+)
+"""Words of what Qwen2.5-VL is told before a picture's prompt, each one token: 34 stand there, and are dropped."""
 DECODER_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block (QLoRA, arXiv:2305.14314, section 4): what LoRA adapts of a decoder that writes."""
 NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}

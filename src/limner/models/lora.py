@@ -35,9 +35,7 @@ def save_lora(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metada
     pipeline.save_lora_weights(folder, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata)
 
 
-def _save_of_network(
-    pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-) -> None:
+def _save_of_network(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     # Any pipeline whose network is called "transformer" writes the same file.
     FluxLoraLoaderMixin.save_lora_weights(
         folder, transformer_lora_layers=dict(tensors), transformer_lora_adapter_metadata=dict(metadata)
@@ -49,7 +47,7 @@ def _save_for_peft(pipeline: Any, folder: Path, tensors: Mapping[str, Tensor], m
 
 
 OF_PIPELINE = Form(save_lora, "pipe.load_lora_weights({place})")
-OF_NETWORK = Form(_save_of_network, "pipe.transformer.load_lora_adapter({place})")
+OF_NETWORK = Form(_save_of_network, "pipe.transformer.load_lora_adapter({place}, use_safetensors=True)")
 """Of a pipeline that reads no LoRA, and whose transformer does."""
 OF_PEFT = Form(
     _save_for_peft,

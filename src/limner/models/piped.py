@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.protocols import ModelSettings
 from limner.core.quiet import no_bars, say_once
@@ -74,6 +75,8 @@ class Family:
     """Parts that a pipeline may have, and that are used then."""
     without: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that tell diffusers what is never loaded."""
+    apart: Mapping[str, str] = field(default_factory=dict)
+    """Parts that are published elsewhere, and what to do where a folder lacks them."""
     embed_negative: Callable[[Any, Any, list[str]], dict[str, Tensor]] | None = None
     """How the negative prompt is encoded; None: as others are."""
     own: Callable[[Any], tuple[int, int]] = lambda pipeline: (
@@ -135,6 +138,9 @@ class Piped:
         """
 
         def load(index: Mapping[str, Any]) -> Any:
+            for part, remedy in family.apart.items():
+                if index.get(part, (None, None))[1] is None:
+                    raise UserError(f"model: {source} has no {part}: {remedy}")
             without = absent(index, source, family.optional)
             parts = [*family.parts, *(part for part in family.optional if part not in without)]
             (kind,) = (each for each in family.pipelines if each.__name__ == index["_class_name"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
+from typing import Any
 
 from limner.models.published import Published
 from limner.registry.find import find
@@ -52,11 +54,11 @@ def page() -> str:
 def _kinds() -> Iterator[str]:
     for kind in MODELS:
         settings = find(MODELS, "model kind", kind)
-        about = (settings.__doc__ or "").strip().splitlines()[0]
-        targets = ", ".join(f"`{each}`" for each in find(ADAPTERS, "model kind", kind).lora_targets)
+        about, adapter = inspect.cleandoc(settings.__doc__ or ""), find(ADAPTERS, "model kind", kind)
+        targets = ", ".join(f"`{each}`" for each in adapter.lora_targets)
         yield f"## `{kind}`\n\n{about}\n"
         served = ", ".join(f"`{each}`" for each in settings.serves)
-        yield f"Serves {served}. LoRA adapts {targets} unless told otherwise.\n"
+        yield f"Serves {served}. LoRA adapts {targets} unless told otherwise{_read(adapter)}.\n"
         if kind not in PUBLISHED:
             yield f"{OWN_KIND if kind in OWN else NO_FACTS}\n"
             continue
@@ -64,6 +66,14 @@ def _kinds() -> Iterator[str]:
         yield "|---|---|---|--:|--:|--:|--:|--:|---|"
         yield from (_row(each) for each in find(PUBLISHED, "model kind", kind).values())
         yield ""
+
+
+def _read(adapter: Any) -> str:
+    """Return how a pipeline that has no `load_lora_weights` reads an exported LoRA; "" of one that has it."""
+    from limner.models.lora import OF_PIPELINE
+
+    form = vars(adapter).get("lora", OF_PIPELINE)
+    return "" if form.read == OF_PIPELINE.read else f", and is read by `{form.read.format(place='FOLDER')}`"
 
 
 def _row(each: Published) -> str:

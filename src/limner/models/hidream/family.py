@@ -131,6 +131,10 @@ HIDREAM = Family(
         "transformer",
         "vae",
     ),
+    apart={
+        "text_encoder_4": "it is Llama 3.1 8B Instruct, which is published apart; give diffusers both, and train the "
+        "folder that save_pretrained writes (docs/models.md)"
+    },
     require=require,
     embed=embed,
     predict=predict,

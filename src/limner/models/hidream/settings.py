@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 @settings
 class HiDreamSettings:
-    """HiDream-I1, flow matching by a transformer of experts over text and picture, with four text encoders."""
+    """HiDream-I1, flow matching by a transformer of experts over text and picture, with four text encoders.
+
+    Its folders lack Llama, the fourth. Load one by `HiDreamImagePipeline.from_pretrained` with
+    `text_encoder_4=LlamaForCausalLM.from_pretrained(LLAMA)` and `tokenizer_4=AutoTokenizer.from_pretrained(LLAMA)`,
+    and train what `save_pretrained` writes of it, or the pipeline itself. Gradients pass through the experts. Full is
+    sampled as other flows are, Dev and Fast with `--sampler.dynamics CPS --sampler.dynamics.noise_level 1`. The
+    pipeline scales every size to an area of 1024 x 1024; the card's code tells it another.
+    """
 
     resolution: Pixels | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own, 1024."""

@@ -20,7 +20,7 @@ def bert_tokenizer() -> BertTokenizer:
 
 
 def tiny_pipeline(seed: int = 0, told: bool = False) -> HunyuanDiTPipeline:
-    """Return Hunyuan-DiT 1.2 in miniature, random weights, or an earlier one, whose network is `told` sizes and style."""
+    """Return Hunyuan-DiT 1.2 in miniature, random weights, or 1.1, whose network is `told` sizes and style."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer, tokenizer_2 = bert_tokenizer(), letter_tokenizer(256)

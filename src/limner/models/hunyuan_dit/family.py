@@ -84,7 +84,7 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
         text_embedding_mask=rows["words_mask"],
         encoder_hidden_states_t5=rows["context"],
         text_embedding_mask_t5=rows["context_mask"],
-        image_meta_size=torch.tensor([sizes], dtype=x.dtype, device=x.device).expand(len(x), -1),
+        image_meta_size=torch.tensor([sizes], dtype=x.dtype, device=x.device).repeat(len(x), 1),
         style=torch.zeros(len(x), dtype=torch.long, device=x.device),
         image_rotary_emb=turns(model.pipeline.transformer, height // patch, width // patch, x.device),
         return_dict=False,

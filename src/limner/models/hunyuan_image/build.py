@@ -11,21 +11,15 @@ from diffusers import (
 )
 from transformers import ByT5Tokenizer
 
-from limner.models.llm import byte_tokenizer, qwen_vl
+from limner.models.llm import DESCRIBE, byte_tokenizer, qwen_vl
 from limner.models.t5 import t5_encoder
-
-WORDS = (
-    "system\n,Describe, the, image, by, detailing, color, shape, size, texture, quantity, text, spatial,"
-    " relationships, of, objects, and, background,:,\n,user"
-).split(",")
-"""Each one token, as for Qwen's tokenizer: the pipeline drops 34 tokens, those of its instruction before the prompt."""
 
 
 def tiny_pipeline(seed: int = 0) -> HunyuanImagePipeline:
     """Return HunyuanImage in miniature, random weights; it reads 64 tokens at most, where the folder's reads 1000."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer, tokenizer_2 = byte_tokenizer((*WORDS, ",")), ByT5Tokenizer(extra_ids=0)
+        tokenizer, tokenizer_2 = byte_tokenizer(DESCRIBE), ByT5Tokenizer(extra_ids=0)
         pipeline = HunyuanImagePipeline(
             scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
             vae=AutoencoderKLHunyuanImage(

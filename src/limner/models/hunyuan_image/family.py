@@ -2,7 +2,7 @@
 
 Qwen2.5-VL reads the text within an instruction, ByT5 the letters of what stands in quotation marks. Its pipeline guides
 by parts of its own, whose momentum remembers earlier steps; no policy that sees x and t can be that, and limner's
-guidance is classifier-free, as before the pipeline's fifth step. The distilled network is told where a step ends
+guidance is classifier-free, as its pipeline is in its first six steps. The distilled network is told where a step ends
 (`use_meanflow`), which a prediction at one time does not know: it is refused.
 """
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @settings
 class HunyuanImageSettings:
-    """HunyuanImage 2.1, flow matching by a transformer over text and picture, 32 x 32 pixels a token."""
+    """HunyuanImage 2.1, flow matching by a transformer over text and picture, 32 x 32 pixels a token.
+
+    The sampler's guidance is classifier-free, as the pipeline's own is for six steps; after them that one remembers
+    earlier steps, which no policy can, and the card's code tells the pipeline so. The distilled network is refused.
+    """
 
     resolution: Pixels | None = None
     """Height in pixels, and width unless that is given; None: the pipeline's own, 2048."""

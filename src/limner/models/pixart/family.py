@@ -41,7 +41,9 @@ def require(pipeline: Any, settings: PixArtSettings) -> None:
     UNSHIFTED.require("vae", pipeline.vae)
     has, latent = pipeline.transformer.config, pipeline.vae.config.latent_channels
     if pipeline.transformer.use_additional_conditions:
-        raise UserError("model: the transformer is told sizes (use_additional_conditions), as PixArt-Alpha's is: take Sigma")
+        raise UserError(
+            "model: the transformer is told sizes (use_additional_conditions), as PixArt-Alpha's is: take Sigma"
+        )
     width = pipeline.text_encoder.config.d_model
     require_equal("transformer has in_channels", has.in_channels, "the vae has latent_channels", latent)
     require_equal("transformer has out_channels", has.out_channels, "twice the vae's latent_channels are", 2 * latent)

@@ -35,7 +35,7 @@ class PixArtSettings:
         return piped("limner.models.pixart.family:PIXART", source, self, dtype, device)
 
     def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the arguments that ask a diffusers pipeline for the same: at exactly this size, of texts as they are."""
+        """Return the arguments that ask a diffusers pipeline for the same, at exactly this size."""
         asked = arguments(self.resolution, self.width, self.negative_prompt)
         exact = {"use_resolution_binning": False, "clean_caption": False}
         return {**sampler, **asked, "max_sequence_length": self.max_sequence_length, **exact}

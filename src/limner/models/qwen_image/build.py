@@ -10,20 +10,14 @@ from diffusers import (
     QwenImageTransformer2DModel,
 )
 
-from limner.models.llm import byte_tokenizer, qwen_vl
-
-WORDS = (
-    "system\n,Describe, the, image, by, detailing, color, shape, size, texture, quantity, text, spatial,"
-    " relationships, of, objects, and, background,:,\n,user,assistant"
-).split(",")
-"""Each one token, as for Qwen's tokenizer: the pipeline drops 34 tokens, those of its instruction before the prompt."""
+from limner.models.llm import DESCRIBE, byte_tokenizer, qwen_vl
 
 
 def tiny_pipeline(seed: int = 0) -> QwenImagePipeline:
     """Return Qwen-Image in miniature, random weights: its autoencoder's three halvings and statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = byte_tokenizer((*WORDS, ","))
+        tokenizer = byte_tokenizer(DESCRIBE)
         transformer = QwenImageTransformer2DModel(
             num_layers=2,
             attention_head_dim=16,
