@@ -29,7 +29,7 @@ from limner.models.given import Taking
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
-from limner.report.card import PLACE, Card, OwnLora, OwnUse, Telling
+from limner.report.card import BY_PIPELINE, PLACE, Card, OwnLora, OwnUse, Telling
 from limner.report.curve import charts, headline, meanings
 from limner.report.data import Report, Spent
 from limner.report.file import read_object, write_text
@@ -203,7 +203,7 @@ def card(run: Finished, repo: str = "") -> Card:
         own=model if isinstance(model, OwnUse) else None,
         inputs=model.takes if isinstance(model, Taking) else (),
         told=settings.told(c.sampler.call()) if isinstance(settings, Telling) else (),
-        **({"lora": model.lora_use} if isinstance(model, OwnLora) else {}),
+        lora=model.lora_use if isinstance(model, OwnLora) else BY_PIPELINE,
     )
 
 

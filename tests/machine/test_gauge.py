@@ -93,3 +93,27 @@ def test_a_mask_is_taken_to_be_true_everywhere() -> None:
         chosen = x[places]
     assert places.shape == (N,) and chosen.shape == (N, WIDTH)
     assert gauge.alive >= x.nbytes + chosen.nbytes + places.nbytes
+
+
+def test_a_mask_and_what_it_leaves_are_all_places() -> None:
+    mode = FakeTensorMode()
+    with mode, Gauge():
+        mask, x = torch.empty(2, N, dtype=torch.bool), torch.empty(N, WIDTH)
+        for row in mask:
+            assert torch.cat([x[row], x[~row]]).shape == x.shape
+
+
+def test_experts_share_the_tokens() -> None:
+    """Two of four for each: products are those of 2 N tokens, forwards and, but for the gate, twice backwards."""
+    experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4))
+    mode = FakeTensorMode()
+    phantoms([experts.to("meta")], mode)
+    gauge = Gauge(experts.parameters())
+    with mode, gauge:
+        chosen = torch.topk(torch.empty(N, 4), k=2, dim=-1)[1].view(-1)
+        x = torch.empty(2 * N, WIDTH, requires_grad=True)
+        y = torch.empty_like(x)
+        for i, expert in enumerate(experts):
+            y[chosen == i] = expert(x[chosen == i])
+        y.sum().backward()
+    assert gauge.flops == 3 * 2 * (2 * N) * WIDTH * WIDTH

@@ -6,6 +6,7 @@ autocast and fused attention are what they are in a run; a `Gauge` adds up what 
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ LENGTH = torch.ops.aten.sum
 CHOSEN = torch.ops.aten.index.Tensor
 PLACES = torch.ops.aten.nonzero.default
 """Where a mask is true: as many places as it has."""
+BEST, EQUAL, OTHERS = torch.ops.aten.topk, torch.ops.aten.eq, torch.ops.aten.bitwise_not
+"""Which of E experts a token goes to, the tokens of one expert, and all places that a mask does not choose."""
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
     ATTENTION: flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
@@ -64,7 +67,8 @@ class Gauge(TorchDispatchMode):
 
     `owned` are tensors that were there before, and views of them, which cost nothing. A product of n x k by k x m
     counts 2 n k m. Tensors are told apart by their storages. A mask chooses all that it could, which costs most: the
-    sum of one is as large as it can be.
+    sum of one is as large as it can be, and what it does not choose is nothing. Each of some experts is chosen equally
+    often.
     """
 
     def __init__(self, owned: Iterable[Tensor] = ()) -> None:
@@ -76,26 +80,49 @@ class Gauge(TorchDispatchMode):
         """The longest sequence that attention ran over."""
         self._bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in owned}
         self._lengths: dict[int, int] = {}
+        self._experts: dict[int, int] = {}
+        self._shares: dict[int, float] = {}
 
     def __torch_dispatch__(
         self, operation: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Carry out one operation, and count it."""
         if operation in UNKNOWN:
-            return self._lengths.get(args[0].untyped_storage()._cdata, 1)
+            return self._lengths.get(_key(args[0]), 1)
         named = dict(kwargs or {})
         if operation is CHOSEN:
-            args = (args[0], _all_chosen(args[1]))
+            args = (args[0], self._chosen(args[1]))
         found = _everywhere(args[0]) if operation is PLACES else operation(*args, **named)
         for tensor in tree_leaves(found):
             if isinstance(tensor, Tensor):
                 self._count(tensor)
+        self._follow(operation.overloadpacket, args, found)
         if operation.overloadpacket is LENGTH and not args[0].is_floating_point():
-            self._lengths[found.untyped_storage()._cdata] = args[0].numel() // found.numel()
+            self._lengths[_key(found)] = args[0].numel() // found.numel()
         if (product := FLOPS.get(operation.overloadpacket)) is not None:
             self.flops += product(*args, **named, out_val=found)
         if operation.overloadpacket is ATTENTION:
             self.attended = max(self.attended, args[0].shape[-2])
+        return found
+
+    def _follow(self, operation: Any, args: tuple[Any, ...], found: Any) -> None:
+        """Note of how many experts a number is one, and what share of its places a mask chooses."""
+        if operation is BEST:
+            self._experts[_key(found[1])] = args[0].shape[-1]
+        elif operation is EQUAL and _key(args[0]) in self._experts:
+            self._shares[_key(found)] = 1 / self._experts[_key(args[0])]
+        elif operation is OTHERS and found.dtype is torch.bool:
+            self._shares[_key(found)] = 1 - self._shares.get(_key(args[0]), 1.0)
+
+    def _chosen(self, indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return places where masks stood, as many as they choose; which ones makes no difference without numbers."""
+        found: list[Tensor | None] = []
+        for each in indices:
+            if each is None or each.dtype not in (torch.bool, torch.uint8):
+                found.append(each)
+            else:
+                places = math.ceil(self._shares.get(_key(each), 1.0) * each.numel())
+                found += [torch.empty(places, dtype=torch.long)] * each.dim()
         return found
 
     def _count(self, tensor: Tensor) -> None:
@@ -120,7 +147,8 @@ class Gauge(TorchDispatchMode):
 
     def _forget(self, key: int) -> None:
         self.alive -= self._bytes.pop(key)
-        self._lengths.pop(key, None)
+        for noted in (self._lengths, self._experts, self._shares):
+            noted.pop(key, None)
 
 
 def _everywhere(mask: Tensor) -> Tensor:
@@ -128,15 +156,8 @@ def _everywhere(mask: Tensor) -> Tensor:
     return torch.empty(mask.numel(), mask.dim(), dtype=torch.long)
 
 
-def _all_chosen(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Return places where masks stood, as many as there could be; which ones makes no difference without numbers."""
-    found: list[Tensor | None] = []
-    for each in indices:
-        if each is None or each.dtype not in (torch.bool, torch.uint8):
-            found.append(each)
-        else:
-            found += [torch.empty(each.numel(), dtype=torch.long)] * each.dim()
-    return found
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def transient(action: Callable[[], Any], owned: Iterable[Tensor]) -> Gauge:

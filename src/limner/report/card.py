@@ -18,6 +18,8 @@ from limner.report.text import ABSENT, bounds, difference, quantity
 
 PLACE = "PATH/TO/THIS/FOLDER"
 """Stands for the folder that a card lies in."""
+BY_PIPELINE: tuple[Sequence[str], str] = ((), "pipe.load_lora_weights({place})")
+"""Imports, and the line by which most pipelines read a LoRA."""
 MADE = "Post-trained with reinforcement learning by limner"
 """What every card says."""
 
@@ -87,7 +89,7 @@ class Card:
     own: OwnUse | None = None
     inputs: Sequence[str] = ()
     """Pictures that the pipeline is given beside the prompt, by its own names."""
-    lora: tuple[Sequence[str], str] = ((), "pipe.load_lora_weights({place})")
+    lora: tuple[Sequence[str], str] = BY_PIPELINE
     """Imports, and the line by which `pipe` reads the LoRA."""
     told: Sequence[str] = ()
     """Lines that tell `pipe` what no argument does."""

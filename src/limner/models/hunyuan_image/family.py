@@ -64,12 +64,11 @@ def embed(pipeline: Any, settings: HunyuanImageSettings, texts: list[str]) -> di
     context, mask, letters, letters_mask = pipeline.encode_prompt(
         texts, device=pipeline.text_encoder.device, batch_size=len(texts)
     )
-    length = settings.max_sequence_length
-    if mask[:, length:].any():
-        longest = max(zip(mask.sum(1).tolist(), texts, strict=True))
+    length, tokens = settings.max_sequence_length, mask.sum(1)
+    if (most := int(tokens.max())) > length:
         raise UserError(
-            f"prompt {longest[1]!r:.80} has {longest[0]} tokens, and model.settings.max_sequence_length is {length}: "
-            "raise it, to 1000 at most"
+            f"prompt {texts[int(tokens.argmax())]!r:.80} has {most} tokens, and model.settings.max_sequence_length is "
+            f"{length}: raise it, to 1000 at most"
         )
     return {
         "context": filled(context, length),
