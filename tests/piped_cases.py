@@ -100,7 +100,6 @@ CASES = {
     "cogview4": Case(COGVIEW4, cogview4.tiny_pipeline),
     "pixart": Case(PIXART, pixart.tiny_pipeline),
     "hunyuan_dit": Case(HUNYUAN_DIT, hunyuan_dit.tiny_pipeline, dynamics=DDIM(1.0)),
-    "hunyuan_dit-1.1": Case(HUNYUAN_DIT, lambda: hunyuan_dit.tiny_pipeline(told=True), dynamics=DDIM(1.0)),
     "hunyuan_image": Case(HUNYUAN_IMAGE, hunyuan_image.tiny_pipeline, size={"resolution": 96, "width": 64}),
     "hidream": Case(HIDREAM, hidream.tiny_pipeline),
     "hunyuan_video": Case(HUNYUAN_VIDEO, hunyuan_video.tiny_pipeline),

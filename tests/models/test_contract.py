@@ -16,6 +16,9 @@ from limner.diffusion.prediction import from_estimate, to_estimate
 from limner.diffusion.schedule import Schedule
 from limner.engine.full import full
 from limner.engine.precision import Precision
+from limner.models.hidream.build import tiny_pipeline as tiny_hidream
+from limner.models.hidream.family import HIDREAM
+from limner.models.piped import Piped
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.sd3.build import SD3Size, build
@@ -46,6 +49,8 @@ ADAPTERS: dict[str, Callable[[], Denoiser]] = {
     "sd21": lambda: SD.tiny("sd21"),
     "sdxl": lambda: SD.tiny("sdxl"),
     **{name: case.model for name, case in CASES.items()},
+    # Each token to both: where one goes to others the sum jumps, and no coarse difference is a gradient.
+    "hidream": lambda: Piped.wrap(HIDREAM, tiny_hidream(experts=2), HIDREAM.tiny_settings),
     "wan": Wan.tiny,
     "wan-with-two-experts": two_experts,
     "wan-of-a-world": lambda: Wan.wrap(build_wan(SMALL_WAN), WanSettings(32, num_frames=13, max_sequence_length=8)),

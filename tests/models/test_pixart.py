@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from limner.core.edition import Edition
 from limner.core.errors import UserError
+from limner.diffusion.dynamics import DDIM
 from limner.engine.precision import checkpoint_activations
 from limner.models.fused import fuse
 from limner.models.hunyuan_dit.build import tiny_pipeline as tiny_dit
@@ -17,7 +19,9 @@ from limner.models.hunyuan_dit.family import HUNYUAN_DIT
 from limner.models.piped import Piped
 from limner.models.pixart.build import tiny_pipeline
 from limner.models.pixart.family import PIXART
-from piped_cases import prediction
+from limner.policies.denoising import Sampler
+from models.test_piped import chance, drawn
+from piped_cases import TEXTS, Case, noise, prediction
 
 
 def test_a_network_of_the_older_class_is_loaded(tmp_path: Path, no_network: None) -> None:
@@ -52,3 +56,16 @@ def test_a_network_without_checkpointing_is_refused_in_one_line() -> None:
     network = Piped.wrap(HUNYUAN_DIT, tiny_dit(), HUNYUAN_DIT.tiny_settings).networks
     with pytest.raises(UserError, match=r"network 'transformer' \(HunyuanDiT2DModel\) has no activation checkpointing"):
         checkpoint_activations(network)
+
+
+def test_a_network_that_is_told_sizes_and_style_draws_what_its_pipeline_draws() -> None:
+    """Hunyuan-DiT 1.1, of a picture that is no square."""
+    case = Case(HUNYUAN_DIT, lambda: tiny_dit(told=True), dynamics=DDIM(1.0))
+    model, plain = case.model(replace(HUNYUAN_DIT.tiny_settings, resolution=64, width=32)), case.plain()
+    start, sampler = noise(model, 2), Sampler(DDIM(1.0), 4, guidance=2.5)
+    call = model.settings.call(sampler.call())
+    expected, _ = plain(
+        prompt=list(TEXTS), latents=start, output_type="pt", return_dict=False, generator=chance(), **call
+    )
+    found = drawn(model, 2.5, start, case.dynamics)
+    torch.testing.assert_close(found.reshape(expected.shape), expected, atol=1e-4, rtol=0)

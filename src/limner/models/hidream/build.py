@@ -13,8 +13,8 @@ from limner.models.llm import byte_tokenizer, llama_writer
 from limner.models.t5 import letter_tokenizer, t5_encoder
 
 
-def tiny_pipeline(seed: int = 0, scheduler: Any = None) -> HiDreamImagePipeline:
-    """Return HiDream-I1 in miniature, random weights: a block of each kind, whose words are of different layers."""
+def tiny_pipeline(seed: int = 0, scheduler: Any = None, experts: int = 4) -> HiDreamImagePipeline:
+    """Return HiDream-I1 in miniature, random weights: its words are of two layers, a token goes to two `experts`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer, tokenizer_2 = (word_tokenizer(("red", "star"), 16) for _ in range(2))
@@ -40,6 +40,7 @@ def tiny_pipeline(seed: int = 0, scheduler: Any = None) -> HiDreamImagePipeline:
                 num_attention_heads=2,
                 caption_channels=[32, 24],
                 text_emb_dim=64,
+                num_routed_experts=experts,
                 axes_dims_rope=(8, 4, 4),
                 max_resolution=(8, 8),
                 llama_layers=[0, 1, 1],

@@ -95,12 +95,19 @@ def differentiable(network: nn.Module) -> nn.Module:
 
 
 def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
-    """Return the velocity, noise - x0: what the transformer gives, the other way round."""
+    """Return the velocity, noise - x0: what the transformer gives, the other way round.
+
+    It is told sizes as numbers, by which no pass waits for an accelerator; a mask of ones is what a square has none for.
+    """
     level = t * model.pipeline.scheduler.config.num_train_timesteps
     if isinstance(model.pipeline.scheduler, UniPCMultistepScheduler):
         level = level.floor()  # its pipeline tells whole ones
+    tokens, mask, _, places = model.pipeline.transformer.patchify(x)
     (found,) = differentiable(model.networks["transformer"])(
-        hidden_states=x,
+        hidden_states=tokens,
+        hidden_states_masks=tokens.new_ones(tokens.shape[:2]) if mask is None else mask,
+        img_ids=places,
+        img_sizes=[(x.shape[-2] // 2, x.shape[-1] // 2)] * len(x),
         timesteps=level,
         encoder_hidden_states_t5=rows["context"],
         encoder_hidden_states_llama3=rows["layers"].movedim(1, 0),
