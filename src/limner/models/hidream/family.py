@@ -97,7 +97,7 @@ def differentiable(network: nn.Module) -> nn.Module:
 def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
     """Return the velocity, noise - x0: what the transformer gives, the other way round.
 
-    It is told sizes as numbers, by which no pass waits for an accelerator; a mask of ones is what a square has none for.
+    It is told sizes as numbers, so that no pass waits for an accelerator, and ones for the mask that a square has not.
     """
     level = t * model.pipeline.scheduler.config.num_train_timesteps
     if isinstance(model.pipeline.scheduler, UniPCMultistepScheduler):
