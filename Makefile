@@ -14,7 +14,7 @@ NUMBERS := algorithms bench core diffusion engine environments evaluate golden l
 # Of these, what the instructions of the processor do not decide: words and refusals, files, counts, and processes that end; a run
 # beside the same run (resumed, given in objects, on a pretended accelerator); what numpy or Pillow draws; that it learns.
 ALIKE := bench/scenes_bench core/ambient core/quiet core/settings engine/checkpoint engine/device \
-	engine/processes environments/control golden/texts models/honoured models/on_cuda run/bad_input run/check \
+	engine/processes environments/control golden/texts models/fields models/honoured models/on_cuda run/bad_input run/check \
 	run/claim run/damaged run/feedback_page run/gan run/keys_fuzz run/matrix run/memory_resume \
 	run/model_settings run/notebook run/objects run/on_cuda run/outputs run/own_code run/own_reward run/pairs \
 	run/recipes run/resume run/rounds run/tastes run/third_party training/asynchronous \
