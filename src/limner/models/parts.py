@@ -65,7 +65,6 @@ DECODE_PIXELS = 2**22
 DECODE_PIXELS_CPU = 2**17
 """On a CPU: 32 pictures of 64 x 64. More leave the cache and cost up to a half more (measured)."""
 
-
 Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
