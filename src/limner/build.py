@@ -281,7 +281,7 @@ def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
     Raises UserError if the algorithm can learn nothing from any of them.
     """
     found, faults = read_preferences(source.data, source.worse, source.masks, source.broken)
-    taught = teaching(found, config.algorithm, source.data, source.segments)
+    taught = teaching(found, config.algorithm, source.data, source.segments, source.unpair)
     size, spec = _size(model), model.latent()
     library, more = encoded(taught, partial(_latents, model), size, spec, config.micro_batch, source.broken)
     for fault in faults + more:

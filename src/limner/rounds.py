@@ -56,6 +56,7 @@ from limner.rewards.learned.reward import Learned
 from limner.rollout.score import shown
 from limner.run import Run, open_run, train
 from limner.training.config import RunConfig
+from limner.training.judged import require_pairing
 from limner.training.reward_model import RewardTraining
 from limner.training.source import Preferences
 from limner.training.state import State
@@ -167,6 +168,8 @@ def require_possible(one: Loop) -> None:
             f"recipe {name} learns from votes themselves, so that no reward is learned: leave --reward and --learned.* "
             "away, or take a recipe that learns from a reward"
         )
+    if isinstance(one.config.source, Preferences):
+        require_pairing(one.config.algorithm, "the votes of a loop are on", one.config.source.unpair)
     if not one.direct and not LEARNED.search(how.reward):
         raise UserError(f"--reward {how.reward} does not name the round's reward: write learned where it is to stand")
     learning = override(RewardTraining(), one.learning, "--learned.")

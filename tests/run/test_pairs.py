@@ -128,7 +128,7 @@ def test_the_dry_run_says_what_is_given(miniature: Miniature, made: Path, capsys
 
 
 def test_a_wrong_pairing_is_refused_with_the_way_out(
-    miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    miniature: Miniature, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     liked = {"prompt": "a red star", "image": "x.png", "label": 1}
@@ -137,8 +137,13 @@ def test_a_wrong_pairing_is_refused_with_the_way_out(
         rows = [liked | {"label": label}, liked | {"label": 0}]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--model.path", str(miniature.model), "--evaluation.prompts", "", "--source.data"]
-    kto = ["--algorithm", "KTO"]
+    kto, unpair = ["--algorithm", "KTO"], ["--source.unpair", "true"]
+    num_pairs = len((made / "pairs.jsonl").read_text().splitlines())
     for more, said in (
+        ([str(made), *kto], f"KTO learns from single pictures that are liked or not, but {num_pairs} of {num_pairs}"),
+        ([str(made), *kto], f"rows of {made} are pairs, which say what is better and not what is good: take DPO, or"),
+        ([str(made), *kto], "the worse one as not, give --source.unpair true"),
+        ([str(made), *unpair], "DPO learns from which of two pictures is better, and source.unpair makes single ones"),
         ([str(tmp_path / "liked.jsonl"), *kto], "KTO learns from wanted pictures beside unwanted ones, but all of"),
         ([str(tmp_path / "liked.jsonl"), *kto], "are wanted (the line is at 0.5): collect the other kind too"),
         ([str(tmp_path / "disliked.jsonl"), *kto], "are unwanted (the line is at 0.5)"),
@@ -153,8 +158,10 @@ def test_a_wrong_pairing_is_refused_with_the_way_out(
         assert main(["check", "scenes_dpo", *words, *more]) == 2 and said in capsys.readouterr().err
     assert main(["check", "scenes", "--preset", "online_dpo", "--group_size", "1"]) == 2
     assert "group_size is 1, but DPO compares the samples of a group with one another" in capsys.readouterr().err
-    both = [str(tmp_path / "both.jsonl"), *kto, "--prompts_per_step", "2", "--micro_batch", "4"]
-    assert main(["check", "scenes_dpo", *words, *both]) == 0
+    small = ["--prompts_per_step", "2", "--micro_batch", "4"]
+    assert main(["check", "scenes_dpo", *words, str(tmp_path / "both.jsonl"), *kto, *small]) == 0
+    assert main(["check", "scenes_dpo", *words, str(made), *kto, *unpair, *small]) == 0
+    assert "2 given groups, 4 samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("algorithm", "copies"), [("DPO", 2), ("MaPO", 1)])

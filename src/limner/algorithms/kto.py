@@ -8,8 +8,8 @@ with y = 1 for what is wanted and -1 for what is not. z, which has no gradient, 
 A sample is wanted if what it is worth exceeds `threshold`, as a given one's does that people liked (1; 0 if they did
 not), or a reward's answer. `judged` "group" compares it with the mean of its group instead.
 
-When to use it: thumbs up and down, or a filter that says yes or no. Of pairs it takes both samples, and of a tie that
-both are good or bad.
+When to use it: thumbs up and down, or a filter that says yes or no. Pairs say what is better, and are refused but with
+`--source.unpair true`: then the better sample is wanted and the worse one not, and of a tie both or neither.
 
 Source: Diffusion-KTO, arXiv:2404.04465, and its published code (beta 1,000, h the sigmoid, both weights 1). Deviation:
 z is the mean over a whole optimizer step, where the code has that of a micro-batch of every process.

@@ -111,7 +111,7 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "DPO": {"algorithm": "DPO", "algorithm.beta": 20.0, **GIVEN},
     "DPO, online": {"algorithm": "DPO", "algorithm.beta": 20.0, **PAIRED},
     "IPO": {"algorithm": "DPO", "algorithm.loss": "ipo", "algorithm.beta": 20.0, **GIVEN},
-    "KTO": {"algorithm": "KTO", "algorithm.beta": 10.0, **GIVEN},
+    "KTO": {"algorithm": "KTO", "algorithm.beta": 10.0, **GIVEN, "source.unpair": True},
     "MaPO": {"algorithm": "MaPO", "algorithm.margin_scale": 40.0, **GIVEN},
     "SPO": PRESETS["spo"].keys,
     "UNet: DDPO": {"algorithm": "DDPO", "algorithm.num_updates": 2, **UNET, **WINDOW},

@@ -43,12 +43,32 @@ class Library:
     judged: Sequence[Judged]
 
 
+def require_pairing(algorithm: Algorithm, what: str, unpair: bool) -> None:
+    """Refuse pairs, which `what` are, for an algorithm that learns from single pictures, unless they are unpaired.
+
+    Refuse to unpair them, too, for one that compares.
+    """
+    name, needs = type(algorithm).__name__, algorithm.needs
+    if needs.group and unpair:
+        raise UserError(
+            f"{name} learns from which of two pictures is better, and source.unpair makes single ones of pairs: leave "
+            "it out, or take KTO, which learns from single ones"
+        )
+    if needs.divide is not None and not unpair:
+        raise UserError(
+            f"{name} learns from single pictures that are liked or not, but {what} pairs, which say what is better and "
+            "not what is good: take DPO, or, to read the better picture of each as liked and the worse one as not, give "
+            "--source.unpair true"
+        )
+
+
 def teaching(
-    preferences: Sequence[Preference], algorithm: Algorithm, data: str, segments: bool = True
+    preferences: Sequence[Preference], algorithm: Algorithm, data: str, segments: bool = True, unpair: bool = False
 ) -> Sequence[Preference]:
     """Return the preferences of `data` as they are learned from: without `segments` each is one of whole clips.
 
-    Raises UserError if the algorithm can learn nothing from any of them.
+    Raises UserError if the algorithm can learn nothing from any of them, or learns from single pictures and there are
+    pairs, which it may not `unpair`.
     """
     name, needs = type(algorithm).__name__, algorithm.needs
     if not segments:
@@ -58,6 +78,8 @@ def teaching(
             f"{name} learns from clips as a whole, and {data} says of their segments which is better: take DPO with "
             "loss sigmoid, or --source.segments false"
         )
+    if several := sum(len(each.pictures) > 1 for each in preferences):
+        require_pairing(algorithm, f"{several} of {len(preferences)} rows of {data} are", unpair)
     if needs.group and not any(each.tells_apart for each in preferences):
         raise UserError(
             f"{name} learns from a better and a worse picture of one prompt, but {data} has no such pair: take "

@@ -168,6 +168,11 @@ class Preferences:
     broken: Literal["refuse", "skip"] = "refuse"
     segments: bool = True
     """Whether pairs of clips whose segments were judged are learned from segment by segment; else as a whole."""
+    unpair: bool = False
+    """Whether each picture of a pair is learned from by itself, liked or not by what it is worth.
+
+    That is for algorithms that learn from single pictures; a step still takes both.
+    """
 
     @property
     def draws(self) -> bool:
