@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from limner.report.page import Exhibit, Page, Section, Table, page
 from limner.report.reward_card import lit
 from limner.report.text import bounds, number, prompts, quantity
 from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, Card, place_of, read, write
+from limner.rewards.learned.motion import as_trained
 from limner.rewards.learned.network import Ensemble
 from limner.rewards.learned.reward import Learned
 from limner.training.certainty import LEAST, Certainty, certainty
@@ -63,6 +64,7 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     found = {name: measured(worth, sure[i], ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
+    trained["frames"] = parts.train.pictures.shape[1]
     told = {name: _told(each) for name, each in found.items()}
     scale, shared = zip(*sure, strict=True)
     card = write(place, how.design, questions, words, scale, shared, ensemble, about, people, trained, told)
@@ -133,7 +135,8 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
         raise UserError(
             f"{on}: every one of its {len(said)} rows is of a prompt or a person that a reward was made with"
         )
-    found = judgements(kept, max(card.design.edge for card in cards), RewardTraining.frames)
+    frames = max(card.trained.get("frames", RewardTraining.frames) for card in cards)
+    found = judgements(kept, max(card.design.edge for card in cards), frames)
     sides = found.votes[:, 0, 0] + found.votes[:, 0, 2] > 0
     if not sides.any():
         raise UserError(f"{on}: nobody chose a side in what is left of it")
@@ -144,6 +147,8 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
 
 def _leads(folder: Path, on: Judgements) -> Float[Tensor, " pairs"]:
     learned = read(folder)
+    if learned.card.design.motion:
+        on = replace(on, pictures=as_trained(on.pictures, learned.card.trained["frames"]))
     return worths(learned.ensemble, learned.card.people, on).leads(on, 0).mean
 
 

@@ -43,7 +43,7 @@ from limner.data.lines import parse_object, read_lines
 from limner.data.sampler import PromptSampler
 from limner.feedback.choosing import chosen
 from limner.feedback.task import hash_of
-from limner.judges import judges_in
+from limner.judges import compose, judges_in
 from limner.objectives.choice import disagreement
 from limner.pairs import PICTURES, SIDES
 from limner.recipes.override import override
@@ -60,7 +60,7 @@ from limner.training.judged import require_pairing
 from limner.training.reward_model import RewardTraining
 from limner.training.source import Preferences
 from limner.training.state import State
-from limner.votes import SYNTHETIC, Rows, of_judge, of_people, several
+from limner.votes import SYNTHETIC, Rows, beside, of_judge, of_people, of_round, require_able, several
 
 LOOP, ROUND, ASKED, VOTES, SO_FAR = "loop.json", "round.json", "asked.jsonl", "votes.jsonl", "so_far.jsonl"
 LEARNED = re.compile(r"\blearned\b(?!\([^)]*\bfolder\b)(\(\s*\)?)?")
@@ -177,12 +177,14 @@ def require_possible(one: Loop) -> None:
         require_reward(how.reward, learning)
     several(how.annotator)
     load_prompts(one.config.prompts)
+    if one.config.evaluation.prompts:
+        load_prompts(one.config.evaluation.prompts)
 
 
 def require_reward(reward: str, learning: RewardTraining) -> None:
     """Refuse what the policy is trained against, if it will be no reward once a round's has been learned."""
     for leaf, judge in judges_in(reward)[1].items():
-        if isinstance(judge, Learned) and not judge.folder and judge.taste and not learning.design.tastes:
+        if of_round(judge) and judge.taste and not learning.design.tastes:
             raise UserError(
                 f"--reward {reward}: {leaf} judges as one person, and the round's reward learns what all like: give "
                 "--learned.design.tastes 1"
@@ -241,6 +243,8 @@ def ask(one: Loop, number: int) -> dict[str, Any]:
     """Draw pairs by the policy of the round before, and choose which of them are asked."""
     place, how = one.place(number), one.how
     run, source = before(one, number)
+    if number == 1:
+        require_judges(one, run)
     judge = Learned(str(one.place(number - 1) / "reward")) if how.choice == "active" and number > 1 else None
     count = how.pairs * (how.pool if judge else 1)
     key = Rng((one.config.seed, "loop", number))
@@ -267,6 +271,22 @@ def ask(one: Loop, number: int) -> dict[str, Any]:
     told = f"{len(rows)} pairs of {count} drawn" if judge else f"{len(rows)} pairs drawn"
     by = before_hash(one, number)
     return _kept(place, ASKED, told) | {"choice": "active" if judge else "random", "drawn": count, "policy": by}
+
+
+def require_judges(one: Loop, run: Run) -> None:
+    """Show a first pair to all that later judge, and refuse what cannot: votes of people are too dear to be lost so.
+
+    These are the annotator's judges, those beside the round's reward, and those of the evaluation, of its own prompts.
+    """
+    config, how, first = one.config, one.how, one.prompts[0]
+    media, _ = _drawn(run, [first], [[0], [0]])
+    for judges in several(how.annotator).values():
+        require_able("annotator", judges, media, first)
+    for judges in () if one.direct else beside(how.reward):
+        require_able("reward", judges, media, first)
+    if config.evaluation.reward and config.evaluation.prompts:
+        heldout = load_prompts(config.evaluation.prompts)[0]
+        require_able("evaluation.reward", compose(config.evaluation.reward), media, heldout)
 
 
 def before(one: Loop, number: int) -> tuple[Run, str]:

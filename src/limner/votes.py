@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from limner.core.errors import UserError
+from limner.core.errors import LimnerError, UserError
+from limner.core.media import Media
+from limner.core.protocols import Comparer
 from limner.core.types import Prompt
 from limner.data.lines import parse_object
 from limner.data.pairs import as_media, read_saved
-from limner.judges import compose
+from limner.judges import compose, judges_in
 from limner.pairs import SIDES, judged
 from limner.rewards.algebra.compose import Composition
+from limner.rewards.learned.reward import Learned
 
 PEOPLE, SYNTHETIC = "people", "synthetic"
 ANNOTATOR = 'win_rate(annotator(of="scenes_fraction", noise=0.2, ties=0.25))'
@@ -36,6 +39,25 @@ def several(annotator: str) -> Mapping[str, Composition]:
     if PEOPLE in names:
         raise UserError(f"--annotator {annotator}: people answer at a page, and no judge beside them; take either")
     return {name: compose(ANNOTATOR if name == SYNTHETIC else name) for name in names}
+
+
+def of_round(judge: object) -> TypeGuard[Learned]:
+    """Tell whether a judge that an expression names is the reward of the round that it is asked in."""
+    return isinstance(judge, Learned) and not judge.folder
+
+
+def beside(reward: str) -> list[Composition]:
+    """Return the judges that an expression names beside the round's reward, each by itself."""
+    found = [(leaf, judge) for leaf, judge in judges_in(reward)[1].items() if not of_round(judge)]
+    return [compose(f"win_rate({leaf})" if isinstance(judge, Comparer) else str(leaf)) for leaf, judge in found]
+
+
+def require_able(key: str, judges: Composition, media: Media, prompt: Prompt) -> None:
+    """Ask judges about a pair. Raises UserError, which names the option `key`, if they cannot be asked about such."""
+    try:
+        judged(judges, media, [prompt] * len(SIDES))
+    except LimnerError as error:
+        raise UserError(f"--{key} {judges.expression}: it cannot judge what the model draws: {error}") from error
 
 
 def of_judge(name: str, judges: Composition, place: Path, rows: Rows, prompts: Sequence[Prompt], size: int) -> Rows:

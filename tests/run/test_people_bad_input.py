@@ -148,8 +148,8 @@ COMMANDS = {
     "loop scenes --learned.design.kind big": "--learned.design.kind cannot be 'big'",
     "loop scenes --pool 1": "Looping: pool must be at least 2",
     "loop scenes --out full": "full exists and holds no loop",
-    "loop scenes_dpo --prompts scenes:train --algorithm KTO": "KTO learns from single pictures that are liked or not, but",
-    "loop scenes_dpo --prompts scenes:train --source.unpair true": "DPO learns from which of two pictures is better, and",
+    "loop scenes_dpo --prompts scenes:train --algorithm KTO": "KTO learns from single pictures that are liked or",
+    "loop scenes_dpo --prompts scenes:train --source.unpair true": "DPO learns from which of two pictures is",
     "loop scenes_dpo": "recipe scenes_dpo has no prompts to draw pairs for: give --prompts",
 }
 

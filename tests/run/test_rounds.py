@@ -200,6 +200,35 @@ def test_active_choice_asks_what_the_members_disagree_about(miniature: Miniature
     assert sure and min(gains[i] for i in sure) >= max([gains[i] for i in chance], default=0.0) - 1e-6
 
 
+PICKY = """
+def picky(media, prompts):
+    height = media.frames().shape[-2]
+    if height > 4:
+        raise ValueError(f"4 rows are needed, got {height}")
+    return [0.0] * len(prompts)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--annotator", "{}:picky"),
+        ("--reward", "learned + {}:picky"),
+        ("--evaluation.reward", "{}:picky", "--evaluation.prompts", "{}/../prompts.txt"),
+    ],
+)
+def test_a_judge_that_does_not_fit_is_found_before_anybody_is_asked(
+    words: Sequence[str], miniature: Miniature, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "mine.py").write_text(PICKY)
+    mine = [each.replace("{}/..", str(tmp_path)).replace("{}", str(tmp_path / "mine.py")) for each in words]
+    people = () if "--annotator" in mine else ("--annotator", "people")
+    assert loop(miniature, tmp_path / "loop", *people, *mine) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"limner: {words[0]} ") and "picky: it cannot judge what the model draws: reward" in said
+    assert "4 rows are needed, got 32" in said and not (tmp_path / "loop" / "round-1").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -210,6 +239,7 @@ def test_active_choice_asks_what_the_members_disagree_about(miniature: Miniature
         (["scenes", "--learned.epoch", "3"], "epochs"),
         (["scenes", "--annotator", "nobody"], "unknown reward 'nobody'"),
         (["scenes", "--explore", "2"], "explore"),
+        (["scenes", "--evaluation.prompts", "nowhere.txt"], "prompts nowhere.txt: no such file"),
     ],
 )
 def test_what_could_not_work_is_refused_before_anything_is_drawn(

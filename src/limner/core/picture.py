@@ -45,6 +45,12 @@ def paced(path: Path | bytes, most: int) -> tuple[list[Image.Image], float]:
     return _read(path, "clip", partial(_frames_of, most=most))
 
 
+def at_even_distances(length: int, most: int) -> list[int]:
+    """Return the places of `most` frames of so many, or of all, each in the middle of its equal part."""
+    count = min(most, length)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
+
+
 def require_picture(path: Path) -> None:
     """Refuse a file that does not begin as a picture does; its pixels are not looked at. Raises UserError."""
     _read(path, "picture", lambda file: Image.open(file).size)

@@ -15,7 +15,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos
 from limner.core.paths import path_of
-from limner.core.picture import decoded, decoded_clip
+from limner.core.picture import at_even_distances, decoded, decoded_clip
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
 
@@ -113,8 +113,7 @@ def read_frames(path: Path | bytes, most: int, edge: int) -> Float[Tensor, "fram
     Of a clip the first `MOST_READ` frames are looked at. Raises UserError for what `decoded_clip` refuses.
     """
     found = decoded_clip(path, MOST_READ)
-    count = min(most, len(found))
-    some = [found[(2 * i + 1) * len(found) // (2 * count)] for i in range(count)]
+    some = [found[i] for i in at_even_distances(len(found), most)]
     cut = [np.asarray(ImageOps.fit(each, (edge, edge), Image.Resampling.LANCZOS)) for each in some]
     return torch.from_numpy(np.stack(cut).astype(np.float32) / 255).movedim(-1, 1)
 

@@ -57,8 +57,8 @@ def require_pairing(algorithm: Algorithm, what: str, unpair: bool) -> None:
     if needs.divide is not None and not unpair:
         raise UserError(
             f"{name} learns from single pictures that are liked or not, but {what} pairs, which say what is better and "
-            "not what is good: take DPO, or, to read the better picture of each as liked and the worse one as not, give "
-            "--source.unpair true"
+            "not what is good: take DPO, or, to read the better picture of each as liked and the worse one as not, "
+            "give --source.unpair true"
         )
 
 

@@ -22,7 +22,7 @@ from limner.core.tree import concatenate
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
-from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth, over_frames
+from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, vocabulary
 from limner.rewards.learned.vlm import Vlm
@@ -40,7 +40,10 @@ class RewardTraining:
 
     design: Design = Design()
     frames: Count = 4
-    """Of a clip, at even distances, that are learned from, each by itself; a reward is asked about all of them."""
+    """Of a clip, at even distances, that are learned from.
+
+    A reward is asked about all of them, and, if it goes by motion too, about as many as it learned from.
+    """
     epochs: Count = 40
     prompts: Count = 8
     """Prompts of a step."""
@@ -151,8 +154,7 @@ def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Feat
                 seen = ensemble.see(_pixels(of.pictures[here]))
             else:
                 seen = [bank.seen[here].flatten(0, 1).float()] * len(ensemble.members)
-            asked = [text for text in texts[here] for _ in range(frames)]
-            lots.append([over_frames(said, frames) for said in ensemble.say(seen, asked)])
+            lots.append(ensemble.say(seen, texts[here], frames))
     return Worths(people, partial(ensemble.together, [concatenate(each) for each in zip(*lots, strict=True)]))
 
 
@@ -239,8 +241,7 @@ def _of_each(
     member: Member, of: Judgements, seen: Float[Tensor, "shown *seen"], read: Float[Tensor, "pictures *read"]
 ) -> Said:
     """Return what a member says of pictures, or of clips, whose frames `seen` are."""
-    frames = of.pictures.shape[1]
-    return over_frames(member.say(seen, read.repeat_interleave(frames, 0)), frames)
+    return member.say(seen, read, of.pictures.shape[1])
 
 
 def _said(member: Member, design: Design, said: Said, batch: Batch, question: int) -> Float[Tensor, " pairs"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from limner.core.types import Prompt
 from limner.judging.minilm import text_features
 from limner.reward_models import train_reward
 from limner.rewards.learned.design import Design
-from limner.rewards.learned.folder import read_card
+from limner.rewards.learned.folder import read, read_card
+from limner.rewards.learned.origin import EFFICIENTNET, MINILM, origin
 from limner.rewards.learned.reward import Learned
 from limner.rewards.learned.towers import towers
 from limner.rewards.vision.preprocess import CLIP, IMAGENET, Preprocess
@@ -70,7 +72,10 @@ def test_dino_gives_its_class_token_and_minilm_reads(tmp_path: Path) -> None:
 
 
 def test_a_head_on_a_folder_learns_and_is_read_again(tmp_path: Path) -> None:
-    """A CLIP of random weights tells bright from dark; only the head is kept, and gradients reach the pixels."""
+    """A CLIP of random weights tells bright from dark; only the head is kept, and gradients reach the pixels.
+
+    The card has the hash of the CLIP's files: another text beside them is none of its business, another weight is.
+    """
     tiny_vision.clip(tmp_path / "clip")
     how = {
         **SMALL,
@@ -86,6 +91,20 @@ def test_a_head_on_a_folder_learns_and_is_read_again(tmp_path: Path) -> None:
     pixels = PIXELS.clone().requires_grad_()
     Learned(str(place))(Images(pixels), [Prompt("a thing 7")] * 2).score.sum().backward()
     assert pixels.grad is not None and pixels.grad.abs().sum() > 0
+    (tmp_path / "clip" / "README.md").write_text("mine")
+    assert card.network == origin(card.design) and len(card.network[str(tmp_path / "clip")]) == 64
+    weights = tmp_path / "clip" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    moved = tmp_path / "r" / ".." / "r"  # read anew, as by another process
+    with pytest.raises(UserError, match="stands on .*clip, which is no longer what it was trained on: put that back"):
+        read(moved)
+
+
+def test_packages_are_named_with_their_versions() -> None:
+    assert origin(Design()) == {} and list(origin(Design(kind="patches"))) == [EFFICIENTNET]
+    assert origin(Design(kind="frozen")) == {name: version(name) for name in (EFFICIENTNET, MINILM)}
 
 
 def test_what_no_head_can_stand_on_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ class Design:
     tastes: Natural = 0
     """In how many ways people may differ: 0, all are of one taste; 1, from one taste to its opposite."""
 
+    motion: bool = False
+    """Whether a frame of a clip is judged by what has changed since the one before, too, and not by itself."""
+
     def __post_init__(self) -> None:
         if self.network and self.kind not in ("frozen", "vlm"):
             raise UserError(
@@ -48,6 +51,8 @@ class Design:
             )
         if self.kind == "vlm" and not self.network:
             raise UserError("a learned reward of kind vlm stands on a model: give its folder as --design.network")
+        if self.kind == "vlm" and self.motion:
+            raise UserError("a learned reward of kind vlm is asked about each frame by itself: leave design.motion out")
         if self.kind == "patches" and self.edge % PIXELS:
             raise UserError(
                 f"a learned reward of patches sees {PIXELS} pixels a side of each: edge {self.edge} is none"

@@ -20,6 +20,7 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of, text_of
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.network import Ensemble
+from limner.rewards.learned.origin import origin
 
 CARD, WEIGHTS, SERVED = "card.json", "reward.safetensors", "served.json"
 FORMAT = 1
@@ -44,6 +45,8 @@ class Card:
     trained: Mapping[str, Any] = field(default_factory=dict)
     """Its data and settings; `prompts` (digests) and `people` of every part."""
     measured: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, str] = field(default_factory=dict)
+    """What it stands on that its folder has not (`origin`); a card of an earlier version does not say."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def write(
     content = save({name: tensor.contiguous() for name, tensor in ensemble.state_dict().items()})
     digest = hashlib.sha256(content).hexdigest()
     asked, numbers = tuple(questions), (tuple(scale), tuple(shared))
-    card = Card(design, asked, tuple(words), *numbers, about, digest, tuple(people), trained, measured)
+    card = Card(design, asked, tuple(words), *numbers, about, digest, tuple(people), trained, measured, origin(design))
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{WEIGHTS}.part"
     part.write_bytes(content)
@@ -112,7 +115,7 @@ def read_card(folder: Path) -> Card:
 
 
 def read(folder: Path) -> LearnedReward:
-    """Return the reward of a folder, read once. Raises UserError if it is damaged, or its weights are of another."""
+    """Return the reward of a folder, read once. Raises UserError if it, or what it stands on, is not what it was."""
     card = read_card(folder)
     return _read(folder / WEIGHTS, card.weights)
 
@@ -127,6 +130,11 @@ def _read(path: Path, digest: str) -> LearnedReward:
         ensemble.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: not the weights of this design: {str(error).splitlines()[0]}") from error
+    if card.network and card.network != origin(card.design):
+        raise UserError(
+            f"{path.parent} stands on {', '.join(card.network)}, which is no longer what it was trained on: put that "
+            "back, or train the reward again"
+        )
     return LearnedReward(card, ensemble.eval().requires_grad_(False))
 
 

@@ -8,24 +8,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limner.rewards.learned.motion import with_change
 from limner.rewards.learned.towers import towers
 
 
 class Frozen(nn.Module):
     """Two layers on the features of picture and text, and on the product of what both are mapped to.
 
-    `network` is whose features these are, as `towers` knows it; its weights are no part of this module.
+    `network` is whose features these are, as `towers` knows it; its weights are no part of this module. With `motion`
+    a picture has, beside its features, how they have changed since the frame before.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int, outputs: int, network: str) -> None:
+    def __init__(self, width: int, outputs: int, network: str, motion: bool = False) -> None:
         super().__init__()
+        self.motion = motion
         self.towers = towers(network)
         self.register_buffer("mean", torch.zeros(self.towers.picture_width))
         self.register_buffer("std", torch.ones(self.towers.picture_width))
-        self.picture = nn.Linear(self.towers.picture_width, width)
+        self.picture = nn.Linear((1 + motion) * self.towers.picture_width, width)
         self.text = nn.Linear(self.towers.text_width, width)
         self.head = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, outputs))
 
@@ -43,8 +46,10 @@ class Frozen(nn.Module):
         self.std.copy_(seen.std(0) + 0.05)
 
     def judge(
-        self, seen: Float[Tensor, "n picturewidth"], read: Float[Tensor, "n textwidth"]
+        self, seen: Float[Tensor, "n picturewidth"], read: Float[Tensor, "n textwidth"], frames: int
     ) -> Float[Tensor, "n outputs"]:
-        """Return numbers for pictures, each with its text."""
-        a, b = self.picture((seen - self.mean) / self.std).relu(), self.text(read).relu()
+        """Return numbers for frames, each with its text."""
+        shown = (seen - self.mean) / self.std
+        shown = with_change(shown, frames) if self.motion else shown
+        a, b = self.picture(shown).relu(), self.text(read).relu()
         return self.head(torch.cat([a, b, a * b], 1))

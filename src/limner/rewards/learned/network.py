@@ -17,13 +17,15 @@ from limner.rewards.learned.vlm import Vlm
 
 
 class Network(Protocol):
-    """A network that looks at pictures and at texts by themselves, and then at both."""
+    """A network that looks at frames and at texts by themselves, and then at both; a clip has `frames` of them."""
 
     def see(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n *seen"]: ...
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "n read"]: ...
 
-    def judge(self, seen: Float[Tensor, "n *seen"], read: Float[Tensor, "n read"]) -> Float[Tensor, "n outputs"]: ...
+    def judge(
+        self, seen: Float[Tensor, "shown *seen"], read: Float[Tensor, "shown *read"], frames: int
+    ) -> Float[Tensor, "shown outputs"]: ...
 
 
 COMMON = -1
@@ -44,7 +46,7 @@ class Said(NamedTuple):
     lean: Float[Tensor, "n questions tastes"]
 
 
-def over_frames(said: Said, frames: int) -> Said:
+def _over_frames(said: Said, frames: int) -> Said:
     """Return what is said of clips: the mean over the frames of each, which follow one another."""
     worth = Worth(*(column.unflatten(0, (-1, frames)).mean(1) for column in said.worth))
     return Said(worth, said.lean.unflatten(0, (-1, frames)).mean(1))
@@ -64,23 +66,28 @@ class Member(nn.Module):
         self.network: Small | Patches | Frozen | Vlm
         match design.kind:
             case "small":
-                self.network = Small(words, eye_for_pixels(design.width), design.edge, design.width, outputs)
+                eye = eye_for_pixels(design.width)
+                self.network = Small(words, eye, design.edge, design.width, outputs, design.motion)
             case "patches":
-                self.network = Patches(words, design.edge, design.width, outputs)
+                self.network = Patches(words, design.edge, design.width, outputs, design.motion)
             case "frozen":
-                self.network = Frozen(design.width, outputs, design.network)
+                self.network = Frozen(design.width, outputs, design.network, design.motion)
             case "vlm":
                 self.network = Vlm(design.network, design.edge, design.rank, outputs)
         self.tie = nn.Parameter(torch.zeros(questions))
         self.taste = nn.Parameter(torch.randn(people, design.tastes) / 2) if design.tastes else None
 
-    def say(self, seen: Float[Tensor, "n *seen"], read: Float[Tensor, "n read"]) -> Said:
-        """Return what pictures are worth; a network that is not Gaussian is certain of it."""
-        said = self.network.judge(seen, read)
+    def say(self, seen: Float[Tensor, "shown *seen"], read: Float[Tensor, "n *read"], frames: int = 1) -> Said:
+        """Return what pictures, or clips, are worth: the mean over their frames, which follow one another in `seen`.
+
+        A network that is not Gaussian is certain of it.
+        """
+        said = self.network.judge(seen, read.repeat_interleave(frames, 0), frames)
         own = said.shape[1] - self.questions * self.tastes
         lean = said[:, own:].reshape(len(said), self.questions, self.tastes)
         mean, spread = said[:, : self.questions], said[:, self.questions : own]
-        return Said(Worth(mean, spread.clamp(-6, 3).exp() if spread.shape[1] else torch.zeros_like(mean)), lean)
+        std = spread.clamp(-6, 3).exp() if spread.shape[1] else torch.zeros_like(mean)
+        return _over_frames(Said(Worth(mean, std), lean), frames)
 
     def weights(self, people: Int[Tensor, " n"]) -> Float[Tensor, "n tastes"]:
         """Return how people differ, 0 of `COMMON`."""
@@ -114,13 +121,14 @@ class Ensemble(nn.Module):
             return [first.see(pixels)] * len(self.members)
         return [self.member(i).network.see(pixels) for i in range(len(self.members))]
 
-    def say(self, seen: Sequence[Float[Tensor, "n *seen"]], texts: Sequence[str]) -> list[Said]:
-        """Return what each member says of what it has seen."""
+    def say(self, seen: Sequence[Float[Tensor, "shown *seen"]], texts: Sequence[str], frames: int = 1) -> list[Said]:
+        """Return what each member says of what it has seen: of pictures, or of clips of so many frames."""
         unique = list(dict.fromkeys(texts))
         place = torch.tensor([unique.index(text) for text in texts])
         members = [self.member(i) for i in range(len(self.members))]
         return [
-            member.say(sight, member.network.read(unique)[place]) for member, sight in zip(members, seen, strict=True)
+            member.say(sight, member.network.read(unique)[place], frames)
+            for member, sight in zip(members, seen, strict=True)
         ]
 
     def member(self, number: int) -> Member:

@@ -23,12 +23,12 @@ class Patches(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, words: Sequence[str], edge: int, width: int, outputs: int) -> None:
+    def __init__(self, words: Sequence[str], edge: int, width: int, outputs: int, motion: bool = False) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(DETAILED_WIDTH, 1, 1))
         self.register_buffer("std", torch.ones(DETAILED_WIDTH, 1, 1))
         self.edge = edge
-        self.small = Small(words, eye_for_patches(width), edge, width, outputs)
+        self.small = Small(words, eye_for_patches(width), edge, width, outputs, motion)
 
     def see(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 284 rows columns"]:
         """Return the frozen features of each place of pictures in [0, 1]."""
@@ -44,10 +44,10 @@ class Patches(nn.Module):
         self.std.copy_(seen.std((0, 2, 3))[:, None, None] + 1e-3)
 
     def judge(
-        self, seen: Float[Tensor, "n 284 rows columns"], read: Float[Tensor, "n words channels_1"]
+        self, seen: Float[Tensor, "n 284 rows columns"], read: Float[Tensor, "n words channels_1"], frames: int
     ) -> Float[Tensor, "n outputs"]:
-        """Return numbers for pictures, each with its text."""
-        return self.small.judge(self.small.eye((seen - self.mean) / self.std), read)
+        """Return numbers for frames, each with its text."""
+        return self.small.judge(self.small.eye((seen - self.mean) / self.std), read, frames)
 
 
 def eye_for_patches(width: int) -> nn.Sequential:

@@ -15,10 +15,11 @@ from limner.core.tree import concatenate
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.rewards.learned.explain import by_clause, by_place
 from limner.rewards.learned.folder import Card, LearnedReward, place_of, read, read_card
-from limner.rewards.learned.network import COMMON, over_frames
+from limner.rewards.learned.motion import as_trained
+from limner.rewards.learned.network import COMMON, Ensemble, Said
 
 LOT = 64
-"""Pictures that the networks see at once."""
+"""Pictures, or frames, that the networks see at once."""
 
 
 @dataclass(frozen=True)
@@ -62,48 +63,42 @@ class Learned:
         learned = read(place_of(self._given()))
         frames = media.frames().float()
         valid = frames.isfinite().flatten(1).all(1)
-        pixels, texts = _shown(frames, prompts)
-        ensemble, person = learned.ensemble.to(pixels.device), self._person(learned.card)
-        some = [slice(i, i + LOT) for i in range(0, len(texts), LOT)]
-        lots = [ensemble.say(ensemble.see(pixels[lot]), texts[lot]) for lot in some]
-        said = [over_frames(concatenate(each), frames.shape[1]) for each in zip(*lots, strict=True)]
-        mean, std = (column * pixels.new_tensor(learned.card.scale) for column in ensemble.together(said, person))
+        shown, texts = _shown(frames, learned.card), [prompt.text for prompt in prompts]
+        ensemble, person = learned.ensemble.to(shown.device), self._person(learned.card)
+        said = [concatenate(each) for each in zip(*_said(ensemble, shown, texts), strict=True)]
+        mean, std = (column * shown.new_tensor(learned.card.scale) for column in ensemble.together(said, person))
         mean = mean.where(valid[:, None], torch.nan)
         parts = {name: mean[:, i] for i, name in enumerate(learned.card.questions) if i > 0}
         unsure = (std[:, 0].square() + learned.card.shared[0] ** 2).sqrt()
         output = RewardOutput(mean[:, 0], valid, parts, unsure)
-        return self._explained(learned, output, pixels, texts) if self.explain else output
+        return self._explained(learned, output, shown[:, shown.shape[1] // 2], texts) if self.explain else output
 
     def _explained(
         self,
         learned: LearnedReward,
         output: RewardOutput,
-        pixels: Float[Tensor, "shown 3 height width"],
-        texts: list[str],
+        pixels: Float[Tensor, "n 3 height width"],
+        texts: Sequence[str],
     ) -> RewardOutput:
-        """Add what the score comes from; of a clip, that of its middle frame."""
+        """Add what the score comes from; of a clip, that of its middle frame, as a picture."""
         ensemble, person, scale = learned.ensemble, self._person(learned.card), learned.card.scale[0]
 
         def score(some: Tensor, asked: Sequence[str]) -> Tensor:
-            lots = [slice(i, i + LOT) for i in range(0, len(asked), LOT)]
-            said = [ensemble.together(ensemble.say(ensemble.see(some[lot]), asked[lot]), person) for lot in lots]
+            said = [ensemble.together(each, person) for each in _said(ensemble, some[:, None], asked)]
             return scale * torch.cat([each.mean[:, 0] for each in said])
 
-        frames = len(texts) // len(output.score)
-        shown = range(frames // 2, len(texts), frames)
-        places = torch.stack([by_place(score, pixels[i].detach(), texts[i]) for i in shown])
-        told = [str(by_clause(score, pixels[i].detach(), texts[i])) for i in shown]
+        both = list(zip(pixels.detach(), texts, strict=True))
+        places = torch.stack([by_place(score, picture, text) for picture, text in both])
+        told = [str(by_clause(score, picture, text)) for picture, text in both]
         return replace(output, explanation=told, maps={"where": places})
 
     def members(self, media: Media, prompts: Sequence[Prompt]) -> Float[Tensor, "members n"]:
         """Return what each member of the ensemble says to the first question: its calibrated worth."""
         learned = read(place_of(self._given()))
-        ensemble, frames = learned.ensemble, media.frames().float()
-        pixels, texts = _shown(frames, prompts)
-        some, person = [slice(i, i + LOT) for i in range(0, len(texts), LOT)], self._person(learned.card)
-        said = [ensemble.each(ensemble.say(ensemble.see(pixels[lot]), texts[lot]), person) for lot in some]
-        worth = torch.cat([torch.stack([each.mean[:, 0] for each in lot]) for lot in said], 1)
-        return learned.card.scale[0] * worth.unflatten(1, frames.shape[:2]).mean(2)
+        shown, person = _shown(media.frames().float(), learned.card), self._person(learned.card)
+        lots = _said(learned.ensemble, shown, [prompt.text for prompt in prompts])
+        said = [learned.ensemble.each(lot, person) for lot in lots]
+        return learned.card.scale[0] * torch.cat([torch.stack([each.mean[:, 0] for each in lot]) for lot in said], 1)
 
     def _person(self, card: Card) -> int:
         """Return the place of the annotator among those that are known. Raises UserError for another."""
@@ -120,9 +115,17 @@ class Learned:
         return self.folder
 
 
-def _shown(
-    frames: Float[Tensor, "n frames 3 height width"], prompts: Sequence[Prompt]
-) -> tuple[Float[Tensor, "shown 3 height width"], list[str]]:
-    """Return all frames as pixels, and the text of each."""
-    texts = [prompt.text for prompt in prompts for _ in range(frames.shape[1])]
-    return frames.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1).flatten(0, 1), texts
+def _shown(frames: Float[Tensor, "n frames 3 height width"], card: Card) -> Float[Tensor, "n some 3 height width"]:
+    """Return all frames as pixels; of a reward that goes by motion too, as many as it learned from."""
+    pixels = frames.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
+    return as_trained(pixels, card.trained["frames"]) if card.design.motion else pixels
+
+
+def _said(
+    ensemble: Ensemble, shown: Float[Tensor, "n frames 3 height width"], texts: Sequence[str]
+) -> list[list[Said]]:
+    """Return what each member says of clips, each with its text, some clips at a time."""
+    frames = shown.shape[1]
+    some = max(1, LOT // frames)
+    lots = [slice(i, i + some) for i in range(0, len(texts), some)]
+    return [ensemble.say(ensemble.see(shown[lot].flatten(0, 1)), texts[lot], frames) for lot in lots]

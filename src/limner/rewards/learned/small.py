@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from limner.rewards.learned.motion import with_change
+
 UNKNOWN = 0
 """The number of every word that no prompt of the training had."""
 FOUND = 4
@@ -48,10 +50,13 @@ class Small(nn.Module):
         map_l = <seen, word_l> / sqrt(width),   mass_l = sum softplus(map_l),   middle_l = the centre of that mass
 
     A recurrent network reads the words once more, each with what was found of it, and its last state is judged. The
-    comparison of each word with each place is that of FILIP (arXiv:2111.07783), which keeps the peak only.
+    comparison of each word with each place is that of FILIP (arXiv:2111.07783), which keeps the peak only. With
+    `motion` it looks in a mixture of what is seen and of how that has changed since the frame before.
     """
 
-    def __init__(self, words: Sequence[str], eye: nn.Module, edge: int, width: int, outputs: int) -> None:
+    def __init__(
+        self, words: Sequence[str], eye: nn.Module, edge: int, width: int, outputs: int, motion: bool = False
+    ) -> None:
         super().__init__()
         self.edge, self.words = edge, {word: i for i, word in enumerate(words, UNKNOWN + 1)}
         self.eye = eye
@@ -59,6 +64,7 @@ class Small(nn.Module):
         self.reader = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
         self.teller = nn.GRU(width + FOUND, width, batch_first=True)
         self.head = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, outputs))
+        self.mix = nn.Conv2d(2 * width, width, 1) if motion else None
 
     def see(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n channels h w"]:
         """Return a map of what is where in pictures in [0, 1]."""
@@ -76,9 +82,11 @@ class Small(nn.Module):
         return pad_sequence([functional.pad(each, (0, 1), value=1.0) for each in states], batch_first=True)
 
     def judge(
-        self, seen: Float[Tensor, "n channels h w"], read: Float[Tensor, "n words channels_1"]
+        self, seen: Float[Tensor, "n channels h w"], read: Float[Tensor, "n words channels_1"], frames: int
     ) -> Float[Tensor, "n outputs"]:
-        """Return numbers for pictures, each with its text."""
+        """Return numbers for frames, each with its text."""
+        if self.mix is not None:
+            seen = self.mix(with_change(seen, frames))
         word, there = read[..., :-1], read[..., -1]
         maps = torch.einsum("ncx,nlc->nlx", seen.flatten(2), word) / seen.shape[1] ** 0.5
         amount = functional.softplus(maps)

@@ -63,9 +63,9 @@ class Vlm(nn.Module):
         return pad_sequence([torch.tensor([*map(ord, text), 0], device=device).float() for text in texts], True)
 
     def judge(
-        self, seen: Float[Tensor, "n 3 edge edge"], read: Float[Tensor, "n letters"]
+        self, seen: Float[Tensor, "n 3 edge edge"], read: Float[Tensor, "n letters"], frames: int = 1
     ) -> Float[Tensor, "n outputs"]:
-        """Return numbers for pictures, each with its text."""
+        """Return numbers for pictures, or for frames, each by itself, each with its text."""
         levels = (seen.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         texts = ["".join(chr(int(letter)) for letter in row if letter) for row in read.tolist()]
         questions = [asked(self.processor, ASKED.replace("{}", text)) for text in texts]
