@@ -23,10 +23,11 @@ from limner.judges import compose, judges_in
 from limner.judging.rows import from_rows
 from limner.judging.wire import CONTENT_TYPE, decode_answer, encode_request
 from limner.reward_models import promote, train_reward
-from limner.rewards.learned.design import Design
+from limner.rewards.learned.design import Design, Kind
 from limner.rewards.learned.explain import clauses
 from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, read, read_card
 from limner.rewards.learned.motion import as_trained, with_change
+from limner.rewards.learned.network import Member
 from limner.rewards.learned.reward import Learned
 from limner.serve.app import app
 from serving import call
@@ -154,9 +155,24 @@ def test_what_has_changed_is_by_hand() -> None:
     assert as_trained(places[:, :2], 5).tolist() == [[0, 0, 0, 1, 1]] and as_trained(places, 9).equal(places)
 
 
-@pytest.mark.parametrize("kind", ["small", "frozen"])
-def test_a_clip_and_its_reverse_are_told_apart_by_motion_alone(kind: str, tmp_path: Path) -> None:
-    """Of each pair both have the same frames, in one order and the other, and what gets brighter is preferred.
+@pytest.mark.parametrize(("kind", "shape"), [("small", (16, 2, 2)), ("patches", (284, 2, 2)), ("frozen", (1280,))])
+def test_the_order_of_frames_counts_where_motion_does(kind: Kind, shape: tuple[int, ...]) -> None:
+    """Of networks that learned nothing yet, and of what they might see of two clips of three frames."""
+    seen, words = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0)), ("a", "star")
+    for motion in (False, True):
+        torch.manual_seed(1)
+        member = Member(Design(kind=kind, width=16, edge=16, motion=motion), words, 1, 0).eval()
+        read = torch.randn(2, 384) if kind == "frozen" else member.network.read(["a star", "a"])
+        forth, back = (
+            member.say(each, read, 3).worth.mean for each in (seen, seen.view(2, 3, *shape).flip(1).flatten(0, 1))
+        )
+        assert torch.allclose(forth, back, atol=1e-5) != motion
+        first = member.say(seen[:1], read[:1]).worth.mean  # a clip that does not move is worth what its picture is
+        torch.testing.assert_close(member.say(seen[:1].repeat_interleave(3, 0), read[:1], 3).worth.mean, first)
+
+
+def test_a_clip_and_its_reverse_are_told_apart_by_motion_alone(tmp_path: Path) -> None:
+    """Of each pair both have the same frames, in one order and the other, and what grows is preferred.
 
     Of a reward that sees frames one by one both are worth the same. One that sees what changes has new clips in order,
     at other rates than those that it learned from, too: of 20, by chance, all with probability 1e-6.
@@ -164,18 +180,20 @@ def test_a_clip_and_its_reverse_are_told_apart_by_motion_alone(kind: str, tmp_pa
     generator, rows = torch.Generator().manual_seed(0), []
 
     def clip(frames: int) -> torch.Tensor:
-        first, gain = (int(torch.randint(low, high, (), generator=generator)) for low, high in ((0, 160), (32, 96)))
-        levels = torch.linspace(first, first + gain, frames).round().byte()
-        return levels[:, None, None, None].expand(-1, 3, EDGE, EDGE).contiguous()
+        first, gain = (int(torch.randint(low, high, (), generator=generator)) for low, high in ((2, 7), (4, 9)))
+        clip = torch.full((frames, 3, EDGE, EDGE), 40, dtype=torch.uint8)
+        for frame, side in zip(clip, torch.linspace(first, first + gain, frames).round().int().tolist(), strict=True):
+            frame[:, :side, :side] = 220
+        return clip
 
     for i in range(40):
-        brighter = clip(3)
-        sides = (brighter, brighter.flip(0)) if i % 2 else (brighter.flip(0), brighter)
+        growing = clip(3)
+        sides = (growing, growing.flip(0)) if i % 2 else (growing.flip(0), growing)
         names = {f"media_{side}": f"{i}-{side}.webp" for side in "ab"}
         Videos(torch.stack(sides), 4.0).save([tmp_path / name for name in names.values()])
         rows.append({"prompt": f"a thing {i}", "choice": "a" if i % 2 else "b", "annotators": ["p1"]} | names)
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    how = {**SMALL, "frames": 3, "design.kind": kind, "design.motion": True, "design.members": 1}
+    how = {**SMALL, "frames": 3, "design.motion": True, "design.members": 1}
     judge = Learned(str(train_reward(str(tmp_path / "pairs.jsonl"), tmp_path / "r", how)))
     prompts = [Prompt("a thing 7")] * 10
     for frames in (3, 8):

@@ -88,3 +88,16 @@ def test_who_learns_from_segments_and_who_does_not(clips: dict[int, tuple[Path, 
     assert whole.segments is None and whole.worth == (1, 0) and whole.tells_apart
     with pytest.raises(UserError, match="has no such pair"):
         teaching([even], DPO(), "pairs", segments=False)
+
+
+def test_who_learns_from_single_pictures_is_given_pairs_only_where_that_is_said() -> None:
+    """One pair among single pictures is refused, too; where they are unpaired all stay as they are."""
+    liked = [Preference(Prompt("p"), (Path("a.png"),), (worth,), "line 1") for worth in (1.0, 0.0)]
+    pair = Preference(Prompt("p"), (Path("a.png"), Path("b.png")), (1.0, 0.0), "line 3")
+    assert teaching(liked, KTO(), "pairs") == liked
+    with pytest.raises(UserError, match="but 1 of 3 rows of pairs are pairs.*give --source.unpair true"):
+        teaching([*liked, pair], KTO(), "pairs")
+    assert teaching([*liked, pair], KTO(), "pairs", unpair=True) == [*liked, pair]
+    assert teaching([pair], KTO(judged="group"), "pairs") == [pair]  # which compares
+    with pytest.raises(UserError, match="DPO learns from which of two pictures is better, and source.unpair makes"):
+        teaching([pair], DPO(), "pairs", unpair=True)
