@@ -24,7 +24,7 @@ from limner.judging.checked import Checked
 from limner.rewards.algebra.frames import REDUCERS, Framewise, Reducer
 from limner.rewards.algebra.parse import parse
 from limner.rewards.video import flow
-from limner.rewards.video.flow import back, forth, without_camera
+from limner.rewards.video.flow import back, confirmed, forth, of_camera
 from limner.rewards.video.motion import VideoDynamics, video_warp
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
@@ -164,7 +164,63 @@ def test_a_camera_that_moves_is_no_motion_of_its_own() -> None:
     media = Videos(torch.stack([textured(1.5), textured(0.0, 2.0), textured(1.5, 2.0)]), 8)
     camera, thing, both = VideoDynamics()(media, [Prompt("")] * 3).components["motion"].tolist()
     assert camera < 0.005 and thing > 0.02 and both > 0.008
-    assert np.abs(without_camera(forth(media.values[0])[0])).mean() < 0.15
+    there = forth(media.values[0])[0]
+    assert np.abs(there - of_camera(there)).mean() < 0.15
+
+
+def test_flow_counts_as_far_as_it_explains_a_change_that_is_seen() -> None:
+    """Stripes of period 3 move by a pixel: of an amplitude A the change has variance 3 (sqrt(3) A / 4)^2 / 2.
+
+    sqrt(3) A is the amplitude of a difference over a third of a period, 1/4 what (1/4, 1/2, 1/4) leaves of one.
+    """
+    flow = np.zeros((32, 32, 2), np.float32)
+    flow[..., 0] = 1
+    for share, counts in ((0.4, 0.0), (0.65, 0.5), (0.74, 0.8), (0.9, 1.0)):
+        variance = 3 * (2 / 255) ** 2 * share / (1 - share)
+        stripes = 0.5 + math.sqrt(variance * 32 / 9) * np.cos(2 * math.pi * np.arange(33) / 3)
+        now, then = (np.broadcast_to(line[None, :, None], (32, 32, 3)).astype(np.float32) for line in
+                     (stripes[1:], stripes[:-1]))  # fmt: skip
+        np.testing.assert_allclose(confirmed(now, then, flow)[:, 8:-8], counts, atol=1e-3)
+        assert not confirmed(now, then, 0 * flow).any() and not confirmed(now, now, flow).any()
+        np.testing.assert_allclose(confirmed(now, then + 0.1, flow)[:, 8:-8], counts, atol=1e-3)
+
+
+NOISE = np.random.default_rng(0).normal(0, 1, (13, 32, 32, 3))
+PLAIN = np.full((13, 32, 32, 3), 235.0)
+THING = render(read("a green square stays still"), np.random.default_rng(5)).frames.astype(float)
+TEXTURE = np.repeat(texture(0.0)[None, 16:48, 16:48], 13, 0) * 255
+BLURRED = ndimage.gaussian_filter(NOISE.mean(-1), (0, 2, 2))[..., None]
+NOTHING_MOVES = {
+    "a plain ground": PLAIN + NOISE,
+    "a noisy one": PLAIN + 4 * NOISE,
+    "a very noisy one": PLAIN + 25 * NOISE,
+    "what a decoder leaves": PLAIN + BLURRED / BLURRED.std() / 2,
+    "a texture": TEXTURE,
+    "a noisy texture": TEXTURE + 4 * NOISE,
+    "a thing that stays": THING,
+    "... in noise": THING + 4 * NOISE,
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_MOVES)
+def test_where_nothing_moves_there_is_no_motion(name: str) -> None:
+    """Optical flow alone finds .05 to .3 in six of these, more than in a thing that moves."""
+    assert own_motion(NOTHING_MOVES[name]) < 1e-3
+
+
+@pytest.mark.parametrize(("radius", "speed", "noise", "rel"), [(4, 0.3, 0, 0.15), (4, 1, 0, 0.05), (4, 2, 0, 0.05),
+    (7, 0.5, 0, 0.1), (7, 1, 0, 0.1), (4, 1, 4, 0.2)])  # fmt: skip
+def test_the_motion_of_a_thing_is_its_speed(radius: float, speed: float, noise: float, rel: float) -> None:
+    """On a plain ground a camera that explains all of the flow took half of it away, and more of larger things."""
+    ys, xs = np.mgrid[:32, :32]
+    cover = np.stack([np.clip(radius - np.hypot(xs - 8 - speed * t, ys - 16), 0, 1) for t in range(9)])[..., None]
+    clip = (1 - cover) * PLAIN[:9] + cover * np.array([200.0, 40, 40]) + noise * NOISE[:9]
+    assert own_motion(clip) == pytest.approx(speed / 32, rel=rel)
+
+
+def own_motion(clip: NDArray[np.float64]) -> float:
+    frames = torch.from_numpy(clip.round().clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2)
+    return VideoDynamics()(Videos(frames[None], 8), [Prompt("")]).components["motion"].item()
 
 
 def test_motion_relative_to_a_base_is_best_at_the_bases_own() -> None:

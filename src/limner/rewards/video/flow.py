@@ -19,6 +19,13 @@ Flow = NDArray[np.float32]
 SIDE = 96
 """Frames are enlarged by a whole factor to at least this side: the search works on patches of 8 pixels."""
 
+UNSEEN = 2 / 255
+"""Largest rms change of a window, a channel, that nobody sees: what compression and decoders leave of a still one."""
+CONFIRMED = (0.5, 0.8)
+"""Share of a window's change that its flow explains: at most what matching noise explains, at least what things do."""
+EXACT = 0.15
+"""Pixels that the flow of what is seen is wrong by."""
+
 
 def opencv() -> Any:
     """Return the library. Raises UserError without it."""
@@ -99,8 +106,38 @@ def agreeing(there: Flow, back: Flow) -> NDArray[np.bool_]:
     return close
 
 
-def without_camera(flow: Flow) -> Flow:
-    """Return the flow less that of the homography which explains most of it; all of it where there is none."""
+def confirmed(now: Flow, then: Flow, flow: Flow) -> Flow:
+    """Return in how far the flow of each pixel is motion that is seen: 0 to 1, soft between the shares `CONFIRMED`.
+
+        (var(now - then) - var(now - then(p + f))) / (var(now - then) + c),    c = 3 `UNSEEN`^2
+
+    Variances are those of a window around the pixel (9 pixels wide, or an eighth of the shorter side where that is
+    more), summed over channels, of frames `[height, width, 3]` in [0, 1] smoothed by 3 x 3. A search finds some flow
+    everywhere: on a plain ground, in noise, and around a thing that stays. There it explains no change that is seen, or
+    hardly more than half of it. A change of brightness is none of it.
+    """
+    cv2 = opencv()
+    width = 2 * (max(8, min(flow.shape[:2]) // 8) // 2) + 1
+    now, then = (cv2.GaussianBlur(each, (3, 3), 0) for each in (now, then))
+
+    def change(apart: Flow) -> Flow:
+        mean, square = (cv2.blur(x, (width, width), borderType=cv2.BORDER_REFLECT) for x in (apart, apart * apart))
+        varied: Flow = (square - mean * mean).sum(-1).clip(0)
+        return varied
+
+    all_of_it = change(now - then)
+    share = (all_of_it - change(now - sampled(then, flow))) / (all_of_it + 3 * UNSEEN**2)
+    low, high = CONFIRMED
+    found: Flow = ((share - low) / (high - low)).clip(0, 1)
+    return found
+
+
+def of_camera(flow: Flow) -> Flow:
+    """Return the flow of the homography that explains most pixels, to `EXACT`; none where no homography does.
+
+    Give it a flow that is 0 where nothing is seen (`confirmed`): a search carries the motion of a thing along over a
+    plain ground, and a homography that explains it there would take it away.
+    """
     cv2 = opencv()
     height, width = flow.shape[:2]
     ys, xs = np.indices((height, width), dtype=np.float32)
@@ -109,9 +146,8 @@ def without_camera(flow: Flow) -> Flow:
     some = places[::thin, ::thin].reshape(-1, 1, 2)
     moved = some + flow[::thin, ::thin].reshape(-1, 1, 2)
     cv2.setRNGSeed(0)
-    camera, _ = cv2.findHomography(some, moved, cv2.RANSAC, 0.5)
+    camera, _ = cv2.findHomography(some, moved, cv2.RANSAC, EXACT)
     if camera is None:
-        return flow
-    carried = cv2.perspectiveTransform(places.reshape(-1, 1, 2), camera).reshape(places.shape)
-    own: Flow = flow - (carried - places)
-    return own
+        return np.zeros_like(flow)
+    carried: Flow = cv2.perspectiveTransform(places.reshape(-1, 1, 2), camera).reshape(places.shape) - places
+    return carried

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import declare
 from limner.rewards.video.clips import AXES, clips, judgeable, judged
-from limner.rewards.video.flow import agreeing, back, forth, sampled, without_camera
+from limner.rewards.video.flow import Flow, agreeing, back, confirmed, forth, of_camera, sampled
 
 TOP = 0.05
 """Share of a frame's pixels, those that move most, whose mean is its motion."""
@@ -54,7 +56,8 @@ def video_warp(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
 class VideoDynamics:
     """Score how much moves: with m the mean over pairs of frames of the flow of the 5 % that move most.
 
-    m is in shares of the shorter side a frame, the camera's motion taken away (a fitted homography). Without a `base`
+    m is in shares of the shorter side a frame, the camera's motion taken away (a fitted homography). Flow counts as far
+    as it explains a change that is seen (`confirmed`): an empty, a still and a noisy clip have none. Without a `base`
     the score is m / (m + 0.02): it always grows. With the `base` model's own m it is min(m / base, base / m): 1 at the
     base's own motion, less for a clip that freezes and for one that overdoes it. Raises UserError for a negative base.
     """
@@ -82,8 +85,7 @@ class VideoDynamics:
         valid = judgeable(frames).cpu()
         found = torch.zeros(len(frames))
         for i in valid.nonzero()[:, 0].tolist():
-            own = np.stack([without_camera(flow) for flow in forth(frames[i].detach())])
-            lengths = np.sort(np.linalg.norm(own, axis=-1).reshape(len(own), -1), axis=1)
+            lengths = np.sort(_moved(frames[i].detach()).reshape(frames.shape[1] - 1, -1), axis=1)
             most = lengths[:, -max(1, round(TOP * lengths.shape[1])) :]
             found[i] = min(float(most.mean()) / min(frames.shape[-2:]), 1.0)
         if self.base:
@@ -91,3 +93,13 @@ class VideoDynamics:
         else:
             score = found / (found + 0.02)
         return judged(score, valid, {"motion": found})
+
+
+def _moved(clip: Float[Tensor, "frames 3 height width"]) -> Flow:
+    """Return by how many pixels what each pixel shows moves by itself, `[frames - 1, height, width]`."""
+    pixels = clip.float().cpu().permute(0, 2, 3, 1).contiguous().numpy()
+    found = []
+    for now, then, flow in zip(pixels, pixels[1:], forth(clip), strict=False):
+        seen = confirmed(now, then, flow)[..., None]
+        found.append(np.linalg.norm(seen * (flow - of_camera(seen * flow)), axis=-1))
+    return np.stack(found)
