@@ -136,9 +136,9 @@ class Oracle:
         return media.position.to(self.latent().device)
 
     def latent(self) -> LatentSpec:
-        """Return the plane, where the residual is."""
+        """Return the plane (or as many numbers as the base has), where the residual is."""
         weight = next(self.networks["residual"].parameters())
-        return LatentSpec((2,), weight.dtype, weight.device)
+        return LatentSpec(tuple(self.world.base.means.shape[1:]), weight.dtype, weight.device)
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return the times of equal steps from 1 to 0."""
