@@ -14,7 +14,6 @@ from limner.bench.scenes import (
     CLOSER,
     COLUMNS,
     ENTRIES,
-    NAMED,
     bench,
     configuration,
     evaluations,
@@ -155,7 +154,7 @@ def test_without_a_number_the_best_and_best_known_have_three_seeds(tmp_path: Pat
     monkeypatch.setattr(scenes, "row_of", lambda name, seed, budget, folder: row(name, seed, 0.1, budget))
     bench(tmp_path, None, 65_000)
     seeds = {name: sum(found["entry"] == name for found in read_rows(tmp_path / "scenes.csv")) for name in ENTRIES}
-    assert seeds == {name: 0 if name in NAMED else 3 if name in CLOSER else 1 for name in ENTRIES}
+    assert seeds == {name: 3 if name in CLOSER else 1 for name in ENTRIES}
 
 
 def test_what_is_committed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +170,7 @@ def test_committed_rows_are_those_of_the_budget() -> None:
     """A run has as many iterations as its budget pays for: as many as it had when the rows were made."""
     rows = read_rows(RESULTS / "scenes.csv")
     steps = {(row["budget"], row["entry"]): int(row["iterations"]) for row in rows}
-    assert {name for _, name in steps} == set(ENTRIES) - set(NAMED)
+    assert {name for _, name in steps} == set(ENTRIES)
     assert steps == {(budget, name): configuration(name, 0, int(budget)).steps for budget, name in steps}
 
 

@@ -131,8 +131,6 @@ CLOSER = (
     "DiffusionNFT, published", "Flow-GRPO, published", "Flow-GRPO, published, lr 1e-3", "Flow-GRPO, published, lr 3e-3",
 )  # fmt: skip
 """Entries of three seeds: those that came out best with one, and the best-known methods. The others have one."""
-NAMED = ("DPO", "IPO", "KTO", "MaPO", "SPO")
-"""The entries that are run only by name, `--entry DPO`: nobody has measured them yet."""
 DRAWN, PAIRS = 3400, Path("runs/bench-scenes-pairs")
 """How many pairs of the base's samples are drawn for the entries that are given pairs; 1,975 are told apart."""
 COLUMNS = (
@@ -145,7 +143,7 @@ Row = dict[str, str]
 def bench(folder: Path, seeds: int | None, budget: int, names: Sequence[str] = ()) -> str:
     """Run what FOLDER/scenes.csv lacks; write it, the curves and the plot; return the table as Markdown.
 
-    Without `seeds` it is three of the entries in CLOSER and one of the others; without `names`, all but NAMED.
+    Without `seeds` it is three of the entries in CLOSER and one of the others; without `names`, all entries.
     """
     for name in names:
         if name not in ENTRIES:
@@ -153,7 +151,7 @@ def bench(folder: Path, seeds: int | None, budget: int, names: Sequence[str] = (
     plt = pyplot()
     table = folder / "scenes.csv"
     rows = read_rows(table)
-    for name in names or [name for name in ENTRIES if name not in NAMED]:
+    for name in names or ENTRIES:
         for seed in range(seeds or (3 if name in CLOSER else 1)):
             if not any((row["budget"], row["entry"], row["seed"]) == (str(budget), name, str(seed)) for row in rows):
                 rows.append(row_of(name, seed, budget, run(name, seed, budget)))
