@@ -15,8 +15,8 @@ from limner.rewards.learned.motion import with_change
 
 UNKNOWN = 0
 """The number of every word that no prompt of the training had."""
-FOUND = 4
-"""Numbers that say where a word was found: how much in all, how clearly, and the middle of it."""
+FOUND = 5
+"""Numbers that say where a word was found: how much in all, and at peaks alone, how clearly, and the middle of it."""
 
 
 def words_of(text: str) -> list[str]:
@@ -49,9 +49,11 @@ class Small(nn.Module):
 
         map_l = <seen, word_l> / sqrt(width),   mass_l = sum softplus(map_l),   middle_l = the centre of that mass
 
-    A recurrent network reads the words once more, each with what was found of it, and its last state is judged. The
-    comparison of each word with each place is that of FILIP (arXiv:2111.07783), which keeps the peak only. With
-    `motion` it looks in a mixture of what is seen and of how that has changed since the frame before.
+    Peaks are the places where a map is highest of the 3 x 3 around them: what is there three times has three, however
+    large it is (CenterNet's, arXiv:1904.07850, section 4). A recurrent network reads the words once more, each with
+    what was found of it, and its last state is judged. The comparison of each word with each place is that of FILIP
+    (arXiv:2111.07783), which keeps the highest only. With `motion` it looks in a mixture of what is seen and of how
+    that has changed since the frame before.
     """
 
     def __init__(
@@ -91,10 +93,13 @@ class Small(nn.Module):
         maps = torch.einsum("ncx,nlc->nlx", seen.flatten(2), word) / seen.shape[1] ** 0.5
         amount = functional.softplus(maps)
         mass = amount.sum(2)
+        grid = maps.detach().unflatten(2, seen.shape[-2:])
+        peak = grid == functional.max_pool2d(grid, 3, 1, 1)
+        peaks = (amount * peak.flatten(2)).sum(2)
         axes = [torch.linspace(-1, 1, size, device=seen.device) for size in seen.shape[-2:]]
         places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
         middle = torch.einsum("nlx,px->nlp", amount, places) / (mass[..., None] + 1e-6)
-        found = torch.cat([word, mass.log1p()[..., None], maps.amax(2)[..., None], middle], 2)
+        found = torch.cat([word, mass.log1p()[..., None], peaks[..., None], maps.amax(2)[..., None], middle], 2)
         states, _ = self.teller(found)
         last = states[torch.arange(len(seen)), there.sum(1).long() - 1]
         told: Tensor = self.head(torch.cat([last, seen.mean((2, 3))], 1))
