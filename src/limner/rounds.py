@@ -279,7 +279,7 @@ def require_judges(one: Loop, run: Run) -> None:
     These are the annotator's judges, those beside the round's reward, and those of the evaluation, of its own prompts.
     """
     config, how, first = one.config, one.how, one.prompts[0]
-    media, _ = _drawn(run, [first], [[0], [0]])
+    media, _ = _drawn(run, [first], [[0], [1]])
     for judges in several(how.annotator).values():
         require_able("annotator", judges, media, first)
     for judges in () if one.direct else beside(how.reward):
