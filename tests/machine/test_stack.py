@@ -69,6 +69,16 @@ def test_a_peak_of_lines(grows: list[tuple[int, int]], left: int, runs: list[int
     assert (found.evaluations, found.attended) == (1, 9)
 
 
+def test_a_network_that_asks_for_its_blocks_by_number_is_run_whole() -> None:
+    blocks, seen = nn.ModuleList(nn.Linear(2, 2) for _ in range(60)), list[int]()
+
+    def run() -> Taken:
+        seen.append(len(blocks))
+        return Taken([Lap([0], blocks[59].in_features)], 5, 1, 9)
+
+    assert told([Row((blocks,), 0, 60)], run).peak == 2 and seen == [2, 60]
+
+
 def test_of_two_rows_each_is_told_by_itself() -> None:
     """Blocks of the second row follow those of the first in one list; each row is lengthened alone."""
     whole, seen = Lined(20, 30, 1), list[tuple[int, int, int]]()
