@@ -122,14 +122,11 @@ def confirmed(now: Flow, then: Flow, flow: Flow) -> Flow:
 
     def change(apart: Flow) -> Flow:
         mean, square = (cv2.blur(x, (width, width), borderType=cv2.BORDER_REFLECT) for x in (apart, apart * apart))
-        varied: Flow = (square - mean * mean).sum(-1).clip(0)
-        return varied
+        return np.clip((square - mean * mean).sum(-1), 0, None)
 
-    all_of_it = change(now - then)
-    share = (all_of_it - change(now - sampled(then, flow))) / (all_of_it + 3 * UNSEEN**2)
-    low, high = CONFIRMED
-    found: Flow = ((share - low) / (high - low)).clip(0, 1)
-    return found
+    (low, high), changed = CONFIRMED, change(now - then)
+    share = (changed - change(now - sampled(then, flow))) / (changed + 3 * UNSEEN**2)
+    return np.clip((share - low) / (high - low), 0, 1)
 
 
 def of_camera(flow: Flow) -> Flow:
