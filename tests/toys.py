@@ -103,6 +103,10 @@ class Written:
 
     tokens: Tensor
 
+    @property
+    def choices(self) -> Tensor:
+        return self.tokens[:, 1:]
+
     def features(self) -> tuple[Tensor]:
         length = self.tokens.shape[-1] - 1
         seen = torch.arange(length + 1) <= torch.arange(length)[:, None]
@@ -148,7 +152,7 @@ class ToyTokens:
             tokens = torch.cat([tokens, below.sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)], 1)
         choices = tokens[:, 1:]
         everything, node = torch.ones(choices.shape), id[:, None].expand(choices.shape)
-        path = Trajectory(Written(tokens), choices, everything, Choice(logits.detach()), everything.bool(), node)
+        path = Trajectory(Written(tokens), everything, Choice(logits.detach()), everything.bool(), node)
         return Sampled(choices, path if record else None)
 
     def distribution(self, decisions: Decisions, condition: Tensor) -> Choice:

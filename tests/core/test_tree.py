@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.core.rng import Rng
-from limner.core.tree import concatenate, leaves, select, tree_map
+from limner.core.tree import Joined, concatenate, leaves, select, tree_map
 from limner.learning.passes import partition
 
 
@@ -40,6 +40,21 @@ def test_concatenate_undoes_a_split():
 def test_structures_must_agree():
     with pytest.raises(ValueError):
         concatenate([{"a": torch.zeros(1)}, {"a": torch.zeros(1), "b": torch.zeros(1)}])
+
+
+def test_parts_are_joined_as_they_come():
+    """Each part may go once it was added; one that is everything stays as it is."""
+    joined, parts = Joined(9), [pair(0), pair(10), pair(20)]
+    for part in parts:
+        joined.add((part, None))
+    for whole, expected in zip(leaves(joined.tree), leaves(concatenate([(part, None) for part in parts])), strict=True):
+        assert torch.equal(whole, expected) and whole.dtype == expected.dtype
+    assert joined.tree[1] is None and joined.tree[0].name == "pair"
+    with pytest.raises(ValueError, match="12 rows have come, and there are 9"):
+        joined.add((pair(30), None))
+    alone = Joined(3)
+    alone.add(parts[0])
+    assert alone.tree is parts[0]
 
 
 def test_map_keeps_the_structure():

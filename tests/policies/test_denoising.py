@@ -11,8 +11,8 @@ import torch
 from limner.core.errors import UserError
 from limner.core.needs import Renoising
 from limner.core.rng import Rng
-from limner.core.tree import select
-from limner.core.types import Prompt
+from limner.core.tree import leaves, select
+from limner.core.types import Prompt, Rollout
 from limner.diffusion.dynamics import CPS, DDIM, DanceSDE, DPMSolver, EulerODE, FlowSDE
 from limner.policies.denoising import Sampler
 from limner.policies.guided import guided
@@ -293,6 +293,42 @@ def test_who_watches_sees_each_step_as_it_is_recorded(settings):
     assert torch.equal(path.old.mean, torch.stack([step.next.mean for step in deciding], 1))
     assert torch.equal(path.states.t, torch.stack([step.t for step in deciding]).expand(8, -1))
     assert torch.equal(path.length, torch.stack([step.t - step.s for step in deciding]).expand(8, -1))
+
+
+RECORDED = {
+    "all but the last": {},
+    "windows": {"window": 2, "window_range": (0, 2)},
+    "shared start": {"window": 2, "window_range": (1, 1), "shared_start": True},
+    "tree": {"splits": (0, 2)},
+    "on the host": {"keep": "host"},
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_path_is_kept_once_and_packed_as_it_was_walked(name):
+    """Each latent between two decisions has one place, and what is learnt from is what who watched saw, to the bit."""
+    policy, seen = Sampler(FlowSDE(0.7), 5, **RECORDED[name]).policy(toy_denoiser(1)), []
+    condition, index, id = policy.model.encode([Prompt("1"), Prompt("2")]), torch.arange(8) // 4, torch.arange(8)
+    with torch.no_grad():
+        drawn = policy.sample(condition, index, index, id, rng=Rng((3,)), record=True, watch=seen.append)
+    path, decided = drawn.trajectory, policy.sampler.plan(index, id, Rng((3,))).decides
+    count = int(decided[0].sum())
+    tensors = {leaf.untyped_storage().data_ptr(): leaf.untyped_storage().nbytes() for leaf in leaves(path)}
+    large = sum(size for size in tensors.values() if size > 8 * 8 * count)
+    assert large == 8 * 3 * 4 * (count + 1 + count)  # points, and means, of 3 float32 each
+    rollout = Rollout([Prompt("1"), Prompt("2")], index, index, condition, drawn.sample, path, id, 0)
+    rows = torch.tensor([6, 1, 3, 0])
+    packed = list(policy.pack(rollout, rows, 5))
+    assert sum(map(len, packed)) == int(path.mask[rows].sum())
+    for pack in packed:
+        for i, (row, column) in enumerate(zip(pack.row.tolist(), pack.column.tolist(), strict=True)):
+            step = seen[decided[row].nonzero()[column, 0]]
+            assert torch.equal(pack.state.x[i], step.x[row]) and torch.equal(pack.choice[i], step.choice[row])
+            assert torch.equal(pack.old.mean[i], step.next.mean[row]) and pack.old.std[i] == step.next.std[row]
+            assert (pack.state.t[i], pack.state.s[i]) == (step.t, step.s)
+    chosen = select(path, torch.tensor([5, 2]))
+    assert chosen.choices.untyped_storage().data_ptr() == chosen.states.x.untyped_storage().data_ptr()
+    assert torch.equal(chosen.choices, path.choices[[5, 2]])
 
 
 def test_a_search_is_a_watcher_or_a_loop_over_the_same_steps():

@@ -33,6 +33,12 @@ class Encoder:
 
 
 @dataclass(frozen=True)
+class Steps:
+    x: Tensor
+    choices: Tensor
+
+
+@dataclass(frozen=True)
 class Walk:
     """x <- x + noise + condition, two decisions; noise from (rng, id), a shift from (rng, group)."""
 
@@ -49,9 +55,9 @@ class Walk:
         means.append(choices[0] + shift)
         choices.append(means[1] + noise[:, 2])
         old = {"mean": torch.stack(means, 1), "std": torch.ones(len(id), 2)}
-        states = torch.stack([noise[:, 0], choices[0]], 1)
+        states = Steps(torch.stack([noise[:, 0], choices[0]], 1), torch.stack(choices, 1))
         mask, node = torch.ones(len(id), 2, dtype=torch.bool), torch.arange(2).expand(len(id), -1)
-        path = Trajectory(states, torch.stack(choices, 1), torch.full((len(id), 2), 0.5), old, mask, node)
+        path = Trajectory(states, torch.full((len(id), 2), 0.5), old, mask, node)
         return Sampled(choices[1], path if record else None)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Any:
@@ -118,7 +124,7 @@ def test_what_is_recorded_is_what_was_drawn() -> None:
     rollout = draw((2, 3))
     path = rollout.trajectory
     assert path is not None and path.length.shape == (15, 2)
-    assert torch.equal(path.choices[:, -1], rollout.sample) and torch.equal(path.choices[:, 0], path.states[:, 1])
+    assert torch.equal(path.choices[:, -1], rollout.sample) and torch.equal(path.choices[:, 0], path.states.x[:, 1])
 
 
 def test_no_path_unless_asked() -> None:

@@ -32,7 +32,7 @@ def scored(tokens: list[list[int]], logits: Tensor, valid: list[bool] | None = N
     everything, index = torch.ones(written.shape), torch.zeros(n, dtype=torch.long)
     states = Written(written, None if vectors is None else vectors[written])
     node = torch.arange(n)[:, None].expand(written.shape)
-    path = Trajectory(states, written, everything, Categorical(logits), everything.bool(), node)
+    path = Trajectory(states, everything, Categorical(logits), everything.bool(), node)
     rollout = Rollout([Prompt("p")], index, index, None, written, path, torch.arange(n), 0)
     return Scored(rollout, {}, torch.tensor(valid or [True] * n), torch.zeros(n))
 

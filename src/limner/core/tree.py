@@ -49,6 +49,30 @@ def at(tree: Tree, row: Tensor, column: Tensor) -> Tree:
     return tree_map(lambda x: x[row.to(x.device), column.to(x.device)], tree)
 
 
+class Joined:
+    """Trees of rows that come a part at a time, as one of `rows` rows: in memory are all of them and one part."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.filled = 0
+        self.tree: Tree = None
+        """What has come, in order; the rows after `filled` say nothing."""
+
+    def add(self, part: Tree) -> None:
+        """Put the next rows where they belong. Raises ValueError for more rows than there are."""
+        count = len(next(leaves(part)))
+        first, self.filled = self.filled, self.filled + count
+        if self.filled > self.rows:
+            raise ValueError(f"{self.filled} rows have come, and there are {self.rows}")
+        if count == self.rows:
+            self.tree = part
+            return
+        if first == 0:
+            self.tree = tree_map(lambda leaf: leaf.new_empty(self.rows, *leaf.shape[1:]), part)
+        for whole, new in zip(leaves(self.tree), leaves(part), strict=True):
+            whole[first : self.filled] = new
+
+
 def concatenate(trees: Sequence[Tree]) -> Tree:
     """Join trees of one structure along the leading axis."""
     columns = [list(leaves(tree)) for tree in trees]

@@ -90,7 +90,15 @@ Source: TypeAlias = str | Path | Edition | Pipeline
 
 
 class States(Protocol):
-    """What a policy keeps of the states that decisions were made in: a tree with leading axis batch, its own affair."""
+    """What a policy keeps of the states that decisions were made in, and of what was chosen in them, each tensor once.
+
+    A tree with leading axis batch, its own affair: often a choice is a part of the next state.
+    """
+
+    @property
+    def choices(self) -> Shaped[Tensor, "batch steps *choice"]:
+        """What was chosen in each."""
+        ...
 
     def features(self) -> Sequence[Float[Tensor, "batch steps *numbers"]]:
         """Return what a critic sees of the state of each decision: parts of any shape."""
@@ -109,11 +117,15 @@ class Trajectory:
     """
 
     states: States
-    choices: Shaped[Tensor, "batch steps *choice"]
     length: Float[Tensor, "batch steps"]
     old: Tree
     mask: Bool[Tensor, "batch steps"]
     node: Int[Tensor, "batch steps"]
+
+    @property
+    def choices(self) -> Shaped[Tensor, "batch steps *choice"]:
+        """What was decided, as the states have it."""
+        return self.states.choices
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from limner.machine.gauge import Gauge, phantoms
 from limner.machine.stack import Row, Taken, measured, rows, told
 from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
-from limner.policies.plan import Noisy
+from limner.policies.plan import Noisy, Walk
 from limner.training.config import RunConfig
 
 FEW = (2, 4)
@@ -267,10 +267,11 @@ class _Rehearsal:
         if self.config.algorithm.needs.path:
             decided = self._decided(n)
             column = lambda tree: select(tree, rows)  # noqa: E731
-            states = Noisy(decided.state.x[:, None], decided.state.t[:, None], decided.state.s[:, None])
+            points = torch.stack([decided.state.x, decided.choice], 1)
+            states = Walk(points, decided.state.t[:, None], decided.state.s[:, None])
             old = Gaussian(decided.old.mean[:, None], decided.old.std[:, None])
             path = Trajectory(
-                states, decided.choice[:, None], decided.length[:, None], old,
+                states, decided.length[:, None], old,
                 torch.ones(n, 1, dtype=torch.bool), column(rows)[:, None],
             )  # fmt: skip
         zeros = torch.zeros(n, dtype=torch.long)

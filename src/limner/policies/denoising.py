@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,7 +42,7 @@ from limner.diffusion.timesteps import (
     window,
 )
 from limner.policies.guided import Rescaling, guided
-from limner.policies.plan import Plan
+from limner.policies.plan import Plan, Walk
 
 MAX_STEPS = 10_000
 """Of one sample; a scheduler's own grid has 1000."""
@@ -331,7 +331,7 @@ class Denoising:
         columns, places = path.mask[rows].T.nonzero(as_tuple=True)
         for column, place in zip(columns.split(size), places.split(size), strict=True):
             row = rows[place]
-            kept = at((path.states, path.choices, path.length, path.old), row, column)
+            kept = at((cast(Walk, path.states).each, path.choices, path.length, path.old), row, column)
             state, choice, length, old = tree_map(lambda each: each.to(device), kept)
             index, each = rollout.prompt_index[row].to(device), torch.arange(len(row))
             yield Decisions(state, index, each, choice, length, old, row, column)

@@ -165,10 +165,11 @@ class Placement:
 
 @dataclass(frozen=True)
 class Partly:
-    """What was written in each evaluation, and which evaluation scores each decision."""
+    """What was written in each evaluation, which evaluation scores each decision, and what was decided."""
 
     tokens: Int[Tensor, "batch evaluations tokens"]
     evaluation: Int[Tensor, "batch steps"]
+    choices: Int[Tensor, "batch steps 2"]
 
     def features(self) -> tuple[Float[Tensor, "batch steps tokens"]]:
         """Return for each decision what was written before its step, and `MASKED` elsewhere."""
@@ -337,16 +338,11 @@ def _trajectory(path: Sequence[Step], id: Int[Tensor, " batch"]) -> Trajectory:
         Categorical(torch.cat([part.logits for part in parts], 1))
         for parts in zip(*((step.drawn_from.place, step.drawn_from.code) for step in path), strict=True)
     )
-    states = Partly(torch.stack([step.tokens for step in path], 1), evaluation)
+    choices = torch.cat([step.choices for step in path], 1)
+    states = Partly(torch.stack([step.tokens for step in path], 1), evaluation, choices)
     everything = torch.ones(evaluation.shape)
-    return Trajectory(
-        states,
-        torch.cat([step.choices for step in path], 1),
-        everything,
-        Placement(places, codes),
-        everything.bool(),
-        id[:, None].expand(evaluation.shape),
-    )
+    node = id[:, None].expand(evaluation.shape)
+    return Trajectory(states, everything, Placement(places, codes), everything.bool(), node)
 
 
 def _gumbel(uniform: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:

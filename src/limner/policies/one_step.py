@@ -152,9 +152,10 @@ class OneStepSampler:
 
 @dataclass(frozen=True)
 class Given:
-    """What each sample's one decision was made in: its z, or, where z is decided, nothing but the prompt."""
+    """What each sample's one decision was made in: its z, or, where z is decided, nothing but the prompt; and it."""
 
     z: Float[Tensor, "batch *steps_and_noise"]
+    choices: Float[Tensor, "batch *steps_and_choice"]
 
     def features(self) -> tuple[Float[Tensor, "batch *steps_and_noise"]]:
         """Return z."""
@@ -197,7 +198,7 @@ class OneStep:
             return Sampled(y, None)
         old = Gaussian(drawn_from.mean[:, None], drawn_from.std[:, None])
         once = torch.ones(len(id), 1)
-        return Sampled(y, Trajectory(Given(given[:, None]), choice[:, None], once, old, once.bool(), id[:, None]))
+        return Sampled(y, Trajectory(Given(given[:, None], choice[:, None]), once, old, once.bool(), id[:, None]))
 
     def _blurred(self, y: Float[Tensor, "batch *latent"]) -> Gaussian:
         return Gaussian(y, torch.full_like(y.flatten(1)[:, 0], self.sampler.noise))
@@ -213,9 +214,9 @@ class OneStep:
         path = rollout.path
         for row in rows[path.mask[rows, 0]].split(size):
             column = torch.zeros_like(row)
-            state, choice, length, old = at((path.states, path.choices, path.length, path.old), row, column)
-            index = rollout.prompt_index[row].to(choice.device)
-            yield Decisions(state, index, torch.arange(len(row)), choice, length, old, row, column)
+            state, length, old = at((path.states, path.length, path.old), row, column)
+            index = rollout.prompt_index[row].to(state.z.device)
+            yield Decisions(state, index, torch.arange(len(row)), state.choices, length, old, row, column)
 
     def elements(self) -> int:
         """Return the number of elements D of what is decided."""

@@ -36,10 +36,41 @@ class Noisy:
 
 
 @dataclass(frozen=True, eq=False)
+class Walk:
+    """The latents that a sample's decisions lead from and to, each once, and the times of its steps.
+
+    Decisions are steps in a row, so that what is chosen in one is where the next begins: n of them have n + 1 points.
+    """
+
+    points: Float[Tensor, "batch points *latent"]
+    t: Float[Tensor, "batch steps"]
+    s: Float[Tensor, "batch steps"]
+
+    @property
+    def x(self) -> Float[Tensor, "batch steps *latent"]:
+        """Where each begins: all points but the last, no copy."""
+        return self.points[:, : self.t.shape[1]]
+
+    @property
+    def choices(self) -> Float[Tensor, "batch steps *latent"]:
+        """Where each leads: all points but the first, no copy."""
+        return self.points[:, 1:]
+
+    @property
+    def each(self) -> Noisy:
+        """What each step was decided in."""
+        return Noisy(self.x, self.t, self.s)
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Return what a critic sees of each step."""
+        return self.each.features()
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which steps are decisions of which sample, which samples are one state before a step, whose noise each takes.
 
-    `decides` marks the decisions, equally many for every sample, and the same steps within a group. With
+    `decides` marks the decisions, steps in a row, equally many for every sample, and the same within a group. With
     `shared_start` a group is one state before its first decision. `splits` are steps at which every branch of a group
     divides in two: a tree whose leaves are samples k 2^splits to (k + 1) 2^splits - 1, as `rollout.collect` numbers
     them. What several samples share stands under the first of them.
@@ -85,22 +116,23 @@ class Plan:
         spans = (each.expand(batch, steps)[self.decides] for each in (times[:-1], times[1:]))
         t, s = (each.view(batch, self._count).to(like) for each in spans)
         branches = torch.stack([self.branch(step) for step in range(steps)], 1)
-        x, choices, means = (like.new_zeros(batch, self._count, *like.shape[1:]) for _ in range(3))
-        old = Gaussian(means, like.new_zeros(batch, self._count))
+        points = like.new_zeros(batch, self._count + 1, *like.shape[1:])
+        old = Gaussian(like.new_zeros(batch, self._count, *like.shape[1:]), like.new_zeros(batch, self._count))
         node = branches[self.decides].view(batch, self._count)
-        return Trajectory(Noisy(x, t, s), choices, t - s, old, node == self.id[:, None], node)
+        return Trajectory(Walk(points, t, s), t - s, old, node == self.id[:, None], node)
 
     def record(self, path: Trajectory, step: int, x: Tensor, choice: Tensor, drawn_from: Gaussian) -> None:
         """Write what was decided at `step` to the columns of `path`, wherever that is, exactly as it was."""
         rows = self.decides[:, step].nonzero()[:, 0]
-        place = rows, self._column[rows, step]
-        for kept, now in (
-            (cast(Noisy, path.states).x, x),
-            (path.choices, choice),
-            (path.old.mean, drawn_from.mean),
-            (path.old.std, drawn_from.std),
+        column = self._column[rows, step]
+        first, points = column == 0, cast(Walk, path.states).points
+        for kept, place, now in (
+            (points, (rows[first], column[first]), x),  # later ones begin where the one before them led
+            (points, (rows, column + 1), choice),
+            (path.old.mean, (rows, column), drawn_from.mean),
+            (path.old.std, (rows, column), drawn_from.std),
         ):
-            kept[place] = now[rows].to(kept)
+            kept[place] = now[place[0]].to(kept)
 
     @property
     def _column(self) -> Int[Tensor, "batch steps"]:

@@ -144,6 +144,11 @@ class Written:
     vectors: Float[Tensor, "batch tokens width"] | None = None
     """What the tokens stand for; None where the model does not say (`Coded`)."""
 
+    @property
+    def choices(self) -> Int[Tensor, "batch tokens"]:
+        """The tokens themselves."""
+        return self.tokens
+
     def features(self) -> tuple[Float[Tensor, "batch steps tokens"]]:
         """Return for each decision the tokens before it, and -1 for those to come."""
         length = self.tokens.shape[1]
@@ -192,7 +197,7 @@ class Autoregressive:
         everything, node = torch.ones(chosen.shape), id[:, None].expand(chosen.shape)
         old = Categorical(torch.stack(scored, 1))
         written = Written(chosen, self.model.codebook()[chosen] if isinstance(self.model, Coded) else None)
-        return Sampled(chosen, Trajectory(written, chosen, everything, old, everything.bool(), node))
+        return Sampled(chosen, Trajectory(written, everything, old, everything.bool(), node))
 
     def _next(self, logits: Float[Tensor, "rows codes"]) -> tuple[Categorical, Categorical]:
         """Return what a token is drawn from, and what is scored; where guided, `logits` are with and without prompt."""

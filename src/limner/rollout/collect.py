@@ -11,8 +11,8 @@ from torch import Tensor
 from limner.core.protocols import Policy
 from limner.core.rng import Rng
 from limner.core.team import ALONE, Team
-from limner.core.tree import concatenate, leaves, select
-from limner.core.types import Condition, Prompt, Rollout, Sampled, Tree
+from limner.core.tree import Joined, concatenate, leaves, select
+from limner.core.types import Condition, Prompt, Rollout, Tree
 from limner.rollout.kept import Kept
 
 
@@ -93,19 +93,21 @@ def collect(
     prompt_index = torch.tensor([unique.index(prompts[i]) for i in mine]).repeat_interleave(group_size)
     group = (step * num + torch.tensor(mine)).repeat_interleave(group_size)
     id = group * group_size + torch.arange(group_size).repeat(len(mine))
-    parts: list[Sampled] = []
+    every = Joined(len(id))
     with torch.no_grad():
         for rows in torch.arange(len(id)).split(micro_batch):
-            parts.append(policy.sample(condition, prompt_index[rows], group[rows], id[rows], rng=rng, record=record))
+            part = policy.sample(condition, prompt_index[rows], group[rows], id[rows], rng=rng, record=record)
             if drawn is not None:
-                drawn(parts[-1].sample, [unique[i] for i in prompt_index[rows].tolist()])
+                drawn(part.sample, [unique[i] for i in prompt_index[rows].tolist()])
+            every.add(part)
+            del part  # before the next is drawn
     return Rollout(
         prompts=unique,
         group=group,
         prompt_index=prompt_index,
         condition=condition,
-        sample=torch.cat([part.sample for part in parts]),
-        trajectory=concatenate([part.trajectory for part in parts]),
+        sample=every.tree.sample,
+        trajectory=every.tree.trajectory,
         id=id,
         version=step,
     )

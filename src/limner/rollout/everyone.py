@@ -10,7 +10,12 @@ from limner.core.types import Rollout, Scored, Trajectory
 
 
 class Elsewhere:
-    """States that stay with their processes."""
+    """States, and choices, that stay with their processes: to read them raises ValueError."""
+
+    @property
+    def choices(self) -> NoReturn:
+        """Raise, as `features` does."""
+        self.features()
 
     def features(self) -> NoReturn:
         """Raise: an algorithm that reads the states of all samples says so (`Needs.alone`)."""
@@ -56,4 +61,4 @@ def _ledger(rollout: Rollout, team: Team) -> Rollout:
 def _shared(path: Trajectory, team: Team) -> Trajectory:
     """Return which decisions count and which are shared, without the decisions."""
     mask, node, length = (team.gather(column) for column in (path.mask, path.node, path.length))
-    return Trajectory(Elsewhere(), mask.new_empty(*mask.shape, 0), length, None, mask, node)
+    return Trajectory(Elsewhere(), length, None, mask, node)

@@ -45,5 +45,5 @@ def beside(rollout: Rollout, device: torch.device, on_host: bool) -> Rollout:
 
     path = rollout.trajectory
     if path is not None and not on_host:
-        path = replace(path, states=there(path.states), choices=there(path.choices), old=there(path.old))
+        path = replace(path, states=there(path.states), old=there(path.old))
     return replace(rollout, condition=there(rollout.condition), sample=rollout.sample.to(device), trajectory=path)
