@@ -47,14 +47,16 @@ in the codes of `model.quantize`), what is trained and Adam's two numbers for ea
 text encoders leave when they have encoded. So
 
     encode   resident + text encoders + a prompt being encoded
-    rollout  resident + path + max(a pass of sampling, the path once more while micro-batches are joined)
+    rollout  resident + path + a pass of sampling, and its own path, if it does not draw all samples at once
     decode   resident + path + as many samples as are decoded at once
     update   resident + path + gradients + forward and backward pass of a micro-batch
 
-and the path of an iteration is samples x (1 + 3 x decisions) x elements of a latent x 4 bytes. Of a card's GiB one is
-left for its context and its allocator (assumed). Autocast is the CPU's; a GPU's keeps more in float32 (normalisations).
+and the path of an iteration is samples x (2 + 2 x decisions) x elements of a latent x 4 bytes: the last latent, and of n
+decisions the n + 1 latents between which they were made, and n means; without recorded decisions samples x elements x 4.
+Of a card's GiB one is left for its context and its allocator (assumed). Autocast is the CPU's; a GPU's keeps more in float32 (normalisations).
 `limner train --card 24` takes the cheapest settings of `limner plan` that leave it the same run. With `--shard` a
-process has its rows of each tensor, and what a pass brings together ([docs/scale.md](scale.md)).
+process has its rows of each tensor, and what a pass brings together ([docs/scale.md](scale.md)). With `--model.offload
+blocks` the frozen blocks are no longer resident, and a pass brings those that it runs, one at a time.
 
 On a CPU they can be compared. `limner plan scenes --algorithm FlowGRPO --sampler.dynamics FlowSDE --micro_batch 72`
 says 571 MiB, and `python benchmarks/memory.py --one Flow-GRPO 10` measured 688 resident. Of DiffusionNFT (with

@@ -57,7 +57,7 @@ from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded, teaching
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
-from limner.training.spread import is_hollow, loaded_on, spread
+from limner.training.spread import is_hollow, loaded_on, put_away, spread
 
 
 def load_model(
@@ -170,6 +170,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
         require_inputs(model, [*prompts, *heldout])
     counted = count_evaluations(model.networks)
     weights, team = spread(config, model, _weights(config, model, precision, hollow), precision, team)
+    weights = put_away(config, model, weights, team)
     actors = _actors(config, model, weights, precision, team)
     parts = Parts(
         team=team,

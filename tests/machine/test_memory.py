@@ -37,9 +37,9 @@ def test_a_cost_is_a_line() -> None:
 
 
 def test_the_path_is_kept() -> None:
-    """12 samples of 100 elements in float32, and of each of five decisions three latents."""
-    assert path_bytes(SIZES, WORK) == 12 * 400 * (1 + 3 * 5) == 76_800
-    assert path_bytes(SIZES, replace(WORK, recorded=0)) == 12 * 400
+    """12 samples of 100 elements in float32, and of five decisions six points and five means."""
+    assert path_bytes(SIZES, WORK, 12) == 12 * 400 * (1 + 6 + 5) == 57_600
+    assert path_bytes(SIZES, replace(WORK, recorded=0), 12) == 12 * 400
 
 
 def test_a_card() -> None:
@@ -47,26 +47,30 @@ def test_a_card() -> None:
     resident = 13_200
     encode, rollout, decode, update = phases(SIZES, WORK, CARD)
     assert encode.peak == resident + 7_000 + 77
-    assert rollout.peak == resident + 76_800 + 150 + 76_800  # micro-batches are joined
-    assert decode.peak == resident + 76_800 + 150 + 8 * 900  # the whole micro-batch is decoded at once
-    assert update.peak == resident + 76_800 + 150 + 1_000 + 8 * 600  # gradients are in the pass
+    assert rollout.peak == resident + 57_600 + 150 + 5 + 8 * 20 + 8 * 4_800  # 8 are drawn, and put where they belong
+    assert decode.peak == resident + 57_600 + 150 + 8 * 900  # the whole micro-batch is decoded at once
+    assert update.peak == resident + 57_600 + 150 + 1_000 + 8 * 600  # gradients are in the pass
     assert update.bytes["gradients"] == 400 and update.bytes["activations"] == 5_400
     assert peak((encode, rollout, decode, update)) is rollout
+
+
+def test_what_is_drawn_at_once_is_not_copied() -> None:
+    assert phases(SIZES, replace(WORK, micro_batch=12), CARD)[1].bytes["activations"] == 5 + 12 * 20
 
 
 def test_decisions_that_wait_on_the_host_are_not_on_the_card() -> None:
     """What is left of the path is 12 samples of 400 bytes; in one memory nothing is saved."""
     waiting = replace(WORK, on_device=False)
     _, rollout, decode, update = phases(SIZES, waiting, CARD)
-    assert rollout.peak == 13_200 + 4_800 + 150 + 4_800
+    assert rollout.peak == 13_200 + 4_800 + 150 + 5 + 8 * 20 + 8 * 400
     assert decode.peak == 13_200 + 4_800 + 150 + 8 * 900
     assert update.bytes["path"] == 4_800
     assert phases(SIZES, waiting, Place(accelerator=False)) == phases(SIZES, WORK, Place(accelerator=False))
 
 
-def test_a_pass_of_sampling_may_be_more_than_the_path() -> None:
+def test_a_pass_of_sampling_and_its_path() -> None:
     (_, rollout, _, _) = phases(replace(SIZES, sampling=Cost(0, 20_000, 1, 1)), WORK, CARD)
-    assert rollout.bytes["activations"] == 8 * 20_000
+    assert rollout.bytes["activations"] == 8 * 20_000 + 8 * 4_800
 
 
 def test_processes_share_the_path_alone() -> None:

@@ -46,16 +46,22 @@ class Checkpointable(Protocol):
 
 
 def checkpoint_activations(
-    networks: Mapping[str, nn.Module], replay: Callable[[], AbstractContextManager[None]] = nullcontext
+    networks: Mapping[str, nn.Module],
+    replay: Callable[[], AbstractContextManager[None]] = nullcontext,
+    bringing: Callable[[nn.Module], AbstractContextManager[None]] = lambda block: nullcontext(),
 ) -> None:
     """Recompute each block's activations in the backward pass instead of keeping them.
 
     `replay()` is asked in the forward pass for the context in which the backward pass recomputes: with `Weights.replay`
-    the adapter that ran then, whichever is active by the time.
+    the adapter that ran then, whichever is active by the time. A block runs inside `bringing(block)`, both times.
     """
 
     def run(block: nn.Module, *inputs: Any) -> Any:
-        return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), replay()))
+        def brought(*inputs: Any) -> Any:
+            with bringing(block):
+                return block(*inputs)
+
+        return checkpoint(brought, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), replay()))
 
     for name, network in networks.items():
         refusal = f"network {name!r} ({type(network).__name__}) has no activation checkpointing; turn it off"

@@ -6,6 +6,7 @@ A pass of n evaluations takes `fixed + each n` bytes at its peak beyond what sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,19 +20,22 @@ from limner.core.protocols import Actors, Adapter, OnDecisions, OnGroups, OnPair
 from limner.core.tree import leaves, select
 from limner.core.types import Batch, Condition, Decisions, Pairs, Prompt, Renoised, Rollout, Trajectory
 from limner.diffusion.gaussian import Gaussian
+from limner.engine.blocks import blocks_of
 from limner.engine.count import count_evaluations
 from limner.engine.encoders import Encoding
+from limner.engine.offload import Bringing, waiting
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.learning.passes import beside
 from limner.machine.blueprint import META, blueprint
 from limner.machine.cut import Held, held
-from limner.machine.gauge import Gauge, phantoms
+from limner.machine.gauge import CPU, Gauge, phantoms
 from limner.machine.stack import Row, Taken, measured, rows, told
 from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
 from limner.policies.plan import Noisy, Walk
 from limner.training.config import RunConfig
+from limner.training.spread import require_waiting
 
 FEW = (2, 4)
 """Sizes of the passes that are run: with two of them what grows with n is told from what does not."""
@@ -79,6 +83,8 @@ class Sizes:
     encoding: Cost
     held: tuple[Held, ...] = ()
     """Of which tensors networks and updates are."""
+    waiting: int = 0
+    """Of the networks, what is in the machine's memory but for the passes that bring it (`engine/offload.py`)."""
 
     @property
     def latent_bytes(self) -> int:
@@ -89,6 +95,8 @@ class Sizes:
 def sizes(config: RunConfig) -> Sizes:
     """Return what the model of a run takes, and its passes. No weight is read, made or needed."""
     _require_counted(config)
+    if away := config.model.offload != "none":
+        require_waiting(config)
     pipeline, kind, source = blueprint(config.model.path)
     dtype = Precision(config.precision.dtype).torch_dtype
     model = settings_of(replace(config.model, kind=config.model.kind or kind)).load(pipeline, dtype, META)
@@ -101,9 +109,13 @@ def sizes(config: RunConfig) -> Sizes:
         weights = config.model.train.weights(model, old=needs.follows, seed=config.seed, precision=precision)
     if not needs.reference:
         weights.release_reference()
+    bringing = Bringing(CPU)
     if config.precision.activation_checkpointing:
-        checkpoint_activations(model.networks, weights.replay)
+        checkpoint_activations(model.networks, weights.replay, bringing if away else lambda _: nullcontext())
     networks = [network for role in weights.roles.values() for network in role.networks.values()]
+    if away:
+        for network in model.networks.values():
+            bringing.watch(network)
     encoders = list(model.encoders) if isinstance(model, Encoding) else []
     decoder = [part for name, part in vars(model)["pipeline"].components.items() if name == "vae"]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -174,7 +186,12 @@ class _Rehearsal:
             decoding=decoding,
             encoding=encoding,
             held=held(self.networks),
+            waiting=self._waiting() if self.config.model.offload != "none" else 0,
         )
+
+    def _waiting(self) -> int:
+        blocks = [block for network in self.model.networks.values() for block in blocks_of(network)]
+        return sum(each.nbytes for block in blocks for _, each in waiting(block))
 
     def _cost(self, run: Callable[[int], Any], few: tuple[int, ...] = ()) -> tuple[Cost, int]:
         """Return what a pass costs, and the longest sequence that it attends over; of one size all grows with n."""

@@ -4,12 +4,13 @@ Resident in all phases are the networks with their copies, what learns beside th
 from the first optimizer step on what Adam keeps of each trained element (`engine/optim.py`). Then
 
     encode    + text encoders + one prompt being encoded
-    rollout   + path of an iteration + max(a pass of sampling, the path once more, while micro-batches are joined)
+    rollout   + path of an iteration + a pass of sampling, and its own path, if it does not draw all samples at once
     decode    + path + as many samples as are decoded at once
     update    + path + gradients + a forward and backward pass of a micro-batch, or Adam's own temporary copy
 
 On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host; with
-`sampler.keep host` decisions are too, and the path is the last latents alone. In one
+`sampler.keep host` decisions are too, and the path is the last latents alone; with `model.offload blocks` the frozen
+blocks, each of which a pass brings while it runs. In one
 memory, of a CPU, all of them stay, beside what is imported. Of weights that are spread a process has a part, and in
 rollout and update what a pass brings together (`machine/cut.py`).
 """
@@ -25,8 +26,6 @@ from limner.models.parts import DECODE_PIXELS, DECODE_PIXELS_CPU
 from limner.training.workload import Workload
 
 FLOAT32 = 4
-STATES = 3
-"""Latents that a recorded decision keeps: the state, the choice, and the mean that it was drawn around."""
 
 
 @dataclass(frozen=True)
@@ -64,34 +63,38 @@ def share(sizes: Sizes, parts: int) -> Cut:
     return cut(sizes.held, parts, sizes.networks - whole.networks)
 
 
-def path_bytes(sizes: Sizes, work: Workload) -> float:
-    """Return what a process keeps on its device of the samples of an iteration: the last latents, and the path."""
-    return work.share * (1 + STATES * work.recorded) * float(sizes.latent_bytes)
+def path_bytes(sizes: Sizes, work: Workload, samples: int) -> float:
+    """Return what is kept of so many samples: the last latent, and of n decisions n + 1 points and n means."""
+    latents = 1 + (2 * work.recorded + 1 if work.recorded else 0)
+    return samples * latents * float(sizes.latent_bytes)
 
 
 def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     """Return the phases of an iteration after the first, in their order."""
     own = share(sizes, work.parts)
+    networks = own.networks - (sizes.waiting if place.accelerator else 0)
     resident: dict[str, float] = {
-        "networks": own.networks, "LoRA": own.lora, "optimizer": work.moment_bytes * own.trained,
+        "networks": networks, "LoRA": own.lora, "optimizer": work.moment_bytes * own.trained,
         "average": FLOAT32 * own.trained if work.averaged else 0, "decoder": sizes.decoder,
     }  # fmt: skip
     if not place.accelerator:
         resident |= {"encoders": sizes.encoders, "libraries": place.imported}
-    path = path_bytes(sizes, work if work.on_device or not place.accelerator else replace(work, recorded=0))
+    there = work if work.on_device or not place.accelerator else replace(work, recorded=0)
+    path = path_bytes(sizes, there, work.share)
     conditions = float(work.groups // work.processes + 1) * sizes.condition
     kept = {"path": path, "conditions": conditions}
     pictures = {} if place.accelerator else {"pictures": 2.0 * work.share * sizes.picture}
     at_once = place.decoded_at_once(sizes, work.micro_batch)
     decoding = sizes.decoding.bytes(at_once)
     passed = min(work.micro_batch, work.share)
+    drawing = sizes.sampling.bytes(passed) + (path_bytes(sizes, there, passed) if passed < work.share else 0)
     learnt = min(work.micro_batch, work.share * work.taught)
     gradients = FLOAT32 * float(own.trained)
     learning = max(sizes.learning.bytes(learnt) - FLOAT32 * float(sizes.trained), gradients)
     drawn, taught = ({"gathered": each} if work.parts > 1 else {} for each in (own.forward, own.backward))
     return (
         Phase("encode", resident | {"encoders": sizes.encoders, "activations": sizes.encoding.bytes(1)}),
-        Phase("rollout", resident | kept | drawn | {"activations": max(sizes.sampling.bytes(passed), path)}),
+        Phase("rollout", resident | kept | drawn | {"activations": drawing}),
         Phase("decode", resident | kept | pictures | {"activations": decoding}),
         Phase("update", resident | kept | pictures | taught | {"gradients": gradients, "activations": learning}),
     )

@@ -1,7 +1,8 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
 Smaller passes, and decisions that wait in the machine's memory, change nothing but the time; checkpoints are paid for
-in operations; weights in parts cross over between processes in each pass; half precision rounds, a frozen base in 4
+in operations; weights in parts cross over between processes in each pass, and frozen blocks that wait in the machine's
+memory between it and the card; half precision rounds, a frozen base in 4
 bits more so; fewer groups, and smaller pictures, make it another run.
 """
 
@@ -26,6 +27,7 @@ BFLOAT16 = {"precision.dtype": "bfloat16"}
 CODED = {"model.quantize": "nf4"}
 HOST = {"sampler.keep": "host"}
 SHARD = {"shard": "all"}
+AWAY = {"model.offload": "blocks"}
 FREE = HOST.keys() | SHARD.keys()
 """Keys that change nothing of what a model takes by itself."""
 ALIKE = ("none", "none", "adamw")
@@ -60,7 +62,10 @@ class _Search:
     room: float
 
     def found(self) -> Iterator[Way]:
-        """Yield ways, cheapest first: passes, where decisions wait, what passes keep, bits, groups, pixels."""
+        """Yield ways, cheapest first: passes, where decisions wait, what passes keep, bits, weights, groups, pixels.
+
+        Frozen weights are first in parts, then on the host, then in 4 bits.
+        """
         measure = cache(lambda *keys: self._sizes({key: value for key, value in keys if key not in FREE}))
         kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
         if self.config.precision.dtype == "float32":
@@ -72,6 +77,7 @@ class _Search:
             if found is not None and (way := self._passes(keys, found)) is not None:
                 yield way
         yield from self._spread(kinds, measure)
+        yield from self._away(kinds[-1], measure)
         if not self.config.model.train.whole and self.config.model.quantize == "none":
             coded = {**kinds[-1], **CODED}
             found = measure(*coded.items())
@@ -93,6 +99,16 @@ class _Search:
             if found is not None and (way := self._passes({**keys, **SHARD}, found)) is not None:
                 yield way
                 return
+
+    def _away(self, keys: Mapping[str, str], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
+        """Yield the way of a frozen base whose blocks wait in the machine's memory, beside all else."""
+        model, spread = self.config.model, (self.config.shard, self.config.model.quantize)
+        if not self.place.accelerator or model.train.whole or spread != ALIKE[:2] or model.offload != "none":
+            return
+        keys = {**keys, **AWAY} if self.config.precision.activation_checkpointing else {**CHECKPOINTING, **keys, **AWAY}
+        found = measure(*keys.items())
+        if found is not None and (way := self._passes(keys, found)) is not None:
+            yield way
 
     def _sizes(self, keys: Mapping[str, str]) -> Sizes | None:
         try:
@@ -151,6 +167,7 @@ def _price(keys: Mapping[str, str]) -> str:
     prices = {
         "model.settings.resolution": "smaller pictures",
         "prompts_per_step": "fewer groups an iteration: another run",
+        "model.offload": "blocks of the frozen base cross over in each pass",
         "model.quantize": "the frozen base in 4 bits, rounded",
         "precision.dtype": "networks in bfloat16",
         "precision.activation_checkpointing": "a forward pass more in the update",

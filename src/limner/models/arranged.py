@@ -41,13 +41,13 @@ def arrange_autoencoder(model: object, place: str, tiling: bool) -> None:
         vae.to("cpu")
 
 
-def follow(model: Adapter, device: torch.device, place: str) -> None:
+def follow(model: Adapter, device: torch.device, place: str, key: str) -> None:
     """Bring to a device what is not there yet of a model whose networks are: its autoencoder, unless `place` is "cpu".
 
-    Text encoders go there when they encode. Raises UserError for a model that is no pipeline.
+    Text encoders go there when they encode. Raises UserError, which names the `key`, for a model that is no pipeline.
     """
     if not isinstance(model, OfPipeline):
-        raise UserError("shard is of pipelines of diffusers, and this model is none: take shard none")
+        raise UserError(f"{key} is of pipelines of diffusers, and this model is none: leave it out")
     for name, part in model.pipeline.components.items():
         there = name in model.networks or name.startswith("text_encoder") or (name == "vae" and place == "cpu")
         if isinstance(part, nn.Module) and not there:

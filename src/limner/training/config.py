@@ -112,6 +112,8 @@ class Model:
     """Which files of weights are read, as fp16 of model.fp16.safetensors; empty: those without one."""
     quantize: Bits = "none"
     """In how many bits a frozen base is kept under its LoRA: 8 or 4 where bfloat16 has 16; rounded, and slower."""
+    offload: Literal["none", "blocks"] = "none"
+    """Whether blocks of a frozen base wait in the machine's memory, and cross over whenever they run; far slower."""
     vae: Literal["device", "cpu"] = "device"
     """Where pictures are decoded: on the CPU an accelerator is left to the rest, and decoding takes far longer."""
     vae_tiling: bool = False
