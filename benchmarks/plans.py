@@ -59,8 +59,11 @@ process has its rows of each tensor, and what a pass brings together ([docs/scal
 blocks` the frozen blocks are no longer resident, and a pass brings those that it runs, one at a time.
 
 On a CPU they can be compared. `limner plan scenes --algorithm FlowGRPO --sampler.dynamics FlowSDE --micro_batch 72`
-says 571 MiB, and `python benchmarks/memory.py --one Flow-GRPO 10` measured 688 resident. Of DiffusionNFT (with
-`--sampler.dynamics EulerODE`) they say 571 and 675. A plan is 15 to 17 % too low there; what takes the rest is unknown.
+says 572 MiB, and `python benchmarks/memory.py --one Flow-GRPO 10` measured 686 resident, of which a plan is 17 % short.
+Most of that are holes in the heap: with `MALLOC_MMAP_THRESHOLD_=65536` before the same command, by which glibc gives
+each tensor above 64 KiB pages of its own and takes them back, it measured 613, of which the plan is 7 % short. What
+judges import, and pages of libraries that are read once their code runs, are in no plan. Of DiffusionNFT (with
+`--sampler.dynamics EulerODE`) plan and benchmark say 571 and 675.
 
 | checkpoint | run | path | encode | rollout | decode | update | smallest card |
 |---|---|--:|--:|--:|--:|--:|--:|
