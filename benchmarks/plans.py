@@ -51,9 +51,10 @@ text encoders leave when they have encoded. So
     decode   resident + path + as many samples as are decoded at once
     update   resident + path + gradients + forward and backward pass of a micro-batch
 
-and the path of an iteration is samples x (2 + 2 x decisions) x elements of a latent x 4 bytes: the last latent, and of n
-decisions the n + 1 latents between which they were made, and n means; without recorded decisions samples x elements x 4.
-Of a card's GiB one is left for its context and its allocator (assumed). Autocast is the CPU's; a GPU's keeps more in float32 (normalisations).
+and the path of an iteration is samples x (2 + 2 x decisions) x elements of a latent x 4 bytes: the last latent, and of
+n decisions the n + 1 latents between which they were made, and n means; where none is recorded, the last latent alone.
+Of a card's GiB one is left for its context and its allocator (assumed). Autocast is the CPU's; a GPU's keeps more in
+float32 (normalisations).
 `limner train --card 24` takes the cheapest settings of `limner plan` that leave it the same run. With `--shard` a
 process has its rows of each tensor, and what a pass brings together ([docs/scale.md](scale.md)). With `--model.offload
 blocks` the frozen blocks are no longer resident, and a pass brings those that it runs, one at a time.
