@@ -18,6 +18,7 @@ from limner.data.sampler import PromptSampler
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import linear_grid
 from limner.learning.passes import optimizer_steps
+from limner.rollout.audience import Overlap
 from limner.rollout.collect import EncodeCache
 from limner.training.source import Studio
 
@@ -214,7 +215,7 @@ def toy_studio(policy, pictures=None, micro_batch: int = 100, team: Team = ALONE
         sampler=PromptSampler(1, 1, 0),
         group_size=1,
         micro_batch=micro_batch,
-        overlap=False,
+        overlap=Overlap(),
         cache=EncodeCache(model.encode),
         encode=lambda media: media,
         pictures=pictures,

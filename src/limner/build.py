@@ -27,7 +27,7 @@ from limner.data.prompts import read_prompts
 from limner.data.sampler import PromptSampler
 from limner.engine.blocks import compile_blocks
 from limner.engine.count import count_evaluations
-from limner.engine.device import join, resolve
+from limner.engine.device import resolve
 from limner.engine.ema import Ema
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.memory import total_memory_mib
@@ -47,6 +47,7 @@ from limner.registry.names import MODELS, PROMPTS, WORLDS
 from limner.registry.served import kind_of, source_of
 from limner.rewards.algebra.compose import Composition, Judge
 from limner.rewards.algebra.tree import Leaf
+from limner.rollout.audience import Overlap
 from limner.rollout.collect import EncodeCache
 from limner.rollout.kept import Kept
 from limner.training.anchor import Anchor
@@ -57,7 +58,7 @@ from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded, teaching
 from limner.training.loop import Parts
 from limner.training.source import Pictures, Preferences, Studio
-from limner.training.spread import is_hollow, loaded_on, put_away, spread
+from limner.training.spread import is_hollow, loaded_on, put_away, share_tokens, spread, team_of
 
 
 def load_model(
@@ -139,12 +140,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     Where the configuration has the name of an object, it is the one of `objects`.
     Without `training` prompts and judges stay out: who looks at a finished run may no longer have the user's files.
     """
-    team = join(resolve(config.device)) if training else Team(resolve(config.device))
-    if team.size > config.prompts_per_step:
-        raise UserError(
-            f"{team.size} processes share whole groups, but an iteration has {config.prompts_per_step}: set "
-            "prompts_per_step to a multiple of the number of processes, or start fewer"
-        )
+    team = team_of(config) if training else Team(resolve(config.device))
     objects.require(config, training)
     named = training and (config.source.draws or bool(config.prompts))
     prompts = load_prompts(config.prompts, objects.prompts) if named else [Prompt("")]
@@ -171,6 +167,7 @@ def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJ
     counted = count_evaluations(model.networks)
     weights, team = spread(config, model, _weights(config, model, precision, hollow), precision, team)
     weights = put_away(config, model, weights, team)
+    share_tokens(weights, team)
     actors = _actors(config, model, weights, precision, team)
     parts = Parts(
         team=team,
@@ -226,7 +223,7 @@ def _studio(
         sampler=PromptSampler(len(prompts), config.prompts_per_step, config.seed),
         group_size=config.group_size,
         micro_batch=config.micro_batch,
-        overlap=config.overlap,
+        overlap=_overlap(config, model, reward),
         cache=EncodeCache(model.encode, encoding=partial(visiting, encoders, team.device), kept=_kept(config, model)),
         encode=partial(_latents, model),
         decode=model.decode,
@@ -236,6 +233,16 @@ def _studio(
         reward=reward,
         team=team,
     )
+
+
+def _overlap(config: RunConfig, model: Adapter, reward: Composition) -> Overlap:
+    """Return what is done while samples are drawn; an accelerator that draws decodes nothing at the same time."""
+    drawn_here = model.latent().device.type == "cpu"
+    decoded_here = drawn_here or config.model.vae == "cpu"
+    if config.overlap is not None:
+        return Overlap(config.overlap, config.overlap and decoded_here)
+    elsewhere = any(judge.spec.elsewhere or leaf.place is not None for leaf, judge in reward.judges.items())
+    return Overlap(elsewhere, decoded_here and not drawn_here)
 
 
 def _kept(config: RunConfig, model: Adapter) -> Kept | None:
@@ -305,7 +312,7 @@ def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Prec
         return config.sampler.policy(weights.actor(model, name, precision))
 
     trained = policy("policy")
-    require(config.algorithm, trained, anchored=config.anchor.weight > 0, processes=team.size)
+    require(config.algorithm, trained, anchored=config.anchor.weight > 0, processes=team.processes)
     return Actors(
         policy=trained,
         reference=policy("old" if needs.refresh else "reference") if needs.reference else trained,

@@ -12,7 +12,7 @@ from torch import Tensor
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Shown
 from limner.core.types import Composed, Prompt, Rollout, Scored, Term
-from limner.rollout.audience import Audience
+from limner.rollout.audience import Audience, Overlap
 from limner.rollout.score import judge, render
 
 BATCH = 11
@@ -60,11 +60,14 @@ def decode(sample: Tensor) -> Images:
     return Images(sample.view(-1, 1, 1, 1).expand(-1, 3, 2, 2))
 
 
-def audience(reward: Neighbours, micro_batch: int, overlap: bool = True) -> Audience:
+BOTH, JUDGES = Overlap(True, True), Overlap(True, False)
+
+
+def audience(reward: Neighbours, micro_batch: int, overlap: Overlap = BOTH) -> Audience:
     return Audience(reward, decode, micro_batch, overlap)
 
 
-def shown(drawn: Rollout, reward: Neighbours, micro_batch: int, overlap: bool = True) -> tuple[Scored, Shown]:
+def shown(drawn: Rollout, reward: Neighbours, micro_batch: int, overlap: Overlap = BOTH) -> tuple[Scored, Shown]:
     """Roll out as the loop does: show a micro-batch, draw the next."""
     prompts = drawn.prompt_of()
     with audience(reward, micro_batch, overlap) as seats:
@@ -75,8 +78,8 @@ def shown(drawn: Rollout, reward: Neighbours, micro_batch: int, overlap: bool = 
 
 @pytest.mark.parametrize("broken", [[], [0], [3, 4, 10], list(range(BATCH))])
 @pytest.mark.parametrize("micro_batch", [1, 3, 4, 100])
-@pytest.mark.parametrize("overlap", [False, True])
-def test_the_outcome_is_the_plain_one_to_the_bit(overlap: bool, micro_batch: int, broken: list[int]) -> None:
+@pytest.mark.parametrize("overlap", [Overlap(), JUDGES, Overlap(False, True), BOTH])
+def test_the_outcome_is_the_plain_one_to_the_bit(overlap: Overlap, micro_batch: int, broken: list[int]) -> None:
     drawn, plain, ahead = rollout(broken), Neighbours(), Neighbours()
     seen = render(drawn.sample, decode, micro_batch)
     expected = judge(drawn, seen, plain, micro_batch, {"bias": 0.25})
@@ -99,6 +102,64 @@ def test_judges_work_while_others_are_drawn_one_call_at_a_time() -> None:
         seats.show(drawn.sample[4:], drawn.prompt_of()[4:])
         judge(drawn, seats.seen, seats, 2)
     assert len(reward.seen) == 6 and len(reward.threads) == 1 and threading.current_thread().name not in reward.threads
+
+
+def test_the_slowest_of_drawing_decoding_and_judging_is_what_it_takes() -> None:
+    """Of 11 samples that each take 30 ms to draw, to decode and to judge, elsewhere: 11 and 2 of these, not 33."""
+    drawn, each = rollout([]), 0.03
+
+    def slow(sample: Tensor) -> Images:
+        time.sleep(each)
+        return decode(sample)
+
+    def seconds(overlap: Overlap) -> tuple[float, Scored]:
+        start = time.monotonic()
+        with Audience(Neighbours(seconds=each), slow, 1, overlap) as seats:
+            for row, prompt in enumerate(drawn.prompt_of()):
+                time.sleep(each)
+                seats.show(drawn.sample[row : row + 1], [prompt])
+            found = judge(drawn, seats.seen, seats, 1)
+        return time.monotonic() - start, found
+
+    (alone, expected), (judged, _), (both, got) = (seconds(overlap) for overlap in (Overlap(), JUDGES, BOTH))
+    assert torch.equal(got.total, expected.total)
+    assert alone > 33 * each and both < 0.7 * judged < 0.6 * alone
+
+
+def test_one_micro_batch_waits_to_be_decoded_at_most() -> None:
+    begun, done = [0], threading.Semaphore(0)
+
+    def waiting(sample: Tensor) -> Images:
+        begun[0] += 1
+        done.acquire()
+        return decode(sample)
+
+    drawn, shown_so_far = rollout([]), [0]
+    with Audience(Neighbours(), waiting, 1, BOTH) as seats:
+
+        def show() -> None:
+            for row in range(3):
+                seats.show(drawn.sample[row : row + 1], drawn.prompt_of()[row : row + 1])
+                shown_so_far[0] += 1
+
+        sampler = threading.Thread(target=show)
+        sampler.start()
+        time.sleep(0.1)
+        assert begun[0] == shown_so_far[0] == 1
+        done.release(3)
+        sampler.join()
+        assert shown_so_far[0] == 3 and len(seats.seen.finite) == begun[0] == 3
+
+
+def test_what_decoding_raises_is_raised_when_the_next_are_shown() -> None:
+    def wrong(sample: Tensor) -> Images:
+        raise UserError("no autoencoder")
+
+    drawn = rollout([])
+    with Audience(Neighbours(), wrong, 2, BOTH) as seats:
+        seats.show(drawn.sample[:2], drawn.prompt_of()[:2])
+        with pytest.raises(UserError, match="no autoencoder"):
+            seats.show(drawn.sample[2:4], drawn.prompt_of()[2:4])
 
 
 def test_what_a_judge_raises_is_raised_when_its_columns_are_read() -> None:

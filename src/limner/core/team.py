@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, distributed
-from torch.distributed import DistError
+from torch.distributed import DistError, ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
 
 from limner.core.errors import LostPeer
 
 Over = Literal["none", "all", "machine"]
 """Over which processes weights are spread: each has its own; all of a run; those of each machine."""
+T = TypeVar("T")
 GONE = re.compile("by peer|timed? ?out|no longer|broken pipe", re.IGNORECASE)
 """What gloo says, in a RuntimeError of no class of its own, when a peer does not answer."""
+ACROSS, RING, WITHIN = "crew", "ring", "ulysses"
+"""Axes of a mesh of crews: which crew, and diffusers' names of the two ways in which a crew may share tokens."""
 
 
 @contextmanager
@@ -48,17 +52,50 @@ class Company(Protocol):
 
 
 @dataclass(frozen=True)
+class Crew:
+    """Processes that make each pass together, each with a part of the tokens of every sample (context parallelism).
+
+    They have the same samples, weights and random numbers, and do the same in the same order. The `mesh` is all
+    processes: crews, and within each the axes that diffusers asks for.
+    """
+
+    mesh: DeviceMesh
+
+    @property
+    def size(self) -> int:
+        """How many make a pass."""
+        return self.mesh[WITHIN].size()
+
+    @property
+    def place(self) -> int:
+        """Which of them this process is."""
+        return self.mesh[WITHIN].get_local_rank()
+
+    @property
+    def within(self) -> ProcessGroup:
+        """The processes of this crew."""
+        return self.mesh[WITHIN].get_group()
+
+    @property
+    def across(self) -> ProcessGroup:
+        """The processes of this one's place in all crews."""
+        return self.mesh[ACROSS].get_group()
+
+
+@dataclass(frozen=True)
 class Team:
     """Member `rank` of `size`. What all must agree on goes through `sum` and `gather`, which every member calls alike.
 
     Numbers that are summed over members in another order than one process would differ from it by rounding, no more.
-    Where weights are spread over members there is a `company`; what all call alike is then where they meet.
+    Where weights are spread over members there is a `company`; what all call alike is then where they meet. Where
+    several processes make a pass together, a member is their `crew`: each of them asks the same and is told the same.
     """
 
     device: torch.device = torch.device("cpu")
     rank: int = 0
     size: int = 1
     company: Company | None = None
+    crew: Crew | None = None
 
     def share(self, count: int) -> range:
         """Return which of `count` things are this member's: equal runs of them, the first member's first."""
@@ -70,9 +107,28 @@ class Team:
         return slice(first, first + count)
 
     @property
+    def processes(self) -> int:
+        """How many processes there are."""
+        return self.size * (1 if self.crew is None else self.crew.size)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process does what one of a crew does for all of it: asks judges, writes samples."""
+        return self.crew is None or self.crew.place == 0
+
+    @property
     def leads(self) -> bool:
-        """Whether this member writes the folder and speaks to the person."""
-        return self.rank == 0
+        """Whether this process writes the folder and speaks to the person."""
+        return self.rank == 0 and self.speaks
+
+    def told(self, make: Callable[[], T]) -> T:
+        """Return what the process of a crew that speaks makes, which the others are sent; one alone makes it."""
+        if self.crew is None:
+            return make()
+        made: list[Any] = [make() if self.speaks else None]
+        with among_peers():
+            distributed.broadcast_object_list(made, group=self.crew.within, group_src=0)
+        return made[0]
 
     def gather(self, rows: Shaped[Tensor, "mine *axes"]) -> Shaped[Tensor, "all *axes"]:
         """Return the rows of all members, those of the first first; members may have different numbers of them."""
@@ -92,7 +148,7 @@ class Team:
             self.meet()
             every = [()] * self.size
             with among_peers():
-                distributed.all_gather_object(every, things)
+                distributed.all_gather_object(every, things, self._across)
         return [thing for part in every for thing in part]
 
     def sum(self, values: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
@@ -102,7 +158,16 @@ class Team:
             self.meet()
             total = total.to(self.device, copy=True)
             with among_peers():
-                distributed.all_reduce(total)
+                distributed.all_reduce(total, group=self._across)
+        return total.to(values.device)
+
+    def sum_of_processes(self, values: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
+        """Return the sum over processes, also over those of a crew, of what each has of its own; float64."""
+        total = self.sum(values)
+        if self.crew is not None:
+            total = total.to(self.device, copy=True)
+            with among_peers():
+                distributed.all_reduce(total, group=self.crew.within)
         return total.to(values.device)
 
     def backward(self, loss: Tensor) -> None:
@@ -113,11 +178,12 @@ class Team:
             self.company.backward(loss)
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Put the sum of all members' gradients in place of each one's own, in one exchange; none counts as zero.
+        """Put the sum of all processes' gradients in place of each one's own, in one exchange; none counts as zero.
 
-        Of weights that are spread the backward passes have done so.
+        Each process of a crew has what its part of the tokens gives. Of weights that are spread the backward passes
+        have done so.
         """
-        if self.size == 1 or self.company is not None or not parameters:
+        if self.processes == 1 or self.company is not None or not parameters:
             return
         for parameter in parameters:
             if parameter.grad is None:
@@ -135,8 +201,8 @@ class Team:
             self.company.meet()
 
     def wait(self) -> None:
-        """Wait until every member is here."""
-        if self.size > 1:
+        """Wait until every process is here."""
+        if self.processes > 1:
             self.meet()
             with among_peers():
                 distributed.barrier()
@@ -148,13 +214,18 @@ class Team:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
+    @property
+    def _across(self) -> ProcessGroup | None:
+        """The processes that a sum over members is of: one of each."""
+        return None if self.crew is None else self.crew.across
+
     def _each(self, tensor: Tensor) -> list[Tensor]:
         """Return every member's tensor; all have one shape."""
         self.meet()
         sent = tensor.to(self.device).contiguous()
         received = [torch.empty_like(sent) for _ in range(self.size)]
         with among_peers():
-            distributed.all_gather(received, sent)
+            distributed.all_gather(received, sent, self._across)
         return received
 
 

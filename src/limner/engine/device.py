@@ -7,9 +7,10 @@ import os
 
 import torch
 from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
 
 from limner.core.errors import UserError
-from limner.core.team import Team, among_peers
+from limner.core.team import ACROSS, RING, WITHIN, Crew, Team, among_peers
 
 RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process it starts, beside LOCAL_RANK."""
@@ -62,6 +63,16 @@ def join(device: torch.device) -> Team:
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
     return Team(device, distributed.get_rank(), distributed.get_world_size())
+
+
+def in_crews(team: Team, size: int) -> Team:
+    """Return the team whose members are crews of `size` neighbouring processes, whole ones; of 1, the team itself."""
+    if size == 1:
+        return team
+    crews = team.size // size
+    with among_peers():
+        mesh = init_device_mesh(team.device.type, (crews, 1, size), mesh_dim_names=(ACROSS, RING, WITHIN))
+    return Team(team.device, team.rank // size, crews, crew=Crew(mesh))
 
 
 def _available() -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -99,9 +100,9 @@ def evaluate(
         part = mine[start : start + batch]
         asked = [prompts[i] for i, _ in part]
         seen = shown(draw(asked, [seed + again[i] * len(seeds) for i, seed in part]))
-        rewards.append(_judge(judge, seen, asked))
+        rewards.append(members.told(partial(_judge, judge, seen, asked)))
         stills.append(seen.media.stills())
-        if keep is not None and (members.size > 1 or team.leads):
+        if keep is not None and (team.leads or (members.size > 1 and team.speaks)):
             keep(part, seen.media)
         if tick is not None:
             tick(min(start + batch, len(mine)) / len(mine))

@@ -28,6 +28,7 @@ from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.learning.passes import beside
 from limner.machine.blueprint import META, blueprint
+from limner.machine.crew import shared
 from limner.machine.cut import Held, held
 from limner.machine.gauge import CPU, Gauge, phantoms
 from limner.machine.stack import Row, Taken, measured, rows, told
@@ -93,7 +94,7 @@ class Sizes:
 
 
 def sizes(config: RunConfig) -> Sizes:
-    """Return what the model of a run takes, and its passes. No weight is read, made or needed."""
+    """Return what the model of a run takes, and its passes; of a crew, what one process does. No weight is needed."""
     _require_counted(config)
     if away := config.model.offload != "none":
         require_waiting(config)
@@ -120,7 +121,9 @@ def sizes(config: RunConfig) -> Sizes:
     decoder = [part for name, part in vars(model)["pipeline"].components.items() if name == "vae"]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     phantoms([*networks, *encoders, *decoder], mode)
-    return _Rehearsal(config, model, weights, counted, networks, encoders, decoder, mode, rows(networks)).sizes(source)
+    rehearsal = _Rehearsal(config, model, weights, counted, networks, encoders, decoder, mode, rows(networks))
+    with shared(networks, config.context):
+        return rehearsal.sizes(source)
 
 
 def _require_counted(config: RunConfig) -> None:

@@ -18,6 +18,7 @@ from limner.registry.names import REWARDS
 from limner.rewards.algebra.parse import parse
 from limner.rewards.algebra.tree import Leaf, leaves
 from limner.training.config import RunConfig
+from limner.training.spread import called, members
 
 MEETING_PORT = 29400
 """Where the processes of several nodes meet: what docs/scale.md says of torchrun."""
@@ -101,10 +102,11 @@ def job(
     if config.device not in ("auto", "cuda"):
         raise UserError(f"launch: device is {config.device}, but each process of a job has a GPU: leave it out")
     processes = nodes * gpus
-    if processes > config.prompts_per_step:
+    count = members(config, processes)
+    if count > config.prompts_per_step:
         raise UserError(
-            f"launch: {processes} processes share whole groups, but an iteration has {config.prompts_per_step}: raise "
-            "--prompts_per_step to a multiple of that, or ask for fewer GPUs"
+            f"launch: {called(config, count)} share whole groups, but an iteration has {config.prompts_per_step}: "
+            "raise --prompts_per_step to a multiple of that, or ask for fewer GPUs"
         )
     if processes > 1 and config.algorithm.needs.alone:
         raise UserError(

@@ -22,6 +22,7 @@ from limner.report.text import count
 from limner.training.config import RunConfig
 from limner.training.preflight import Preflight
 from limner.training.source import Preferences
+from limner.training.spread import called, members
 from limner.training.workload import Workload, guided, measured, workload
 
 GIB = 2**30
@@ -74,13 +75,14 @@ def plan(
             f"plan: {processes} processes on {machines} machines are not equally many on each: let --processes, which "
             "counts those of all machines, be a multiple of --machines"
         )
-    if processes > config.prompts_per_step:
+    count = members(config, processes)
+    if count > config.prompts_per_step:
         raise UserError(
-            f"plan: {processes} processes share whole groups, but an iteration has {config.prompts_per_step}: lower "
+            f"plan: {called(config, count)} share whole groups, but an iteration has {config.prompts_per_step}: lower "
             "--processes, or raise --prompts_per_step"
         )
     found, place = sizes(config), place_of(config, card)
-    work = workload(config, processes, 2 if isinstance(config.source, Preferences) else 1, machines)
+    work = workload(config, count, 2 if isinstance(config.source, Preferences) else 1, machines)
     evaluations = _evaluations(config, found, work)
     taken = phases(found, work, place)
     fitting = ways(config, work, place, room(card)) if card is not None and peak(taken).peak > room(card) else ()
@@ -124,12 +126,13 @@ def _evaluations(config: RunConfig, sizes: Sizes, work: Workload) -> dict[str, f
 
 
 def _flops(config: RunConfig, sizes: Sizes, work: Workload, evaluations: Mapping[str, float]) -> dict[str, float]:
-    """Return operations by phase; what is drawn is decoded too."""
-    one = sizes.sampling.flops / sizes.sampling.evaluations
+    """Return operations of all processes by phase; what is drawn is decoded too."""
+    crew = config.context
+    one = crew * sizes.sampling.flops / sizes.sampling.evaluations
     drawn = work.samples if config.source.draws else 0
     return {
-        "rollout": evaluations["rollout"] * one + drawn * sizes.decoding.flops,
-        "update": work.groups * work.taught * sizes.learning.flops,
+        "rollout": evaluations["rollout"] * one + crew * drawn * sizes.decoding.flops,
+        "update": crew * work.groups * work.taught * sizes.learning.flops,
         "evaluation": evaluations["evaluation"] * one,
     }
 
@@ -153,6 +156,8 @@ def _arithmetic(plan: Plan) -> Iterator[str]:
     yield f"iteration    {work.groups} groups x {work.group} samples = {work.samples:,} samples"
     if work.processes > 1:
         yield f"processes    {work.processes}: {work.own_groups} groups, {work.share:,} samples each at most"
+    if config.context > 1:
+        yield f"context      {config.context} processes for each of these: bytes are of one of them, operations of all"
     if work.steps:
         yield (
             f"rollout      {work.rollout_passes:,} micro-batches of {work.micro_batch}, {work.steps} steps each; "
@@ -197,7 +202,7 @@ def _work(plan: Plan) -> Iterator[str]:
         f"             run {plan.config.steps:,} iterations, and {used['evaluation']:,.0f} to evaluate: "
         f"{count(round(plan.total(used)))} network evaluations"
     )
-    one = found.sampling.flops / found.sampling.evaluations
+    one = plan.config.context * found.sampling.flops / found.sampling.evaluations
     total = plan.total(plan.flops)
     yield (
         f"operations   {_operations(one)} an evaluation; an iteration {_operations(plan.flops['rollout'])} to draw and "

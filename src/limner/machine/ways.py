@@ -92,7 +92,8 @@ class _Search:
     def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
         """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
         config = self.config
-        if self.work.processes == 1 or (config.shard, config.model.quantize, config.optimizer.kind) != ALIKE:
+        alike = (config.shard, config.model.quantize, config.optimizer.kind) == ALIKE and config.context == 1
+        if self.work.processes == 1 or not alike:
             return
         for keys in (kinds[0], kinds[-1]):
             found = measure(*keys.items())

@@ -124,7 +124,7 @@ def _settings_of(file: Path, name: str) -> Path | None:
 
 
 def _choices(file: Path, annotation: ast.expr) -> list[str]:
-    """Return the values that can be listed: truth values, and those of a Literal or a name for one."""
+    """Return values that can be listed: truth values, those of a Literal or a name for one, and "none" with them."""
     if isinstance(annotation, ast.Name):
         if annotation.id == "bool":
             return ["true", "false"]
@@ -133,6 +133,8 @@ def _choices(file: Path, annotation: ast.expr) -> list[str]:
                 return _choices(file, node.value)
         elsewhere = _imported(file, annotation.id)
         return _choices(elsewhere, annotation) if elsewhere is not None else []
+    if isinstance(annotation, ast.BinOp) and (listed := _choices(file, annotation.left)):
+        return [*listed, "none"]
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         return [str(ast.literal_eval(part)) for part in parts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def judge(
     A sample is valid if what it shows is finite (others are not shown to the judges) and every judge could judge it. An
     invalid one has total NaN, never zero, and a column is NaN where it was not judged; all are float64. `memory` is
     what the reward remembers of earlier iterations. The total is composed of the columns of the whole team. `step` is
-    the iteration that the reward's schedules count; None: that of the weights that drew.
+    the iteration that the reward's schedules count; None: that of the weights that drew. Of a crew one process asks.
     """
     batch = len(rollout)
     prompts = rollout.prompt_of()
@@ -55,13 +56,14 @@ def judge(
     media, finite = seen.media, seen.finite.nonzero()[:, 0]
     for rows in finite.split(micro_batch) if len(finite) else ():
         with torch.no_grad():
-            found = reward.columns(select(media, rows), [prompts[i] for i in rows.tolist()])
+            asked = [prompts[i] for i in rows.tolist()]
+            found = team.told(partial(reward.columns, select(media, rows), asked))
         for name, values in found.items():
             columns.setdefault(name, nothing.clone())[rows] = values.cpu().double()
     if len(finite):
         with torch.no_grad():
             asked = [prompts[i] for i in finite.tolist()]
-            found = reward.comparisons(select(media, finite), asked, rollout.group[finite])
+            found = team.told(partial(reward.comparisons, select(media, finite), asked, rollout.group[finite]))
         columns |= {name: nothing.index_copy(0, finite, values.double()) for name, values in found.items()}
     names = dict.fromkeys(team.gather_objects(list(columns)))
     if not names:

@@ -169,9 +169,9 @@ def require_able(config: RunConfig, team: Team) -> None:
     """Raise UserError if the run draws by workers, and there is no cluster for them, or several processes learn."""
     if not config.rollouts.by.workers:
         return
-    if team.size > 1:
+    if team.processes > 1:
         raise UserError(
-            f"rollouts.by.workers draw for one process that learns, and there are {team.size}: start one, without "
+            f"rollouts.by.workers draw for one process that learns, and there are {team.processes}: start one, without "
             "--nproc or torchrun"
         )
     require(config.rollouts.by, join(NAME), NAME)

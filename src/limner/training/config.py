@@ -273,8 +273,8 @@ class RunConfig:
     """Folder that keeps what deterministic judges said, by content; empty: they are asked anew."""
     prompt_cache: str = ""
     """Folder that keeps encoded prompts, of any run, by all that encodes them; empty: each session encodes anew."""
-    overlap: bool = False
-    """Whether judges are asked while the next samples are drawn: pays if they are slow and work elsewhere."""
+    overlap: bool | None = None
+    """Whether samples are decoded and judged while the next are drawn; none: what of it is done elsewhere."""
     source: Annotated[Source, Named("sources")] = field(default_factory=Drawn)
     """Where judged samples come from: the policy draws them, or they are given."""
     algorithm: Annotated[Algorithm, Named("algorithms")] = field(default_factory=FlowGRPO)
@@ -311,6 +311,8 @@ class RunConfig:
     """Seed of everything that is random."""
     shard: Over = "none"
     """Over which processes weights are spread (FSDP): none, each has all; all; machine, those of each machine."""
+    context: Annotated[int, Range(least=1, most=64)] = 1
+    """How many processes share the tokens of a sample (context parallelism), for long clips; 1: each has its own."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, ..."""
     out: str = ""

@@ -156,9 +156,8 @@ def conclude(
 ) -> None:
     """Count an iteration, measure, log, and keep a checkpoint. Raises RunError if there is no time for another one."""
     state.iteration += 1
-    spent = torch.tensor([clock.processor_seconds, evaluations], dtype=torch.float64)
-    processor_seconds, used = parts.team.sum(spent).tolist()
-    state.spend(clock.seconds, processor_seconds, round(used))
+    busy = float(parts.team.sum_of_processes(torch.tensor(clock.processor_seconds, dtype=torch.float64)))
+    state.spend(clock.seconds, busy, int(parts.team.sum(torch.tensor(evaluations))))
     metrics |= {f"seconds/{phase}": s for phase, s in clock.seconds.items()}
     metrics["network_evaluations"] = float(state.evaluations)
     if config.evaluation.every and state.iteration % config.evaluation.every == 0:

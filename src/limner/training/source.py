@@ -23,7 +23,7 @@ from limner.core.team import Team
 from limner.core.tree import select
 from limner.core.types import Prompt, RewardSpec, Rollout, Scored
 from limner.data.sampler import PromptSampler
-from limner.rollout.audience import Audience
+from limner.rollout.audience import Audience, Overlap
 from limner.rollout.collect import EncodeCache, collect
 from limner.rollout.score import Decode, judge
 from limner.training.judged import Library
@@ -52,7 +52,7 @@ class Studio:
     sampler: PromptSampler
     group_size: int
     micro_batch: int
-    overlap: bool
+    overlap: Overlap
     cache: EncodeCache
     encode: Callable[[Media], Tensor]
     pictures: Callable[[str, int], tuple[Tensor, Sequence[Prompt]]]
@@ -93,8 +93,9 @@ class Drawn:
     def scored(
         self, studio: Studio, step: int, count: int, rng: Rng, phase: Phase, memory: dict[str, Any] | None = None
     ) -> Scored:
-        """Draw and judge; with overlap, judges are asked while the next samples are drawn."""
-        with Audience(studio.reward, studio.decode, studio.micro_batch, studio.overlap) as audience:
+        """Draw and judge; with overlap, samples are decoded and judged while the next ones are drawn."""
+        overlap = studio.overlap if studio.team.speaks else replace(studio.overlap, judging=False)
+        with Audience(studio.reward, studio.decode, studio.micro_batch, overlap) as audience:
             with phase("rollout"):
                 chosen = [studio.prompts[i] for i in studio.sampler.indices(step)[:count].tolist()]
                 rollout = collect(
