@@ -62,7 +62,7 @@ def every_sequence(drawn_by: Tensor) -> Rollout:
     """All sequences once, as if drawn from these logits."""
     rows, everything = torch.arange(len(ALL)), torch.ones(ALL.shape)
     path = Trajectory(
-        Written(ALL), ALL, everything, Categorical(drawn_by), everything.bool(), rows[:, None].expand(ALL.shape)
+        Written(ALL), everything, Categorical(drawn_by), everything.bool(), rows[:, None].expand(ALL.shape)
     )
     none = torch.zeros(len(ALL), dtype=torch.long)
     return Rollout([Prompt("a sequence")], none, none, {"row": torch.tensor([0, 1])}, ALL, path, rows, 0)
