@@ -14,6 +14,7 @@ from limner.build import Assembly, assemble
 from limner.core.errors import UserError
 from limner.core.protocols import Context, Sampling
 from limner.core.rng import Rng
+from limner.core.tree import leaves
 from limner.core.types import Batch
 from limner.policies.masked import MaskedSampler
 from limner.policies.one_step import OneStepSampler
@@ -133,3 +134,19 @@ def test_what_denoising_alone_has_is_refused(kind: str, asked: dict[str, Any], s
         return
     with pytest.raises(UserError, match=f"FlowGRPO {said}"):
         replace(settings, algorithm=FlowGRPO(**asked))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_recorded_stays_when_weights_change(kind: str) -> None:
+    """A ratio compares with what the sampler recorded, which is no view of the weights."""
+    parts = assemble(config(KINDS[kind], "DDPO")).parts
+    prompts = list(parts.studio.prompts)[:1]
+    rollout = collect(
+        parts.studio.policy, parts.studio.cache, prompts, 1, rng=Rng(("kept",)), step=0, record=True, micro_batch=16
+    )
+    kept = [leaf.clone() for leaf in leaves((rollout.path, rollout.sample))]
+    with torch.no_grad():
+        for parameter in parts.weights.parameters().values():
+            parameter.add_(1.0)
+    for leaf, before in zip(leaves((rollout.path, rollout.sample)), kept, strict=True):
+        assert torch.equal(leaf, before)

@@ -61,7 +61,7 @@ def test_a_plan_counts_what_passes_bring() -> None:
     [
         ({}, "set precision.activation_checkpointing true"),
         (CHECKPOINTS | {"model.train": "Full"}, "model.train Full changes it: take Lora"),
-        (CHECKPOINTS | {"model.quantize": "int8"}, "leave out model.quantize, shard and precision.compile"),
+        (CHECKPOINTS | {"model.quantize": "int8"}, "leave out model.quantize, shard, context and precision.compile"),
     ],
 )
 def test_what_cannot_wait_is_refused_before_it_is_loaded(keys: dict[str, str], said: str) -> None:

@@ -196,7 +196,8 @@ class OneStep:
             choice = y = drawn_from.sample(rng.child("output").normal(id, tuple(y.shape[1:])).to(y))
         if not record:
             return Sampled(y, None)
-        old = Gaussian(drawn_from.mean[:, None], drawn_from.std[:, None])
+        # copies: where z is drawn from are weights, which change before the ratio is taken
+        old = Gaussian(drawn_from.mean[:, None].clone(), drawn_from.std[:, None].clone())
         once = torch.ones(len(id), 1)
         return Sampled(y, Trajectory(Given(given[:, None], choice[:, None]), once, old, once.bool(), id[:, None]))
 
