@@ -63,9 +63,9 @@ class World:
 ORACLE = "limner.worlds.oracle.tokens:TokenOracleSettings"
 WORLDS = {
     "o4": World("o4", TokenSampler(), "oracles_tokens.json", 128),
-    "o4, masked": World("o4-masked", MaskedSampler("random", steps=LENGTH), "oracles_masked.json", 512),
+    "o4, masked": World("o4-masked", MaskedSampler("random", steps=LENGTH), "oracles_masked.json", 1024),
     "o4, masked, ordered": World(
-        "o4-masked", MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json", 512
+        "o4-masked", MaskedSampler("plackett_luce", steps=LENGTH), "oracles_ordered.json", 1024
     ),
 }
 KL = 0.1
@@ -84,8 +84,6 @@ class Entry:
     steps: int = 300
     group_size: int | None = None
     """None: an iteration has four groups."""
-    times: int = 1
-    """Times as many samples as others have in a world."""
     focus: Focus = field(default_factory=Everywhere)
 
     def writes(self, world: str) -> bool:
@@ -104,7 +102,7 @@ ENTRIES = {
     "Flow-DPPO": Entry(FlowDPPO(kl_limit=0.1, clip_elements=1, num_updates=1)),
     "TRPO": Entry(TRPO(kl_limit=0.01)),
     # the published clip of .1 has no gradient a tenth away from the base; of a group it learns from one pair
-    "D3PO": Entry(D3PO(clip=0.9), lr=0.1, group_size=4, times=2),
+    "D3PO": Entry(D3PO(clip=0.9), lr=0.1, group_size=4),
     "Flow-GRPO, GCPO's tokens": Entry(FlowGRPO(**WIDE), focus=Critical(share=0.25)),
     "Flow-GRPO, STAGE's weights": Entry(FlowGRPO(**WIDE), focus=Unlike()),
 }
@@ -122,7 +120,7 @@ class Outcome:
 
 def config(entry: Entry, seed: int, world: str = "o4") -> RunConfig:
     """Return the run of an entry."""
-    samples = entry.times * WORLDS[world].samples
+    samples = WORLDS[world].samples
     group_size = entry.group_size or samples // 4
     return RunConfig(
         name="oracle",
