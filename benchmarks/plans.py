@@ -61,10 +61,11 @@ blocks` the frozen blocks are no longer resident, and a pass brings those that i
 
 On a CPU they can be compared. `limner plan scenes --algorithm FlowGRPO --sampler.dynamics FlowSDE --micro_batch 72`
 says 572 MiB, and of DiffusionNFT and AWM (with `--sampler.dynamics EulerODE`) 573 and 571.
-`MALLOC_MMAP_THRESHOLD_=65536 python benchmarks/memory.py --one Flow-GRPO 10` measured 613 resident, of DiffusionNFT and AWM 611: a plan is 7 % short,
-of what judges import and of pages of libraries that are read once their code runs. By that variable glibc gives each
-tensor above 64 KiB pages of its own and takes them back. Without it there are holes in the heap, 686 MiB are measured
-of Flow-GRPO, and a plan is 17 % short; with it a run takes nearly twice as long, so it is for measuring alone.
+`MALLOC_MMAP_THRESHOLD_=65536 python benchmarks/memory.py --one Flow-GRPO 10` measured 613 resident, of DiffusionNFT
+and AWM 611: a plan is 7 % short, of what judges import and of pages of libraries that are read once their code runs.
+By that variable glibc gives each tensor above 64 KiB pages of its own and takes them back. Without it there are holes
+in the heap, 686 MiB are measured of Flow-GRPO, and a plan is 17 % short; with it a run takes nearly twice as long, so
+it is for measuring alone.
 
 | checkpoint | run | path | encode | rollout | decode | update | smallest card |
 |---|---|--:|--:|--:|--:|--:|--:|
