@@ -11,7 +11,9 @@ training prompts, two others those of held-out ones. docs/results/reward_model.j
 
 and docs/results/reward_model_patches.json, `measure` having written it as reward_model.json, with
 
-    --design.kind patches --design.members 3 --design.ties rao_kupper --heldout 0.1 --calibration 0.1 --epochs 20
+    --design.kind patches --design.edge 96 --design.members 4 --design.ties rao_kupper --heldout 0.1 --calibration 0.1 --epochs 14
+
+the first of them from eight pictures of each training prompt, of which there are twelve now.
 """
 
 from __future__ import annotations

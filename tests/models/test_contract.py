@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from limner.core.errors import UserError
 from limner.core.protocols import Denoiser
 from limner.core.tree import leaves, select
 from limner.core.types import Condition, Prompt, Vocabulary
 from limner.diffusion.prediction import from_estimate, to_estimate
 from limner.diffusion.schedule import Schedule
 from limner.engine.full import full
-from limner.engine.precision import Precision
+from limner.engine.precision import Precision, checkpoint_activations
 from limner.models.hidream.build import tiny_pipeline as tiny_hidream
 from limner.models.hidream.family import HIDREAM
 from limner.models.piped import Piped
@@ -114,6 +115,36 @@ def test_a_network_in_bfloat16_answers_in_float32(adapter: Denoiser, condition: 
     with torch.no_grad():
         exact, found = (model.predict(x, t, condition, torch.tensor([0, 1, 3])) for model in (adapter, half))
     assert found.dtype == torch.float32 and 0 < (found - exact).norm() < 0.05 * exact.norm()
+
+
+UNABLE = {"HunyuanDiT2DModel"}
+"""Networks that diffusers gives no activation checkpointing."""
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_recomputed_activations_give_the_same_gradients(name: str) -> None:
+    """Whatever a network hands on to its blocks, by place or by name, and whatever diffusers leaves out there."""
+    adapter = ADAPTERS[name]()
+    condition = adapter.encode(PROMPTS)
+    weights = [p.requires_grad_(True) for network in adapter.networks.values() for p in network.parameters()]
+
+    def gradients() -> list[Tensor]:
+        x, t = draw(adapter, 2)
+        answer = adapter.predict(x, t, condition, torch.tensor([0, 1]))
+        return list(torch.autograd.grad(answer.square().mean(), weights, materialize_grads=True))
+
+    for network in adapter.networks.values():
+        network.train()
+    expected = gradients()
+    if {type(network).__name__ for network in adapter.networks.values()} <= UNABLE:
+        with pytest.raises(UserError, match="has no activation checkpointing"):
+            checkpoint_activations(adapter.networks)
+        return
+    checkpoint_activations(adapter.networks)
+    size = max(float(each.abs().max()) for each in expected)
+    assert size > 0
+    for found, each in zip(gradients(), expected, strict=True):
+        torch.testing.assert_close(found, each, atol=1e-5 * size, rtol=1e-4)
 
 
 def test_predict_depends_on_the_prompt_and_on_time(adapter: Denoiser, condition: Condition) -> None:

@@ -56,12 +56,12 @@ def checkpoint_activations(
     the adapter that ran then, whichever is active by the time. A block runs inside `bringing(block)`, both times.
     """
 
-    def run(block: nn.Module, *inputs: Any) -> Any:
-        def brought(*inputs: Any) -> Any:
+    def run(block: nn.Module, *inputs: Any, **named: Any) -> Any:
+        def brought() -> Any:
             with bringing(block):
-                return block(*inputs)
+                return block(*inputs, **named)
 
-        return checkpoint(brought, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), replay()))
+        return checkpoint(brought, use_reentrant=False, context_fn=lambda: (nullcontext(), replay()))
 
     for name, network in networks.items():
         refusal = f"network {name!r} ({type(network).__name__}) has no activation checkpointing; turn it off"

@@ -5,6 +5,8 @@ A mask tells words, and the first token of padding, from the rest: as diffusers 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,18 +52,37 @@ def embed(pipeline: Any, settings: ChromaSettings, texts: list[str]) -> dict[str
 
 def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
     """Return the transformer's velocity, noise - x0."""
-    tokens, size = packed(x), (x.shape[-2], x.shape[-1])
+    network, tokens, size = model.networks["transformer"], packed(x), (x.shape[-2], x.shape[-1])
     seen = torch.cat([rows["mask"].to(x.dtype), x.new_ones(len(x), tokens.shape[1])], dim=1)
-    (velocity,) = model.networks["transformer"](
-        hidden_states=tokens,
-        timestep=t,
-        encoder_hidden_states=rows["context"],
-        txt_ids=x.new_zeros(rows["context"].shape[1], 3),
-        img_ids=places(size).to(x),
-        attention_mask=seen,
-        return_dict=False,
-    )
+    with masked_where_recomputed(network, seen):
+        (velocity,) = network(
+            hidden_states=tokens,
+            timestep=t,
+            encoder_hidden_states=rows["context"],
+            txt_ids=x.new_zeros(rows["context"].shape[1], 3),
+            img_ids=places(size).to(x),
+            attention_mask=seen,
+            return_dict=False,
+        )
     return unpacked(velocity, size)
+
+
+@contextmanager
+def masked_where_recomputed(network: Any, seen: Tensor) -> Iterator[None]:
+    """Hand the mask on to the blocks of one stream: diffusers 0.42 leaves it out where activations are recomputed."""
+    if not network.gradient_checkpointing:
+        yield
+        return
+    run, single = network._gradient_checkpointing_func, set(network.single_transformer_blocks)
+
+    def masked(block: Any, *inputs: Any) -> Any:
+        return run(block, *inputs, attention_mask=seen) if block in single else run(block, *inputs)
+
+    network._gradient_checkpointing_func = masked
+    try:
+        yield
+    finally:
+        network._gradient_checkpointing_func = run
 
 
 CHROMA = Family(
