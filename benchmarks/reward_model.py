@@ -11,7 +11,8 @@ training prompts, two others those of held-out ones. docs/results/reward_model.j
 
 and docs/results/reward_model_patches.json, `measure` having written it as reward_model.json, with
 
-    --design.kind patches --design.edge 96 --design.members 4 --design.ties rao_kupper --heldout 0.1 --calibration 0.1 --epochs 14
+    --design.kind patches --design.edge 96 --design.members 4 --design.ties rao_kupper --epochs 14
+        --heldout 0.1 --calibration 0.1
 
 the first of them from eight pictures of each training prompt, of which there are twelve now.
 """

@@ -12,6 +12,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "function length": {},
     "keyword catch-all": {
+        "src/limner/engine/precision.py:run": "what a network of diffusers hands to its own block, by name or by place",
         "src/limner/rewards/algebra/tree.py:leaf": "settings are named by whoever wrote the judge",
         "src/limner/engine/weights.py:forward": "a network is handed on whatever it takes",
     },

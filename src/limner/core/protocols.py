@@ -181,10 +181,7 @@ class Policy(Protocol):
         rng: Rng,
         record: bool,
     ) -> Sampled:
-        """Draw one sample for each id; its randomness depends on (rng, id) alone, shared choices on (rng, group).
-
-        What is recorded is kept as it is while weights change: no view of them.
-        """
+        """Draw one sample for each id; its randomness depends on (rng, id) alone, shared choices on (rng, group)."""
         ...
 
 

@@ -111,9 +111,9 @@ class Trajectory:
 
     `states` is what the policy scores them again by. `length` is how long a decision takes on the policy's own clock:
     t - s for a step of denoising, 1 for a token. `old` is what a ratio needs later, exactly as the sampler recorded it:
-    the mean and std of a Gaussian, the logits of tokens. `mask` marks the decisions that count. `node` is the id of the
-    first sample that took a decision: its own, but for a prefix that branches share, which is counted once, under that
-    first sample.
+    the mean and std of a Gaussian, the logits of tokens; never a view of weights, which change. `mask` marks the
+    decisions that count. `node` is the id of the first sample that took a decision: its own, but for a prefix that
+    branches share, which is counted once, under that first sample.
     """
 
     states: States
