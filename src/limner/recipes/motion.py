@@ -24,6 +24,6 @@ def recipe() -> RunConfig:
         reward="0.5 * motion + 0.5 * motion.fraction",
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=2, min_time=0.5, decay="linear", decay_rate=0.02),
         sampler=Sampler(dynamics=DPMSolver(), steps=6, grid="linear"),
-        evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=24),
-        steps=72,
+        evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=16),
+        steps=96,
     )
