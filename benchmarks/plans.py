@@ -64,8 +64,8 @@ says 572 MiB, and of DiffusionNFT and AWM (with `--sampler.dynamics EulerODE`) 5
 `MALLOC_MMAP_THRESHOLD_=65536 python benchmarks/memory.py --one Flow-GRPO 10` measured 613 resident, of DiffusionNFT
 and AWM 611: a plan is 7 % short, of what judges import and of pages of libraries that are read once their code runs.
 By that variable glibc gives each tensor above 64 KiB pages of its own and takes them back. Without it there are holes
-in the heap, 686 MiB are measured of Flow-GRPO, and a plan is 17 % short; with it a run takes nearly twice as long, so
-it is for measuring alone.
+in the heap, 686 MiB are measured of Flow-GRPO, and a plan is 17 % short; with it a run is much
+slower, so it is for measuring alone.
 
 | checkpoint | run | path | encode | rollout | decode | update | smallest card |
 |---|---|--:|--:|--:|--:|--:|--:|

@@ -100,19 +100,21 @@ FLOW = Honoured(
     only={"invert_sigmas": (False,), "stochastic_sampling": (False,)},
 )
 
+FLOW_SIGMAS: Mapping[str, tuple[Any, ...]] = {
+    "final_sigmas_type": ("zero",),
+    "prediction_type": ("flow_prediction",),
+    "thresholding": (False,),
+    "use_beta_sigmas": (False,),
+    "use_dynamic_shifting": (False,),
+    "use_exponential_sigmas": (False,),
+    "use_flow_sigmas": (True,),
+    "use_karras_sigmas": (False,),
+}
+"""What a solver of several steps has to say, so that it goes along a flow's own levels."""
 MULTISTEP = Honoured(
     classes=("UniPCMultistepScheduler",),
     free=frozenset({"flow_shift", "num_train_timesteps", "shift_terminal"}),
-    only={
-        "final_sigmas_type": ("zero",),
-        "prediction_type": ("flow_prediction",),
-        "thresholding": (False,),
-        "use_beta_sigmas": (False,),
-        "use_dynamic_shifting": (False,),
-        "use_exponential_sigmas": (False,),
-        "use_flow_sigmas": (True,),
-        "use_karras_sigmas": (False,),
-    },
+    only=FLOW_SIGMAS,
     idle=frozenset(  # how diffusers' own solver steps, and chains of other models
         "beta_end beta_schedule beta_start disable_corrector dynamic_thresholding_ratio lower_order_final predict_x0 "
         "rescale_betas_zero_snr sample_max_value sigma_max sigma_min solver_order solver_p solver_type steps_offset "

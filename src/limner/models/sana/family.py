@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limner.core.media import Images
 from limner.core.types import Condition
-from limner.models.honoured import FLOW, Honoured, require_equal
+from limner.models.honoured import FLOW, FLOW_SIGMAS, Honoured, require_equal
 from limner.models.parts import at_once, flow_times, shown
 from limner.models.piped import Family, Piped
 from limner.models.sana.build import tiny_pipeline
@@ -45,18 +45,7 @@ AUTOENCODER = Honoured(
 SOLVER = Honoured(
     classes=("DPMSolverMultistepScheduler",),
     free=frozenset({"flow_shift", "num_train_timesteps"}),
-    only={
-        "final_sigmas_type": ("zero",),
-        "prediction_type": ("flow_prediction",),
-        "thresholding": (False,),
-        "use_beta_sigmas": (False,),
-        "use_dynamic_shifting": (False,),
-        "use_exponential_sigmas": (False,),
-        "use_flow_sigmas": (True,),
-        "use_karras_sigmas": (False,),
-        "use_lu_lambdas": (False,),
-        "variance_type": (None,),
-    },
+    only={**FLOW_SIGMAS, "use_lu_lambdas": (False,), "variance_type": (None,)},
     idle=frozenset(  # how diffusers' own solver steps, and chains of other models
         "algorithm_type beta_end beta_schedule beta_start dynamic_thresholding_ratio euler_at_final "
         "lambda_min_clipped lower_order_final rescale_betas_zero_snr sample_max_value solver_order solver_type "
