@@ -146,7 +146,8 @@ def measure(reward: Path) -> dict[str, Any]:
     generator = Rng(("votes", "measure")).generator()
     said = torch.nn.functional.one_hot(torch.multinomial(chance, 1, generator=generator)[:, 0], 3).double()
     deviation = (spread[:, a].square() + spread[:, b].square()).flatten().sqrt()
-    found = ordering(discounted(lead, deviation.square()), said, text, torch.where(lead > 0, 0, 2))
+    stated, ahead = discounted(lead, deviation.square()), torch.where(lead > 0, 0, 2)
+    found, known = (ordering(stated, each, text, ahead) for each in (said, chance))
     sides = chance[:, [0, 2]] / chance[:, [0, 2]].sum(1, keepdim=True)
     right = torch.where(lead > 0, sides[:, 0], sides[:, 1])
     bayes = sides.amax(1)
@@ -159,11 +160,12 @@ def measure(reward: Path) -> dict[str, Any]:
         "bayes": round(float(bayes.mean()), 4),
         "of_bayes": round(float(right.mean() / bayes.mean()), 4),
         "order": round(float(((lead > 0) == (truth > 0))[apart].double().mean()), 4),
+        "calibration_error": round(known.reliability.error, 4),
         "sampled": {"accuracy": found.accuracy.to_dict(), "calibration_error": round(found.reliability.error, 4)},
         "reliability": {
-            "stated": [round(x, 4) for x in found.reliability.stated.tolist()],
-            "true": [round(x, 4) for x in found.reliability.true.tolist()],
-            "cases": found.reliability.cases.tolist(),
+            "stated": [round(x, 4) for x in known.reliability.stated.tolist()],
+            "true": [round(x, 4) for x in known.reliability.true.tolist()],
+            "cases": known.reliability.cases.tolist(),
         },
         "uncertainty": {
             "within_95": round(float((miss <= 1.96 * deviation).double().mean()), 4),
