@@ -42,6 +42,7 @@ from limner.judging.checked import Checked
 from limner.objectives.choice import discounted
 from limner.pairs import opened
 from limner.report.file import write_text
+from limner.rewards.learned.folder import read_card
 from limner.rewards.learned.reward import Learned
 from limner.worlds.annotator import Annotator
 
@@ -132,7 +133,10 @@ def votes(split: Split) -> list[dict[str, Any]]:
 
 
 def measure(reward: Path) -> dict[str, Any]:
-    """Return how a learned reward orders pairs of held-out prompts, beside the best that can be known."""
+    """Return how a learned reward orders pairs of held-out prompts, beside the best that can be known.
+
+    Calibration is against the annotators' true chances, and, `sampled`, against a vote on each pair.
+    """
     prompts, paths = pictures("heldout")
     worth = utilities(prompts, paths)
     judge = Checked("learned", Learned(str(reward)))
@@ -146,7 +150,8 @@ def measure(reward: Path) -> dict[str, Any]:
     generator = Rng(("votes", "measure")).generator()
     said = torch.nn.functional.one_hot(torch.multinomial(chance, 1, generator=generator)[:, 0], 3).double()
     deviation = (spread[:, a].square() + spread[:, b].square()).flatten().sqrt()
-    stated, ahead = discounted(lead, deviation.square()), torch.where(lead > 0, 0, 2)
+    stated = read_card(reward).lapses[0].log_odds(discounted(lead, deviation.square()))
+    ahead = torch.where(lead > 0, 0, 2)
     found, known = (ordering(stated, each, text, ahead) for each in (said, chance))
     sides = chance[:, [0, 2]] / chance[:, [0, 2]].sum(1, keepdim=True)
     right = torch.where(lead > 0, sides[:, 0], sides[:, 1])

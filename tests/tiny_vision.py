@@ -30,6 +30,7 @@ from transformers import (
     VJEPA2Model,
 )
 
+from limner.objectives.lapse import Lapse
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.folder import write
 from limner.rewards.learned.network import Ensemble
@@ -266,7 +267,8 @@ def learned(folder: Path) -> None:
     torch.manual_seed(0)
     design, words = Design(edge=32, width=16, members=2), ("a", "red", "cat")
     ensemble = Ensemble(design, words, 1)
-    write(folder, design, ("overall",), words, (1.0,), (0.0,), ensemble, "what people prefer: nothing", (), {}, {})
+    about = "what people prefer: nothing"
+    write(folder, design, ("overall",), words, (1.0,), (0.0,), (Lapse(),), ensemble, about, (), {}, {})
 
 
 def needs_weights(*files: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -25,7 +25,7 @@ from limner.data.pairs import as_media
 from limner.data.preferences import read_preferences
 from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
 from limner.feedback.task import file_hash
-from limner.objectives.choice import discounted
+from limner.objectives.lapse import Lapse
 from limner.recipes.override import override
 from limner.report.data import Chart, Interval, Series
 from limner.report.file import read_object, write_text
@@ -36,7 +36,7 @@ from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, Card, place_of,
 from limner.rewards.learned.motion import as_trained
 from limner.rewards.learned.network import Ensemble
 from limner.rewards.learned.reward import Learned
-from limner.training.certainty import LEAST, Certainty, certainty
+from limner.training.certainty import LEAST, Certainty, certainty, foretold, lapse
 from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
 from limner.training.reward_model import RewardTraining, Worths, train, worths
 
@@ -61,13 +61,16 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     worth = worths(ensemble, people, parts.train, bank)
     questions = parts.train.questions
     sure = [certainty(worth, parts.calibration, i) for i in range(len(questions))]
-    found = {name: measured(worth, sure[i], ensemble, how, parts.heldout, i) for i, name in enumerate(questions)}
+    lapses = [lapse(worth, sure[i], parts.calibration, i) for i in range(len(questions))]
+    found = {
+        name: measured(worth, sure[i], lapses[i], ensemble, how, parts.heldout, i) for i, name in enumerate(questions)
+    }
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
     trained["frames"] = parts.train.pictures.shape[1]
     told = {name: _told(each) for name, each in found.items()}
     scale, shared = zip(*sure, strict=True)
-    card = write(place, how.design, questions, words, scale, shared, ensemble, about, people, trained, told)
+    card = write(place, how.design, questions, words, scale, shared, lapses, ensemble, about, people, trained, told)
     per_slice = _slices(worth, parts.heldout)
     write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
     return place
@@ -83,13 +86,18 @@ def require_free(place: Path) -> None:
 
 
 def measured(
-    worth: Worths, sure: Certainty, ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
+    worth: Worths,
+    sure: Certainty,
+    lapses: Lapse,
+    ensemble: Ensemble,
+    how: RewardTraining,
+    on: Judgements,
+    question: int,
 ) -> Ordering:
     """Return how well calibrated worths order pairs that were not trained on, and how often a side is chosen."""
-    lead, variance = worth.leads(on, question)
-    foretold = discounted(sure.scale * lead, sure.scale**2 * variance + 2 * sure.shared**2)
-    plain = likeliest(lead, how.design.ties, ensemble.tie(question))
-    return ordering(foretold, on.votes[:, question], on.texts_of_pairs(), plain)
+    stated = lapses.log_odds(foretold(worth, sure, on, question))
+    plain = likeliest(worth.leads(on, question).mean, how.design.ties, ensemble.tie(question))
+    return ordering(stated, on.votes[:, question], on.texts_of_pairs(), plain)
 
 
 def promote(new: str | Path, served: str | Path, on: str) -> str:
@@ -236,7 +244,8 @@ NOTE = (
 )
 CALIBRATION = (
     "What was stated (across) and what came true (up), each pair both ways round; on the straight line they are equal. "
-    "What is stated is discounted for how unsure a lead is; scale and error are fitted to other prompts than these."
+    "What is stated is discounted for how unsure a lead is, and for pictures that are misread; scale, error and lapses "
+    "are fitted to other prompts than these."
 )
 
 EXPLAINED = (

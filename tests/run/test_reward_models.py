@@ -22,6 +22,7 @@ from limner.core.types import Prompt
 from limner.judges import compose, judges_in
 from limner.judging.rows import from_rows
 from limner.judging.wire import CONTENT_TYPE, decode_answer, encode_request
+from limner.objectives.lapse import Lapse
 from limner.reward_models import promote, train_reward
 from limner.rewards.learned.design import Design, Kind
 from limner.rewards.learned.explain import clauses
@@ -57,7 +58,7 @@ def collection(folder: Path, prompts: int, likes: Callable[[int], float], first:
 def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reward of people who like what is bright."""
     folder = tmp_path_factory.mktemp("bright")
-    return train_reward(str(collection(folder / "votes", 60, float)), folder / "reward", SMALL)
+    return train_reward(str(collection(folder / "votes", 120, float)), folder / "reward", SMALL)
 
 
 def greys(*levels: int) -> Images:
@@ -88,6 +89,15 @@ def test_it_learns_what_is_liked_and_says_how_well(bright: Path) -> None:
     assert pixels.grad is not None and pixels.grad.abs().sum() > 0
     page = (bright / "report.html").read_text()
     assert "Calibration error" in page and "even" in page and "<script" not in page
+
+
+def test_a_card_keeps_how_often_it_is_wrong_and_one_of_before_reads(bright: Path, tmp_path: Path) -> None:
+    [lapse] = read_card(bright).lapses
+    assert lapse.slope > 0 and 0 <= lapse.lapse < 1
+    said = json.loads((bright / "card.json").read_text())
+    del said["lapses"]
+    (tmp_path / "card.json").write_text(json.dumps(said))
+    assert read_card(tmp_path).lapses == (Lapse(1.0, 0.0),)
 
 
 def test_it_says_what_a_score_comes_from(bright: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+from limner.objectives.calibration import reliability_diagram
 from limner.rewards.learned.network import Worth
-from limner.training.certainty import LEAST, RIDGE, certainty
+from limner.training.certainty import LEAST, RIDGE, certainty, foretold, lapse
 from limner.training.judgements import Judgements
 from limner.training.reward_model import Worths
 
@@ -119,3 +120,21 @@ def test_worths_that_say_nothing_or_the_opposite_are_worth_next_to_nothing() -> 
     scale, shared = certainty(worths(-truth, torch.zeros_like(truth)), said, 0)
     assert scale == LEAST and shared > 0.5
     assert certainty(worths(torch.ones_like(truth), torch.zeros_like(truth)), said, 0) == (1.0, 0.0)
+
+
+def test_pictures_that_are_misread_are_lapses() -> None:
+    """A sixth of the worths have nothing to do with the truth: what is stated of others' leads is then calibrated.
+
+    Of leads that are stated within a tenth of a probability, as many come true, on votes that nothing was fitted to;
+    without lapses they do not.
+    """
+    of, said, truth = simulated(400, 6, scale=2.0, shared=0.05, own=0.02, seed=3, times=2)
+    generator = torch.Generator().manual_seed(9)
+    misread = torch.rand(len(truth), generator=generator) < 1 / 6
+    mean = torch.where(misread, torch.randn(len(truth), generator=generator, dtype=torch.float64), of.to(0).mean[:, 0])
+    seen = worths(mean, torch.full_like(mean, 0.02))
+    sure = certainty(seen, said, 0)
+    more = lapse(seen, sure, said, 0)
+    lead, chance = foretold(seen, sure, said, 0), torch.sigmoid(truth[said.pairs[:, 0]] - truth[said.pairs[:, 1]])
+    plain, better = (reliability_diagram(torch.sigmoid(each), chance).error for each in (lead, more.log_odds(lead)))
+    assert more.lapse > 0.1 and better < 0.02 < plain

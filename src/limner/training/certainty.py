@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from torch import Tensor
 
+from limner.objectives.choice import discounted
 from limner.objectives.evidence import log_evidence
+from limner.objectives.lapse import Lapse, fit_lapse
 from limner.objectives.logistic import fit_pair_calibration
 from limner.rewards.learned.network import Worth
 from limner.training.judgements import Judgements, voters
@@ -78,6 +80,20 @@ def certainty(worth: Worths, on: Judgements, question: int) -> Certainty:
         misfit, (start, 0.5 if several else 0.0), method="L-BFGS-B", bounds=bounds, tol=TOLERANCE
     ).x
     return Certainty(math.exp(scale) if learned else LEAST, float(shared))
+
+
+def lapse(worth: Worths, sure: Certainty, on: Judgements, question: int) -> Lapse:
+    """Return how often votes for a side go by something else than what is foretold of a question.
+
+    The error above is as normal as the errors of most pictures; a few are misread altogether.
+    """
+    return fit_lapse(foretold(worth, sure, on, question), on.votes[:, question][:, [0, 2]])
+
+
+def foretold(worth: Worths, sure: Certainty, on: Judgements, question: int) -> Float[Tensor, " pairs"]:
+    """Return the leads of pairs in nats, discounted for how unsure they are."""
+    lead, variance = worth.leads(on, question)
+    return discounted(sure.scale * lead, sure.scale**2 * variance + 2 * sure.shared**2)
 
 
 class Told(NamedTuple):

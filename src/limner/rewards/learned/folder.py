@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 
 from limner.core.errors import UserError
 from limner.core.paths import path_of, text_of
+from limner.objectives.lapse import Lapse
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.network import Ensemble
 from limner.rewards.learned.origin import origin
@@ -37,6 +38,8 @@ class Card:
     """Of each question, what worths are multiplied by, so that a lead which is truly 1 wins 73 % of votes."""
     shared: tuple[float, ...]
     """Of each question, the standard deviation of an error that the members share, in nats."""
+    lapses: tuple[Lapse, ...]
+    """Of each question, what a lead that is discounted for how unsure it is foretells."""
     about: str
     weights: str
     """SHA-256 of the weights' file."""
@@ -64,6 +67,7 @@ def write(
     words: Sequence[str],
     scale: Sequence[float],
     shared: Sequence[float],
+    lapses: Sequence[Lapse],
     ensemble: Ensemble,
     about: str,
     people: Sequence[str],
@@ -73,7 +77,7 @@ def write(
     """Write a folder, the card last: a folder with a card is whole."""
     content = save({name: tensor.contiguous() for name, tensor in ensemble.state_dict().items()})
     digest = hashlib.sha256(content).hexdigest()
-    asked, numbers = tuple(questions), (tuple(scale), tuple(shared))
+    asked, numbers = tuple(questions), (tuple(scale), tuple(shared), tuple(lapses))
     card = Card(design, asked, tuple(words), *numbers, about, digest, tuple(people), trained, measured, origin(design))
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{WEIGHTS}.part"
@@ -106,6 +110,7 @@ def read_card(folder: Path) -> Card:
     try:
         said["design"] = Design(**said["design"])
         said.setdefault("shared", [0.0 for _ in said["questions"]])  # what was written before it was measured
+        said["lapses"] = tuple(Lapse(*each) for each in said.get("lapses", [()] * len(said["questions"])))  # likewise
         said.setdefault("people", [])  # likewise
         for name in ("questions", "words", "scale", "shared", "people"):
             said[name] = tuple(said[name])
