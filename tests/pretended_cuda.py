@@ -2,7 +2,8 @@
 
 A tensor that was moved there says that it is on `cuda:0`, and holds its numbers all the same: judges, files and
 assertions read them. A call of torch on tensors of both places is refused, as CUDA refuses it. What CUDA allows is
-allowed: copies, indices on the CPU, and a CPU scalar beside CUDA tensors.
+allowed: copies, indices on the CPU, and a CPU scalar beside CUDA tensors. A copy from there that is not waited for
+(`non_blocking`) has no numbers until an event that was recorded after it is waited for.
 """
 
 from __future__ import annotations
@@ -52,6 +53,28 @@ class OnCuda(Tensor):
         return self.detach().as_subclass(Tensor).__reduce_ex__(protocol)
 
 
+ON_THE_WAY: list[tuple[Tensor, Tensor]] = []
+"""Copies to the CPU that are not there yet, and what they will be."""
+
+
+def arrive(count: int | None = None) -> None:
+    """Let the first `count` of these, or all, be there."""
+    with torch.no_grad():
+        for there, values in ON_THE_WAY[:count]:
+            there.copy_(values)
+    del ON_THE_WAY[:count]
+
+
+class Event:
+    """Tells when what was asked for before `record` is done."""
+
+    def record(self, stream: object) -> None:
+        self.asked = len(ON_THE_WAY)
+
+    def synchronize(self) -> None:
+        arrive(self.asked)
+
+
 class Watch(TorchFunctionMode):
     """Sees every call of torch, refuses those on tensors of both places, and marks what the others return."""
 
@@ -75,8 +98,13 @@ class Watch(TorchFunctionMode):
         if asked is not None:
             args = tuple(CPU if names_cuda(x) else x for x in args)
             kwargs = {name: CPU if names_cuda(x) else x for name, x in kwargs.items()}
+        comes = func is Tensor.to and kwargs.get("non_blocking") and isinstance(args[0], OnCuda) and not there
         with torch._C.DisableTorchFunctionSubclass():
-            return marked(func(*args, **kwargs), there)
+            found = marked(func(*args, **kwargs), there)
+            if comes and found.is_floating_point():
+                ON_THE_WAY.append((late := torch.full_like(found, torch.nan), found))
+                return late
+            return found
 
 
 def names_cuda(x: Any) -> bool:
@@ -135,7 +163,9 @@ def pretended_cuda() -> Iterator[torch.device]:
     autocast = torch.autocast
     driver: dict[str, Any] = {
         "is_available": lambda: True,
-        "synchronize": lambda device=None: None,
+        "synchronize": lambda device=None: arrive(),
+        "current_stream": lambda device=None: None,
+        "Event": Event,
         "max_memory_allocated": lambda device=None: 0,
         "mem_get_info": lambda device=None: (2**35, 2**36),
         "get_device_name": lambda device=None: "pretended",

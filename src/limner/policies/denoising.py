@@ -21,6 +21,7 @@ from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
 from limner.core.settings import Count, Named, Natural, Range, settings
+from limner.core.transfer import Behind, sent
 from limner.core.tree import at, select, tree_map
 from limner.core.types import Condition, Decisions, Renoised, Rollout, Sampled
 from limner.diffusion.dynamics import (
@@ -270,21 +271,22 @@ class Denoising:
         moved, prompt_index = times.to(spec.device, spec.dtype), prompt_index.to(spec.device)
         plan = self.sampler.plan(group, id, rng)
         noise = plan.noise(rng, spec.shape)
-        x = next(noise).to(moved)
+        x = sent(next(noise), moved.device).to(moved)
         like = x if self.sampler.keep == "device" else torch.empty_like(x, device="cpu")
         path = plan.path(like, times) if record else None
-        before = None
+        before, behind = None, Behind(moved.device)
         for i, (t, s) in enumerate(zip(moved[:-1], moved[1:], strict=True)):
             first, place = plan.states(i)  # samples that are still one state are evaluated once
             span, decides = (t.expand(len(first)), s.expand(len(first))), plan.decides[first, i]
             found = self.step(x[first], span, condition, prompt_index[first], decides, select(before, first))
             estimate, drawn_from = select(found, place)
-            choice = drawn_from.sample(next(noise).to(x))
+            choice = drawn_from.sample(sent(next(noise), x.device).to(x))
             if watch is not None:
                 choice = _led(watch, Step(i, t, s, x, estimate, drawn_from, choice), plan)
             if path is not None:
-                plan.record(path, i, x, choice, drawn_from)
+                behind.write(plan.record(path, i, x, choice, drawn_from))
             x, before = choice, (t.expand(len(id)), estimate)
+        behind.settle()
         return Sampled(x, path)
 
     def step(
@@ -332,7 +334,7 @@ class Denoising:
         for column, place in zip(columns.split(size), places.split(size), strict=True):
             row = rows[place]
             kept = at((cast(Walk, path.states).each, path.choices, path.length, path.old), row, column)
-            state, choice, length, old = tree_map(lambda each: each.to(device), kept)
+            state, choice, length, old = tree_map(lambda each: sent(each, device), kept)
             index, each = rollout.prompt_index[row].to(device), torch.arange(len(row))
             yield Decisions(state, index, each, choice, length, old, row, column)
 
@@ -351,7 +353,8 @@ class Denoising:
         column = torch.arange(how.num_times).repeat(len(rows))
         for p, c in zip(place.split(size), column.split(size), strict=True):
             row = rows[p]
-            x0, n, time = rollout.sample[row], noise[p, c].to(rollout.sample), t[p, c].to(rollout.sample)
+            x0 = rollout.sample[row]
+            n, time = (sent(each[p, c], x0.device).to(x0) for each in (noise, t))
             state = add_noise(self.model.schedule, x0, n, time)
             region = None if rollout.region is None else rollout.region[row].to(x0)
             yield Renoised(state, x0, n, time, rollout.prompt_index[row].to(x0.device), row, c, region)

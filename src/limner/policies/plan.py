@@ -121,8 +121,10 @@ class Plan:
         node = branches[self.decides].view(batch, self._count)
         return Trajectory(Walk(points, t, s), t - s, old, node == self.id[:, None], node)
 
-    def record(self, path: Trajectory, step: int, x: Tensor, choice: Tensor, drawn_from: Gaussian) -> None:
-        """Write what was decided at `step` to the columns of `path`, wherever that is, exactly as it was."""
+    def record(
+        self, path: Trajectory, step: int, x: Tensor, choice: Tensor, drawn_from: Gaussian
+    ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor], Tensor]]:
+        """Yield which columns of `path` hold what was decided at `step`, exactly as it was, on its way there."""
         rows = self.decides[:, step].nonzero()[:, 0]
         column = self._column[rows, step]
         first, points = column == 0, cast(Walk, path.states).points
@@ -132,7 +134,7 @@ class Plan:
             (path.old.mean, (rows, column), drawn_from.mean),
             (path.old.std, (rows, column), drawn_from.std),
         ):
-            kept[place] = now[place[0]].to(kept)
+            yield kept, place, now[place[0]].to(kept, non_blocking=True)
 
     @property
     def _column(self) -> Int[Tensor, "batch steps"]:
