@@ -75,8 +75,8 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
         timestep=t,
         guidance=torch.full_like(t, model.settings.guidance) if guided else None,
         encoder_hidden_states=rows["context"],
-        txt_ids=places(1, 1, rows["context"].shape[1]).to(x.device),
-        img_ids=places(x.shape[-2], x.shape[-1], 1).to(x.device),
+        txt_ids=places(1, 1, rows["context"].shape[1]).to(x.device)[None],
+        img_ids=places(x.shape[-2], x.shape[-1], 1).to(x.device)[None],
         return_dict=False,
     )
     return velocity.mT.unflatten(2, x.shape[-2:])
