@@ -36,12 +36,12 @@ from limner.policies.one_step import OneStepSampler
 from limner.policies.tokens import TokenSampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
-from piped_cases import CASES, Case
+from piped_cases import CASES, PICTURES, Case
 from pretended_cuda import CUDA, pretended_cuda
 from toys import ToyDenoiser, toy_denoiser
 
 EXACT = Precision()
-PROMPTS = [Prompt("1"), Prompt("2")]
+PROMPTS = [Prompt(text, inputs={"image": picture}) for text, picture in zip("12", PICTURES, strict=True)]
 INDEX, IDS = torch.tensor([0, 0, 1, 1]), torch.arange(4)
 
 

@@ -5,12 +5,15 @@ A pass of n evaluations takes `fixed + each n` bytes at its peak beyond what sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
@@ -32,6 +35,7 @@ from limner.machine.crew import shared
 from limner.machine.cut import Held, held
 from limner.machine.gauge import CPU, Gauge, phantoms
 from limner.machine.stack import Row, Taken, measured, rows, told
+from limner.models.given import Taking
 from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
 from limner.policies.plan import Noisy, Walk
@@ -222,8 +226,8 @@ class _Rehearsal:
         found: list[Condition] = []
 
         def encode() -> None:
-            with torch.no_grad():
-                found.append(self.model.encode([Prompt("red star")]))
+            with torch.no_grad(), _asked(self.model) as prompt:
+                found.append(self.model.encode([prompt]))
 
         try:
             taken = self._taken(encode)
@@ -309,6 +313,15 @@ class _Rehearsal:
         zeros = torch.zeros(n, dtype=torch.long)
         latents = [self._latents(n) for _ in range(3)]
         return Renoised(latents[0], latents[1], latents[2], torch.ones(n), zeros, torch.arange(n), zeros)
+
+
+@contextmanager
+def _asked(model: Adapter) -> Iterator[Prompt]:
+    """Give a prompt, which brings along an empty picture of each that the model takes."""
+    with TemporaryDirectory() as folder:
+        picture = Path(folder) / "empty.png"
+        Image.new("RGB", (64, 64)).save(picture)
+        yield Prompt("red star", inputs=dict.fromkeys(model.takes if isinstance(model, Taking) else (), str(picture)))
 
 
 def _bytes(modules: Iterable[nn.Module]) -> int:

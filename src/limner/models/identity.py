@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from limner.core.errors import UserError
 from limner.models.arranged import OfPipeline
+from limner.models.given import Taking
 from limner.models.parts import text_encoders
 
 LIBRARIES = ("diffusers", "transformers", "tokenizers", "torch")
@@ -31,7 +32,9 @@ def encoding_identity(model: Any, *others: object) -> str:
     for part in model.pipeline.components.values():
         if isinstance(part, PreTrainedTokenizerBase):
             digest.update(repr((sorted(part.get_vocab().items()), part.init_kwargs, part.chat_template)).encode())
-    for encoder in text_encoders(model.pipeline):
+    read = ("vae", "image_encoder") if isinstance(model, Taking) and model.takes else ()
+    seeing = [model.pipeline.components[name] for name in read if model.pipeline.components.get(name) is not None]
+    for encoder in [*text_encoders(model.pipeline), *seeing]:
         digest.update(repr(encoder.config).encode())
         for name, tensor in encoder.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -14,19 +14,20 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
 from limner.core.media import Media
 from limner.core.protocols import ModelSettings
 from limner.core.quiet import no_bars, say_once
-from limner.core.tree import select
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.prediction import PredictionKind
 from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import opened
 from limner.models.folder import absent
+from limner.models.given import given_rows, pictures
 from limner.models.lora import OF_PIPELINE, Form, folded, merged
 from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
@@ -101,6 +102,8 @@ class Family:
     """What the pipeline makes of what guidance gives, seeing the prediction with the prompt."""
     decode: Callable[[Piped, Tensor], Media] = lambda model, x: decode(model.pipeline.vae, x, model.cell)
     encode: Callable[[Piped, Tensor], Tensor] = lambda model, frames: encode(model.pipeline.vae, frames)
+    given: Mapping[str, Callable[[Piped, list[Image.Image]], Tensor]] = field(default_factory=dict)
+    """What each prompt brings along beside its text, by the pipeline's name, and the row of a condition made of it."""
     lora: Form = OF_PIPELINE
     """How its LoRA is written, and read by those who have no limner."""
 
@@ -194,6 +197,11 @@ class Piped:
         return self.family.lora.imports, self.family.lora.read
 
     @property
+    def takes(self) -> Sequence[str]:
+        """What each prompt brings along."""
+        return tuple(self.family.given)
+
+    @property
     def encoders(self) -> list[nn.Module]:
         """What texts are encoded by; they may be elsewhere than the rest."""
         return text_encoders(self.pipeline)
@@ -220,12 +228,15 @@ class Piped:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Return what the texts become, a row a prompt, the negative prompt last."""
+        """Return what the texts become, a row a prompt, the negative prompt last, and what is given beside them."""
 
         apart, where = self.family.embed_negative, self.latent().device
         embed = partial(self.family.embed, self.pipeline, self.settings)
         last = apart and partial(apart, self.pipeline, self.settings)
-        return encode_once(prompts, embed, self.dtype, where, self.settings.negative_prompt, last)
+        texts = encode_once(prompts, embed, self.dtype, where, self.settings.negative_prompt, last)
+        given = {name: make(self, pictures(prompts, name)) for name, make in self.family.given.items()}
+        empty = {name: torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])]) for name, rows in given.items()}
+        return texts | {name: rows.to(where, self.dtype) for name, rows in empty.items()}
 
     def predict(
         self,
@@ -235,7 +246,11 @@ class Piped:
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
         """Return the network's prediction in float32."""
-        answer = self.family.predict(self, x.to(self.dtype), t, select(condition, prompt_index))
+        asked = dict.fromkeys(condition, prompt_index)
+        for name in self.family.given:
+            asked[name] = given_rows(len(condition[name]), prompt_index)
+        rows = {name: each[asked[name].to(each.device)] for name, each in condition.items()}
+        answer = self.family.predict(self, x.to(self.dtype), t, rows)
         return self.family.native(x, t, answer.float())
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel
 
 from limner.models.autoencoder import tiny_autoencoder
@@ -36,3 +36,8 @@ def tiny_pipeline(seed: int = 0, dev: bool = True) -> FluxPipeline:
             tokenizer_2=tokenizer_2,
             transformer=transformer,
         )
+
+
+def tiny_kontext(seed: int = 0) -> FluxKontextPipeline:
+    """Return FLUX.1 Kontext in miniature, random weights: the parts of dev."""
+    return FluxKontextPipeline(**tiny_pipeline(seed).components)

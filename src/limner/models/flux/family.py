@@ -2,24 +2,30 @@
 
 Its dev network is distilled for guidance: it is told a scale, and gives the guided velocity in one evaluation
 (Meng et al., arXiv:2210.03142). Guidance of the sampler is diffusers' `true_cfg_scale`, on top of that.
+
+Kontext (arXiv:2506.15742) edits: it reads the tokens of a given picture behind those of the noise, as another frame.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxKontextPipeline, FluxPipeline
+from PIL import Image
 from torch import Tensor
 
 from limner.core.types import Condition
-from limner.models.flux.build import tiny_pipeline
-from limner.models.flux.settings import FluxSettings
+from limner.models.flux.build import tiny_kontext, tiny_pipeline
+from limner.models.flux.settings import FluxKontextSettings, FluxSettings
 from limner.models.honoured import Honoured, require_equal, require_parts
 from limner.models.packing import packed, places, unpacked
-from limner.models.parts import JOINT_ATTENTION, equal_times
+from limner.models.parts import JOINT_ATTENTION, encode, equal_times
 from limner.models.piped import Family, Piped
 
+GIVEN = torch.tensor([1.0, 0, 0])
+"""What tells the places of a given picture from those of the one that is drawn."""
 TRANSFORMER = Honoured(
     classes=("FluxTransformer2DModel",),
     free=frozenset(
@@ -30,7 +36,7 @@ TRANSFORMER = Honoured(
 )
 
 
-def require(pipeline: Any, settings: FluxSettings) -> None:
+def require(pipeline: Any, settings: FluxSettings | FluxKontextSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
     require_parts(pipeline, TRANSFORMER, cells=4)
     has = pipeline.transformer.config
@@ -39,7 +45,7 @@ def require(pipeline: Any, settings: FluxSettings) -> None:
     require_equal("transformer has joint_attention_dim", has.joint_attention_dim, "text_encoder_2 gives", context)
 
 
-def embed(pipeline: Any, settings: FluxSettings, texts: list[str]) -> dict[str, Tensor]:
+def embed(pipeline: Any, settings: FluxSettings | FluxKontextSettings, texts: list[str]) -> dict[str, Tensor]:
     """Return T5's states of each text, and CLIP's pooled one."""
     context, pooled, _ = pipeline.encode_prompt(
         texts, device=pipeline.text_encoder.device, max_sequence_length=settings.max_sequence_length
@@ -51,17 +57,30 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
     """Return the transformer's velocity, noise - x0; a token's place is its row and column, a word has none."""
     size = (x.shape[-2], x.shape[-1])
     guided = model.pipeline.transformer.config.guidance_embeds
+    tokens, where = packed(x), places(size)
+    if "image" in rows:
+        given = rows["image"]
+        tokens = torch.cat([tokens, packed(given)], 1)
+        where = torch.cat([where, places((given.shape[-2], given.shape[-1])) + GIVEN])
     (velocity,) = model.networks["transformer"](
-        hidden_states=packed(x),
+        hidden_states=tokens,
         timestep=t,
         guidance=torch.full_like(t, model.settings.guidance) if guided else None,
         pooled_projections=rows["pooled"],
         encoder_hidden_states=rows["context"],
         txt_ids=torch.zeros(rows["context"].shape[1], 3, dtype=x.dtype, device=x.device),
-        img_ids=places(size).to(x),
+        img_ids=where.to(x),
         return_dict=False,
     )
-    return unpacked(velocity, size)
+    return unpacked(velocity[:, : packed(x).shape[1]], size)
+
+
+def given(model: Piped, pictures: list[Image.Image]) -> Tensor:
+    """Return the latents of given pictures, scaled to what is drawn; none of none."""
+    height, width = (side * model.cell for side in model.latent_size)
+    levels = [model.pipeline.image_processor.preprocess(each, height, width)[None] for each in pictures]
+    none = torch.zeros(0, *model.latent().shape, device=model.pipeline.vae.device)
+    return torch.cat([none, *(encode(model.pipeline.vae, each / 2 + 0.5) for each in levels)])
 
 
 FLUX = Family(
@@ -85,3 +104,11 @@ FLUX = Family(
     tiny_settings=FluxSettings(resolution=32, max_sequence_length=16),
 )
 """Layers as diffusers' LoRA scripts and Flow-GRPO adapt them: attention of both kinds of blocks, and feed-forward."""
+FLUX_KONTEXT = replace(
+    FLUX,
+    kind="flux_kontext",
+    pipelines=(FluxKontextPipeline,),
+    given={"image": given},
+    miniature=tiny_kontext,
+    tiny_settings=FluxKontextSettings(resolution=32, max_sequence_length=16),
+)

@@ -26,3 +26,4 @@ PUBLISHED = {
         recipe="",
     ),
 }
+PUBLISHED_KONTEXT = {"flux1_kontext_dev": replace(DEV, hub="black-forest-labs/FLUX.1-Kontext-dev", recipe="")}
