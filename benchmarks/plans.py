@@ -44,7 +44,8 @@ limner train sd35_medium --card 24 --reward pickscore --prompts my_prompts.txt
 A run's own code (encoding, a step of sampling, the loss and its backward pass) is carried out on tensors that have a
 shape and no numbers; what is alive at once is added up. On a card stay the networks (LoRA's frozen base in bfloat16, or
 in the codes of `model.quantize`), what is trained and Adam's two numbers for each of it, and the decoder in float32;
-text encoders leave when they have encoded. So
+text encoders leave when they have encoded. With `--model.encoders cpu` they never come, and a card may do where the
+table says "no" for `encode`. So
 
     encode   resident + text encoders + a prompt being encoded
     rollout  resident + path + a pass of sampling, and its own path, if it does not draw all samples at once

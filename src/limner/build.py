@@ -215,7 +215,7 @@ def _studio(
     def judged(source: Preferences) -> Library:
         return _judged(source, config, model)
 
-    encoders = model.encoders if isinstance(model, Encoding) else ()
+    encoders = model.encoders if isinstance(model, Encoding) and config.model.encoders == "device" else ()
     return Studio(
         policy=policy,
         record=config.algorithm.needs.path,

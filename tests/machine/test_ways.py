@@ -53,6 +53,15 @@ def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:
     assert not any("sampler.keep" in way.keys for way in ways(config, workload(config), Place(False), 17_500))
 
 
+def test_text_encoders_without_room_stay_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 of weights and 64 of latents stay; 900 of encoders have room in 2,000 bytes, and 1,200 have none."""
+    for encoders, keys in ((900, {}), (1_200, {"model.encoders": "cpu"})):
+        monkeypatch.setattr(module, "sizes", lambda config, n=encoders: replace(SIZES, encoders=n))
+        (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 2_100)
+        assert way.keys == {**keys, "micro_batch": "1"} and (way.peak, way.phase) == (2_064, "update")
+        assert ("each prompt encoded once on the CPU" in way.price) == bool(keys)
+
+
 def test_processes_share_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 800 bytes in blocks of 100 a half stays, and 300 are brought together; processes alone save nothing."""
     rows = tuple(Held(0, block, 100, 1, 1, False, False) for block in range(8))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -17,9 +17,10 @@ from golden.curves import ORACLES, Curve, curve, oracle_config
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.build import assemble
 from limner.core.quiet import no_bars
 from limner.diffusion.dynamics import DDIM, EulerODE, FlowSDE
-from limner.engine.encoders import Encoding
+from limner.engine.encoders import Encoding, visiting
 from limner.models.sd.adapter import SD
 from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
@@ -112,6 +113,19 @@ def test_a_whole_run_there_is_the_run_on_the_cpu(
         one, two = (json.loads((tmp_path / place / "summary.json").read_text()) for place in ("cuda", "cpu"))
         assert one["heldout"][name] == pytest.approx(two["heldout"][name], rel=1e-3, abs=1e-6)
     assert sorted(p.name for p in (tmp_path / "exported").rglob("*.safetensors"))
+
+
+def test_text_encoders_come_to_a_card_to_encode_or_never(miniature: Miniature, tmp_path: Path) -> None:
+    """A model that is loaded there has them on the CPU, so that they are never beside all else unasked."""
+    for place in ("device", "cpu"):
+        model = Model("sd3", str(miniature.model), SD3Settings(max_sequence_length=0), encoders=place)
+        config = replace(miniature.config(tmp_path / place, "redness", model=model), device="cuda")
+        with pretended_cuda(), mock.patch("limner.build.visiting", wraps=visiting) as come:
+            made = assemble(config)
+            encoders = cast(Encoding, made.model).encoders
+            assert {each.device.type for each in encoders} == {"cpu"} and made.model.latent().device.type == "cuda"
+            made.parts.studio.cache.condition(made.parts.studio.prompts[:1])
+        assert come.call_args.args[0] == (encoders if place == "device" else ())
 
 
 def second_time_interrupted(curve: Callable[..., Any]) -> Callable[..., Any]:

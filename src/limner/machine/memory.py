@@ -91,9 +91,12 @@ def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     learnt = min(work.micro_batch, work.share * work.taught)
     gradients = FLOAT32 * float(own.trained)
     learning = max(sizes.learning.bytes(learnt) - FLOAT32 * float(sizes.trained), gradients)
+    encoding = {"encoders": sizes.encoders, "activations": sizes.encoding.bytes(1)}
+    if place.accelerator and not work.encoded_there:
+        encoding = {}
     drawn, taught = ({"gathered": each} if work.parts > 1 else {} for each in (own.forward, own.backward))
     return (
-        Phase("encode", resident | {"encoders": sizes.encoders, "activations": sizes.encoding.bytes(1)}),
+        Phase("encode", resident | encoding),
         Phase("rollout", resident | kept | drawn | {"activations": drawing}),
         Phase("decode", resident | kept | pictures | {"activations": decoding}),
         Phase("update", resident | kept | pictures | taught | {"gradients": gradients, "activations": learning}),

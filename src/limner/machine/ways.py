@@ -1,9 +1,9 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
-Smaller passes, and decisions that wait in the machine's memory, change nothing but the time; checkpoints are paid for
-in operations; weights in parts cross over between processes in each pass, and frozen blocks that wait in the machine's
-memory between it and the card; half precision rounds, a frozen base in 4
-bits more so; fewer groups, and smaller pictures, make it another run.
+Smaller passes, decisions that wait in the machine's memory, and prompts that are encoded there change nothing but the
+time; checkpoints are paid for in operations; weights in parts cross over between processes in each pass, and frozen
+blocks that wait in the machine's memory between it and the card; half precision rounds, a frozen base in 4 bits more
+so; fewer groups, and smaller pictures, make it another run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ CODED = {"model.quantize": "nf4"}
 HOST = {"sampler.keep": "host"}
 SHARD = {"shard": "all"}
 AWAY = {"model.offload": "blocks"}
-FREE = HOST.keys() | SHARD.keys()
+ENCODED = {"model.encoders": "cpu"}
+FREE = HOST.keys() | SHARD.keys() | ENCODED.keys()
 """Keys that change nothing of what a model takes by itself."""
 ALIKE = ("none", "none", "adamw")
 """Shard, codes and optimizer of a run whose weights can be put in parts."""
@@ -66,12 +67,15 @@ class _Search:
 
         Frozen weights are first in parts, then on the host, then in 4 bits.
         """
-        measure = cache(lambda *keys: self._sizes({key: value for key, value in keys if key not in FREE}))
+        known = cache(lambda *keys: self._sizes(dict(keys)))
+        measure = lambda *keys: known(*(each for each in keys if each[0] not in FREE))  # noqa: E731
         kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
         if self.config.precision.dtype == "float32":
             kinds += [{**kind, **BFLOAT16} for kind in kinds]
         if self.place.accelerator and self.work.recorded and self.work.on_device:
             kinds = [{**kind, **where} for kind in kinds for where in ({}, HOST)]
+        if self._encoding_is_too_much(measure()):
+            kinds = [{**kind, **ENCODED} for kind in kinds]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
@@ -88,6 +92,12 @@ class _Search:
             if found is not None and (way := self._groups(keys, found)) is not None:
                 yield way
         yield from self._smaller(kinds[-1], measure())
+
+    def _encoding_is_too_much(self, found: Sizes | None) -> bool:
+        """Return whether text encoders have no room beside what stays, so that smaller passes alone do not help."""
+        if found is None or not self.place.accelerator or self.config.model.encoders == "cpu":
+            return False
+        return phases(found, self.work, self.place)[0].peak > self.room
 
     def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
         """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
@@ -168,6 +178,7 @@ def _price(keys: Mapping[str, str]) -> str:
     prices = {
         "model.settings.resolution": "smaller pictures",
         "prompts_per_step": "fewer groups an iteration: another run",
+        "model.encoders": "each prompt encoded once on the CPU",
         "model.offload": "blocks of the frozen base cross over in each pass",
         "model.quantize": "the frozen base in 4 bits, rounded",
         "precision.dtype": "networks in bfloat16",

@@ -12,8 +12,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from limner.core.errors import UserError
+from limner.core.quiet import in_silence
 from limner.models.folder import edition_of, require_served, served_index
-from limner.models.parts import moved
+from limner.models.parts import TEXT_ENCODERS, Pipeline
 
 
 def copied(pipeline: Any, trained: Sequence[str], dtype: torch.dtype, adapter: str, classes: Sequence[str]) -> Any:
@@ -44,6 +45,19 @@ def copied(pipeline: Any, trained: Sequence[str], dtype: torch.dtype, adapter: s
     for name in parts:
         nn.Module.to(made.components[name], torch.float32 if name == "vae" else dtype)  # past what diffusers says of it
     return made
+
+
+def moved(pipeline: Pipeline, device: torch.device | str) -> Pipeline:
+    """Return the pipeline, there, past what diffusers says of float16 on a CPU: autocast carries it out.
+
+    Text encoders are not brought to a card; those who encode do that, if they are to be there (`engine.encoders`).
+    """
+    apart = "cpu" if torch.device(device).type == "cuda" else device
+    with in_silence():
+        for name, part in pipeline.components.items():
+            if isinstance(part, nn.Module):
+                part.to(apart if name in TEXT_ENCODERS else device)
+    return pipeline
 
 
 def opened(

@@ -120,12 +120,6 @@ def load_pipeline(
     return pipeline
 
 
-def moved(pipeline: Pipeline, device: torch.device | str) -> Pipeline:
-    """Return the pipeline, there, past what diffusers says of float16 on a CPU: autocast carries it out."""
-    with in_silence():
-        return pipeline.to(device)
-
-
 def _encoder(named: Sequence[str], source: str | Path, part: str, dtype: torch.dtype, stored: Mapping[str, Any]) -> Any:
     """Return a text encoder; left to diffusers, one that lacks weights would get random ones, and a warning."""
     if named[1] not in ENCODER_KINDS:

@@ -114,6 +114,8 @@ class Model:
     """In how many bits a frozen base is kept under its LoRA: 8 or 4 where bfloat16 has 16; rounded, and slower."""
     offload: Literal["none", "blocks"] = "none"
     """Whether blocks of a frozen base wait in the machine's memory, and cross over whenever they run; far slower."""
+    encoders: Literal["device", "cpu"] = "device"
+    """Where prompts are encoded: on the CPU an accelerator never holds text encoders, and a new prompt takes longer."""
     vae: Literal["device", "cpu"] = "device"
     """Where pictures are decoded: on the CPU an accelerator is left to the rest, and decoding takes far longer."""
     vae_tiling: bool = False
@@ -390,10 +392,9 @@ class RunConfig:
             raise UserError("rollouts.staleness is that of workers: set rollouts.by.workers, or staleness to 0")
         if staleness:
             require_weighable(self.algorithm)
-        sampler = self.sampler
-        if staleness and isinstance(sampler, Sampler) and sampler.splits:
+        if staleness and isinstance(self.sampler, Sampler) and self.sampler.splits:
             raise UserError("rollouts.staleness: a decision that samples share has no weight: drop sampler.splits")
-        if staleness and isinstance(sampler, TokenSampler) and sampler.scored == "unguided":
+        if staleness and isinstance(self.sampler, TokenSampler) and self.sampler.scored == "unguided":
             raise UserError('rollouts.staleness: sampler.scored "unguided" scores what did not draw: take "drawn"')
-        if staleness and isinstance(sampler, MaskedSampler) and sampler.order == "confidence":
+        if staleness and isinstance(self.sampler, MaskedSampler) and self.sampler.order == "confidence":
             raise UserError("rollouts.staleness: order confidence has no probability: take random or plackett_luce")

@@ -35,6 +35,8 @@ class Workload:
     processes: int = 1
     on_device: bool = True
     """Whether recorded decisions wait where the network is."""
+    encoded_there: bool = True
+    """Whether text encoders are there while they encode."""
     moment_bytes: float = MOMENT_BYTES["adamw"]
     """What the optimizer keeps of each trained number."""
     averaged: bool = False
@@ -96,6 +98,7 @@ def workload(config: RunConfig, processes: int = 1, given: int = 1, machines: in
         micro_batch=config.micro_batch,
         processes=processes,
         on_device=drawn is None or drawn.keep == "device",
+        encoded_there=config.model.encoders == "device",
         moment_bytes=MOMENT_BYTES[config.optimizer.kind],
         averaged=config.optimizer.ema > 0,
         machines=machines,
