@@ -8,7 +8,7 @@ one (`plain`), low-rank updates added into its weights, of which those layers ha
 seconds of the processor, so that a machine with other work says the same, or of the clock on an accelerator; and
 `inside`, the share of rollout and update that the calls take by themselves, without the decodes. With a `--shape` the
 model is one of that architecture, narrow, with random weights, but wide enough that products are most of its work, and
-an iteration is small: minutes on one core.
+an iteration is small: some minutes on one core.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ SHAPES: Mapping[str, Shape] = {
         "sd",
         partial(sd.tiny_pipeline, "sdxl"),
         {"block_out_channels": (96, 192), "norm_num_groups": 32, "attention_head_dim": (2, 4), "layers_per_block": 2},
-        SDSettings(),
+        SDSettings(resolution=128),
     ),
     "flux": Shape(
         "flux",
@@ -100,19 +100,20 @@ SHAPES: Mapping[str, Shape] = {
             "num_attention_heads": 6,
             "axes_dims_rope": (8, 28, 28),
         },
-        FluxSettings(),
+        FluxSettings(resolution=128, max_sequence_length=16),
     ),
 }
-"""Of Stable Diffusion 3 and XL and of FLUX.1; each draws what its miniature does unless a resolution is set."""
-SMALL = {"prompts_per_step": "4", "group_size": "8", "micro_batch": "32", "sampler.steps": "5"}
+"""Of Stable Diffusion 3 and XL and of FLUX.1."""
+SMALL = {"prompts_per_step": "2", "group_size": "4", "micro_batch": "8", "sampler.steps": "4"}
 """An iteration of a shape, unless a key says otherwise."""
+REPEATS, REPEATS_OF_SHAPE = 5, 3
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="scenes")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int)
     parser.add_argument("--shape", choices=SHAPES)
     rest, values = take_keys(sys.argv[1:], frozenset({"--recipe", "--shape", "--repeats", "--help"}))
     options = parser.parse_args(rest)
@@ -120,7 +121,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         if options.shape:
             base = override(replace(base, model=SHAPES[options.shape].model(Path(folder))), SMALL)
-        measure(override(base, values), options.repeats)
+        measure(override(base, values), options.repeats or (REPEATS_OF_SHAPE if options.shape else REPEATS))
 
 
 def measure(config: RunConfig, repeats: int) -> None:
