@@ -21,7 +21,7 @@ from limner.core.protocols import Reward
 from limner.core.types import Prompt
 from limner.judging.checked import Checked
 from limner.rewards.video.features import VideoSubject
-from limner.rewards.video.motion import VideoDynamics, video_warp
+from limner.rewards.video.motion import VideoDynamics, VideoWarp
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
 from limner.worlds.motion import parse, render
@@ -175,7 +175,7 @@ def scores(clips: list[Frames]) -> dict[str, float]:
     judges: dict[str, Reward] = {
         "flicker": video_flicker,
         "smoothness": video_smoothness,
-        "warp": video_warp,
+        "warp": VideoWarp(),
         "dynamics": VideoDynamics(),
         "consistency": video_consistency,
         "track": video_track,
@@ -190,7 +190,7 @@ def real_scores(clips: list[Frames]) -> dict[str, float]:
     judges: dict[str, Reward] = {
         "flicker": video_flicker,
         "smoothness": video_smoothness,
-        "warp": video_warp,
+        "warp": VideoWarp(),
         "dynamics": VideoDynamics(),
         "subject": VideoSubject(),
     }

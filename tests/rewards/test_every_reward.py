@@ -35,7 +35,7 @@ from limner.rewards.sharpness import sharpness
 from limner.rewards.symmetry import Symmetry
 from limner.rewards.video.bounce import video_bounce
 from limner.rewards.video.features import VideoSubject
-from limner.rewards.video.motion import VideoDynamics, video_warp
+from limner.rewards.video.motion import VideoDynamics, VideoWarp
 from limner.rewards.video.reference import video_reference
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
@@ -235,7 +235,7 @@ CASES = {
     "o4": Case(lambda: find(REWARDS, "reward", "o4"), written, why="a table knows no order", media=as_tokens),
     "video_flicker": Case(lambda: video_flicker, moving, flickering, media=clip),
     "video_smoothness": Case(lambda: video_smoothness, moving, flickering, media=clip),
-    "video_warp": Case(lambda: video_warp, moving, flickering, media=clip),
+    "video_warp": Case(VideoWarp, moving, flickering, media=clip),
     "video_dynamics": Case(VideoDynamics, moving, why=SPOILT, media=clip),
     "video_consistency": Case(lambda: video_consistency, moving, why=SPOILT, media=clip),
     "video_track": Case(lambda: video_track, moving, why=SPOILT, media=clip),

@@ -25,14 +25,14 @@ from limner.rewards.algebra.frames import REDUCERS, Framewise, Reducer
 from limner.rewards.algebra.parse import parse
 from limner.rewards.video import flow
 from limner.rewards.video.flow import back, confirmed, forth, of_camera
-from limner.rewards.video.motion import VideoDynamics, video_warp
+from limner.rewards.video.motion import VideoDynamics, VideoWarp
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
 from limner.worlds.motion import parse as read
 from limner.worlds.motion import render
 
 ROOT = Path(__file__).parents[2]
-TERMS = (video_flicker, video_smoothness, video_warp, VideoDynamics(), video_consistency, video_track)
+TERMS = (video_flicker, video_smoothness, VideoWarp(), VideoDynamics(), video_consistency, video_track)
 
 
 Table = Mapping[str, Mapping[str, float]]
@@ -142,14 +142,14 @@ def test_flow_is_how_far_things_move() -> None:
 def test_flow_of_the_same_pixels_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def searched(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def searched(pixels: NDArray[np.uint8], network: str) -> NDArray[np.float32]:
         asked.append(len(pixels))
         return np.zeros((len(pixels) - 1, *pixels.shape[1:3], 2), np.float32)
 
     monkeypatch.setattr(flow, "searched", searched)
     clips = [torch.rand(frames, 3, 8, 8, generator=torch.Generator().manual_seed(frames)) for frames in (3, 4, 5)]
     media = Videos(clips[0][None], 8)
-    for judge in (video_warp, VideoDynamics(), VideoDynamics(base=0.1)):
+    for judge in (VideoWarp(), VideoDynamics(), VideoDynamics(base=0.1)):
         judge(media, [Prompt("")])
     assert asked == [3, 3]  # forth and back
     monkeypatch.setattr(flow, "KEPT", forth(clips[0]).nbytes + forth(clips[1]).nbytes)

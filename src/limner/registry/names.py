@@ -150,7 +150,7 @@ REWARDS = {
     "o4": "limner.worlds.oracle.reward:o4",
     "video_flicker": "limner.rewards.video.steadiness:video_flicker",
     "video_smoothness": "limner.rewards.video.steadiness:video_smoothness",
-    "video_warp": "limner.rewards.video.motion:video_warp",
+    "video_warp": "limner.rewards.video.motion:VideoWarp",
     "video_dynamics": "limner.rewards.video.motion:VideoDynamics",
     "video_consistency": "limner.rewards.video.subject:video_consistency",
     "video_track": "limner.rewards.video.subject:video_track",

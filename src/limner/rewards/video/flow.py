@@ -1,23 +1,17 @@
-"""Optical flow without weights: OpenCV's dense inverse search, and the camera's share of it."""
+"""Optical flow of clips, remembered; where it is to be trusted, and the camera's share of it."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import blake2b
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limner.core.errors import UserError
 from limner.core.media import levels
-
-Flow = NDArray[np.float32]
-
-SIDE = 96
-"""Frames are enlarged by a whole factor to at least this side: the search works on patches of 8 pixels."""
+from limner.rewards.video.search import Flow, opencv, searched
 
 UNSEEN = 2 / 255
 """Largest rms change of a window, a channel, that nobody sees: what compression and decoders leave of a still one."""
@@ -27,15 +21,6 @@ EXACT = 0.15
 """Pixels that the flow of what is seen is wrong by."""
 
 
-def opencv() -> Any:
-    """Return the library. Raises UserError without it."""
-    try:
-        import cv2
-    except ModuleNotFoundError as error:
-        raise UserError("optical flow needs OpenCV: pip install 'limner[video]'") from error
-    return cv2
-
-
 KEPT = 2**28
 """Bytes of flow that are remembered: several terms of a reward judge the same clips one after the other."""
 
@@ -43,46 +28,33 @@ _found: OrderedDict[bytes, Flow] = OrderedDict()
 _lock = Lock()
 
 
-def forth(clip: Tensor) -> Flow:
+def forth(clip: Tensor, network: str = "") -> Flow:
     """Return how far pixels of a clip `[frames, 3, height, width]` move to the next frame, x and y in pixels.
 
-    `[frames - 1, height, width, 2]`, not to be written into. Source: Kroeger et al., arXiv:1603.03590.
+    `[frames - 1, height, width, 2]`, not to be written into; by OpenCV's search, or by RAFT if `network` is its file.
     """
-    return remembered(levels(clip).cpu().permute(0, 2, 3, 1).numpy())
+    return remembered(levels(clip).cpu().permute(0, 2, 3, 1).numpy(), network)
 
 
-def back(clip: Tensor) -> Flow:
+def back(clip: Tensor, network: str = "") -> Flow:
     """Return how far pixels of each frame but the first move to the one before, as `forth` does."""
-    return remembered(levels(clip.flip(0)).cpu().permute(0, 2, 3, 1).numpy())[::-1]
+    return remembered(levels(clip.flip(0)).cpu().permute(0, 2, 3, 1).numpy(), network)[::-1]
 
 
-def remembered(pixels: NDArray[np.uint8]) -> Flow:
+def remembered(pixels: NDArray[np.uint8], network: str) -> Flow:
     """Return `searched`, or what it found when it was last asked about these pixels, while `KEPT` has room for it."""
-    key = blake2b(np.ascontiguousarray(pixels).data, key=str(pixels.shape).encode()).digest()
+    key = blake2b(f"{pixels.shape} {network}".encode() + np.ascontiguousarray(pixels).data).digest()
     with _lock:
         if key in _found:
             _found.move_to_end(key)
             return _found[key]
-    flow = searched(pixels)
+    flow = searched(pixels, network)
     flow.setflags(write=False)
     with _lock:
         _found[key] = flow
         while sum(each.nbytes for each in _found.values()) > KEPT:
             _found.popitem(last=False)
     return flow
-
-
-def searched(pixels: NDArray[np.uint8]) -> Flow:
-    """Return the flow from each frame to the next, of frames `[frames, height, width, 3]`."""
-    cv2 = opencv()
-    height, width = pixels.shape[1:3]
-    factor = -(-SIDE // min(height, width))
-    size = (width * factor, height * factor)
-    grey = [cv2.resize(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for each in pixels]
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found = [search.calc(a, b, None) for a, b in zip(grey[:-1], grey[1:], strict=True)]
-    small = [cv2.resize(each, (width, height), interpolation=cv2.INTER_AREA) / factor for each in found]
-    return np.stack(small).astype(np.float32)
 
 
 def sampled(values: Flow, flow: Flow) -> Flow:
