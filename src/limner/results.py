@@ -180,6 +180,7 @@ def card(run: Finished, repo: str = "") -> Card:
     model, settings = run.assembly.model, settings_of(c.model)
     before, after = (stored(run.folder, moment, [OWN]) for moment in ("before", "after"))
     edition = {"revision": c.model.revision, "variant": c.model.variant}
+    asked = [*run.assembly.parts.studio.prompts, *(after[OWN].prompts if OWN in after else ())]
     return Card(
         name=run.folder.name,
         base=run.assembly.base,
@@ -196,7 +197,7 @@ def card(run: Finished, repo: str = "") -> Card:
         call=settings.call(c.sampler.call()),
         moves=any(found.files for found in after.values()),
         rows=tables(before, after)[0],
-        example=run.assembly.parts.studio.prompts[0].text,
+        example=next((prompt.text for prompt in asked if prompt.text), "your prompt"),  # an opened run has none
         bundled=BASES.get(c.model.path, ""),
         place=repo or PLACE,
         fused=tuple((place.name, weight) for place, weight in map(weighed, c.model.loras)),

@@ -8,8 +8,10 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from PIL import Image
 
 from limner.core.errors import UserError
 from limner.core.media import Videos
+from limner.core.picture import paced
 from limner.data.pairs import read_clip, read_frames, read_pairs, read_picture, read_saved
 
 SIDE = 8
@@ -56,6 +59,23 @@ def test_a_clip_is_read_frame_by_frame_as_it_was_saved(tmp_path: Path) -> None:
     broken.write_bytes(b"no clip")
     with pytest.raises(UserError, match=r"clip .*broken\.mp4 cannot be read"):
         read_clip(broken, 5, 16, 16)
+
+
+def test_a_video_whose_rate_varies_is_read_at_an_even_one(tmp_path: Path) -> None:
+    """Frames begin at 0, 1, 3, 4, 7 and 8 eighths of a second: the second stays twice as long, the fourth thrice."""
+    with av.open(str(tmp_path / "odd.mp4"), mode="w") as file:
+        stream = file.add_stream("libx264", rate=8, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 8)
+        for level, begun in zip((30, 70, 110, 150, 190, 230), (0, 1, 3, 4, 7, 8), strict=True):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), level, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = begun, Fraction(1, 8)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    shown, pause = paced(tmp_path / "odd.mp4", 99)
+    levels = [int(np.median(np.asarray(each))) for each in shown]
+    np.testing.assert_allclose(levels, [30, 70, 70, 110, 150, 150, 150, 190, 230], atol=4)
+    assert pause == 125 and len(paced(tmp_path / "odd.mp4", 6)[0]) == 6
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

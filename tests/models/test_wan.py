@@ -230,6 +230,7 @@ def test_the_default_targets_are_every_attention(tiny: Path) -> None:
         ({"num_frames": 8}, "model: num_frames is 8 frames; give one more than a multiple of 4"),
         ({"resolution": 40}, "model: resolution is 40 pixels; give a multiple of 16"),
         ({"resolution": 32, "width": 24}, "model: width is 24 pixels; give a multiple of 16"),
+        ({"resolution": 32, "width": 1056}, "transformer has places for 64 patches of 1 x 2 x 2 latents along an axis"),
     ],
 )
 def test_sizes_that_cannot_be(tiny: Path, changes: dict[str, Any], said: str) -> None:

@@ -53,3 +53,30 @@ def test_a_strip_shows_frames_from_first_to_last(tmp_path: Path) -> None:
     assert strip.size == (6 * 10 - 2, 8)
     assert [strip.getpixel((4 + 10 * i, 4))[0] for i in range(6)] == [0, 20, 50, 70, 100, 120]  # type: ignore[index]
     assert film(frozen) == "" == film(None) == film(tmp_path / "still.png")
+
+
+def test_a_strip_is_at_even_times_whatever_frames_a_file_joins(tmp_path: Path) -> None:
+    """Of a clip that moves for three frames and stays for nine all but the first of six are the last."""
+    levels = torch.tensor([0, 40, 80, *[120] * 10], dtype=torch.uint8)[:, None, None, None].expand(13, 3, 8, 8)
+    Videos(levels[None].contiguous(), fps=8).save([tmp_path / "stops.webp"])
+    with Image.open(tmp_path / "stops.webp") as file:
+        assert file.n_frames == 4  # type: ignore[attr-defined]
+    strip = read(film(tmp_path / "stops.webp"))
+    assert [strip.getpixel((4 + 10 * i, 4))[0] for i in range(6)] == [0, 80, *[120] * 4]  # type: ignore[index]
+
+
+def test_a_heavy_clip_plays_smaller(tmp_path: Path) -> None:
+    """Noise of 400 x 200 takes megabytes in a file that loses nothing; the page plays as many frames, as long."""
+    levels = torch.randint(0, 256, (1, 9, 3, 200, 400), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    levels[:, 5] = levels[:, 4]
+    Videos(levels, fps=16).save([tmp_path / "heavy.webp"])
+    assert (tmp_path / "heavy.webp").stat().st_size > 2**20
+    uri = data_uri(levels[0, 4], tmp_path / "heavy.webp")
+    shown = read(uri)
+    assert len(uri) < 1.4 * 2**19 and max(shown.size) in (320, 224, 160) and shown.size[0] == 2 * shown.size[1]
+    stays = []
+    for i in range(shown.n_frames):  # type: ignore[attr-defined]
+        shown.seek(i)
+        shown.load()
+        stays.append(shown.info["duration"])
+    assert sum(stays) == 9 * 62

@@ -116,6 +116,8 @@ def test_few_prompts_say_nothing() -> None:
         assert ("rose from" in words) == (text.count('class="up"') == 2) == said
         assert ("nothing can be said from fewer than 5 prompts" in words) == (not said)
         assert f"{n} prompt{'s' if n > 1 else ''}" in words
+    one = Row("Held-out accuracy", interval(0.47), interval(0.82), Interval(0.35, -math.inf, math.inf, 1))
+    assert "+35.0 points (interval unknown), measured on 1 prompt" in Page(render(Report("t", rows=[one]))).words
 
 
 def test_each_row_says_how_many_prompts_it_rests_on() -> None:

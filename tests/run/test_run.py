@@ -139,6 +139,7 @@ def test_a_run_is_looked_at_without_the_files_of_its_user(done: Done, tmp_path: 
     again = limner.open_run(copy)
     assert torch.equal(again.sample(PROMPT).media.pixels, done.run.sample(PROMPT).media.pixels)
     assert again.report().stat().st_size > 10_000 and list(again.export(tmp_path / "out").glob("*.safetensors"))
+    assert "prompt=''" not in (tmp_path / "out" / "README.md").read_text()  # one that was measured is the example
 
 
 def prediction(transformer: torch.nn.Module) -> Tensor:

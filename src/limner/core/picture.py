@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -17,6 +18,8 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from limner.core.errors import UserError
 from limner.core.paths import LFS_ADVICE, LFS_POINTER
 
+UNEVEN = 1.5
+"""Longest over shortest stay of a video's frames above which they are not meant to be equal."""
 LEAD = ("MPO", "PSD")
 """Formats whose first picture is the picture: a photograph with its previews, a composite with its layers."""
 
@@ -35,7 +38,8 @@ def decoded_clip(path: Path | bytes, most: int) -> list[Image.Image]:
     """Return the first frames of a clip, at most so many, each as `decoded` returns a picture.
 
     Of an animated WebP, GIF or PNG a frame that stays longer than the shortest one is as many frames. Other files are
-    videos, and read by PyAV. Raises UserError as `decoded` does, and where PyAV is not installed.
+    videos, and read by PyAV; of one whose rate varies a frame that stays longer than most is as many frames. Raises
+    UserError as `decoded` does, and where PyAV is not installed.
     """
     return paced(path, most)[0]
 
@@ -99,8 +103,12 @@ def _frames_of(file: BinaryIO, most: int) -> tuple[list[Image.Image], float]:
         kept.append(_rgb(frame))
         lasts.append(frame.info.get("duration") or 0)  # known once the frame was loaded
     pause = min(lasts) or max(lasts) or 1
-    shown = [frame for frame, lasted in zip(kept, lasts, strict=True) for _ in range(max(1, round(lasted / pause)))]
-    return shown[:most], pause if len(kept) > 1 else 0
+    return _held(kept, lasts, pause)[:most], pause if len(kept) > 1 else 0
+
+
+def _held(frames: Sequence[Image.Image], lasts: Sequence[float], pause: float) -> list[Image.Image]:
+    """Return each frame as often as the time that it lasts has pauses, and once at least."""
+    return [frame for frame, lasted in zip(frames, lasts, strict=True) for _ in range(max(1, round(lasted / pause)))]
 
 
 def _frames_of_video(file: BinaryIO, most: int) -> tuple[list[Image.Image], float]:
@@ -113,7 +121,12 @@ def _frames_of_video(file: BinaryIO, most: int) -> tuple[list[Image.Image], floa
             stream = video.streams.video[0]
             if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise ValueError(f"its frames have {stream.width} x {stream.height} pixels, which is too many")
-            frames = [frame.to_image() for frame in itertools.islice(video.decode(stream), most)]
+            some = list(itertools.islice(video.decode(stream), most))
+            frames, begun = [frame.to_image() for frame in some], [frame.time for frame in some]
+            lasts = [] if None in begun else [1000 * (b - a) for a, b in itertools.pairwise(begun)]
+            if lasts and 0 < min(lasts) < max(lasts) / UNEVEN:
+                pause = statistics.median(lasts)
+                return _held(frames, [*lasts, pause], pause)[:most], pause
             return frames, float(1000 / stream.average_rate) if stream.average_rate and len(frames) > 1 else 0
     except av.FFmpegError as error:
         raise ValueError(f"it holds no picture or clip of a kind known here ({error.strerror})") from error

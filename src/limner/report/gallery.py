@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont, ImageSequence
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from limner.core.media import to_image
+from limner.core.picture import decoded_clip, paced
 from limner.report.data import Picture
 
 TILE = 128
@@ -23,6 +24,10 @@ PNG_SIDE = 160
 MOVING = (".webp", ".gif")
 MOVING_BYTES = 2**19
 """A page holds some dozens of them."""
+LIGHTER = ((320, 70), (224, 60), (160, 40))
+"""Longest side in pixels, and quality, of a heavier one: the first is shown that is light enough, or the last."""
+MOST_READ = 256
+"""Frames of a clip that a page shows."""
 
 
 def grid(pictures: UInt8[Tensor, "batch 3 height width"], labels: Sequence[str], columns: int) -> Image.Image:
@@ -53,10 +58,11 @@ def save_grid(path: Path, pictures: UInt8[Tensor, "batch 3 height width"], label
 def data_uri(picture: Picture, file: Path | None = None, side: int = 512) -> str:
     """Return the picture as text a page can hold: PNG if small, else WebP (quality 92) of at most `side` pixels.
 
-    If its `file` is an animated picture of at most `MOVING_BYTES`, that is shown instead.
+    If its `file` is an animated picture that is shown instead, smaller if it is of more than `MOVING_BYTES`.
     """
-    if file is not None and file.suffix in MOVING and file.stat().st_size <= MOVING_BYTES:
-        return f"data:image/{file.suffix[1:]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    if file is not None and file.suffix in MOVING:
+        kind, held = _moving(file)
+        return f"data:image/{kind};base64,{base64.b64encode(held).decode()}"
     image, buffer = to_image(picture), io.BytesIO()
     kind = "png" if max(image.size) <= PNG_SIDE else "webp"
     if kind == "png":
@@ -65,6 +71,24 @@ def data_uri(picture: Picture, file: Path | None = None, side: int = 512) -> str
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         image.save(buffer, format="WEBP", quality=92, method=4)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _moving(file: Path) -> tuple[str, bytes]:
+    """Return what a page plays of an animated picture, and of which kind that is: the file, or a lighter likeness."""
+    if file.stat().st_size <= MOVING_BYTES:
+        return file.suffix[1:], file.read_bytes()
+    frames, pause = paced(file, MOST_READ)
+    held = b""
+    for side, quality in LIGHTER:
+        small, buffer = [frame.copy() for frame in frames], io.BytesIO()
+        for frame in small:
+            frame.thumbnail((side, side), Image.Resampling.LANCZOS)
+        how = {"append_images": small[1:], "duration": round(pause), "loop": 0, "quality": quality}
+        small[0].save(buffer, format="WEBP", save_all=True, **how)
+        held = buffer.getvalue()
+        if len(held) <= MOVING_BYTES:
+            break
+    return "webp", held
 
 
 def thumbnail(picture: Picture, side: int = 96) -> str:
@@ -76,18 +100,17 @@ def thumbnail(picture: Picture, side: int = 96) -> str:
 
 
 def film(file: Path | None, count: int = 6, side: int = 96) -> str:
-    """Return a clip's file as a strip of frames side by side, evenly spaced and of at most `side` pixels: it prints.
+    """Return a clip's file as a strip of frames side by side, at even times and of at most `side` pixels: it prints.
 
     Empty for what does not move.
     """
     if file is None or file.suffix not in MOVING:
         return ""
-    with Image.open(file) as clip:
-        moving = [frame.convert("RGB") for frame in ImageSequence.Iterator(clip)]
+    moving = decoded_clip(file, MOST_READ)
     if len(moving) < 2:
         return ""
     count = min(count, len(moving))
-    frames = [moving[round(i * (len(moving) - 1) / (count - 1))] for i in range(count)]
+    frames = [moving[round(i * (len(moving) - 1) / (count - 1))].copy() for i in range(count)]
     for frame in frames:
         frame.thumbnail((side, side), Image.Resampling.LANCZOS)
     width, height = frames[0].size

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from limner.report.data import FEWEST, Interval, Kind, Row
 
 ABSENT = "–"
+UNKNOWN = "interval unknown"
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -44,7 +45,7 @@ def difference(value: float, kind: Kind) -> str:
 def bounds(interval: Interval, kind: Kind) -> str:
     """Write the ends of an interval, without its unit."""
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return "interval unknown"
+        return UNKNOWN
     if kind == "number":
         return f"{number(interval.low)} to {number(interval.high)}"
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", "−")
@@ -66,7 +67,8 @@ def verdict(row: Row | None) -> Verdict | None:
     if row is None or row.before is None or row.after is None or row.change is None:
         return None
     ends = f"{quantity(row.before.value, row.kind)} to {quantity(row.after.value, row.kind)}"
-    change = f"{difference(row.change.value, row.kind)} (95 % interval {bounds(row.change, row.kind)})"
+    known = bounds(row.change, row.kind)
+    change = f"{difference(row.change.value, row.kind)} ({'' if known == UNKNOWN else '95 % interval '}{known})"
     over = f"measured on {prompts(row.change.n)}, the same seeds before and after"
     if row.change.n < FEWEST:
         claim = f"nothing can be said from fewer than {FEWEST} prompts"

@@ -40,7 +40,7 @@ from limner.models.picture import sides
 from limner.models.wan import experts, first_frame, whole
 from limner.models.wan.build import tiny_pipeline
 from limner.models.wan.experts import BOTH
-from limner.models.wan.honoured import require_honoured
+from limner.models.wan.honoured import require_honoured, require_places
 from limner.models.wan.settings import WanSettings
 
 HEIGHT, WIDTH, FRAMES = 480, 832, 81
@@ -137,6 +137,7 @@ class Wan:
         trained = {name: pipeline.components[name] for name in BOTH if pipeline.components[name] is not None}
         freeze(pipeline, [*trained.values()])
         size = ((frames - 1) // pace + 1, height // cell, width // cell)
+        require_places(pipeline, size)
         return cls(pipeline, trained, settings, size, dtype)
 
     @classmethod

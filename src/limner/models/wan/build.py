@@ -98,7 +98,7 @@ def tiny_pipeline(seed: int = 0) -> WanPipeline:
             freq_dim=16,
             ffn_dim=32,
             num_layers=2,
-            rope_max_seq_len=32,
+            rope_max_seq_len=64,
         )
         return WanPipeline(
             tokenizer,

@@ -78,3 +78,16 @@ def require_honoured(pipeline: Any) -> None:
     colours = 3 * (vae.patch_size or 1) ** 2
     require_equal("vae has in_channels", vae.in_channels, "the colours of its patches are", colours)
     require_equal("vae has out_channels", vae.out_channels, "the colours of its patches are", colours)
+
+
+def require_places(pipeline: Any, size: tuple[int, int, int]) -> None:
+    """Raise UserError for a clip of more patches along an axis than the transformer has places for."""
+    for name in ("transformer", "transformer_2"):
+        if (network := pipeline.components[name]) is not None:
+            most, patch = network.config.rope_max_seq_len, network.config.patch_size
+            if any(length // each > most for length, each in zip(size, patch, strict=True)):
+                of, has = (" x ".join(map(str, each)) for each in (patch, size))
+                raise UserError(
+                    f"model: {name} has places for {most} patches of {of} latents along an axis (rope_max_seq_len), and "
+                    f"a clip has {has} latents; give fewer frames or pixels"
+                )
