@@ -123,7 +123,7 @@ SECTIONS: dict[str, list[Family]] = {
                "test_a_reference_that_is_refreshed", "DPO, online"),
         Family("D3PO", "D3PO", CONTRACT, "D3PO", "D3PO"),
         Family("SPO", "preset spo", CONTRACT, "D3PO", "SPO"),
-        Family("PSO"),
+        Family("PSO", "preset pso", PUBLISHED, "test_pso_learns_the_three_decisions_of_four_steps"),
         Family("Diffusion-KTO", "KTO", PREFERENCE, "test_kto_by_hand", "KTO"),
         Family("MaPO", "MaPO", "tests/run/test_pairs.py", "test_mapo_keeps_no_reference", "MaPO"),
         Family("DSPO", "DSPO", PREFERENCE, "tilted_score_loss", "DSPO"),

@@ -11,18 +11,21 @@ import torch
 from algorithms.test_contract import context, decisions_by_hand, setting
 from algorithms.test_tokens import WORDS
 from limner.algorithms.awm import AWM
+from limner.algorithms.d3po import D3PO
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.algorithms.grpo_guard import GRPOGuard
 from limner.core.errors import UserError
+from limner.core.protocols import Actors
 from limner.core.types import Batch, Scored
+from limner.diffusion.dynamics import DDIM
 from limner.diffusion.gaussian import Gaussian
 from limner.learning.credit import credited
 from limner.learning.passes import teaching
 from limner.learning.ratio import log_ratio_of
 from limner.recipes.named import recipe
 from limner.recipes.presets import with_preset
-from toys import Bigrams, ToyTokens, losses, toy_rollout
+from toys import Bigrams, ToyTokens, losses, toy_denoiser, toy_rollout
 
 ADVANTAGE = torch.randn(12, generator=torch.Generator().manual_seed(1))
 
@@ -84,6 +87,35 @@ def test_a_ratio_of_distances_by_hand():
     with torch.no_grad():
         found = sum(float(o.loss) for o in losses(algorithm, actors, Batch(rollout, ADVANTAGE), context()))
     assert found == pytest.approx(float(by_hand), rel=1e-4)
+
+
+def test_pso_learns_the_three_decisions_of_four_steps():
+    """-log sigmoid(50 (u^w - u^l)) of the log-ratios per element, cut off at log(1 -+ .1); ancestral steps."""
+    config = with_preset(recipe("scenes"), "pso")
+    assert config.algorithm == D3PO(beta=50.0, clip=0.1) and config.sampler.dynamics == DDIM(1.0)
+    new, old = (config.sampler.policy(toy_denoiser(2)) for _ in range(2))
+    with torch.no_grad():
+        torch._foreach_add_(list(old.model.network.parameters()), 0.15)
+    rollout = toy_rollout(new)
+    path, word = rollout.path, {"word": rollout.condition["word"][:1]}
+    assert path.mask.tolist() == [[True] * 3] * 12
+
+    def distance(policy, row, k):
+        """|choice - mean|^2 / D, with the mean of an ancestral step: alpha(s) x0 + sqrt(sigma(s)^2 - std^2) noise."""
+        x, t, s = (part[row, k][None] for part in (path.states.x, path.states.t, path.states.s))
+        v = policy.model.predict(x, t, word, torch.tensor([0]))
+        mean = (1 - s) * (x - t * v) + (s**2 - path.old.std[row, k] ** 2).clamp(min=0).sqrt() * (x + (1 - t) * v)
+        return (path.choices[row, k] - mean).square().mean()
+
+    def log_ratio(row, k):
+        moved = (distance(old, row, k) - distance(new, row, k)) / (2 * path.old.std[row, k] ** 2)
+        return moved.clamp(math.log(0.9), math.log(1.1))
+
+    with torch.no_grad():
+        by_hand = [-torch.nn.functional.logsigmoid(50 * (log_ratio(1, k) - log_ratio(3, k))) for k in range(3)]
+        batch = Batch(rollout, torch.tensor([0.0, 1.0, 0.0, -1.0] + [0.0] * 8))
+        (share,) = losses(config.algorithm, Actors(new, old, old), batch, context())
+    assert float(share.loss) == pytest.approx(sum(map(float, by_hand)) / 3, rel=1e-4)
 
 
 def test_tokens_have_no_distance():

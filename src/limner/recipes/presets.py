@@ -288,6 +288,19 @@ PRESETS: Mapping[str, Preset] = {
             "sampler.shared_start": "true",
         },
     ),
+    "pso": Preset(
+        "PSO, arXiv:2410.03190, its code for SDXL-Turbo: D3PO over the three decisions of four ancestral steps",
+        {
+            "algorithm": "D3PO",
+            "algorithm.beta": 50.0,
+            "algorithm.clip": 0.1,
+            "source": "Drawn",
+            "sampler.dynamics": "DDIM",
+            "sampler.dynamics.eta": 1.0,
+            "sampler.steps": 4,
+            "sampler.grid": "own",
+        },
+    ),
     "rwr": Preset(
         "RWR as in DDPO, arXiv:2305.13301: the matching loss, weighted by the softmax of the reward",
         {"algorithm": "RewardWeighted", "algorithm.weight": "softmax", "sampler.dynamics": "EulerODE"},
