@@ -68,7 +68,7 @@ def annotate(
         ledger.add([*items, *bad, *others], [*tasks, *sure, *elsewhere])
         tokens = ledger.invite(invite)
         reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} votes each"
+        what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} {'vote' if votes == 1 else 'votes'} each"
         print(f"{what}; answers are kept in {url.split('@')[-1]}")
         for name, token in tokens:
             print(f"{name}: {reached}/#{token}")

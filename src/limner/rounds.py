@@ -41,7 +41,7 @@ from limner.core.tree import concatenate
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, read_lines
 from limner.data.sampler import PromptSampler
-from limner.feedback.choosing import chosen
+from limner.feedback.choosing import apart
 from limner.feedback.task import hash_of
 from limner.judges import compose, judges_in
 from limner.objectives.choice import disagreement
@@ -83,7 +83,7 @@ class Looping:
     """Whether all pairs that are drawn are asked, or of `pool` times as many those that the reward is unsure of."""
     pool: Annotated[int, Range(least=2, most=1000)] = 4
     explore: Share = 0.2
-    """The share of the pairs chosen actively that is drawn by chance."""
+    """The share of the pairs chosen actively that is drawn by chance; all of held-out prompts are, beside these."""
     reward: str = "learned"
     """What a policy is trained against: an expression in which `learned` is the round's reward."""
     enough: Natural = 0
@@ -265,8 +265,9 @@ def ask(one: Loop, number: int) -> dict[str, Any]:
             rows.append(row | two | clip | {"propensity": 1.0})
             gains.append(float(gain[k]))
     if judge:
-        kept, propensity = chosen(gains, min(how.pairs, len(rows)), how.explore, random.Random(key.seed()))
-        rows = [rows[i] | {"propensity": p} for i, p in zip(kept, propensity, strict=True)]
+        texts, rng = [row["prompt"] for row in rows], random.Random(key.seed())
+        kept = apart(texts, gains, min(how.pairs, len(rows)), how.explore, rng)
+        rows = [rows[i] | {"propensity": p, "asked": why} for i, why, p in kept]
     _write(place / ASKED, rows)
     told = f"{len(rows)} pairs of {count} drawn" if judge else f"{len(rows)} pairs drawn"
     by = before_hash(one, number)

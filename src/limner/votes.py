@@ -105,4 +105,5 @@ def of_people(asked: Path, rows: Rows, enough: int, each: int) -> Rows | None:
 
 def _drawn(vote: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a vote on a pair, with the probability that both the pair was asked and the vote was."""
-    return {**vote, **row, "propensity": [row["propensity"] * each for each in vote["propensity"]]}
+    asked = ["active" if "active" in (each, row.get("asked")) else each for each in vote["asked"]]
+    return {**vote, **row, "propensity": [row["propensity"] * each for each in vote["propensity"]], "asked": asked}

@@ -19,7 +19,7 @@ from limner.feedback.sources import gather
 def said_by(process, key):
     """Answer one question by the links that were printed; return what is exported then."""
     said = [process.stdout.readline() for _ in range(4)]
-    assert said[0].startswith("8 pairs of 16 items, 1 votes each")
+    assert said[0].startswith("8 pairs of 16 items, 1 vote each")
     (url, token), _, (_, admin) = [re.search(r"(http://[^/]+)/(?:admin)?#(\S+)", line).groups() for line in said[1:]]
     headers = {"Authorization": f"Bearer {token}"}
     [given] = httpx2.get(f"{url}/api/next", headers=headers).json()["assignments"]

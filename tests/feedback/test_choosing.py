@@ -7,8 +7,8 @@ from scipy.integrate import quad
 from scipy.stats import beta
 
 from limner.core.errors import UserError
-from limner.feedback.choosing import APART, Asking, Tally, choose, chosen, expected_gain, settled
-from limner.feedback.task import Task
+from limner.feedback.choosing import APART, Asking, Tally, apart, choose, chosen, expected_gain, settled
+from limner.feedback.task import Task, held_out
 
 TASKS = [Task("pair", f"p{i}", (f"a{i}", f"b{i}")) for i in range(6)]
 
@@ -48,12 +48,33 @@ def test_pairs_with_the_fewest_votes_and_hands_come_first_and_the_propensity_is_
 
 
 def test_active_draws_what_tells_most_and_explores_and_its_propensities_are_true():
+    """Of six prompts p0 is held out, which tells no less than p1: it is asked as often as by chance, and said to be."""
+    assert [held_out(task.prompt) for task in TASKS] == [True, *[False] * 5]
     asking = Asking(most=9, gold=0.0, repeat=0.0, active=True, explore=0.3, sure=0.99)
-    found = drawn(asking, tallies={task.id: Tally(1, 1) for task in TASKS[1:]})
+    found = drawn(asking, tallies={task.id: Tally(1, 1) for task in TASKS[2:]})
     assert sum(found.values()) == 4000
     for (id, source, propensity), times in found.items():
-        assert source == "active" and times / 4000 == pytest.approx(propensity, abs=0.03)
-        assert propensity == pytest.approx(0.3 / 6 + 0.7 * (id == TASKS[0].id))
+        assert source == ("random" if id == TASKS[0].id else "active")
+        assert times / 4000 == pytest.approx(propensity, abs=0.03)
+        wanted = 1 / 6 if source == "random" else 5 / 6 * (0.3 / 5 + 0.7 * (id == TASKS[1].id))
+        assert propensity == pytest.approx(wanted)
+
+
+def test_pairs_of_held_out_prompts_are_drawn_from_a_pool_by_chance():
+    """Prompts p0 and p7 are held out of eight, so that of four one is of these; against how often it happens."""
+    prompts = ["p0", "p1", "p2", "p7", "p3", "p4", "p5", "p6"]
+    assert [i for i, prompt in enumerate(prompts) if held_out(prompt)] == [0, 3]
+    gain = [0.9, 0.1, 0.5, 0.0, 0.4, 0.3, 0.2, 0.6]
+    often, told = Counter(), {}
+    for seed in range(2000):
+        asked = apart(prompts, gain, 4, 0.3, random.Random(seed))
+        assert len({i for i, *_ in asked}) == 4 and asked == sorted(asked)
+        assert all(why == ("random" if i in (0, 3) else "active") for i, why, _ in asked)
+        often.update(i for i, *_ in asked)
+        told |= {i: p for i, _, p in asked}
+    assert told[0] == told[3] == 0.5
+    for i in often:
+        assert told[i] == pytest.approx(often[i] / 2000, abs=0.04)
 
 
 def test_known_ones_and_repetitions_come_at_their_shares():

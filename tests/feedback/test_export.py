@@ -102,6 +102,68 @@ def test_a_row_a_vote_says_who_cast_it(tmp_path: Path) -> None:
         assert row[f"source_{row['choice']}"] == wanted
 
 
+def test_what_was_asked_actively_is_said_so_and_read_so(tmp_path: Path) -> None:
+    """And of held-out prompts nothing is."""
+    ledger = ledger_of(tmp_path, 12, gold=0.0, repeat=0.0, active=True)
+    who = ledger.who(ledger.invite(1)[0][1])
+    assert who is not None
+    while given := ledger.next(who, 1):
+        ledger.record(who, vote(given[0], "left"))
+    out = tmp_path / "pairs.jsonl"
+    found = exported(ledger, out)
+    assert len(found) == 12 and {row["split"] for row in found} == {"heldout", "train"}
+    assert all(row["asked"] == [{"heldout": "random", "train": "active"}[row["split"]]] for row in found)
+    assert [each.active for each in read_preferences(out)[0]] == [row["split"] == "train" for row in found]
+
+
+def test_several_questions_are_exported_and_reported_from_the_file_alone(tmp_path: Path) -> None:
+    """By commands, which open a ledger without being told what was asked; then another question is asked beside."""
+    place = two_folders(tmp_path / "set", 6)
+    for start, questions in ((0, ("alignment", "quality")), (3, ("overall",))):
+        ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0), questions)
+        ledger.add(*gather(place))
+        who = ledger.who(ledger.invite(1)[0][1])
+        assert who is not None
+        for given in ledger.next(who, 3):
+            choices = {name: "tie_good" if name == "quality" else side_of(ledger, given, "good") for name in questions}
+            payload = {"choices": choices}
+            ledger.record(who, Answer(f"the-key-{start}-{given.id}", given.id, "vote", payload, 1500, 1400, ""))
+        assert standing(ledger)["all"]["votes"] == 3  # of the first question that is asked now
+        place_, out = str(tmp_path / "votes.db"), tmp_path / f"pairs-{start}.jsonl"
+        assert main(["feedback", "export", place_, "--out", str(out)]) == 0
+        assert main(["feedback", "report", place_, "--out", str(tmp_path / "page.html")]) == 0
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        asked = [tuple(row["dims"]) for row in found]
+        assert asked == [("alignment", "quality")] * 3 + [("overall",)] * start
+        assert all(row[f"source_{row['choice']}"] == "good" for row in found)
+        assert all(row["dims"]["quality"]["ties_good"] == 1 for row in found[:3])
+    parquet = tmp_path / "pairs.parquet"
+    pytest.importorskip("pyarrow")
+    assert main(["feedback", "export", place_, "--out", str(parquet)]) == 0
+    again, once = read_preferences(parquet)[0], read_preferences(out)[0]
+    assert [(each.votes, each.worth, each.people) for each in again] == [
+        (each.votes, each.worth, each.people) for each in once
+    ]
+
+
+def test_a_table_has_the_columns_of_all_its_rows(tmp_path: Path) -> None:
+    """Pairs and then rankings in one ledger, as Arrow would have them by the first row alone."""
+    pytest.importorskip("pyarrow")
+    place = two_folders(tmp_path / "set", 2)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    who = None
+    for kind, payload in (("pair", {"choices": {"overall": "left"}}), ("rank", {"order": [1, 0]})):
+        ledger.add(*gather(place, kind))
+        who = who or ledger.who(ledger.invite(1)[0][1])
+        assert who is not None
+        while given := ledger.next(who, 1):
+            kept = payload if ledger.board.tasks[given[0].task].kind == kind else {"order": [0, 1]}
+            ledger.record(who, Answer(f"the-key-{given[0].id}", given[0].id, "vote", kept, 1500, 1400, ""))
+    out = tmp_path / "all.parquet"
+    exported(ledger, out)
+    assert sorted(len(each.votes) for each in read_preferences(out)[0]) == [0, 0, 1, 1]
+
+
 def test_ratings_and_rankings_are_settled_exported_and_read(tmp_path: Path) -> None:
     """Two people rate six pictures, each picture by one of them; one person ranks those of each prompt."""
     place = two_folders(tmp_path / "set", 3)

@@ -81,6 +81,7 @@ READ = {
     "gone.parquet": "preferences gone.parquet, row 1: no picture 'x.png'",
     "bytes.parquet": "preferences bytes.parquet, row 1: clip of 2 bytes cannot be read",
     "none.parquet": "preferences none.parquet: it holds none",
+    "said/votes.db": "preferences said/votes.db: votes as limner annotate keeps them; make rows of them by limner",
     "notes.txt": "preferences notes.txt: unknown suffix '.txt'; use .jsonl, .csv, .parquet or a folder",
 }
 """What is read alike by every command that learns from preferences."""

@@ -20,6 +20,7 @@ from limner.core.media import Images
 from limner.core.types import Prompt
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather
+from limner.feedback.task import held_out
 from limner.rewards.learned.reward import Learned
 from run.miniature import Miniature
 
@@ -195,8 +196,10 @@ def test_active_choice_asks_what_the_members_disagree_about(miniature: Miniature
             p = torch.sigmoid(a - b)
             entropy = [-x * x.log() - (1 - x) * (1 - x).log() for x in (p.mean(), p)]
             gains[i] = float(entropy[0] - entropy[1].mean())
-    sure = [row["pair"] for row in second if row["propensity"] > 0.9]
-    chance = [row["pair"] for row in second if row["propensity"] < 0.5]
+    assert all(row["asked"] == ("random" if held_out(row["prompt"]) else "active") for row in second)
+    assert "asked" not in first[0]
+    sure = [row["pair"] for row in second if row["asked"] == "active" and row["propensity"] > 0.9]
+    chance = [row["pair"] for row in second if row["asked"] == "active" and row["propensity"] < 0.5]
     assert sure and min(gains[i] for i in sure) >= max([gains[i] for i in chance], default=0.0) - 1e-6
 
 

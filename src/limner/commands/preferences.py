@@ -94,6 +94,7 @@ def _feedback(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
         print(export(parsed.votes, parsed.out, parsed.layout, parsed.each_vote))
         return
-    out = to_file(parsed.out or Path("report.html"), "--out")
-    write_text(out, page(report(collected(parsed.votes), Path(parsed.votes).stem)))
+    out, votes = to_file(parsed.out or Path("report.html"), "--out"), Path(parsed.votes)
+    title = votes.parent.name if votes.name == "votes.db" and votes.parent.name else votes.stem
+    write_text(out, page(report(collected(parsed.votes), title)))
     print(out)

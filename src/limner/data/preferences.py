@@ -50,6 +50,8 @@ class Preference:
     votes: Mapping[str, Votes] = field(default_factory=dict)
     people: tuple[str, ...] = ()
     segments: Segments | None = None
+    active: bool = False
+    """Whether it was asked since that was expected to tell much: nothing is measured by it."""
 
     @property
     def tells_apart(self) -> bool:
@@ -109,7 +111,8 @@ def _of_file(path: Path) -> Iterator[Preference | UserError]:
             if not text:
                 raise Unusable("it has no prompt, and none is embedded in the picture")
             prompt = Prompt(text, {"category": said.category} if said.category else {})
-            yield Preference(prompt, pictures, said.worth, where, None, said.votes, said.people, said.segments)
+            more = said.votes, said.people, said.segments, said.active
+            yield Preference(prompt, pictures, said.worth, where, None, *more)
         except Unusable as error:
             yield UserError(f"{where}: {error}")
         except UserError as error:
@@ -128,6 +131,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Row | UserError]]:
         case ".parquet":
             for number, row in enumerate(_parquet(path, what), 1):
                 yield f"{what}, row {number}", row
+        case ".db":
+            raise UserError(f"{what}: votes as limner annotate keeps them; make rows of them by limner feedback export")
         case _:
             raise UserError(f"{what}: unknown suffix {path.suffix!r}; use .jsonl, .csv, .parquet or a folder")
 

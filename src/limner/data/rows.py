@@ -9,7 +9,8 @@
     TRL             prompt, chosen, rejected                             KTO: prompt, completion or image, label
     Flow-Factory    schema_version 2, input.prompt, supervision of type "preference", chosen.media, rejected.media
     limner          prompt, media_a, media_b, choice: a, b, tie, tie_good or tie_bad; or counts: votes_a, votes_b,
-                    ties_good, ties_bad, of several questions in dims; annotators
+                    ties_good, ties_bad, of several questions in dims; annotators; asked: "active" of a pair that was
+                    chosen since it tells much, and is not for measuring
 
 A picture is the path of a file, its bytes, or {"bytes": ..., "path": ...}, as datasets has them. A pair of clips of any
 layout may have `segments` beside, what was said of its parts in time, and `segment_frames`, how long these are; one of
@@ -67,6 +68,8 @@ class Said:
     people: tuple[str, ...] = ()
     category: str = ""
     segments: Segments | None = None
+    active: bool = False
+    """Whether it was asked since that was expected to tell much, so that it is not one of all by chance."""
 
 
 def preference_of(row: Row) -> Said | None:
@@ -240,9 +243,9 @@ CHOICES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5), "tie_good": (1.0
 
 def _voted(row: Row) -> Said:
     dims = row.get("dims") or ({"overall": row} if "votes_a" in row else {})
-    if not isinstance(dims, Mapping) or not all(isinstance(each, Mapping) for each in dims.values()):
+    if not isinstance(dims, Mapping) or not all(each is None or isinstance(each, Mapping) for each in dims.values()):
         raise Unusable("dims has, for each question, an object with votes_a, votes_b, ties_good and ties_bad")
-    votes = {str(name): _counted(each) for name, each in dims.items()}
+    votes = {str(name): _counted(each) for name, each in dims.items() if each is not None}
     if "choice" in row:
         choice = str(row["choice"]).strip().lower()
         if choice not in CHOICES:
@@ -256,7 +259,8 @@ def _voted(row: Row) -> Said:
         first, tie, second = next(iter(votes.values()))
         worth = _shares(first + tie / 2, second + tie / 2)
     people = tuple(str(each) for each in _listed(row["annotators"])) if "annotators" in row else ()
-    return replace(_said(row, [row["media_a"], row["media_b"]], worth), votes=votes, people=people)
+    said = _said(row, [row["media_a"], row["media_b"]], worth)
+    return replace(said, votes=votes, people=people, active="active" in _listed(row.get("asked")))
 
 
 def _counted(counts: Mapping[str, Any]) -> Votes:

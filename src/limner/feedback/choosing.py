@@ -12,7 +12,7 @@ from scipy.special import betainc, digamma
 from scipy.stats import hypergeom
 
 from limner.core.settings import Count, Share, settings
-from limner.feedback.task import Source, Task
+from limner.feedback.task import Source, Task, held_out
 
 APART = 10
 """At least so many answers lie between a question and its repetition."""
@@ -24,8 +24,9 @@ class Asking:
 
     A pair is settled once it has `least` votes and one side is better with posterior probability `sure`, or once it has
     `most`. `gold` of the questions have a known answer, `repeat` come again with sides swapped. With `active` the pair
-    that a vote is expected to tell most about goes first, but for a share `explore` drawn by chance; with what
-    probability each was drawn is kept, and a figure of merit weighs by its inverse, or takes the questions of chance.
+    that a vote is expected to tell most about goes first, but for a share `explore` drawn by chance, and for pairs of
+    prompts that are held out: these are for measuring, and asked as often as all, by chance. With what probability each
+    was drawn is kept.
     """
 
     least: Count = 1
@@ -97,6 +98,24 @@ def chosen(
     return asked, [share + (1 - share) * float(each) for each in left]
 
 
+def apart(
+    prompts: Sequence[str], gain: Sequence[float], count: int, explore: float, rng: random.Random
+) -> list[tuple[int, Source, float]]:
+    """Return which `count` of a pool of pairs are asked, in its order, why, and with what probability each was to be.
+
+    Of held-out prompts' pairs a share equal to that of all is drawn by chance; they are for measuring. The others are
+    `chosen`.
+    """
+    held = [i for i, prompt in enumerate(prompts) if held_out(prompt)]
+    rest = sorted(set(range(len(prompts))).difference(held))
+    many = round(count * len(held) / len(prompts))
+    asked: list[tuple[int, Source, float]] = [(i, "random", many / len(held)) for i in rng.sample(held, many)]
+    if rest:
+        places, odds = chosen([gain[i] for i in rest], count - many, explore, rng)
+        asked += [(rest[place], "active", p) for place, p in zip(places, odds, strict=True)]
+    return sorted(asked)
+
+
 def choose(
     tasks: Sequence[Task],
     tallies: Mapping[str, Tally],
@@ -122,13 +141,15 @@ def choose(
     open_ = [task for task in open_ if not settled(tallies[task.id], asking)]
     if not open_:
         return None
-    if asking.active:
-        gains = [expected_gain(tallies[task.id]) / (1 + tallies[task.id].leases) for task in open_]
-        best = [i for i, gain in enumerate(gains) if gain >= max(gains) - 1e-12]
-    else:
-        waiting = [tallies[task.id].votes + tallies[task.id].leases for task in open_]
-        best = [i for i, n in enumerate(waiting) if n == min(waiting)]
-    explored = asking.explore if asking.active else 0.0
-    i = rng.randrange(len(open_)) if rng.random() < explored else rng.choice(best)
-    propensity = explored / len(open_) + (1 - explored) * (i in best) / len(best)
-    return open_[i], "active" if asking.active else "random", propensity
+    measuring = [task for task in open_ if not asking.active or held_out(task.prompt)]
+    share = len(measuring) / len(open_)
+    if rng.random() < share:
+        waiting = [tallies[task.id].votes + tallies[task.id].leases for task in measuring]
+        first = [task for task, n in zip(measuring, waiting, strict=True) if n == min(waiting)]
+        return rng.choice(first), "random", share / len(first)
+    rest = [task for task in open_ if not held_out(task.prompt)]
+    gains = [expected_gain(tallies[task.id]) / (1 + tallies[task.id].leases) for task in rest]
+    best = [i for i, gain in enumerate(gains) if gain >= max(gains) - 1e-12]
+    i = rng.randrange(len(rest)) if rng.random() < asking.explore else rng.choice(best)
+    propensity = asking.explore / len(rest) + (1 - asking.explore) * (i in best) / len(best)
+    return rest[i], "active", (1 - share) * propensity

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any, TypeAlias
 
-from limner.core.rng import fixed_share
 from limner.feedback.ledger import Answered, Ledger
-from limner.feedback.task import Item
+from limner.feedback.task import Item, held_out
 
-HELDOUT_SHARE = 0.2
 MOST_RATED = 5
 MORE = ("marks", "words", "strength", "text")
 """What may be said beside an answer."""
@@ -32,11 +31,14 @@ def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
     "tie_bad": what most said; "" if as many said otherwise), dims (the same counts for each question), and of both
     items who made them. Of a picture: prompt, image, label (the mean rating, 0 to 1), ratings (the mean of each
     question, 1 to 5), source. Of a ranking, always a row for each: prompt, images, rank (1 is best), sources. Of all:
-    n, annotators (pseudonyms), propensity (of each vote), said (what each added: marks, words of the prompt that are
-    not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides).
+    n, annotators (pseudonyms), propensity (of each vote), asked (of each vote: "random", by chance, or "active", since
+    it was expected to tell much, and then not for measuring), said (what each added: marks, words of the prompt that
+    are not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides).
     """
     answers: dict[tuple[str, int], list[Answered]] = defaultdict(list)
+    questions: dict[str, None] = {}  # those of whoever asked, in order; a ledger may be opened with others
     for i, each in enumerate(ledger.answers("vote")):
+        questions |= dict.fromkeys(each.payload.get("choices") or each.payload.get("ratings") or ())
         if each.assignment.source in ("random", "active") and each.task.better is None:
             apart = each_vote or each.task.kind == "rank"
             answers[each.task.id, i if apart else -1].append(each)
@@ -45,27 +47,29 @@ def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
         items = [ledger.board.items[id] for id in task.items]
         yield {
             "prompt": task.prompt,
-            **_OF[task.kind](items, cast, ledger.questions),
+            **_OF[task.kind](items, cast, list(questions)),
             "n": len(cast),
             "annotators": [each.annotator for each in cast],
             "propensity": [each.assignment.propensity for each in cast],
+            "asked": [each.assignment.source for each in cast],
             "said": [_more(each) for each in cast],
-            "split": "heldout" if fixed_share(task.prompt) < HELDOUT_SHARE else "train",
+            "split": "heldout" if held_out(task.prompt) else "train",
         }
 
 
 def _of_pair(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
     a, b = items
-    counts = {question: count([each.payload["choices"][question] for each in cast]) for question in questions}
-    first = counts[questions[0]]
+    said = _by_question(cast, "choices", questions)
+    counts = {question: count(choices) for question, choices in said.items()}
+    first = next(iter(counts.values()))
     media = {"media_a": str(a.path), "media_b": str(b.path), "choice": winner(first)}
     return {**media, **first, "dims": counts, "source_a": a.source, "source_b": b.source, **_category(items)}
 
 
 def _of_rating(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
     [item] = items
-    means = {name: sum(each.payload["ratings"][name] for each in cast) / len(cast) for name in questions}
-    label = (means[questions[0]] - 1) / (MOST_RATED - 1)
+    means = {name: fmean(given) for name, given in _by_question(cast, "ratings", questions).items()}
+    label = (next(iter(means.values())) - 1) / (MOST_RATED - 1)
     return {
         "image": str(item.path),
         "label": round(label, 4),
@@ -80,6 +84,12 @@ def _of_ranking(items: Sequence[Item], cast: Sequence[Answered], questions: Sequ
     best = [items[place] for place in order]
     named = {"images": [str(item.path) for item in best], "rank": list(range(1, len(best) + 1))}
     return {**named, "sources": [item.source for item in best], **_category(items)}
+
+
+def _by_question(cast: Sequence[Answered], kind: str, questions: Sequence[str]) -> dict[str, list[Any]]:
+    """Return what was answered to each question that was asked of these."""
+    found = {name: [each.payload[kind][name] for each in cast if name in each.payload[kind]] for name in questions}
+    return {name: answers for name, answers in found.items() if answers}
 
 
 _OF = {"pair": _of_pair, "rate": _of_rating, "rank": _of_ranking}

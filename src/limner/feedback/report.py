@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -51,6 +51,8 @@ class Said:
     category: str
     outcomes: Mapping[str, int]
     times: int = 1
+    weight: float = 1.0
+    """How much each of these counts for who is better."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def report(of: Collection, title: str) -> Page:
 
 
 def _told(of: Collection, votes: int, people: int) -> str:
-    pairs = f"{votes:,} votes on {len({each.unit for each in of.said}):,} pairs by {people or 'unnamed'} people"
+    who = "1 person" if people == 1 else f"{people or 'unnamed'} people"
+    pairs = f"{votes:,} votes on {len({each.unit for each in of.said}):,} pairs by {who}"
     kinds = [pairs] if of.said else []
     kinds += [f"{len(of.rankings):,} rankings"] if of.rankings else []
     kinds += [f"{len(of.ratings):,} ratings"] if of.ratings else []
@@ -121,7 +124,8 @@ def _told(of: Collection, votes: int, people: int) -> str:
 RATED = (
     "On Elo's scale, 1,000 in the middle; 400 points are ten wins to one. Ranges are 95 % intervals of maximum "
     "likelihood. Bradley-Terry counts a tie as half a win; Davidson's and Rao and Kupper's have ties of their own. "
-    "Elo is that of the votes in their order (K = 4) and has no interval."
+    "Elo is that of the votes in their order (K = 4) and has no interval. Where pairs were asked actively, each pair "
+    "counts alike however many votes it has, but to Elo."
 )
 SLICED = "Bradley-Terry over the prompts of one kind, with 95 % intervals."
 AGREED = (
@@ -150,7 +154,7 @@ def _pairs(
         a, b = (place[name] for name in each.makers)
         if question in each.outcomes and a != b:
             outcome = each.outcomes[question]
-            counts[min(a, b), max(a, b)][outcome if a < b else 2 - outcome] += each.times
+            counts[min(a, b), max(a, b)][outcome if a < b else 2 - outcome] += each.weight * each.times
     rows = torch.tensor(list(counts), dtype=torch.long).reshape(-1, 2)
     return rows[:, 0], rows[:, 1], torch.tensor(list(counts.values()), dtype=torch.float64).reshape(-1, 3)
 
@@ -227,7 +231,7 @@ def _annotators(of: Collection) -> list[Table]:
     for name in people:
         found = checks([vote for vote in of.votes if vote.annotator == name], of.question)
         mine = [kappa for pair, kappa in kappas.items() if name in pair]
-        left = _share(found["left"]) + (f"\n{_p(found['left_p'])}" if found["left_p"] is not None else "")
+        left = _share(found["left"]) + (f"\np = {number(found['left_p'])}" if found["left_p"] is not None else "")
         kappa = number(sum(mine) / len(mine)) if mine else ABSENT
         seconds = ABSENT if found["seconds"] is None else f"{found['seconds']:.1f} s"
         cells = (_share(found["gold"]), _share(found["repeats"]), left, kappa, seconds, _share(found["hasty"]))
@@ -267,18 +271,36 @@ def _exported(path: Path) -> Collection:
             ratings += [(str(row["source"]), float(next(iter(row["ratings"].values()))))] * int(row["n"])
         else:
             said += _counted(row, where)
-    return Collection(said, rankings, ratings, (), OVERALL)
+    return Collection(balanced(said) if active else said, rankings, ratings, (), OVERALL)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for line, text in read_lines(path, f"votes {path}"):
+    if any(vote.source == "active" for vote in votes):
+        said = balanced(said)
         where = f"votes {path}, line {line}"
         yield where, parse_object(text, where)
+
+def balanced(said: Sequence[Said]) -> list[Said]:
+    """Return votes weighed so that each pair counts alike, however often it was asked about.
+
+    Of a pair with n votes each counts U / (n sum of 1 / n), U the pairs: together as many as independent votes that say
+    as much. Active asking returns to pairs that people differ about, which would pull everybody's worth to the middle.
+    """
+    count: Counter[tuple[str, str]] = Counter()
+    for each in said:
+        count.update(dict.fromkeys(((each.unit, name) for name in each.outcomes), each.times))
+    share = len(count) / sum(1 / n for n in count.values()) if count else 1.0
+    return [replace(each, weight=share / count[each.unit, next(iter(each.outcomes))]) for each in said]
+
 
 
 def _counted(row: Mapping[str, Any], where: str) -> Iterator[Said]:
     """Yield the votes that a row has counts of."""
+    active = False
     names = (("votes_a",), ("ties_good", "ties_bad"), ("votes_b",))
+        asked = row.get("asked")
+        active |= isinstance(asked, list) and "active" in asked
     try:
         dims: Mapping[str, Mapping[str, Any]] = row.get("dims") or {OVERALL: row}
         makers = str(row["source_a"]), str(row["source_b"])
@@ -313,9 +335,10 @@ def _won(said: Sequence[Said], name: str, question: str) -> str:
     for each in said:
         if question in each.outcomes and name in each.makers and each.makers[0] != each.makers[1]:
             points = 1 - each.outcomes[question] / 2
-            won += each.times * (points if each.makers[0] == name else 1 - points)
-            total += each.times
-    return f"{quantity(won / total, 'rate')}\nof {total:,.0f}" if total else ABSENT
+            won += each.weight * each.times * (points if each.makers[0] == name else 1 - points)
+            total += each.weight * each.times
+            count += each.times
+    return f"{quantity(won / total, 'rate')}\nof {count:,}" if total else ABSENT
 
 
 def _points(fit: Rating, i: int) -> str:
@@ -329,3 +352,4 @@ def _share(value: float | None) -> str:
 
 def _p(value: float | None) -> str:
     return "of choices" if value is None else f"p = {number(value)} by a fair coin"
+    count = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,13 @@ def _from(folder: Path, row: ExportRow) -> ExportRow:
     return {key: named(value) if key in MEDIA else value for key, value in row.items()}
 
 
-def _write_parquet(found: Iterable[ExportRow], target: Path) -> None:
+def _write_parquet(found: Sequence[ExportRow], target: Path) -> None:
     try:
         from pyarrow import Table
         from pyarrow.parquet import write_table
     except ImportError as error:
         raise UserError(f"--out {target}: writing .parquet needs pyarrow: pip install limner[parquet]") from error
     part = target.with_name(f".{target.name}.part")
-    write_table(Table.from_pylist(list(found)), part)
+    columns = dict.fromkeys(name for row in found for name in row)  # Arrow would take those of the first row alone
+    write_table(Table.from_pylist([{name: row.get(name) for name in columns} for row in found]), part)
     part.replace(target)

@@ -54,7 +54,8 @@ def standing(ledger: Ledger) -> dict[str, Any]:
 
 
 def checks(votes: Sequence[Vote], question: str) -> dict[str, Any]:
-    """Return counts and shares over some votes; None where nothing can be said."""
+    """Return counts and shares over those votes that answer a question; None where nothing can be said."""
+    votes = [vote for vote in votes if question in vote.choices]
     gold = [vote.choices[question] == vote.better for vote in votes if vote.better is not None]
     sides = [vote.choices[question] == vote.left for vote in votes if vote.choices[question] in (0, 1)]
     first = {(v.annotator, v.task): v.choices[question] for v in votes if v.source != "repeat"}
@@ -78,7 +79,7 @@ def agreement(votes: Sequence[Vote], question: str) -> float | None:
     """Return the share of equal answers among all pairs of answers to one question, over all questions."""
     answers: dict[str, Mapping[str, int | str]] = defaultdict(dict)
     for vote in votes:
-        if vote.source != "repeat" and vote.better is None:
+        if vote.source != "repeat" and vote.better is None and question in vote.choices:
             answers[vote.task] = {**answers[vote.task], vote.annotator: vote.choices[question]}
     equal = total = 0
     for said in answers.values():

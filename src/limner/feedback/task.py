@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from limner.core.rng import fixed_share
+
 Kind: TypeAlias = Literal["pair", "rate", "rank"]
 """Which of two; how good, from 1 to 5; in which order."""
 Source: TypeAlias = Literal["random", "active", "gold", "repeat"]
@@ -18,6 +20,8 @@ MOST_RANKED = 9
 """Items of a ranking, which the keys 1 to 9 name."""
 TIES = ("tie_good", "tie_bad")
 """Equally good; both bad."""
+HELDOUT_SHARE = 0.2
+"""Of all prompts, those that nothing is to be learned from."""
 OVERALL = "overall"
 
 
@@ -89,6 +93,11 @@ class Vote:
     time: float
     """When it arrived, in seconds since 1970."""
     payload: Mapping[str, Any]
+
+
+def held_out(prompt: str) -> bool:
+    """Tell whether a prompt is for measuring: a number that it always has says so, as the training of rewards does."""
+    return fixed_share(prompt) < HELDOUT_SHARE
 
 
 def hashed(*parts: str) -> str:

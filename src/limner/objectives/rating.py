@@ -53,8 +53,8 @@ def fit_pairs(
 ) -> Rating:
     """Return the worths under which votes (first, tie, second) of pairs are likeliest, by `choice_loss`.
 
-    `ridge` / 2 x |worth|^2 is added to the loss: a normal prior. Raises ValueError where the votes do not determine the
-    worths: who was never beaten, or never met the others.
+    `ridge` / 2 x |(worth, tie)|^2 is added to the loss: a normal prior. Raises ValueError where the votes do not
+    determine the worths: who was never beaten, or never met the others; or all are ties.
     """
     modelled = ties != "bradley_terry" and bool(votes[:, 1].sum() > 0)
     cast = votes.double()
@@ -90,7 +90,7 @@ def _fitted(
 
     def loss(parameters: Float[Tensor, " parameters"]) -> Float[Tensor, ""]:
         worth = parameters[:competitors]
-        return likelihood(parameters) + ridge / 2 * (worth * worth).sum() + worth.sum() ** 2 / (2 * competitors)
+        return likelihood(parameters) + ridge / 2 * parameters.square().sum() + worth.sum() ** 2 / (2 * competitors)
 
     at = torch.zeros(size, dtype=torch.float64)
     for _ in range(100):
