@@ -37,7 +37,16 @@ from limner.rewards.learned.motion import as_trained
 from limner.rewards.learned.network import Ensemble
 from limner.rewards.learned.reward import Learned
 from limner.training.certainty import LEAST, Certainty, certainty, foretold, lapse
-from limner.training.judgements import Judgements, Parts, digests, judgements, slices, split
+from limner.training.judgements import (
+    Judgements,
+    Parts,
+    digests,
+    judgements,
+    measurable,
+    sided,
+    slices,
+    split,
+)
 from limner.training.reward_model import RewardTraining, Worths, train, worths
 
 REPORT = "report.html"
@@ -55,7 +64,7 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
         how = override(how, {"design.network": str(Path(how.design.network).resolve())})
     place = to_folder(folder, "--out")
     require_free(place)
-    said, _ = read_preferences(data)
+    said = measurable(read_preferences(data)[0], how.heldout)
     parts = split(judgements(said, how.design.edge, how.frames), how.heldout, how.calibration)
     ensemble, words, people, bank = train(parts.train, how, lambda line: print(line, file=sys.stderr))
     worth = worths(ensemble, people, parts.train, bank)
@@ -63,7 +72,9 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     sure = [certainty(worth, parts.calibration, i) for i in range(len(questions))]
     lapses = [lapse(worth, sure[i], parts.calibration, i) for i in range(len(questions))]
     found = {
-        name: measured(worth, sure[i], lapses[i], ensemble, how, parts.heldout, i) for i, name in enumerate(questions)
+        name: measured(worth, sure[i], lapses[i], ensemble, how, parts.heldout, i)
+        for i, (name, there) in enumerate(zip(questions, sided(parts.heldout), strict=True))
+        if there
     }
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
@@ -103,9 +114,9 @@ def measured(
 def promote(new: str | Path, served: str | Path, on: str) -> str:
     """Serve the reward `new` at the folder `served` if it is better than what is served there; return what is found.
 
-    `on` are votes of held-out people: pairs whose prompts and annotators neither reward was trained or measured on;
-    others are left out. Better is: the 95 % interval of the difference in accuracy lies above 0. Where nothing is
-    served yet, above 1/2. Raises UserError where it is not, and nothing changes.
+    `on` are votes of held-out people: pairs whose prompts and annotators neither reward was trained or measured on, and
+    that were asked by chance; others are left out. Better is: the 95 % interval of the difference in accuracy lies
+    above 0. Where nothing is served yet, above 1/2. Raises UserError where it is not, and nothing changes.
     """
     candidate, place = place_of(new), to_folder(served, "SERVED")
     if (place / CARD).exists():
@@ -137,11 +148,14 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
     known = {digest for card in cards for digest in card.trained.get("prompts", ())}
     people = {name for card in cards for name in card.trained.get("people", ())}
     kept = [
-        each for each in said if digests([each.prompt.text])[0] not in known and not people.intersection(each.people)
+        each
+        for each in said
+        if digests([each.prompt.text])[0] not in known and not people.intersection(each.people) and not each.active
     ]
     if not kept:
         raise UserError(
-            f"{on}: every one of its {len(said)} rows is of a prompt or a person that a reward was made with"
+            f"{on}: every one of its {len(said)} rows is of a prompt or a person that a reward was made with, or was "
+            "asked actively, as one that tells much"
         )
     frames = max(card.trained.get("frames", RewardTraining.frames) for card in cards)
     found = judgements(kept, max(card.design.edge for card in cards), frames)
@@ -149,7 +163,7 @@ def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
     if not sides.any():
         raise UserError(f"{on}: nobody chose a side in what is left of it")
     left = len(said) - len(kept)
-    note = f", {left} rows left out that a reward was made with" if left else ""
+    note = f", {left} rows left out that a reward was made with, or that were asked actively" if left else ""
     return found, f"{len(found.pairs)} pairs of {_count_prompts(found)}{note}"
 
 
@@ -201,7 +215,18 @@ def _page(
     place: Path, card: Card, found: Mapping[str, Ordering], per_slice: Mapping[str, Interval], parts: Parts
 ) -> Page:
     first = next(iter(found.values()))
-    unlearned = [name for name, scale in zip(found, card.scale, strict=True) if scale <= LEAST]
+    told = [
+        f"{name}: it has learned nothing that holds for other prompts"
+        for name, scale in zip(card.questions, card.scale, strict=True)
+        if scale <= LEAST
+    ]
+    told += [f"{name}: nobody chose a side on held-out prompts" for name in card.questions if name not in found]
+    told += [
+        f"{name}: {each.votes:,.0f} held-out votes do not tell it from a coin, which is right about 50 %; it takes "
+        "votes on more prompts"
+        for name, each in found.items()
+        if not each.accuracy.low > 0.5
+    ]
     questions = [
         (
             name,
@@ -234,7 +259,7 @@ def _page(
             Section("Calibration", CALIBRATION, charts=[_reliability(name, each) for name, each in found.items()]),
             Section("What a score comes from", EXPLAINED, exhibits=_explained(place, parts.heldout)),
         ),
-        [f"{name}: it has learned nothing that holds for other prompts" for name in unlearned],
+        told,
     )
 
 

@@ -18,6 +18,7 @@ from limner.cli import main
 from limner.core.errors import UserError
 from limner.core.media import Images, Videos
 from limner.core.protocols import Reward
+from limner.core.rng import fixed_share
 from limner.core.types import Prompt
 from limner.judges import compose, judges_in
 from limner.judging.rows import from_rows
@@ -224,8 +225,6 @@ def test_who_is_asked_about_frames_sees_no_motion(bright: Path) -> None:
 
 def test_no_prompt_is_trained_on_and_measured(bright: Path) -> None:
     """The split is by prompt, and the prompts of all parts are on the card, as digests."""
-    from limner.core.rng import fixed_share
-
     held = sum(fixed_share(f"a thing {i}") < 0.2 for i in range(60))
     card = read_card(bright)
     assert card.measured["overall"]["accuracy"]["n"] <= held and len(card.trained["prompts"]) == 60
@@ -332,6 +331,45 @@ def test_people_and_prompts_of_the_training_do_not_decide(bright: Path, tmp_path
     asked = collection(tmp_path / "asked", 40, float, first=1000, person="p1")
     with pytest.raises(UserError, match="every one of its 40 rows"):
         promote(bright, tmp_path / "served", str(asked))
+
+
+def test_nothing_is_measured_by_pairs_that_were_asked_actively(bright: Path, tmp_path: Path) -> None:
+    """Of held-out prompts those of chance count alone; where there are none nothing is trained, nor served."""
+    pairs = collection(tmp_path / "votes", 60, float)
+    said = [json.loads(line) for line in pairs.open()]
+    held = [row for row in said if fixed_share(row["prompt"]) < 0.2]
+
+    def asked(active: int) -> Path:
+        names = {row["prompt"] for row in [row for row in said if row not in held] + held[:active]}
+        written = [row | {"asked": ["active" if row["prompt"] in names else "random"]} for row in said]
+        pairs.write_text("".join(json.dumps(row) + "\n" for row in written))
+        return pairs
+
+    told = read_card(train_reward(str(asked(4)), tmp_path / "r", SMALL | {"epochs": 1})).measured["overall"]
+    assert told["votes"] == len(held) - 4
+    with pytest.raises(UserError, match=f"all {len(held)} pairs of held-out prompts were asked actively"):
+        train_reward(str(asked(len(held))), tmp_path / "s", SMALL)
+    with pytest.raises(UserError, match="or was asked actively"):
+        people = collection(tmp_path / "people", 4, float, first=1000, person="p9")
+        people.write_text(people.read_text().replace('"annotators"', '"asked": "active", "annotators"'))
+        promote(bright, tmp_path / "served", str(people))
+
+
+def test_held_out_ties_alone_are_refused_before_training_and_of_another_question_told(tmp_path: Path) -> None:
+    pairs = collection(tmp_path / "votes", 40, float)
+    said = [json.loads(line) for line in pairs.open()]
+    held = [row for row in said if fixed_share(row["prompt"]) < 0.2]
+    tied = [row | {"choice": "tie_good"} if row in held else row for row in said]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in tied))
+    with pytest.raises(UserError, match=f"of {len(held)} pairs of held-out prompts none has a better side"):
+        train_reward(str(pairs), tmp_path / "r", SMALL | {"epochs": 10**9})
+    for row in said:
+        sides = {"votes_a": int(row["choice"] == "a"), "votes_b": int(row["choice"] != "a")}
+        row["dims"] = {"fit": sides, "style": {"ties_bad": 1}}
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in said))
+    found = train_reward(str(pairs), tmp_path / "s", SMALL | {"epochs": 1})
+    assert list(read_card(found).measured) == ["fit"] and read_card(found).questions == ("fit", "style")
+    assert "style: nobody chose a side on held-out prompts" in (found / "report.html").read_text()
 
 
 def test_the_command_line_and_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

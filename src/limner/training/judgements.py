@@ -166,7 +166,31 @@ def split(whole: Judgements, heldout: float, calibration: float) -> Parts:
                 f"{len(whole.pairs)} pairs of {len(whole.texts)} prompts are too few: none is left for {name}, and "
                 "each prompt is for training, calibration or measurement only; get votes on more prompts"
             )
+    if not sided(parts.heldout)[0]:
+        raise UserError(
+            f"of {len(parts.heldout.pairs)} pairs of held-out prompts none has a better side, so that nothing could be "
+            f"measured ({whole.questions[0]}); get votes on more prompts"
+        )
     return parts
+
+
+def sided(of: Judgements) -> list[bool]:
+    """Return of each question whether anybody chose a side."""
+    return (of.votes[:, :, [0, 2]].sum((0, 2)) > 0).tolist()
+
+
+def measurable(said: Sequence[Preference], heldout: float) -> Sequence[Preference]:
+    """Return preferences, but of held-out prompts only those that were asked by chance: nothing is measured by others.
+
+    Raises UserError if that leaves nothing to measure by.
+    """
+    held = [each for each in said if fixed_share(each.prompt.text) < heldout]
+    if held and all(each.active for each in held):
+        raise UserError(
+            f"all {len(held)} pairs of held-out prompts were asked actively, as those that tell most, and a reward is "
+            "measured on pairs of chance: ask about more prompts without --active"
+        )
+    return [each for each in said if not (each.active and fixed_share(each.prompt.text) < heldout)]
 
 
 def _votes(each: Preference, i: int, j: int, questions: Sequence[str]) -> Float[Tensor, "questions 3"]:
