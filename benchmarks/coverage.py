@@ -154,6 +154,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("... with ties (VideoReward)", "reward train --design.ties rao_kupper", CHOICE, "rao_and_kupper"),
         Family("... with a spread (HPSv3)", "reward train --design.gaussian true", CHOICE, "uncertain_choice_loss"),
         Family("rating aggregation (ties, Plackett-Luce)", "limner feedback report", RATING, "fit_rankings"),
+        Family("who judges well (noisy Bradley-Terry)", "limner feedback report", RATING, "fit_people"),
         Family("annotator agreement", "limner feedback report", "tests/feedback/test_agreement.py", "krippendorff"),
     ],
     "Several objectives": [

@@ -13,7 +13,7 @@ from feedback.collection import ledger_of, side_of, vote
 from limner.cli import main
 from limner.core.types import OVERALL
 from limner.feedback.export import lines
-from limner.feedback.report import ELO, Collection, Said, collected, rated, report
+from limner.feedback.report import ELO, Collection, Said, balanced, collected, rated, report
 from limner.report.page import page
 
 WORTH = {"base": 0.0, "mid": 0.5, "tuned": 1.2}
@@ -56,6 +56,16 @@ def test_worths_are_recovered_and_shown_with_slices_and_agreement() -> None:
     assert "<script" not in text and "tuned" in text
 
 
+def test_a_pair_that_was_returned_to_counts_no_more_than_another() -> None:
+    """By hand: two pairs of four and one vote: U = 2, sum of 1 / n = 1.25, so that their votes count .4 and 1.6."""
+    often = [Said("p", str(i), ("a", "b"), "", {OVERALL: 2 * (i % 2)}) for i in range(4)]
+    found = balanced([*often, Said("q", "0", ("b", "a"), "", {OVERALL: 2})])
+    assert [each.weight for each in found] == pytest.approx([0.4] * 4 + [1.6])
+    shown = report(Collection(found, (), (), (), OVERALL), "t").sections[0].tables[0]
+    assert shown.rows[0][:2] == ("a", "75.0 %\nof 5")
+    assert [each.weight for each in balanced(simulated(4))] == [1.0] * 12
+
+
 def test_the_command_reads_a_ledger_and_its_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two people agree that the good ones are better; one always chooses the left side."""
     ledger = ledger_of(tmp_path, 20, least=3, most=3, gold=0.0)
@@ -70,6 +80,9 @@ def test_the_command_reads_a_ledger_and_its_export(tmp_path: Path, capsys: pytes
     text = out.read_text()
     assert all(word in text for word in ("annotator-3", "Krippendorff", "Davidson", "good", "bad"))
     assert "100.0 %" in text and "p = " in text
+    [people] = [each for each in report(collected(str(tmp_path / "votes.db")), "t").sections[-1].tables]
+    right = {row[0]: float(row[people.columns.index("Right")].split(" ")[0]) for row in people.rows}
+    assert min(right["annotator-1"], right["annotator-2"]) > 70 and abs(right["annotator-3"] - 50) < 15
     exported = tmp_path / "pairs.jsonl"
     exported.write_text("".join(line + "\n" for line in lines(ledger)))
     both = [collected(str(tmp_path / name)) for name in ("votes.db", "pairs.jsonl")]

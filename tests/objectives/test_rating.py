@@ -7,10 +7,14 @@ import math
 
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from scipy.stats import norm
 from torch import Tensor
 
 from limner.objectives.choice import Ties, log_outcomes
-from limner.objectives.rating import fit_pairs, fit_rankings
+from limner.objectives.rating import fit_pairs, fit_people, fit_rankings
 
 BASEBALL = [
     [0, 7, 9, 7, 7, 9, 11],
@@ -83,6 +87,16 @@ def test_ties_by_hunters_algorithm() -> None:
     assert math.exp(math.log1p(math.exp(found.tie))) == pytest.approx(theta, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["davidson", "rao_kupper"])
+def test_of_ties_alone_a_prior_makes_two_equal(kind: Ties) -> None:
+    one = torch.tensor([0])
+    votes = torch.tensor([[0.0, 40.0, 0.0]])
+    found = fit_pairs(one, one + 1, votes, 2, kind, 1e-2)
+    assert found.worth.tolist() == pytest.approx([0.0, 0.0]) and math.isfinite(found.tie)
+    with pytest.raises(ValueError, match="do not determine"):
+        fit_pairs(one, one + 1, votes, 2, kind)
+
+
 def test_rankings_by_hunters_algorithm() -> None:
     """Plackett and Luce's by minorisation and maximisation. Source: Hunter, 2004, eq. 30."""
     generator = torch.Generator().manual_seed(3)
@@ -133,3 +147,41 @@ def test_what_the_votes_do_not_determine_is_refused_without_a_prior() -> None:
     apart = torch.tensor([[3.0, 0.0, 2.0]] * 2)
     with pytest.raises(ValueError, match="ridge"):
         fit_pairs(torch.tensor([0, 2]), torch.tensor([1, 3]), apart, 4)
+
+
+def test_how_sharply_people_judge_by_quadrature() -> None:
+    """Of two who agree about five pairs of six: the maximum of the integrated likelihood, which scipy integrates."""
+
+    def loss(gamma: float) -> float:
+        def together(sign: float) -> float:
+            def density(z: float) -> float:
+                return norm.pdf(z) * expit(gamma * z) * expit(sign * gamma * z)
+
+            return math.log(quad(density, -10, 10)[0])
+
+        return -5 * together(1) - together(-1) + 2 * (gamma - 1) ** 2 / 8
+
+    wanted = minimize_scalar(loss, bounds=(0, 8), method="bounded", options={"xatol": 1e-8}).x
+    pair = torch.arange(6).repeat_interleave(2)
+    first = torch.tensor([1.0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 0], dtype=torch.float64)
+    found = fit_people(pair, torch.tensor([0, 1]).repeat(6), first, 2)
+    assert found.value.tolist() == pytest.approx([wanted] * 2, abs=1e-4)
+    value, low, high = found.right(0)
+    assert value == pytest.approx(2 * quad(lambda z: norm.pdf(z) * expit(wanted * z), 0, 10)[0], abs=1e-3)
+    assert low < 0.5 < value < high  # of two alone nobody can say who is right
+
+
+def test_a_coin_and_a_contrary_person_are_found_among_others() -> None:
+    """Six people of known sharpness, each on three fifths of 600 pairs: within 2.6 standard errors (99 %) of theirs."""
+    truth = torch.tensor([2.5, 2.0, 1.5, 1.0, 0.0, -1.0], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    lead = torch.randn(600, generator=generator, dtype=torch.float64)
+    asked = torch.tensor([[(i + k) % 5 < 3 for k in range(6)] for i in range(600)])
+    pair, person = asked.nonzero().unbind(1)
+    chance = torch.sigmoid(truth[person] * lead[pair])
+    said = torch.bernoulli(chance, generator=generator)
+    found = fit_people(pair, person, said, 6)
+    assert ((found.value - truth).abs() < 2.6 * found.standard_error).all() and found.standard_error.max() < 1
+    assert [round(found.right(i)[0], 1) for i in (4, 5)] == [0.5, 0.3] and found.right(0)[1] > 0.65
+    other = fit_people(pair, person, 1 - said, 6)  # which one is called the first does not matter
+    torch.testing.assert_close(other.value, found.value, atol=1e-3, rtol=1e-3)

@@ -25,7 +25,7 @@ from limner.feedback.saved import ledger_at
 from limner.feedback.standing import checks
 from limner.feedback.task import TIES, Vote
 from limner.objectives.choice import Ties
-from limner.objectives.rating import Rating, fit_pairs, fit_rankings
+from limner.objectives.rating import Rating, fit_pairs, fit_people, fit_rankings
 from limner.report.page import Page, Section, Table
 from limner.report.text import ABSENT, number, quantity
 
@@ -134,7 +134,9 @@ AGREED = (
 )
 CHECKED = (
     "Known: questions whose answer is known, answered so. Again: repeated questions answered as before. Left: choices "
-    "of the left side, and how probable so uneven a share is by a fair coin. Kappa: Cohen's, the mean over all others."
+    "of the left side, and how probable so uneven a share is by a fair coin. Kappa: Cohen's, the mean over all others. "
+    "Right: how often somebody chooses the truly better one, by noisy Bradley-Terry from how far all agree, with its "
+    "95 % interval; 50 % is a coin. It takes three people to tell whose fault a disagreement is."
 )
 
 
@@ -226,7 +228,7 @@ def _answers(said: Sequence[Said], question: str) -> Answers:
 
 def _annotators(of: Collection) -> list[Table]:
     people = sorted({vote.annotator for vote in of.votes})
-    kappas = between(_answers(of.said, of.question))
+    kappas, right = between(_answers(of.said, of.question)), _right(of.said, of.question)
     rows = []
     for name in people:
         found = checks([vote for vote in of.votes if vote.annotator == name], of.question)
@@ -234,10 +236,27 @@ def _annotators(of: Collection) -> list[Table]:
         left = _share(found["left"]) + (f"\np = {number(found['left_p'])}" if found["left_p"] is not None else "")
         kappa = number(sum(mine) / len(mine)) if mine else ABSENT
         seconds = ABSENT if found["seconds"] is None else f"{found['seconds']:.1f} s"
-        cells = (_share(found["gold"]), _share(found["repeats"]), left, kappa, seconds, _share(found["hasty"]))
+        known, again = _share(found["gold"]), _share(found["repeats"])
+        cells = (known, again, left, kappa, right.get(name, ABSENT), seconds, _share(found["hasty"]))
         rows.append((name, f"{found['votes']:,}", *cells))
-    head = ("Annotator", "Votes", "Known", "Again", "Left", "Kappa", "Time", "Hasty")
+    head = ("Annotator", "Votes", "Known", "Again", "Left", "Kappa", "Right", "Time", "Hasty")
     return [Table(head, rows)] if rows else []
+
+
+def _right(said: Sequence[Said], question: str) -> dict[str, str]:
+    """Return how probably each of those who judged what others judged chooses the truly better one, in words."""
+    several = [each for each in _answers(said, question).items() if len(each[1]) > 1]
+    people = sorted({name for _, answers in several for name in answers})
+    votes = [(i, people.index(name), 1 - said / 2) for i, (_, one) in enumerate(several) for name, said in one.items()]
+    if not votes:
+        return {}
+    pair, person, first = (torch.tensor(column) for column in zip(*votes, strict=True))
+    fit = fit_people(pair, person, first.double(), len(people))
+    told = (fit.right(i) for i in range(len(people)))
+    return {
+        name: f"{quantity(value, 'rate')}\n{quantity(low, 'rate')} to {quantity(high, 'rate')}"
+        for name, (value, low, high) in zip(people, told, strict=True)
+    }
 
 
 def _of_ledger(ledger: Ledger) -> Collection:
@@ -257,29 +276,10 @@ def _of_ledger(ledger: Ledger) -> Collection:
     ratings = [
         (items[each.task.items[0]].source, float(next(iter(each.payload["ratings"].values())))) for each in rated
     ]
-    return Collection(said, rankings, ratings, votes, questions[0])
-
-
-def _exported(path: Path) -> Collection:
-    """Return what is in an export, whose rows have counts and not who said what."""
-    said, rankings, ratings = list[Said](), list[Sequence[str]](), list[tuple[str, float]]()
-    for where, row in _rows(path):
-        if "rank" in row and "sources" in row:
-            rankings.append([str(name) for name in row["sources"]])
-        elif "ratings" in row and "source" in row:
-            # of several people's the mean is known
-            ratings += [(str(row["source"]), float(next(iter(row["ratings"].values()))))] * int(row["n"])
-        else:
-            said += _counted(row, where)
-    return Collection(balanced(said) if active else said, rankings, ratings, (), OVERALL)
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for line, text in read_lines(path, f"votes {path}"):
     if any(vote.source == "active" for vote in votes):
         said = balanced(said)
-        where = f"votes {path}, line {line}"
-        yield where, parse_object(text, where)
+    return Collection(said, rankings, ratings, votes, questions[0])
+
 
 def balanced(said: Sequence[Said]) -> list[Said]:
     """Return votes weighed so that each pair counts alike, however often it was asked about.
@@ -294,13 +294,32 @@ def balanced(said: Sequence[Said]) -> list[Said]:
     return [replace(each, weight=share / count[each.unit, next(iter(each.outcomes))]) for each in said]
 
 
+def _exported(path: Path) -> Collection:
+    """Return what is in an export, whose rows have counts and not who said what."""
+    said, rankings, ratings = list[Said](), list[Sequence[str]](), list[tuple[str, float]]()
+    active = False
+    for where, row in _rows(path):
+        asked = row.get("asked")
+        active |= isinstance(asked, list) and "active" in asked
+        if "rank" in row and "sources" in row:
+            rankings.append([str(name) for name in row["sources"]])
+        elif "ratings" in row and "source" in row:
+            # of several people's the mean is known
+            ratings += [(str(row["source"]), float(next(iter(row["ratings"].values()))))] * int(row["n"])
+        else:
+            said += _counted(row, where)
+    return Collection(balanced(said) if active else said, rankings, ratings, (), OVERALL)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for line, text in read_lines(path, f"votes {path}"):
+        where = f"votes {path}, line {line}"
+        yield where, parse_object(text, where)
+
 
 def _counted(row: Mapping[str, Any], where: str) -> Iterator[Said]:
     """Yield the votes that a row has counts of."""
-    active = False
     names = (("votes_a",), ("ties_good", "ties_bad"), ("votes_b",))
-        asked = row.get("asked")
-        active |= isinstance(asked, list) and "active" in asked
     try:
         dims: Mapping[str, Mapping[str, Any]] = row.get("dims") or {OVERALL: row}
         makers = str(row["source_a"]), str(row["source_b"])
@@ -332,6 +351,7 @@ def _elo(said: Sequence[Said], question: str) -> dict[str, float]:
 def _won(said: Sequence[Said], name: str, question: str) -> str:
     """Return the share of its votes that a maker won, a tie half, and how many they are."""
     won = total = 0.0
+    count = 0
     for each in said:
         if question in each.outcomes and name in each.makers and each.makers[0] != each.makers[1]:
             points = 1 - each.outcomes[question] / 2
@@ -352,4 +372,3 @@ def _share(value: float | None) -> str:
 
 def _p(value: float | None) -> str:
     return "of choices" if value is None else f"p = {number(value)} by a fair coin"
-    count = 0
