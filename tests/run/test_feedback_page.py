@@ -26,8 +26,8 @@ def test_every_command_of_the_page_runs(
         "feedback",
         "reward",
         "reward",
-        "reward",
         "train",
+        "reward",
         *["loop"] * 3,
     ]
     monkeypatch.chdir(tmp_path)
@@ -46,7 +46,7 @@ def test_every_command_of_the_page_runs(
             words += [f"--{key}={value}" for key, value in SMALL.items()]
         if words[0] == "train":
             words += ["--model.path", str(miniature.model), "--steps", "1", "--prompts_per_step", "2"]
-            words += ["--micro_batch", "8", "--quiet", "--evaluation.prompts", "", "--out", "run"]
+            words += ["--micro_batch", "8", "--quiet", "--evaluation.prompts", ""]
         if words[0] == "loop":
             words += ["--model.path", str(miniature.model), "--steps", "1", "--prompts_per_step", "2", "--pairs", "48"]
             words += ["--micro_batch", "8", "--quiet", "--evaluation.prompts", "", "--rounds", "1"]
@@ -59,7 +59,7 @@ def test_every_command_of_the_page_runs(
             words += [] if "scenes_dpo" in words else ["--group_size", "2"]
         assert main(words) == 0, words
     said = capsys.readouterr().out
-    assert "It is served at runs/served now" in said and (tmp_path / "run" / "report.html").exists()
+    assert "It is served at runs/served now" in said and (tmp_path / "runs" / "liked" / "report.html").exists()
     assert "ask people with: limner annotate runs/loop-scenes-0/round-1/asked.jsonl" in said
     for name in ("loop-active", "loop-dpo"):
         assert (tmp_path / "runs" / name / "round-1" / "policy" / "report.html").exists()
