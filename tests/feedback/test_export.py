@@ -128,7 +128,7 @@ def test_several_questions_are_exported_and_reported_from_the_file_alone(tmp_pat
             choices = {name: "tie_good" if name == "quality" else side_of(ledger, given, "good") for name in questions}
             payload = {"choices": choices}
             ledger.record(who, Answer(f"the-key-{start}-{given.id}", given.id, "vote", payload, 1500, 1400, ""))
-        assert standing(ledger)["all"]["votes"] == 3  # of the first question that is asked now
+        assert standing(ledger)["all"]["votes"] == 3 + start
         place_, out = str(tmp_path / "votes.db"), tmp_path / f"pairs-{start}.jsonl"
         assert main(["feedback", "export", place_, "--out", str(out)]) == 0
         assert main(["feedback", "report", place_, "--out", str(tmp_path / "page.html")]) == 0
@@ -179,6 +179,7 @@ def test_ratings_and_rankings_are_settled_exported_and_read(tmp_path: Path) -> N
             ledger.record(who, Answer(f"the-key-{given[0].id}", given[0].id, "vote", payload, 1500, 1400, ""))
             count += 1
     assert count == 6 and not given  # nobody is asked what had its answer
+    assert {name: each["votes"] for name, each in standing(ledger)["annotators"].items()} == {"annotator-1": 6}
     exported(ledger, tmp_path / "rated.jsonl")
     for each in read_preferences(tmp_path / "rated.jsonl")[0]:
         [picture], [worth] = each.pictures, each.worth

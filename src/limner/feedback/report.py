@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -39,6 +39,8 @@ MODELS: Mapping[str, Ties] = {
     "Rao-Kupper": "rao_kupper",
 }
 OUTCOMES = ("first", "tie", "second")
+FIRST: Mapping[Hashable, float] = {0: 1.0, 1: 0.5, 2: 0.0}
+"""The share of an outcome that is for the first."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _right(said: Sequence[Said], question: str) -> dict[str, str]:
     """Return how probably each of those who judged what others judged chooses the truly better one, in words."""
     several = [each for each in _answers(said, question).items() if len(each[1]) > 1]
     people = sorted({name for _, answers in several for name in answers})
-    votes = [(i, people.index(name), 1 - said / 2) for i, (_, one) in enumerate(several) for name, said in one.items()]
+    votes = [(i, people.index(name), FIRST[it]) for i, (_, one) in enumerate(several) for name, it in one.items()]
     if not votes:
         return {}
     pair, person, first = (torch.tensor(column) for column in zip(*votes, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -22,20 +22,22 @@ MOST_REPORTED = 100
 def standing(ledger: Ledger) -> dict[str, Any]:
     """Return counts and checks of everybody together ("all") and of each annotator.
 
-    gold: the share of questions with a known answer that were answered so. repeats: the share of repeated ones answered
-    as before. left: the share of choices for the left side, with the p-value of a fair coin. agreement: over pairs that
-    several judged, the share of equal answers among all pairs of answers. last_hour: answers of every kind in the hour
-    before now. reported: what somebody called unsafe or broken, and why.
+    votes: answers of every kind; what follows is of pairs. gold: the share of questions with a known answer that were
+    answered so. repeats: the share of repeated ones answered as before. left: the share of choices for the left side,
+    with the p-value of a fair coin. agreement: over pairs that several judged, the share of equal answers among all
+    pairs of answers. last_hour: answers of every kind in the hour before now. reported: what somebody called unsafe or
+    broken, and why.
     """
     question = ledger.questions[0]
     votes = list(ledger.votes())
     by_annotator: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
         by_annotator[vote.annotator].append(vote)
-    people = {name: checks(cast, question) for name, cast in sorted(by_annotator.items())}
-    everybody = checks(votes, question) | {"agreement": agreement(votes, question)}
-    pairs = [task for task in ledger.board.tasks.values() if task.better is None]
     answers, now = list(ledger.answers("vote")), ledger.clock()
+    given = Counter(each.annotator for each in answers)
+    people = {name: checks(by_annotator[name], question) | {"votes": given[name]} for name in sorted(given)}
+    everybody = checks(votes, question) | {"votes": len(answers), "agreement": agreement(votes, question)}
+    pairs = [task for task in ledger.board.tasks.values() if task.better is None]
     judged = {each.task.id for each in answers if each.task.better is None}
     reported = [
         {"prompt": each.task.prompt, "by": each.annotator, "text": each.payload["text"], "media": _media(ledger, each)}

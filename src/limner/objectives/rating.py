@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -108,12 +105,7 @@ def _fitted(
         step = torch.cholesky_solve(slope[:, None], factor)[:, 0]
         if step.abs().max() <= 1e-8:
             break
-        now = loss(at)
-        for _ in range(30):
-            if loss(at - step) <= now * (1 + 1e-12):
-                break
-            step = step / 2
-        at = at - step
+        at = _downhill(loss, at, step)
     if bool(failed) or not at.isfinite().all() or at[:competitors].abs().max() > FARTHEST:
         raise ValueError("the votes do not determine the worths: give a ridge above 0")
     covariance = torch.cholesky_inverse(factor)
@@ -167,13 +159,25 @@ def fit_people(
         together = said.new_zeros(int(pair.max()) + 1, len(LEADS)).index_add(0, pair, said)
         return -(together + LOG_SHARE).logsumexp(1).sum() + (gamma - 1).square().sum() / 8
 
-    def with_slope(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        gamma = torch.from_numpy(at).requires_grad_()
-        value = loss(gamma)
-        return float(value.detach()), torch.autograd.grad(value, gamma)[0].numpy()
+    at = torch.ones(people, dtype=torch.float64)
+    for _ in range(100):
+        slope, curvature = _derivatives(loss, at)
+        along, axes = torch.linalg.eigh(curvature)
+        step = axes @ ((axes.T @ slope) / along.abs().clamp(min=1e-3))  # downhill, where the loss is no bowl too
+        if step.abs().max() <= 1e-8:
+            break
+        at = _downhill(loss, at, step)
+    return Sharpness(at, torch.linalg.inv(curvature).diagonal().clamp(min=0).sqrt())
 
-    found = torch.from_numpy(minimize(with_slope, np.ones(people), jac=True, method="L-BFGS-B").x)
-    return Sharpness(found, torch.linalg.inv(_derivatives(loss, found)[1]).diagonal().clamp(min=0).sqrt())
+
+def _downhill(loss: Loss, at: Float[Tensor, " parameters"], step: Float[Tensor, " parameters"]) -> Tensor:
+    """Return where a step leads, which is halved until the loss is no greater there."""
+    now = loss(at)
+    for _ in range(30):
+        if loss(at - step) <= now * (1 + 1e-12):
+            break
+        step = step / 2
+    return at - step
 
 
 def _derivatives(loss: Loss, at: Float[Tensor, " parameters"]) -> tuple[Tensor, Tensor]:
