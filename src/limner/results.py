@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from PIL import Image
+from torch import nn
 
 from limner.build import Assembly, settings_of
 from limner.claim import inputs
@@ -193,11 +194,12 @@ def card(run: Finished, repo: str = "") -> Card:
         + (f", begun from {c.model.start}" if c.model.start else "")
         + (f", on the base with {', '.join(c.model.loras)} fused" if c.model.loras else ""),
         whole=c.model.train.whole,
-        load=dict.fromkeys(model.left_out) | {k: v for k, v in edition.items() if v and not c.model.train.whole},
+        load=dict.fromkeys(model.left_out) | {name: value for name, value in edition.items() if value},
         call=settings.call(c.sampler.call()),
         moves=any(found.files for found in after.values()),
         rows=tables(before, after)[0],
         example=next((prompt.text for prompt in asked if prompt.text), "your prompt"),  # an opened run has none
+        networks=_of_diffusers(model.networks),
         bundled=BASES.get(c.model.path, ""),
         place=repo or PLACE,
         fused=tuple((place.name, weight) for place, weight in map(weighed, c.model.loras)),
@@ -206,6 +208,15 @@ def card(run: Finished, repo: str = "") -> Card:
         told=settings.told(c.sampler.call()) if isinstance(settings, Telling) else (),
         lora=model.lora_use if isinstance(model, OwnLora) else BY_PIPELINE,
     )
+
+
+def _of_diffusers(networks: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Return the names of diffusers' classes of networks, which may be in shards; empty if one is not diffusers'."""
+    kinds = [
+        [each.__name__ for each in type(network).__mro__ if each.__module__.startswith("diffusers.models.")]
+        for network in networks.values()
+    ]
+    return {name: found[0] for name, found in zip(networks, kinds, strict=True)} if all(kinds) else {}
 
 
 def provenance(run: Finished) -> dict[str, Any]:

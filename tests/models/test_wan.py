@@ -204,11 +204,10 @@ def test_a_lora_is_loaded_by_plain_diffusers(folder: Path, tmp_path: Path) -> No
     condition, t = adapter.encode([Prompt(text) for text in TEXTS]), torch.tensor([0.3, 0.8])
     pipeline, whole = plain(folder), plain(folder)
     before = Wan.load(pipeline, SETTINGS).predict(noise(adapter, 2), t, condition, torch.arange(2))
+    imports, lines = adapter.lora_use
+    exec("\n".join([*imports, lines.format(place="place")]), {"pipe": pipeline, "place": str(tmp_path / "lora")})
     for name in adapter.networks:
-        second = name == "transformer_2"
-        place = name if second else ""
-        pipeline.load_lora_weights(tmp_path / "lora" / place, load_into_transformer_2=second)
-        network = WanTransformer3DModel.from_pretrained(tmp_path / "full" / place)
+        network = WanTransformer3DModel.from_pretrained(tmp_path / "full" / (name if name == "transformer_2" else ""))
         whole.register_modules(**{name: network})
     expected = adapter.predict(noise(adapter, 2), t, condition, torch.arange(2))
     assert ((expected - before).flatten(1).norm(dim=1) > 0.05 * before.flatten(1).norm(dim=1)).all()

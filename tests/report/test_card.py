@@ -67,6 +67,18 @@ def test_full_weights_load_from_their_own_folder() -> None:
     )
 
 
+def test_whole_networks_take_the_place_of_the_bases_own() -> None:
+    networks = {"transformer": "WanTransformer3DModel", "transformer_2": "WanTransformer3DModel"}
+    card = replace(CARD, whole=True, pipeline="WanPipeline", base="a/b", networks=networks, load={"revision": "x"})
+    assert code(model_card(card)).splitlines()[:-1] == [
+        "from diffusers import WanPipeline, WanTransformer3DModel",
+        "",
+        'transformer = WanTransformer3DModel.from_pretrained("PATH/TO/THIS/FOLDER")',
+        "transformer_2 = WanTransformer3DModel.from_pretrained(\"PATH/TO/THIS/FOLDER\", subfolder='transformer_2')",
+        "pipe = WanPipeline.from_pretrained('a/b', transformer_2=transformer_2, transformer=transformer, revision='x')",
+    ]
+
+
 def test_the_code_of_a_bundled_base_runs() -> None:
     """As it stands, but for the folder of the result."""
     call = {"num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 0}

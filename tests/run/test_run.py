@@ -166,6 +166,11 @@ def test_plain_diffusers_loads_the_export(done: Done, miniature: Miniature, tmp_
             pipe.unload_lora_weights()
         else:
             loaded = prediction(SD3Transformer2DModel.from_pretrained(folder))
+            text = (folder / "README.md").read_text().replace("PATH/TO/THIS/FOLDER", str(folder))
+            said = text.partition("```python\n")[2].partition("```")[0].splitlines()
+            found: dict[str, Any] = {}
+            exec("\n".join(said[:-1]), found)  # all but the call
+            assert torch.equal(prediction(found["pipe"].transformer), loaded)
         assert (loaded - expected).abs().max() < 1e-5 < 0.1 * (base - expected).abs().max()
         card = (folder / "README.md").read_text()
         assert str(miniature.model) in card and ("load_lora_weights" in card) == done.lora

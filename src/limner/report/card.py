@@ -82,6 +82,8 @@ class Card:
     call: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
     example: str = "your prompt"
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Of diffusers' class each, what stands in a folder of whole weights: it takes the place of the base's own."""
     bundled: str = ""
     place: str = PLACE
     fused: Sequence[tuple[str, float]] = ()
@@ -155,9 +157,11 @@ def _is_on_hub(base: str) -> bool:
 
 def _usage(card: Card) -> str:
     load = "".join(f", {name}={value!r}" for name, value in card.load.items())
-    lines = ["from diffusers import " + card.pipeline] if card.own is None else []
+    replaced = card.networks if card.whole else {}
+    imports = ", ".join([card.pipeline, *dict.fromkeys(replaced.values())])
+    lines = [f"from diffusers import {imports}"] if card.own is None else []
     base, place = repr(card.base or "PATH/TO/THE/BASE"), json.dumps(card.place)
-    if card.bundled and (card.own or not card.whole):
+    if card.bundled and (card.own or replaced or not card.whole):
         module, base = card.bundled.split(":")
         lines.append(f"from {module} import {base}")
     if card.inputs:
@@ -167,10 +171,14 @@ def _usage(card: Card) -> str:
     if card.own is not None:
         return "\n".join([*lines, *card.own.use(base, place, card.whole, card.example, card.call)])
     lines.append("")
-    if card.whole:
+    if card.whole and not replaced:
         lines.append(f"pipe = {card.pipeline}.from_pretrained({place}{load})")
     else:
+        for i, (name, kind) in enumerate(replaced.items()):  # the first in the folder itself, others in their own
+            lines.append(f"{name} = {kind}.from_pretrained({place}{f', subfolder={name!r}' if i else ''})")
+            load = f", {name}={name}{load}"
         lines.append(f"pipe = {card.pipeline}.from_pretrained({base}{load})")
+    if not card.whole:
         for name, weight in card.fused:
             lines += [f'pipe.load_lora_weights("PATH/TO/{name}")', f"pipe.fuse_lora(lora_scale={weight:g})"]
             lines.append("pipe.unload_lora_weights()")

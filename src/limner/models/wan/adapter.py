@@ -272,6 +272,11 @@ class Wan:
                 place, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=metadata
             )
 
+    @property
+    def lora_use(self) -> tuple[Sequence[str], str]:
+        """Imports, and the lines by which `pipe` reads what `export_lora` wrote (`report.card.OwnLora`)."""
+        return (), "\n".join(experts.READ[name] for name in self.networks)
+
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write what is trained as `WanTransformer3DModel.from_pretrained(folder)` reads it, LoRA `adapter` merged.
 

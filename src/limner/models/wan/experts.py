@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 BOTH = ("transformer", "transformer_2")
 """The experts of the noisy times and of the others."""
+READ: Mapping[str, str] = {
+    "transformer": "pipe.load_lora_weights({place})",
+    "transformer_2": 'pipe.load_lora_weights({place}, subfolder="transformer_2", load_into_transformer_2=True,\n'
+    '                       weight_name="pytorch_lora_weights.safetensors")',
+}
+"""The line by which `pipe` reads the LoRA of each."""
 
 
 def velocity(

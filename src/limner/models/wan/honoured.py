@@ -88,6 +88,6 @@ def require_places(pipeline: Any, size: tuple[int, int, int]) -> None:
             if any(length // each > most for length, each in zip(size, patch, strict=True)):
                 of, has = (" x ".join(map(str, each)) for each in (patch, size))
                 raise UserError(
-                    f"model: {name} has places for {most} patches of {of} latents along an axis (rope_max_seq_len), and "
+                    f"model: {name} has places for {most} patches of {of} latents along an axis, and "
                     f"a clip has {has} latents; give fewer frames or pixels"
                 )
