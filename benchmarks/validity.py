@@ -169,8 +169,31 @@ EMOJI = ("tiger face", "red apple", "automobile", "soccer ball")
 EMOJI_SIDE, EMOJI_EDGE = 64, 30
 """Pixels of a clip's side, and of a picture in it."""
 EMOJI_TERMS = TERMS[:-1]
-EMOJI_MOVED = {
-    name: {term: least for term, least in moved.items() if term != "motion"} for name, moved in MOVED.items()
+EMOJI_MOVED: Mapping[str, Mapping[str, float]] = {
+    "freeze": {"dynamics": 0.3},
+    "shuffle": {"path": 0.5},
+    "flicker": {"flicker": 0.1, "warp": 0.05},
+    "cross-fade": {"dynamics": 0.3},
+    "identity swap": {"even": 0.07, "consistency": 0.1},
+    "vanish": {"even": 0.1, "mass": 0.3, "survival": 0.2},
+    "teleport": {"even": 0.15, "path": 0.5},
+    "jitter": {"path": 0.4},
+    "camera shake": {"path": 0.5},
+    "loop": {"even": 0.2, "path": 0.5},
+    "one bad frame": {"even": 0.07, "survival": 0.05, "mass": 0.3},
+}
+EMOJI_ALONG: Mapping[str, tuple[str, ...]] = {
+    "freeze": ("flicker", "even", "smoothness", "path"),
+    "shuffle": ("flicker", "smoothness", "dynamics"),
+    "flicker": ("even", "smoothness", "consistency", "path", "mass"),
+    "cross-fade": ("even", "consistency", "path", "mass"),
+    "identity swap": ("path", "mass"),  # the middle of another shape is elsewhere, and its area another
+    "vanish": ("dynamics", "consistency", "path"),
+    "teleport": ("dynamics",),
+    "jitter": ("even", "dynamics"),
+    "camera shake": ("even", "dynamics"),
+    "loop": ("dynamics",),
+    "one bad frame": ("dynamics", "consistency", "path"),
 }
 
 
