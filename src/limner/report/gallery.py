@@ -83,8 +83,8 @@ def _moving(file: Path) -> tuple[str, bytes]:
         small, buffer = [frame.copy() for frame in frames], io.BytesIO()
         for frame in small:
             frame.thumbnail((side, side), Image.Resampling.LANCZOS)
-        how = {"append_images": small[1:], "duration": round(pause), "loop": 0, "quality": quality}
-        small[0].save(buffer, format="WEBP", save_all=True, **how)
+        first, *rest = small
+        first.save(buffer, "WEBP", save_all=True, append_images=rest, duration=round(pause), loop=0, quality=quality)
         held = buffer.getvalue()
         if len(held) <= MOVING_BYTES:
             break

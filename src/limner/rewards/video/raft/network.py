@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limner.rewards.video.raft.matching import CELL, LEVELS, around, enlarged, likeness
-from limner.rewards.video.raft.parts import Encoder, Recurrent, layer
+from limner.rewards.video.raft.parts import Encoder, FlowHead, MaskPredictor, Recurrent, layer
 from limner.rewards.vision.weights import fill, read_weights
 
 UPDATES = 12
@@ -64,6 +64,23 @@ class MotionEncoder(nn.Module):
         return torch.cat([self.conv(both), flow], 1)
 
 
+class Update(nn.Module):
+    """One improvement of flow."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        read = size.motion + size.context[-1] - size.hidden
+        units = {f"convgru{i}": Recurrent(read, size.hidden, kernel) for i, kernel in enumerate(size.kernels, 1)}
+        self.motion_encoder, self.recurrent_block = MotionEncoder(size), nn.ModuleDict(units)
+        self.flow_head = FlowHead(size.hidden, size.head)
+
+    def forward(self, h: Tensor, context: Tensor, fits: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        read = torch.cat([context, self.motion_encoder(flow, fits)], 1)
+        for unit in self.recurrent_block.values():
+            h = unit(h, read)
+        return h, flow + self.flow_head(h)
+
+
 class Raft(nn.Module):
     """The network of Teed and Deng, arXiv:2003.12039, for pictures whose sides are multiples of 8, 128 at least."""
 
@@ -72,40 +89,22 @@ class Raft(nn.Module):
         self.size = size
         self.feature_encoder = Encoder(size.features, "instance", size.narrow)
         self.context_encoder = Encoder(size.context, size.norm, size.narrow)
-        read = size.motion + size.context[-1] - size.hidden
-        units = {f"convgru{i}": Recurrent(read, size.hidden, kernel) for i, kernel in enumerate(size.kernels, 1)}
-        head = {
-            "conv1": nn.Conv2d(size.hidden, size.head, 3, padding=1),
-            "conv2": nn.Conv2d(size.head, 2, 3, padding=1),
-        }
-        self.update_block = nn.ModuleDict(
-            {
-                "motion_encoder": MotionEncoder(size),
-                "recurrent_block": nn.ModuleDict(units),
-                "flow_head": nn.ModuleDict(head),
-            }
-        )
-        mask = {"convrelu": layer(size.hidden, 256, 3), "conv": nn.Conv2d(256, 9 * CELL**2, 1)}
-        self.mask_predictor = nn.ModuleDict(mask) if size.mask else None
+        self.update_block = Update(size)
+        self.mask_predictor = MaskPredictor(size.hidden, 9 * CELL**2) if size.mask else None
 
     def forward(
         self, now: Float[Tensor, "batch 3 height width"], then: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 2 height width"]:
         """Return how far each pixel of `now` moves to `then`, x and y in pixels, of pictures in [-1, 1]."""
         one, other = self.feature_encoder(torch.cat([now, then])).chunk(2)
-        levels = likeness(one, other)
-        h, context = self.context_encoder(now).split([self.size.hidden, self.size.context[-1] - self.size.hidden], 1)
-        h, context = torch.tanh(h), F.relu(context)
+        levels, said = likeness(one, other), self.context_encoder(now)
+        h, context = torch.tanh(said[:, : self.size.hidden]), F.relu(said[:, self.size.hidden :])
         flow = one.new_zeros(len(one), 2, *one.shape[-2:])
-        block = self.update_block
         for _ in range(UPDATES):
-            moved = block["motion_encoder"](flow, around(levels, flow, self.size.radius))
-            for unit in block["recurrent_block"].values():
-                h = unit(h, torch.cat([context, moved], 1))
-            flow = flow + block["flow_head"]["conv2"](F.relu(block["flow_head"]["conv1"](h)))
+            h, flow = self.update_block(h, context, around(levels, flow, self.size.radius), flow)
         if self.mask_predictor is None:
             return CELL * F.interpolate(flow, scale_factor=CELL, mode="bilinear", align_corners=True)
-        return enlarged(flow, 0.25 * self.mask_predictor["conv"](self.mask_predictor["convrelu"](h)))
+        return enlarged(flow, self.mask_predictor(h))
 
 
 @functools.cache

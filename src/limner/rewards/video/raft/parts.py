@@ -1,4 +1,4 @@
-"""Layers, blocks, encoders and the recurrent unit of RAFT, with the names of torchvision's weights."""
+"""Layers, encoders, the recurrent unit and what reads it: parts of RAFT, with the names of torchvision's weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def layer(read: int, made: int, size: int, norm: str = "", stride: int = 1, last
     """Return a convolution, its normalisation, and a rectifier unless it is the `last`."""
     parts: list[nn.Module] = [nn.Conv2d(read, made, size, stride, size // 2)]
     if norm:
-        parts.append({"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}[norm](made))
+        parts.append(nn.BatchNorm2d(made) if norm == "batch" else nn.InstanceNorm2d(made))
     return nn.Sequential(*parts) if last else nn.Sequential(*parts, nn.ReLU())
 
 
@@ -25,11 +25,10 @@ class Block(nn.Module):
         if narrow:
             self.convnormrelu1 = layer(read, made // 4, 1, norm)
             self.convnormrelu2 = layer(made // 4, made // 4, 3, norm, stride)
-            self.convnormrelu3 = layer(made // 4, made, 1, norm)
         else:
             self.convnormrelu1 = layer(read, made, 3, norm, stride)
             self.convnormrelu2 = layer(made, made, 3, norm)
-            self.convnormrelu3 = nn.Identity()
+        self.convnormrelu3 = layer(made // 4, made, 1, norm) if narrow else nn.Identity()
         self.downsample = nn.Identity() if stride == 1 else layer(read, made, 1, norm, stride, last=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,3 +67,27 @@ class Recurrent(nn.Module):
         both = torch.cat([h, x], 1)
         z, r = torch.sigmoid(self.convz(both)), torch.sigmoid(self.convr(both))
         return (1 - z) * h + z * torch.tanh(self.convq(torch.cat([r * h, x], 1)))
+
+
+class FlowHead(nn.Module):
+    """The change of flow that a hidden state says."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(hidden, width, 3, padding=1), nn.Conv2d(width, 2, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        change: Tensor = self.conv2(F.relu(self.conv1(h)))
+        return change
+
+
+class MaskPredictor(nn.Module):
+    """The weights by which flow is enlarged, of a hidden state."""
+
+    def __init__(self, hidden: int, made: int) -> None:
+        super().__init__()
+        self.convrelu, self.conv = layer(hidden, 256, 3), nn.Conv2d(256, made, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        weights: Tensor = self.conv(self.convrelu(h))
+        return 0.25 * weights
