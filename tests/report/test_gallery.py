@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from limner.core.media import Videos, to_image
-from limner.report.gallery import GAP, LABEL, data_uri, film, grid
+from limner.report.gallery import GAP, LABEL, data_uri, film, grid, strips
 
 
 def pictures(count: int, side: int) -> torch.Tensor:
@@ -53,6 +53,15 @@ def test_a_strip_shows_frames_from_first_to_last(tmp_path: Path) -> None:
     assert strip.size == (6 * 10 - 2, 8)
     assert [strip.getpixel((4 + 10 * i, 4))[0] for i in range(6)] == [0, 20, 50, 70, 100, 120]  # type: ignore[index]
     assert film(frozen) == "" == film(None) == film(tmp_path / "still.png")
+
+
+def test_frames_of_a_clip_stand_side_by_side() -> None:
+    """Of ten frames the second, fourth, sixth, eighth and tenth, each twice as wide; a picture stays what it is."""
+    levels = torch.arange(10, dtype=torch.uint8)[None, :, None, None, None].expand(2, -1, 3, 16, 32) * 20
+    found = strips(levels / 255)
+    assert found.shape == (2, 3, 32, 5 * 64) and found.dtype == torch.uint8
+    assert found[1, 0, 5, ::64].tolist() == [20, 60, 100, 140, 180] == found[0, 2, 31, 63::64].tolist()
+    assert torch.equal(strips(levels[:, 3:4] / 255), levels[:, 3])
 
 
 def test_a_strip_is_at_even_times_whatever_frames_a_file_joins(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _reward(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
 
 def _show(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     from limner import judges
-    from limner.report.gallery import save_grid
+    from limner.report.gallery import save_grid, strips
     from limner.report.reward_card import extremes, lit, reward_card
 
     if parsed.out and not parsed.out.endswith(".png"):
@@ -74,13 +74,14 @@ def _show(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
         print(reward_card(spec))
     media, prompts = judges.examples(parsed.world, parsed.count)
     output = composition(media, prompts)
-    shown = extremes(output.score, 8)
+    shown, frames = extremes(output.score, 8), media.frames()
+    what, rows = ("pictures", 2) if frames.shape[1] == 1 else ("clips", 4)
     if not len(shown):
-        raise RunError(f"{parsed.name} judged none of {parsed.count} pictures of {parsed.world}")
+        raise RunError(f"{parsed.name} judged none of {parsed.count} {what} of {parsed.world}")
     labels = [f"{output.score[i]:.3g}  {prompts[i].text}" for i in shown.tolist()]
-    print(f"\nbest and worst of {parsed.count} pictures of {parsed.world}: {path}")
-    pictures, columns = media.stills()[shown], max(1, len(labels) // 2)
-    save_grid(path, pictures, labels, columns)
+    print(f"\nbest and worst of {parsed.count} {what} of {parsed.world}: {path}")
+    pictures, columns = media.stills()[shown], max(1, len(labels) // rows)
+    save_grid(path, strips(frames[shown]), labels, columns)
     for label, row in zip(labels, shown.tolist(), strict=True):
         if output.explanation and output.explanation[row]:
             print(f"  {label}: {words.line(str(output.explanation[row]))}")

@@ -7,12 +7,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from limner.core.media import to_image
-from limner.core.picture import decoded_clip, paced
+from limner.core.media import levels, to_image
+from limner.core.picture import at_even_distances, decoded_clip, paced
 from limner.report.data import Picture
 
 TILE = 128
@@ -26,6 +26,8 @@ MOVING_BYTES = 2**19
 """A page holds some dozens of them."""
 LIGHTER = ((320, 70), (224, 60), (160, 40))
 """Longest side in pixels, and quality, of a heavier one: the first is shown that is light enough, or the last."""
+STRIP = 5
+"""Frames of a clip that stand side by side in a grid."""
 MOST_READ = 256
 """Frames of a clip that a page shows."""
 
@@ -120,6 +122,15 @@ def film(file: Path | None, count: int = 6, side: int = 96) -> str:
     buffer = io.BytesIO()
     strip.save(buffer, format="WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def strips(frames: Float[Tensor, "batch frames 3 height width"]) -> UInt8[Tensor, "batch 3 height columns"]:
+    """Return `STRIP` frames of each clip side by side, evenly spaced; of pictures these themselves."""
+    if frames.shape[1] == 1:
+        return levels(frames[:, 0])
+    some = levels(frames[:, at_even_distances(frames.shape[1], STRIP)])
+    larger = -(-TILE // (2 * max(some.shape[-2:])))  # half a tile at least
+    return some.repeat_interleave(larger, 3).repeat_interleave(larger, 4).permute(0, 2, 3, 1, 4).flatten(3)
 
 
 def _fit(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
