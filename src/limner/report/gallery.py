@@ -128,9 +128,7 @@ def strips(frames: Float[Tensor, "batch frames 3 height width"]) -> UInt8[Tensor
     """Return `STRIP` frames of each clip side by side, evenly spaced; of pictures these themselves."""
     if frames.shape[1] == 1:
         return levels(frames[:, 0])
-    some = levels(frames[:, at_even_distances(frames.shape[1], STRIP)])
-    larger = -(-TILE // (2 * max(some.shape[-2:])))  # half a tile at least
-    return some.repeat_interleave(larger, 3).repeat_interleave(larger, 4).permute(0, 2, 3, 1, 4).flatten(3)
+    return levels(frames[:, at_even_distances(frames.shape[1], STRIP)]).permute(0, 2, 3, 1, 4).flatten(3)
 
 
 def _fit(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
