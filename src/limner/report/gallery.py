@@ -10,6 +10,7 @@ from pathlib import Path
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional
 
 from limner.core.media import levels, to_image
 from limner.core.picture import at_even_distances, decoded_clip, paced
@@ -125,10 +126,9 @@ def film(file: Path | None, count: int = 6, side: int = 96) -> str:
 
 
 def strips(frames: Float[Tensor, "batch frames 3 height width"]) -> UInt8[Tensor, "batch 3 height columns"]:
-    """Return `STRIP` frames of each clip side by side, evenly spaced; of pictures these themselves."""
-    if frames.shape[1] == 1:
-        return levels(frames[:, 0])
-    return levels(frames[:, at_even_distances(frames.shape[1], STRIP)]).permute(0, 2, 3, 1, 4).flatten(3)
+    """Return `STRIP` frames of each clip side by side, evenly spaced, white between; of pictures these themselves."""
+    some = levels(frames[:, at_even_distances(frames.shape[1], STRIP)])
+    return functional.pad(some, (0, 1), value=255).permute(0, 2, 3, 1, 4).flatten(3)[..., :-1]
 
 
 def _fit(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
