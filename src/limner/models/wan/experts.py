@@ -14,10 +14,10 @@ BOTH = ("transformer", "transformer_2")
 """The experts of the noisy times and of the others."""
 READ: Mapping[str, str] = {
     "transformer": "pipe.load_lora_weights({place})",
-    "transformer_2": 'pipe.load_lora_weights({place}, subfolder="transformer_2", load_into_transformer_2=True,\n'
-    '                       weight_name="pytorch_lora_weights.safetensors")',
+    "transformer_2": 'pipe.load_lora_weights({place}, weight_name="transformer_2/pytorch_lora_weights.safetensors",\n'
+    "                       load_into_transformer_2=True)",
 }
-"""The line by which `pipe` reads the LoRA of each."""
+"""The line by which `pipe` reads the LoRA of each: with `subfolder` diffusers takes the first one's file again."""
 
 
 def velocity(
