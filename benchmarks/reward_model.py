@@ -11,7 +11,7 @@ training prompts, two others those of held-out ones. docs/results/reward_model.j
 
 and docs/results/reward_model_patches.json, `measure` having written it as reward_model.json, with
 
-    --design.kind patches --design.edge 96 --design.members 4 --design.ties rao_kupper --epochs 14
+    --design.kind patches --design.edge 96 --design.members 6 --design.ties rao_kupper --epochs 14
         --heldout 0.1 --calibration 0.1
 
 the first of them from eight pictures of each training prompt, of which there are twelve now.
@@ -150,8 +150,8 @@ def measure(reward: Path) -> dict[str, Any]:
     generator = Rng(("votes", "measure")).generator()
     said = torch.nn.functional.one_hot(torch.multinomial(chance, 1, generator=generator)[:, 0], 3).double()
     deviation = (spread[:, a].square() + spread[:, b].square()).flatten().sqrt()
-    stated = read_card(reward).lapses[0].log_odds(discounted(lead, deviation.square()))
-    ahead = torch.where(lead > 0, 0, 2)
+    unlapsed, ahead = discounted(lead, deviation.square()), torch.where(lead > 0, 0, 2)
+    stated = read_card(reward).lapses[0].log_odds(unlapsed)
     found, known = (ordering(stated, each, text, ahead) for each in (said, chance))
     sides = chance[:, [0, 2]] / chance[:, [0, 2]].sum(1, keepdim=True)
     right = torch.where(lead > 0, sides[:, 0], sides[:, 1])
@@ -166,6 +166,7 @@ def measure(reward: Path) -> dict[str, Any]:
         "of_bayes": round(float(right.mean() / bayes.mean()), 4),
         "order": round(float(((lead > 0) == (truth > 0))[apart].double().mean()), 4),
         "calibration_error": round(known.reliability.error, 4),
+        "calibration_error_without_lapses": round(ordering(unlapsed, chance, text, ahead).reliability.error, 4),
         "sampled": {"accuracy": found.accuracy.to_dict(), "calibration_error": round(found.reliability.error, 4)},
         "reliability": {
             "stated": [round(x, 4) for x in known.reliability.stated.tolist()],
