@@ -54,7 +54,7 @@ from limner.rollout.score import render
 from limner.training.config import Lora, Model, RunConfig
 from limner.training.loop import Parts, update
 
-Call = tuple[nn.Module, dict[str, Any], bool]
+Call = tuple[nn.Module, tuple[Any, ...], dict[str, Any], bool]
 Networks = Mapping[int, nn.Module]
 
 
@@ -214,7 +214,7 @@ def record(networks: Iterable[nn.Module]) -> list[Call]:
     calls: list[Call] = []
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((module, kwargs, torch.is_grad_enabled()))
+        calls.append((module, args, kwargs, torch.is_grad_enabled()))
 
     for network in networks:
         network.register_forward_pre_hook(hook, with_kwargs=True)
@@ -224,11 +224,11 @@ def record(networks: Iterable[nn.Module]) -> list[Call]:
 def replay(calls: list[Call], instead: Networks) -> None:
     """Make the recorded calls again, by the networks `instead` if there are any; backward where gradients were on."""
     used = set()
-    for network, kwargs, grad in list(calls):
+    for network, args, kwargs, grad in list(calls):
         network = instead.get(known_by(network), network)
         used.add(network)
         with torch.set_grad_enabled(grad):
-            (output,) = network.forward(**kwargs)
+            (output,) = network.forward(*args, **kwargs)
             if grad:
                 output.backward(torch.ones_like(output))
     for network in used:
@@ -237,7 +237,10 @@ def replay(calls: list[Call], instead: Networks) -> None:
 
 def count(calls: list[Call]) -> int:
     """Return the number of samples that went through the networks."""
-    return sum(next(v.shape[0] for v in kwargs.values() if isinstance(v, Tensor)) for _, kwargs, _ in calls)
+    return sum(
+        next(each.shape[0] for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        for _, args, kwargs, _ in calls
+    )
 
 
 def roll(config: RunConfig, parts: Parts, step: int) -> Rollout:

@@ -16,7 +16,7 @@ from limner.core.protocols import Context
 from limner.core.rng import Rng
 from limner.core.team import ALONE
 from limner.core.tree import leaves
-from limner.core.types import Batch, Prompt
+from limner.core.types import Batch
 from limner.machine import cost
 from limner.machine.cost import sizes
 from limner.machine.plan import plan
@@ -132,7 +132,8 @@ def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyP
     """Of its miniature; what a prompt takes is what it does when it is encoded, whatever its words."""
     adapter = find(ADAPTERS, "model kind", kind)
     model = Piped.tiny(adapter) if isinstance(adapter, Family) else adapter.tiny()
-    encoded = model.encode([Prompt("red star")])
+    with cost._asked(model) as prompt:
+        encoded = model.encode([prompt])
     shown = model.decode(torch.zeros(1, *model.latent().shape)).frames().shape[1:]
     monkeypatch.setattr(cost, "blueprint", lambda path: (model.pipeline.to("meta"), kind, "a miniature"))
     changes = {"algorithm": "FlowGRPO", "sampler.dynamics": "DDIM" if kind == "sd" else "FlowSDE", "sampler.steps": 4}
