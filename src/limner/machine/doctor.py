@@ -28,7 +28,8 @@ FREE_DISK, FREE_MEMORY = 20, 4
 """GiB below which a training of a real model is likely to end early."""
 PORT = 8000
 """What `annotate` and `serve-reward` listen on unless told otherwise."""
-SIDE, REPEATS = 1024, 3
+SIDE, SIDE_OF_CPU, REPEATS = 1024, 512, 3
+"""Of matrices on a card and on a CPU, some of which multiply float16 at less than a GFLOP/s."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 """Of a product of matrices, relative to float64: float32 may be TF32 on a GPU."""
 Level = Literal["ok", "note", "fails"]
@@ -177,10 +178,10 @@ def products() -> Iterator[Finding]:
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
     for name in names:
         for dtype, bound in TOLERANCE.items():
-            yield product(torch.device(name), dtype, bound)
+            yield product(torch.device(name), dtype, bound, SIDE_OF_CPU if name == "cpu" else SIDE)
 
 
-def product(device: torch.device, dtype: torch.dtype, bound: float, side: int = SIDE) -> Finding:
+def product(device: torch.device, dtype: torch.dtype, bound: float, side: int) -> Finding:
     """Return what a product of two random matrices says of a device and a precision."""
     told = f"{str(dtype).removeprefix('torch.')} on {device}"
     generator = torch.Generator().manual_seed(0)
