@@ -25,5 +25,5 @@ def recipe() -> RunConfig:
         algorithm=DiffusionNFT(kl_weight=0.0, num_times=2, min_time=0.5, decay="linear", decay_rate=0.02),
         sampler=Sampler(dynamics=DPMSolver(), steps=6, grid="linear"),
         evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=16),
-        steps=72,
+        steps=96,
     )

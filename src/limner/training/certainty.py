@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from limner.objectives.choice import discounted
 from limner.objectives.evidence import log_evidence
-from limner.objectives.lapse import Lapse, fit_lapse
+from limner.objectives.lapse import Lapse
 from limner.objectives.logistic import fit_pair_calibration
 from limner.rewards.learned.network import Worth
 from limner.training.judgements import Judgements, voters
@@ -32,6 +33,12 @@ RIDGE = 1e-3
 """On the scale's square: votes that the reward foretells without error have no best one."""
 TOLERANCE = 1e-7
 """Of the fit, as a share of the votes' misfit."""
+SLOPES = 0.5
+"""Standard deviation of log slope before any vote."""
+TRUST = 10.0
+"""Lapses are Beta(1, TRUST) before any vote, 1 / (1 + TRUST) on average."""
+FARTHEST = (3.0, 0.95)
+"""The largest log slope, either way, and the largest lapse."""
 DRAWS = 256
 """About the mode of each prompt's worths."""
 LOT = 64
@@ -94,6 +101,24 @@ def foretold(worth: Worths, sure: Certainty, on: Judgements, question: int) -> F
     """Return the leads of pairs in nats, discounted for how unsure they are."""
     lead, variance = worth.leads(on, question)
     return discounted(sure.scale * lead, sure.scale**2 * variance + 2 * sure.shared**2)
+
+
+def fit_lapse(lead: Float[Tensor, " pairs"], votes: Float[Tensor, "pairs 2"]) -> Lapse:
+    """Return the likeliest slope and lapse by `votes` for either side, given what is thought before any.
+
+    So a few votes leave a lead nearly as it is, and no vote leaves it.
+    """
+    if not bool((votes.sum(1) * lead != 0).any()):
+        return Lapse()
+    lead, votes = lead.double(), votes.double()
+
+    def misfit(at: Float[np.ndarray, "2"]) -> float:
+        odds = Lapse(math.exp(at[0]), float(at[1])).log_odds(lead)
+        fit = (votes[:, 0] * logsigmoid(odds) + votes[:, 1] * logsigmoid(-odds)).sum()
+        return (at[0] / SLOPES) ** 2 / 2 - (TRUST - 1) * math.log1p(-at[1]) - float(fit)
+
+    found = minimize(misfit, (0.0, 0.05), method="L-BFGS-B", bounds=[(-FARTHEST[0], FARTHEST[0]), (0.0, FARTHEST[1])]).x
+    return Lapse(math.exp(found[0]), float(found[1]))
 
 
 class Told(NamedTuple):
