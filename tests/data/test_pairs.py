@@ -73,8 +73,9 @@ def test_a_video_whose_rate_varies_is_read_at_an_even_one(tmp_path: Path) -> Non
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
     shown, pause = paced(tmp_path / "odd.mp4", 99)
-    levels = [int(np.median(np.asarray(each))) for each in shown]
-    np.testing.assert_allclose(levels, [30, 70, 70, 110, 150, 150, 150, 190, 230], atol=4)
+    levels = np.array([np.median(np.asarray(each)) for each in shown]) / 255
+    expected = np.array([30, 70, 70, 110, 150, 150, 150, 190, 230]) / 255
+    np.testing.assert_allclose(levels, expected, rtol=0, atol=0.016)
     assert pause == 125 and len(paced(tmp_path / "odd.mp4", 6)[0]) == 6
 
 

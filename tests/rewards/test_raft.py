@@ -149,4 +149,4 @@ def test_the_published_networks_see_a_shift(name: str) -> None:
     noise = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     wide = nn.functional.interpolate(noise, (160, 160), mode="bicubic").clamp(0, 1)
     flow = forth(torch.cat([wide[..., 8:136, 8:136], wide[..., 8:136, 5:133]]), str(tiny_vision.WEIGHTS / name))
-    np.testing.assert_allclose(np.median(flow.reshape(-1, 2), 0), [3, 0], atol=0.3)
+    assert np.abs(np.median(flow.reshape(-1, 2), 0) - [3, 0]).max() < 0.3
