@@ -90,6 +90,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.cog_video.settings import CogVideoSettings as CogVideoSettings
     from limner.models.cogview4.settings import CogView4Settings as CogView4Settings
     from limner.models.emu3.settings import Emu3Settings as Emu3Settings
+    from limner.models.flux.settings import FluxKontextSettings as FluxKontextSettings
     from limner.models.flux.settings import FluxSettings as FluxSettings
     from limner.models.flux2.settings import Flux2KleinSettings as Flux2KleinSettings
     from limner.models.flux2.settings import Flux2Settings as Flux2Settings

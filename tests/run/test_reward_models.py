@@ -26,7 +26,6 @@ from limner.judging.wire import CONTENT_TYPE, decode_answer, encode_request
 from limner.objectives.lapse import Lapse
 from limner.reward_models import promote, train_reward
 from limner.rewards.learned.design import Design, Kind
-from limner.rewards.learned.explain import clauses
 from limner.rewards.learned.folder import CARD, SERVED, WEIGHTS, read, read_card
 from limner.rewards.learned.motion import as_trained, with_change
 from limner.rewards.learned.network import Member
@@ -119,20 +118,6 @@ def test_it_says_what_a_score_comes_from(bright: Path) -> None:
     assert abs(sum(shares) - float(output.score[0])) < 0.02
     page = (bright / "report.html").read_text()
     assert "What a score comes from" in page and page.count("whatever is asked") == 8 and "not preferred" in page
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("a red circle left of a blue square", ("a red circle left of", "a blue square")),
-        ("two red stars and a blue circle", ("two red stars", "and a blue circle")),
-        ("three green triangles", ("three", "green", "triangles")),
-        ("a b, c, d, e, f, g, h", ("a b", "c", "d", "e", "f", "g h")),
-        ("star", ("star",)),
-    ],
-)
-def test_clauses_of_a_prompt(text: str, found: tuple[str, ...]) -> None:
-    assert clauses(text) == found
 
 
 def test_clips_are_learned_from_frame_by_frame(tmp_path: Path) -> None:

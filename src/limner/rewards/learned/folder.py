@@ -80,13 +80,11 @@ def write(
     asked, numbers = tuple(questions), (tuple(scale), tuple(shared), tuple(lapses))
     card = Card(design, asked, tuple(words), *numbers, about, digest, tuple(people), trained, measured, origin(design))
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{WEIGHTS}.part"
-    part.write_bytes(content)
+    (part := folder / f".{WEIGHTS}.part").write_bytes(content)
     part.replace(folder / WEIGHTS)
     part = folder / f".{CARD}.part"
-    part.write_text(
-        json.dumps({"format": FORMAT, **asdict(card)}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    told = json.dumps({"format": FORMAT, **asdict(card)}, indent=1, ensure_ascii=False)
+    part.write_text(f"{told}\n", encoding="utf-8")
     part.replace(folder / CARD)
     return card
 
@@ -108,11 +106,10 @@ def read_card(folder: Path) -> Card:
     if said.pop("format", None) != FORMAT:
         raise UserError(f"{folder / CARD}: format {FORMAT} is known here; the reward is of another version of limner")
     try:
-        said["design"] = Design(**said["design"])
-        said.setdefault("shared", [0.0 for _ in said["questions"]])  # what was written before it was measured
-        said["lapses"] = tuple(Lapse(*each) for each in said.get("lapses", [()] * len(said["questions"])))  # likewise
-        said.setdefault("people", [])  # likewise
-        for name in ("questions", "words", "scale", "shared", "people"):
+        blank = [() for _ in said["questions"]]
+        said = {"shared": [0.0 for _ in blank], "lapses": blank, "people": []} | said  # written before there were these
+        said |= {"design": Design(**said["design"]), "lapses": [Lapse(*each) for each in said["lapses"]]}
+        for name in ("questions", "words", "scale", "shared", "lapses", "people"):
             said[name] = tuple(said[name])
         return Card(**said)
     except (KeyError, TypeError) as error:
