@@ -43,8 +43,8 @@ from limner.worlds.motion.tracker import track
 PLACE = Path("runs/temporal")
 REWARDS = {
     "static": "0.5 * video_flicker + 0.5 * video_smoothness",
-    "composite": "video_warp ** 200 * video_consistency ** 2 * video_track.mass ** 2 * video_track.survival"
-    " * video_dynamics ** 0.5",
+    "composite": "video_warp ** 400 * video_consistency ** 2 * video_track.mass ** 2 * video_track.survival"
+    " * video_dynamics ** 0.9",
 }
 """The composite was chosen on samples of the base for training prompts (`foresee`). `video_track.path` allows no
 bounce; the base's own motion, min(m / base, base / m), asks what falls to slow down and what stays to move."""
@@ -52,8 +52,8 @@ VARIANTS = {
     "composite": REWARDS["composite"],
     "... times path": f"{REWARDS['composite']} * video_track.path",
     "... relative to the base": REWARDS["composite"].replace("video_dynamics", "video_dynamics(base={base:.4f})"),
-    "... dynamics ** 1": REWARDS["composite"].replace("0.5", "1"),
-    "... warp ** 400": REWARDS["composite"].replace("200", "400"),
+    "... dynamics ** 0.5": REWARDS["composite"].replace("0.9", "0.5"),
+    "... warp ** 200": REWARDS["composite"].replace("400", "200"),
 }
 """What `foresee` compares."""
 CHANGES = f"{Path(__file__)}:changes"
