@@ -1,7 +1,7 @@
 """Train the motion base on time alone, no prompt asked about: a static reward freezes clips, a composite does not.
 
-    python benchmarks/temporal.py train static [--seed 0] [--steps 24]     # runs/temporal/static-0
-    python benchmarks/temporal.py train composite [--seed 0] [--steps 24]  # runs/temporal/composite-0
+    python benchmarks/temporal.py train static [--seed 0] [--steps 20]     # runs/temporal/static-0
+    python benchmarks/temporal.py train composite [--seed 0] [--steps 48]  # runs/temporal/composite-0
     python benchmarks/temporal.py foresee  # what a small step along the composite and its variants would change
     python benchmarks/temporal.py draw     # docs/results/temporal.json, temporal.png and temporal_clips.png
 
