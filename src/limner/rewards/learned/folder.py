@@ -106,8 +106,8 @@ def read_card(folder: Path) -> Card:
     if said.pop("format", None) != FORMAT:
         raise UserError(f"{folder / CARD}: format {FORMAT} is known here; the reward is of another version of limner")
     try:
-        blank = [() for _ in said["questions"]]
-        said = {"shared": [0.0 for _ in blank], "lapses": blank, "people": []} | said  # written before there were these
+        blank = [() for _ in said["questions"]]  # what was written before there were these
+        said = dict[str, Any](shared=[0.0 for _ in blank], lapses=blank, people=[]) | said
         said |= {"design": Design(**said["design"]), "lapses": [Lapse(*each) for each in said["lapses"]]}
         for name in ("questions", "words", "scale", "shared", "lapses", "people"):
             said[name] = tuple(said[name])
