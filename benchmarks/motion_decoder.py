@@ -59,6 +59,7 @@ def main() -> None:
     fresh = WanPretraining(WanPipeline.from_pretrained(BASE))
     config = Pretraining(model="wan", seed=1, decoder_steps=options.steps, autoencoder_batch=8, compile=True)
     settings = {"decoder_steps": config.decoder_steps, "batch": config.autoencoder_batch, "lr": config.autoencoder_lr}
+    settings |= {"strict_steps": options.strict_steps}
     log = begin(options.out, settings | {"passes": PASSES, "crowds": CROWDS, "seed": config.seed, "ema": config.ema})
 
     def named(row: Mapping[str, Any]) -> None:

@@ -122,10 +122,8 @@ def _frames_of_video(file: BinaryIO, most: int) -> tuple[list[Image.Image], floa
             if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise ValueError(f"its frames have {stream.width} x {stream.height} pixels, which is too many")
             some = list(itertools.islice(video.decode(stream), most))
-            frames, begun = (
-                [frame.to_image() for frame in some],
-                [frame.time for frame in some if frame.time is not None],
-            )
+            frames = [frame.to_image() for frame in some]
+            begun = [frame.time for frame in some if frame.time is not None]
             lasts = [1000 * (b - a) for a, b in itertools.pairwise(begun)]
             if len(begun) == len(some) > 1 and 0 < min(lasts) < max(lasts) / UNEVEN:
                 pause = statistics.median(lasts)

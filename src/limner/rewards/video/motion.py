@@ -45,15 +45,11 @@ class VideoWarp:
     def __call__(self, media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         frames = clips(media, "video_warp")
         valid = judgeable(frames)
-        scores, shares = [], []
-        for clip, good in zip(frames.detach().nan_to_num(), valid.tolist(), strict=True):
-            ways = (
-                (forth(clip, self.flow), back(clip, self.flow)) if good else (np.zeros((0, 1, 1, 2), np.float32),) * 2
-            )
-            score, share = _warped(clip, *ways)
-            scores.append(score)
-            shares.append(share)
-        return judged(torch.tensor(scores), valid.cpu(), {"seen": torch.tensor(shares)})
+        scores, shares = torch.zeros(2, len(frames)).unbind()
+        for i in valid.nonzero()[:, 0].tolist():
+            clip = frames[i].detach()
+            scores[i], shares[i] = _warped(clip, forth(clip, self.flow), back(clip, self.flow))
+        return judged(scores, valid.cpu(), {"seen": shares})
 
 
 def _warped(clip: Float[Tensor, "frames 3 height width"], there: Flow, returned: Flow) -> tuple[float, float]:
