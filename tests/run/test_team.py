@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from limner.build import Assembly, assemble
 from limner.cli import main
@@ -19,7 +18,6 @@ from limner.training.config import Optimizer
 from run.miniature import Miniature, last_checkpoint
 
 PICKY = '''
-import torch
 
 
 def picky(media, prompts):
@@ -48,8 +46,8 @@ def torchrun(processes: int, arguments: list[str]) -> subprocess.CompletedProces
 def require_alike(start: Assembly, one: Path, two: Path) -> None:
     """Require of two runs the same weights and log, to float error; in some iteration samples were not judged.
 
-    Weights are compared tensor by tensor, by the norm of what parts them over that of the way they went: AdamW divides by
-    the size of the gradient, so where that is as small as its own rounding, one element's step is rounding alone.
+    Weights are compared tensor by tensor, by the norm of what parts them over that of the way they went: AdamW divides
+    by the size of the gradient, so where that is as small as its own rounding, one element's step is rounding alone.
     """
     before = start.parts.weights.state()["policy"]
     mine, theirs = (last_checkpoint(run)["weights"]["policy"] for run in (one, two))
