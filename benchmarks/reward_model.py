@@ -11,10 +11,8 @@ training prompts, two others those of held-out ones. docs/results/reward_model.j
 
 and docs/results/reward_model_patches.json, `measure` having written it as reward_model.json, with
 
-    --design.kind patches --design.edge 96 --design.members 6 --design.ties rao_kupper --epochs 14
-        --heldout 0.1 --calibration 0.1
-
-the first of them from eight pictures of each training prompt, of which there are twelve now.
+    --design.kind patches --design.edge 96 --design.members 6 --design.ties rao_kupper --epochs 11
+        --heldout 0.02 --calibration 0.1
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ from limner.worlds.annotator import Annotator
 
 PLACE = Path("runs/reward-model")
 NOISE, TIES = 0.2, 0.25
-COUNT = {"train": 12, "heldout": 12}
+COUNT = {"train": 20, "heldout": 12}
 """Pictures of each prompt."""
 PEOPLE = {"train": 8, "heldout": 2}
 FIRST_SEED = 10_000
