@@ -190,17 +190,23 @@ def change(before: Tensor, after: Tensor) -> dict[str, Any]:
 
 
 def draw(out: Path) -> None:
-    """Write what all runs say, the curves, and clips of the base and of each first run at equal noise."""
-    runs = {folder.name: measured(folder) for folder in sorted(PLACE.glob("*-*")) if (folder / "summary.json").exists()}
-    strips = {"base": next(iter(runs.values()))["clips"]["before"]}
-    for name, run in runs.items():
+    """Write what the runs here say, beside what is written of others, and the curves of all.
+
+    Of the base and the runs of seed 0 clips are drawn at equal noise, where they are here.
+    """
+    path = out / "temporal.json"
+    runs = json.loads(path.read_text()) if path.exists() else {}
+    strips: dict[str, Media] = {}
+    for folder in sorted(each.parent for each in PLACE.glob("*-*/summary.json")):
+        runs[folder.name] = run = measured(folder)
         clips = run.pop("clips")
-        if name.endswith("-0"):
-            strips[name.removesuffix("-0")] = clips["after"]
-    write_text(out / "temporal.json", json.dumps(runs, indent=1) + "\n")
+        if folder.name.endswith("-0"):
+            strips |= {"base": clips["before"], folder.name: clips["after"]}
+    write_text(path, json.dumps(dict(sorted(runs.items())), indent=1) + "\n")
     print(json.dumps({name: run["terms"] for name, run in runs.items()}, indent=1))
     curves(runs, out / "temporal.png")
-    filmed(strips, out / "temporal_clips.png")
+    if strips:
+        filmed(strips, out / "temporal_clips.png")
 
 
 def curves(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
