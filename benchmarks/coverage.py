@@ -162,6 +162,8 @@ SECTIONS: dict[str, list[Family]] = {
         Family("a reward learned from pairs, rankings and ratings", "limner reward train", CHOICE, "ranking_loss"),
         Family("... contrasted within a batch (PickScore)", "reward train --contrast 0.5", CHOICE, "contrast_loss"),
         Family("... with ties (VideoReward)", "reward train --design.ties rao_kupper", CHOICE, "rao_and_kupper"),
+        Family("... VideoReward's published network", "videoalign(folder=...)", "tests/rewards/test_videoalign.py",
+               "test_it_is_a_head_on_the_states"),
         Family("... with a spread (HPSv3)", "reward train --design.gaussian true", CHOICE, "uncertain_choice_loss"),
         Family("rating aggregation (ties, Plackett-Luce)", "limner feedback report", RATING, "fit_rankings"),
         Family("who judges well (noisy Bradley-Terry)", "limner feedback report", RATING, "fit_people"),

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+import tiny_videoalign
 import tiny_vision
 from limner.core.media import Images, Media, Videos
 from limner.core.protocols import Reward, Specified
@@ -40,6 +41,7 @@ from limner.rewards.video.reference import video_reference
 from limner.rewards.video.steadiness import video_flicker, video_smoothness
 from limner.rewards.video.subject import video_consistency, video_track
 from limner.rewards.video.surprise import VideoSurprise
+from limner.rewards.videoalign.reward import VideoAlign
 from limner.rewards.vision.clip_score import ClipScore
 from limner.rewards.vision.dino_similarity import DinoSimilarity
 from limner.rewards.vision.geneval_hf import GenEvalHF
@@ -212,6 +214,7 @@ def folder() -> Path:
     tiny_vision.vjepa2(root / "vjepa2")
     tiny_vision.mask2former(root / "mask2former", {0: "cat", 1: "dog"})
     tiny_vision.svm(root)
+    tiny_videoalign.publish(root)
     tiny_vision.learned(root / "learned")
     return root
 
@@ -243,6 +246,7 @@ CASES = {
     "video_surprise": Case(lambda: VideoSurprise(at("vjepa2")), moving, why=RANDOM, media=clip),
     "video_bounce": Case(lambda: video_bounce, moving, why="tests/rewards/test_video_physics.py", media=clip),
     "video_reference": Case(lambda: video_reference, lambda: referring(moving), flickering, media=clip),
+    "videoalign": Case(lambda: VideoAlign(at("VideoReward")), moving, why=RANDOM, media=clip),
     "jpeg_size": Case(lambda: find(REWARDS, "reward", "jpeg_size"), photographs, blurred),
     "jpeg_compressibility": Case(lambda: find(REWARDS, "reward", "jpeg_compressibility"), photographs, noisy),
     "sharpness": Case(lambda: sharpness, photographs, blurred),

@@ -158,6 +158,7 @@ REWARDS = {
     "video_surprise": "limner.rewards.video.surprise:VideoSurprise",
     "video_bounce": "limner.rewards.video.bounce:video_bounce",
     "video_reference": "limner.rewards.video.reference:video_reference",
+    "videoalign": "limner.rewards.videoalign.reward:VideoAlign",
     "jpeg_size": "limner.rewards.jpeg_size:jpeg_size",
     "jpeg_compressibility": "limner.rewards.jpeg_size:jpeg_compressibility",
     "sharpness": "limner.rewards.sharpness:sharpness",

@@ -1,0 +1,1 @@
+"""VideoReward's own network, from the folder that VideoAlign publishes."""
