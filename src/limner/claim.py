@@ -214,8 +214,10 @@ def _of_prompts(prompts: Sequence[Prompt]) -> str:
 
 
 def _told(prompt: Prompt) -> list[Any]:
-    files = {name: _of_file(Path(place)) for name, place in prompt.inputs.items()}
-    return [prompt.text, dict(prompt.meta), *([files] if files else [])]
+    files, meta = {name: _of_file(Path(place)) for name, place in prompt.inputs.items()}, dict(prompt.meta)
+    if prompt.reference:
+        meta["reference"] = _of_file(prompt.reference)
+    return [prompt.text, meta, *([files] if files else [])]
 
 
 def _of_file(path: Path) -> str:

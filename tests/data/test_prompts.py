@@ -46,6 +46,17 @@ def test_pictures_that_the_generator_is_given_are_seen_from_the_file(tmp_path: P
     assert brings.asked == Prompt("it falls", inputs=brings.inputs) != Prompt("it falls") and not not_.inputs
 
 
+def test_a_clip_to_compare_with_is_seen_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "right.WEBP").write_bytes(b"a clip")
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "it falls", "reference": "right.WEBP"}\n{"prompt": "a", "reference": "a cat"}\n')
+    clip, words = read_prompts(path).prompts
+    assert clip.meta == {"reference": str(tmp_path / "right.WEBP")} and clip.asked == Prompt("it falls")
+    assert clip.reference == tmp_path / "right.WEBP"
+    assert words.meta == {"reference": "a cat"} and words.reference is None
+    assert Prompt("x", {"reference": "a" * 5000}).reference is None and Prompt("x", {"reference": 3}).reference is None
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -65,6 +76,7 @@ def test_pictures_that_the_generator_is_given_are_seen_from_the_file(tmp_path: P
         ("p.jsonl", b'"a"', 'line 1: expected an object like {"prompt": "two red stars"}, got str'),
         ("p.jsonl", b'{"caption": "a", "b": 1}', 'line 1: no key "prompt" or "text" (keys: b, caption)'),
         ("p.jsonl", b'{"prompt": "a", "b": NaN}', "line 1: not JSON that can be read: NaN is no JSON number"),
+        ("p.jsonl", b'{"prompt": "a", "reference": "gone.mp4"}', "line 1: reference 'gone.mp4' is no file, seen from"),
         ("p.jsonl", b'{"prompt": "a", "inputs": "first.png"}', 'line 1: inputs must name a file each, as in {"image"'),
         ("p.jsonl", b'{"prompt": "a", "inputs": {"image": 1}}', 'line 1: inputs must name a file each, as in {"image"'),
         (

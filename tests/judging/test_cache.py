@@ -189,3 +189,14 @@ def test_several_processes_share_a_folder(tmp_path: Path) -> None:
         assert process.exitcode == 0
     with closing(sqlite3.connect(tmp_path / "rewards.sqlite")) as database:
         assert database.execute("SELECT count(*) FROM answers").fetchone() == (82,)
+
+
+def test_a_file_that_is_compared_with_counts_with_what_is_in_it(tmp_path: Path) -> None:
+    """Under the same name another clip is another question; where it lies is part of the prompt."""
+    file = tmp_path / "right.webp"
+    prompts = [Prompt("a", {"reference": str(file)}), Prompt("a", {"reference": "a cat"})]
+    file.write_bytes(b"one")
+    first, again = (keys(Images(PIXELS[:2]), prompts, "v1") for _ in range(2))
+    file.write_bytes(b"two")
+    second = keys(Images(PIXELS[:2]), prompts, "v1")
+    assert first == again and first[0] != second[0] and first[1] == second[1]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 import tiny_vision
 from limner.core.errors import UserError
 from limner.core.media import Videos
+from limner.core.picture import decoded_clip, paced
 from limner.core.types import Prompt
 from limner.judges import compose
 from limner.rewards.video.bounce import bounced, video_bounce
@@ -101,12 +104,75 @@ def test_distance_to_a_reference() -> None:
     assert 0.9 < video_reference(Videos(clip[None], 8), [small]).score.item() < 1
     assert not video_reference(Videos(clip[None], 8), [Prompt("x")]).valid.any()
     for given, why in (
-        ([1], "must be a tensor"),
-        (clip[0], "must be a tensor"),
+        ([1], "must be the name of a file, or a tensor"),
+        (clip[0], "must be the name of a file, or a tensor"),
         (clip[:5], "has 5 frames, the clip 13"),
     ):
         with pytest.raises(UserError, match=why):
             video_reference(Videos(clip[None], 8), [Prompt("x", {"reference": given})])
+
+
+@pytest.mark.parametrize("name", ["right.webp", "right.mp4"])
+def test_a_file_is_a_reference_as_its_frames_are(tmp_path: Path, name: str) -> None:
+    """A WebP is exact; what H.264 makes of a clip is, and no more."""
+    clip, other = clip_of(0), clip_of(1, "a blue star falls")
+    Videos(clip[None], 8).save([tmp_path / name])
+    held = torch.from_numpy(np.stack([np.asarray(each) for each in decoded_clip(tmp_path / name, 99)]))
+    tensor = Prompt("x", {"reference": held.permute(0, 3, 1, 2).float() / 255})
+    media = Videos(torch.stack([clip, other]), 8)
+    found = video_reference(media, [Prompt("x", {"reference": str(tmp_path / name)}), Prompt("y")])
+    known = video_reference(media, [tensor, Prompt("y")])
+    torch.testing.assert_close(found.score, known.score, equal_nan=True)
+    assert found.valid.tolist() == [True, False]
+    assert found.score[0].item() == pytest.approx(1, abs=1e-6 if name.endswith(".webp") else 0.05)
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path, most: int) -> tuple[list[Image.Image], float]:
+        read.append(path)
+        return paced(path, most)
+
+    monkeypatch.setattr("limner.rewards.video.answer.paced", counted)
+    file, clip = tmp_path / "right.webp", clip_of(0)
+    Videos(clip[None], 8).save([file])
+    prompt = Prompt("x", {"reference": str(file)})
+    both = Videos(torch.stack([clip, clip_of(1)]), 8)
+    first = [video_reference(both, [prompt] * 2).score[0].item() for _ in range(2)]
+    assert read == [file] and first == [pytest.approx(1)] * 2
+    Videos(clip.flip(0)[None], 8).save([file])
+    os.utime(file, ns=(1, 1))
+    assert video_reference(both, [prompt] * 2).score[0].item() < 0.99 and read == [file, file]
+
+
+def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
+    clip = clip_of(0)
+    side = clip.shape[-1]
+    prompt = Prompt("it falls", {"reference": str(tmp_path / "right.webp")})
+
+    def refused(saved: Tensor, fps: float, why: str) -> None:
+        Videos(saved[None], fps).save([tmp_path / "right.webp"])
+        os.utime(tmp_path / "right.webp", ns=(1, next(times)))
+        with pytest.raises(UserError, match=why) as caught:
+            video_reference(Videos(clip[None], 8), [prompt])
+        assert "\n" not in str(caught.value) and "'it falls'" in str(caught.value)
+
+    times = iter(range(1, 9))
+    form = f"13 frames of {side} x {side} pixels at 8 a second"
+    with pytest.raises(UserError, match="right.webp is no file"):
+        video_reference(Videos(clip[None], 8), [prompt])
+    refused(
+        clip[:6], 8, f"has 6 frames of {side} x {side} pixels at 8 a second, the clip {form}: .* save it as clips are"
+    )
+    refused(torch.cat([clip, clip]), 8, f"has more frames of {side} x {side} pixels .*, the clip {form}")
+    refused(clip, 16, f"has 13 frames of {side} x {side} pixels at 16.1 a second, the clip {form}")
+    refused(clip[..., : side // 2], 8, f"has 13 frames of {side} x {side // 2} pixels at 8 a second, the clip {form}")
+    (tmp_path / "right.webp").write_bytes(b"no clip")
+    with pytest.raises(UserError, match="cannot be read"):
+        video_reference(Videos(clip[None], 8), [prompt])
+    Videos(clip[None], 16).save([tmp_path / "right.webp"])  # 62 ms, for 62.5
+    assert video_reference(Videos(clip[None], 16), [prompt]).score.item() == pytest.approx(1)
 
 
 def test_a_subject_by_the_formula(tmp_path: Path) -> None:

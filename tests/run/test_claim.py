@@ -19,6 +19,7 @@ from PIL import Image
 from limner.claim import LOCK, held, inputs
 from limner.cli import main
 from limner.core.errors import UserError
+from limner.core.types import Prompt
 from limner.recipes.yaml import to_yaml
 from limner.report.metrics import read
 from limner.training.config import Evaluation
@@ -216,3 +217,14 @@ def test_pictures_that_samples_are_held_against_are_an_input(tmp_path: Path, min
     assert [name for name in before if name.startswith("pictures")] == [f"pictures {tmp_path / 'liked'}"]
     table.write_text('{"file_name": "a.png", "prompt": "a blue star"}\n')
     assert inputs(config, [], []) != before
+
+
+def test_a_clip_that_is_compared_with_is_an_input(tmp_path: Path, miniature: Miniature) -> None:
+    """Wherever it lies: what is in it counts."""
+    config, files = miniature.config(tmp_path / "run"), [tmp_path / "right.webp", tmp_path / "moved.webp"]
+    for file in files:
+        file.write_bytes(b"one")
+    here, moved = (inputs(config, [Prompt("a", {"n": 1, "reference": str(file)})], []) for file in files)
+    files[0].write_bytes(b"two")
+    assert here == moved != inputs(config, [Prompt("a", {"n": 1, "reference": str(files[0])})], [])
+    assert here != inputs(config, [Prompt("a", {"n": 1, "reference": "a cat"})], [])

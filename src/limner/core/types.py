@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,13 @@ class Prompt:
     def asked(self) -> Prompt:
         """All that a generator is told, and encodes: everything but `meta`, which is for judges."""
         return replace(self, meta={})
+
+    @property
+    def reference(self) -> Path | None:
+        """The file that judges compare with: what `meta["reference"]` names, where that is one."""
+        named = self.meta.get("reference")
+        place = os.path.expanduser(named) if isinstance(named, str) else ""
+        return Path(place) if os.path.isfile(place) else None
 
     @property
     def category(self) -> str | None:

@@ -9,6 +9,7 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
+from limner.data.preferences import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ def read_prompts(path: str | Path) -> PromptFile:
     `.txt`: one prompt a line. A line whose first word is `#` alone is a comment: `# shapes` is one, `#ff0000 circle` is
     a prompt. `.jsonl`: one object a line, its text under "prompt" (or, without that key, "text"); "inputs" are the
     pictures that the generator is given, as {"image": "first.png"}, seen from the file's folder; all other keys become
-    `meta`, which rewards can read. Raises UserError, one line each, for a file that is missing, unreadable, not UTF-8,
-    malformed (with the line's number), or without prompts, and for a picture that is not there.
+    `meta`, which rewards can read. Of these "reference" is a file, seen from there too, where it ends as pictures and
+    clips do ("right.webp"). Raises UserError, one line each, for a file that is missing, unreadable, not UTF-8,
+    malformed (with the line's number), or without prompts, and for a picture or clip that is not there.
     """
     path = path_of(path, "prompts")
     if path.suffix not in (".txt", ".jsonl"):
@@ -50,8 +52,15 @@ def _parse(line: str, where: str, folder: Path) -> Prompt:
     text, inputs = pop_text(entry, ("prompt", "text"), where), entry.pop("inputs", {})
     if not isinstance(inputs, dict) or not all(isinstance(each, str) and each for each in inputs.values()):
         raise UserError(f'{where}: inputs must name a file each, as in {{"image": "first.png"}}, got {inputs!r:.80}')
-    places = {name: folder / path_of(each, f"{where}: {name}") for name, each in inputs.items()}
-    for name, place in places.items():
-        if not place.is_file():
-            raise UserError(f"{where}: {name} {inputs[name]!r} is no file, seen from {folder}")
-    return Prompt(text, entry, {name: str(place) for name, place in places.items()})
+    reference = entry.get("reference")
+    if isinstance(reference, str) and reference.lower().endswith(SUFFIXES):
+        entry["reference"] = _file(reference, "reference", where, folder)
+    return Prompt(text, entry, {name: _file(each, name, where, folder) for name, each in inputs.items()})
+
+
+def _file(named: str, name: str, where: str, folder: Path) -> str:
+    """Return the path of a file that a line names, seen from its folder."""
+    place = folder / path_of(named, f"{where}: {name}")
+    if not place.is_file():
+        raise UserError(f"{where}: {name} {named!r} is no file, seen from {folder}")
+    return str(place)

@@ -69,16 +69,19 @@ class Cached:
 def keys(media: Media, prompts: Sequence[Prompt], identity: str) -> list[bytes]:
     """Return what names each sample: BLAKE2b of identity, prompt (text and meta), and media as a judge sees them.
 
-    Media count with their kind, the shape, dtype and bytes of each tensor, and whatever else they hold. Each part is
-    preceded by its length. Raises UserError for a `meta` that JSON cannot hold.
+    Media count with their kind, the shape, dtype and bytes of each tensor, and whatever else they hold. A file that
+    `meta` names as reference counts with what is in it. Each part is preceded by its length. Raises UserError for a
+    `meta` that JSON cannot hold.
     """
     shown = tree_map(Tensor.cpu, vars(media.rounded()))
     form = repr((type(media).__name__, tree_map(lambda leaf: f"{leaf.dtype}{tuple(leaf.shape[1:])}", shown)))
     tensors = [leaf.detach().contiguous() for leaf in leaves(shown)]
+    references = {place: place.read_bytes() for prompt in prompts if (place := prompt.reference)}
     found = []
     for i, prompt in enumerate(prompts):
         parts = [identity.encode(), canonical([prompt.text, dict(prompt.meta)]).encode(), form.encode()]
         parts += [tensor[i].flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors]
+        parts += [references[place]] if (place := prompt.reference) else []
         digest = hashlib.blake2b(digest_size=32)
         for part in parts:
             digest.update(len(part).to_bytes(8, "little") + part)

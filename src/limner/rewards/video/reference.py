@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from limner.core.errors import UserError
-from limner.core.media import Media
+from limner.core.media import Media, Videos
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import declare
+from limner.rewards.video.answer import reference_clip
 from limner.rewards.video.clips import AXES, Frames, clips, judgeable, judged, standing_out
 
 WINDOW, SIGMA = 11, 1.5
@@ -36,14 +37,17 @@ WINDOW, SIGMA = 11, 1.5
     )
 )
 def video_reference(media: Media, prompts: Sequence[Prompt]) -> RewardOutput:
-    """Return ((1 - mae) + ssim + iou) / 3 against `meta["reference"]`, a tensor [frames, 3, height, width] in [0, 1].
+    """Return ((1 - mae) + ssim + iou) / 3 against `meta["reference"]`.
 
-    A reference of another size is brought to the clip's; one of another number of frames is refused, for which frame it
-    then answers is not known. A prompt without one cannot be judged.
+    That is the name of a file of the same form, in size, frames and frames a second (a file of prompts says it as
+    "reference": "right.webp", seen from its own folder), or, in Python, a tensor [frames, 3, height, width] in [0, 1].
+    A tensor of another size is brought to the clip's. Another number of frames is refused, for which frame then answers
+    which is not known; so is a file of another form. A prompt without a reference cannot be judged.
     """
     frames = clips(media, "video_reference", 1).detach()
     known = torch.tensor(["reference" in prompt.meta for prompt in prompts], device=frames.device)
-    wanted = torch.stack([_reference(prompt, each) for prompt, each in zip(prompts, frames, strict=True)])
+    fps = media.fps if isinstance(media, Videos) else None
+    wanted = torch.stack([_reference(prompt, each, fps) for prompt, each in zip(prompts, frames, strict=True)])
     shown = frames.nan_to_num()
     mae = (shown - wanted).abs().flatten(1).mean(1)
     alike = similarity(_grey(shown), _grey(wanted)).mean(1)
@@ -81,15 +85,19 @@ def _grey(frames: Frames) -> Float[Tensor, "batch frames height width"]:
     return (frames * frames.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(2)
 
 
-def _reference(prompt: Prompt, clip: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames 3 height width"]:
+def _reference(
+    prompt: Prompt, clip: Float[Tensor, "frames 3 height width"], fps: float | None
+) -> Float[Tensor, "frames 3 height width"]:
     if "reference" not in prompt.meta:
         return torch.zeros_like(clip)
     given = prompt.meta["reference"]
+    if isinstance(given, str):
+        return reference_clip(prompt, given, clip, fps)
     if not isinstance(given, Tensor) or given.ndim != 4 or given.shape[1] != 3 or not given.is_floating_point():
         kind = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise UserError(
-            f"video_reference: prompt {prompt.text!r}: meta.reference must be a tensor [frames, 3, height, width] in "
-            f"[0, 1], got {kind}"
+            f"video_reference: prompt {prompt.text!r}: meta.reference must be the name of a file, or a tensor "
+            f"[frames, 3, height, width] in [0, 1], got {kind}"
         )
     if len(given) != len(clip):
         raise UserError(
