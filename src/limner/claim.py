@@ -17,9 +17,8 @@ from filelock import FileLock, Timeout
 
 from limner.cluster.place import Place
 from limner.core.errors import UserError
-from limner.core.paths import path_of, to_folder
+from limner.core.paths import SUFFIXES, path_of, to_folder
 from limner.core.types import Prompt
-from limner.data.preferences import SUFFIXES
 from limner.engine import checkpoint
 from limner.objects import is_object
 from limner.recipes.yaml import changed_keys, code_of, written_config
@@ -215,7 +214,7 @@ def _of_prompts(prompts: Sequence[Prompt]) -> str:
 
 def _told(prompt: Prompt) -> list[Any]:
     files, meta = {name: _of_file(Path(place)) for name, place in prompt.inputs.items()}, dict(prompt.meta)
-    if prompt.reference:
+    if prompt.reference and prompt.reference.is_file():
         meta["reference"] = _of_file(prompt.reference)
     return [prompt.text, meta, *([files] if files else [])]
 

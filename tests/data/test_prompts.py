@@ -54,7 +54,7 @@ def test_a_clip_to_compare_with_is_seen_from_the_file(tmp_path: Path) -> None:
     assert clip.meta == {"reference": str(tmp_path / "right.WEBP")} and clip.asked == Prompt("it falls")
     assert clip.reference == tmp_path / "right.WEBP"
     assert words.meta == {"reference": "a cat"} and words.reference is None
-    assert Prompt("x", {"reference": "a" * 5000}).reference is None and Prompt("x", {"reference": 3}).reference is None
+    assert Prompt("x", {"reference": ["a.webp"]}).reference is None and Prompt("x", {"reference": 3}).reference is None
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,17 @@ def refusal(body: bytes, limits: Limits = LIMITS) -> Refused:
     return caught.value
 
 
+def test_no_file_is_named_to_a_host_and_none_is_opened_for_a_request() -> None:
+    """The path of a reference stays here; who names one to a host is refused, whether it is there or not."""
+    prompts = [Prompt("a", {"reference": "right.webp", "n": 1}), Prompt("b", {"reference": "a cat"})]
+    body = encode_request(Images(PIXELS[:2]), prompts, 1)
+    assert [prompt.meta for prompt in decode_request(body, LIMITS).prompts] == [{"n": 1}, {"reference": "a cat"}]
+    named = body.replace(b"a cat", b"c.mp4")
+    assert len(named) == len(body)
+    with pytest.raises(Refused, match="item 1: its reference names a file"):
+        decode_request(named, LIMITS)
+
+
 def test_a_request_arrives_as_an_in_process_judge_sees_it() -> None:
     media = Images(PIXELS * 1.4 - 0.2)
     got = decode_request(encode_request(media, PROMPTS, 2.5), LIMITS)

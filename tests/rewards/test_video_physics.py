@@ -160,8 +160,9 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
 
     times = iter(range(1, 9))
     form = f"13 frames of {side} x {side} pixels at 8 a second"
-    with pytest.raises(UserError, match="right.webp is no file"):
-        video_reference(Videos(clip[None], 8), [prompt])
+    for meta, why in ({"reference": "a cat"}, "names no picture or clip"), (prompt.meta, "right.webp is no file"):
+        with pytest.raises(UserError, match=why):
+            video_reference(Videos(clip[None], 8), [Prompt("it falls", meta)])
     refused(
         clip[:6], 8, f"has 6 frames of {side} x {side} pixels at 8 a second, the clip {form}: .* save it as clips are"
     )

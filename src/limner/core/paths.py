@@ -8,6 +8,10 @@ from tempfile import TemporaryDirectory, TemporaryFile
 
 from limner.core.errors import UserError, shown
 
+VIDEOS = (".mp4", ".webm", ".mov", ".mkv")
+"""Endings of files that Pillow does not read."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", *VIDEOS)
+"""How the names of pictures and clips end, in lower case."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """What a file begins with whose content was not fetched."""
 LFS_ADVICE = "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from limner.core.edition import Edition
+from limner.core.paths import SUFFIXES, path_of
 
 Tree = Any
 """A tensor, or a (nested) dict, tuple, list or dataclass of tensors; see `limner.core.tree`."""
@@ -51,10 +51,10 @@ class Prompt:
 
     @property
     def reference(self) -> Path | None:
-        """The file that judges compare with: what `meta["reference"]` names, where that is one."""
+        """The file that judges compare with: `meta["reference"]`, where it ends as pictures and clips do."""
         named = self.meta.get("reference")
-        place = os.path.expanduser(named) if isinstance(named, str) else ""
-        return Path(place) if os.path.isfile(place) else None
+        told = isinstance(named, str) and named.lower().endswith(SUFFIXES)
+        return path_of(str(named), "reference") if told else None
 
     @property
     def category(self) -> str | None:

@@ -12,15 +12,12 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from limner.core.errors import UserError
+from limner.core.paths import VIDEOS
 
 EXIF_COMMENT = 0x9286
 """Where a JPEG or WebP has what a PNG has in a text chunk."""
 WAYS = ("text", "text_g", "string", "value", "conditioning", "positive")
 """The inputs of a node that may lead to a text, the likeliest first."""
-
-
-VIDEOS = (".mp4", ".webm", ".mov", ".mkv")
-"""Endings of files that Pillow does not read."""
 
 
 def embedded_prompt(picture: Path | bytes) -> str:

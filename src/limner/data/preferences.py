@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limner.core.errors import UserError, shown
-from limner.core.paths import path_of, text_of
+from limner.core.paths import SUFFIXES, path_of, text_of
 from limner.core.types import Prompt
-from limner.data.embedded import VIDEOS, embedded_prompt
+from limner.data.embedded import embedded_prompt
 from limner.data.lines import parse_object, read_lines
 from limner.data.rows import Row, Segments, Unusable, Votes, preference_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", *VIDEOS)
 BETTER = ("chosen", "better", "good", "win", "winner", "positive")
 WORSE = ("rejected", "worse", "bad", "lose", "loser", "negative")
 MASKS = ("mask", "masks")

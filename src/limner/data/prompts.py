@@ -9,7 +9,6 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, pop_text, read_lines
-from limner.data.preferences import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ def _parse(line: str, where: str, folder: Path) -> Prompt:
     text, inputs = pop_text(entry, ("prompt", "text"), where), entry.pop("inputs", {})
     if not isinstance(inputs, dict) or not all(isinstance(each, str) and each for each in inputs.values()):
         raise UserError(f'{where}: inputs must name a file each, as in {{"image": "first.png"}}, got {inputs!r:.80}')
-    reference = entry.get("reference")
-    if isinstance(reference, str) and reference.lower().endswith(SUFFIXES):
-        entry["reference"] = _file(reference, "reference", where, folder)
-    return Prompt(text, entry, {name: _file(each, name, where, folder) for name, each in inputs.items()})
+    prompt = Prompt(text, entry, {name: _file(each, name, where, folder) for name, each in inputs.items()})
+    if prompt.reference:
+        entry["reference"] = _file(entry["reference"], "reference", where, folder)
+    return prompt
 
 
 def _file(named: str, name: str, where: str, folder: Path) -> str:

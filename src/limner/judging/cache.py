@@ -76,12 +76,13 @@ def keys(media: Media, prompts: Sequence[Prompt], identity: str) -> list[bytes]:
     shown = tree_map(Tensor.cpu, vars(media.rounded()))
     form = repr((type(media).__name__, tree_map(lambda leaf: f"{leaf.dtype}{tuple(leaf.shape[1:])}", shown)))
     tensors = [leaf.detach().contiguous() for leaf in leaves(shown)]
-    references = {place: place.read_bytes() for prompt in prompts if (place := prompt.reference)}
+    places = [prompt.reference for prompt in prompts]
+    held = {place: place.read_bytes() for place in places if place and place.is_file()}
     found = []
     for i, prompt in enumerate(prompts):
         parts = [identity.encode(), canonical([prompt.text, dict(prompt.meta)]).encode(), form.encode()]
         parts += [tensor[i].flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors]
-        parts += [references[place]] if (place := prompt.reference) else []
+        parts += [held[place]] if (place := places[i]) in held else []
         digest = hashlib.blake2b(digest_size=32)
         for part in parts:
             digest.update(len(part).to_bytes(8, "little") + part)

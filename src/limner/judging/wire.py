@@ -31,6 +31,7 @@ from torch import Tensor
 
 from limner.core.errors import UserError
 from limner.core.media import Images, Media, Videos, levels
+from limner.core.paths import SUFFIXES
 from limner.core.protocols import Reward, Specified
 from limner.core.types import Prompt, RewardOutput
 from limner.judging.rows import Row, from_rows, to_rows
@@ -135,18 +136,23 @@ def identity(name: str, reward: Reward) -> str:
 def encode_request(media: Media, prompts: Sequence[Prompt], seconds: float) -> bytes:
     """Return the request to judge media within `seconds`.
 
-    Their kind is the name of their class in lower case, their facts are the fields that are no tensors.
+    The kind of media is the name of their class in lower case, their facts are the fields that are no tensors. A file
+    of this machine, which a prompt names as its reference, is not told of.
     Raises UserError for facts or prompts that JSON cannot hold, ValueError for pixels that are not finite.
     """
     frames = media.frames()
     if not frames.isfinite().all():
         raise ValueError("pixels that are not finite cannot be judged")
     kind = type(media).__name__.lower()
-    items = [{"id": i, "text": prompt.text, "meta": dict(prompt.meta)} for i, prompt in enumerate(prompts)]
+    items = [{"id": i, "text": prompt.text, "meta": _told(prompt)} for i, prompt in enumerate(prompts)]
     content = {"protocol": PROTOCOL, "media": kind, "items": items, "deadline_ms": round(1000 * seconds)}
     facts = {name: value for name, value in vars(media).items() if not isinstance(value, Tensor)}
     content |= {"facts": facts} if facts else {}
     return save({"frames": levels(frames).cpu().permute(0, 1, 3, 4, 2).contiguous()}, {"request": canonical(content)})
+
+
+def _told(prompt: Prompt) -> dict[str, Any]:
+    return {name: value for name, value in prompt.meta.items() if name != "reference" or not prompt.reference}
 
 
 def images(frames: Frames, facts: Mapping[str, Any]) -> Images:
@@ -231,6 +237,8 @@ def _prompts(items: Any, batch: int, limits: Limits) -> tuple[list[int | str], l
         _require_modest(item["meta"], f"item {place}", limits)
         ids.append(item["id"])
         prompts.append(Prompt(item["text"], item["meta"]))
+        if str(item["meta"].get("reference")).lower().endswith(SUFFIXES):
+            malformed(f"item {place}: its reference names a file, and no file of a host is opened for a request")
     if len(set(ids)) != batch:
         malformed("an id stands twice")
     return ids, prompts

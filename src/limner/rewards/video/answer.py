@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.core.errors import UserError, shown
 from limner.core.media import unit
-from limner.core.paths import path_of
+from limner.core.paths import SUFFIXES
 from limner.core.picture import paced
 from limner.core.types import Prompt
 
@@ -23,15 +23,17 @@ NEAR = 0.05
 
 
 def reference_clip(
-    prompt: Prompt, named: str, clip: Float[Tensor, "frames 3 height width"], fps: float | None
+    prompt: Prompt, clip: Float[Tensor, "frames 3 height width"], fps: float | None
 ) -> Float[Tensor, "frames 3 height width"]:
     """Return the frames of the file that a prompt names, in [0, 1], as the numbers of `clip` are kept.
 
     `fps` are the clip's frames a second; None: it has no such rate. Raises UserError for a file that cannot be read,
     and, saying both forms, for one of other size, rate, or number of frames.
     """
-    place = path_of(named, "video_reference: reference")
+    place, named = prompt.reference, prompt.meta["reference"]
     where = f"video_reference: prompt {shown(prompt.text)}: its reference {named}"
+    if place is None:
+        raise UserError(f"{where} names no picture or clip by how it ends ({', '.join(SUFFIXES)})")
     if not place.is_file():
         raise UserError(f"{where} is no file")
     count = len(clip)

@@ -92,7 +92,7 @@ def _reference(
         return torch.zeros_like(clip)
     given = prompt.meta["reference"]
     if isinstance(given, str):
-        return reference_clip(prompt, given, clip, fps)
+        return reference_clip(prompt, clip, fps)
     if not isinstance(given, Tensor) or given.ndim != 4 or given.shape[1] != 3 or not given.is_floating_point():
         kind = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise UserError(
