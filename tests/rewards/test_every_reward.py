@@ -31,7 +31,6 @@ from limner.registry.names import REWARDS
 from limner.rewards.brisque.reward import Brisque
 from limner.rewards.colourfulness import colourfulness
 from limner.rewards.contrast import contrast
-from limner.rewards.layout import layout
 from limner.rewards.sharpness import sharpness
 from limner.rewards.symmetry import Symmetry
 from limner.rewards.video.bounce import video_bounce
@@ -201,7 +200,8 @@ def away(position: Tensor, strength: float) -> Tensor:
 def folder() -> Path:
     """Return a folder with all miniatures."""
     root = Path(tempfile.mkdtemp(prefix="limner-rewards-"))
-    tiny_vision.clip(root / "clip")
+    for make in (tiny_vision.clip, tiny_vision.dino, tiny_vision.llava, tiny_vision.vjepa2, tiny_vision.learned):
+        make(root / make.__name__)
     tiny_vision.aesthetic_head(root / "head.pth")
     config = tiny_vision.clip_config("gelu")
     config.save_pretrained(root / "hps")
@@ -209,13 +209,9 @@ def folder() -> Path:
     torch.save({"state_dict": tiny_vision.open_clip_state(config)}, root / "hps.pt")
     tiny_vision.blip_config(root / "blip")
     torch.save(tiny_vision.image_reward_state(), root / "blip.pt")
-    tiny_vision.dino(root / "dino")
-    tiny_vision.llava(root / "llava")
-    tiny_vision.vjepa2(root / "vjepa2")
     tiny_vision.mask2former(root / "mask2former", {0: "cat", 1: "dog"})
     tiny_vision.svm(root)
     tiny_videoalign.publish(root)
-    tiny_vision.learned(root / "learned")
     return root
 
 
@@ -253,7 +249,7 @@ CASES = {
     "contrast": Case(lambda: contrast, photographs, faded),
     "colourfulness": Case(lambda: colourfulness, photographs, desaturated),
     "symmetry": Case(Symmetry, mirrored, shifted),
-    "layout": Case(lambda: layout, flags, greyed),
+    "layout": Case(lambda: find(REWARDS, "reward", "layout"), flags, greyed),
     "brisque": Case(lambda: Brisque(at("model"), at("ranges")), photographs, why=RANDOM),
     "clip_score": Case(lambda: ClipScore(at("clip")), photographs, why=RANDOM),
     "pickscore": Case(lambda: PickScore(at("clip"), at("clip")), photographs, why=RANDOM),
