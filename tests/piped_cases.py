@@ -46,6 +46,7 @@ from limner.models.piped import Family, Piped
 from limner.models.pixart import build as pixart
 from limner.models.pixart.family import PIXART
 from limner.models.qwen_image import build as qwen_image
+from limner.models.qwen_image.edit import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_PLUS
 from limner.models.qwen_image.family import QWEN_IMAGE
 from limner.models.sana import build as sana
 from limner.models.sana.family import SANA
@@ -58,6 +59,9 @@ PICTURES = [str(Path(__file__).parents[1] / "docs" / "results" / name) for name 
 """What is edited, by those who are given something."""
 PROMPTS = [Prompt(text, inputs={"image": picture}) for text, picture in zip(TEXTS, PICTURES, strict=True)]
 
+SHOWN = {"image": [Image.open(picture).convert("RGB") for picture in PICTURES]}
+"""The same as a plain pipeline takes them."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -68,6 +72,8 @@ class Case:
     given: Callable[[Tensor], Tensor] = lambda noise: noise
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that switch off what a pipeline does beside drawing."""
+    alone: bool = False
+    """Whether the plain pipeline edits one picture at a time."""
     guided: bool = True
     """Whether the plain pipeline can be guided."""
     dynamics: Dynamics = field(default_factory=EulerODE)
@@ -96,12 +102,21 @@ CASES = {
         FLUX_KONTEXT,
         lambda: flux.tiny_kontext(seed=3),  # rounded to bfloat16 some weights, FLUX.1's too, are 6 % off, and not 5
         packed,
-        extra={"image": [Image.open(picture).convert("RGB") for picture in PICTURES]},
+        extra=SHOWN,
     ),
     "flux2": Case(FLUX2, flux2.tiny_pipeline, guided=False),
     "flux2_klein": Case(FLUX2_KLEIN, flux2.tiny_klein),
     "chroma": Case(CHROMA, chroma.tiny_pipeline, packed),
     "qwen_image": Case(QWEN_IMAGE, qwen_image.tiny_pipeline, packed),
+    "qwen_image_edit": Case(QWEN_IMAGE_EDIT, qwen_image.tiny_edit, packed, extra=SHOWN, alone=True),
+    "qwen_image_edit_plus": Case(QWEN_IMAGE_EDIT_PLUS, qwen_image.tiny_edit_plus, packed, extra=SHOWN, alone=True),
+    "qwen_image_edit_plus-2509": Case(
+        QWEN_IMAGE_EDIT_PLUS,
+        lambda: qwen_image.tiny_edit_plus(zero_cond_t=False),
+        packed,
+        extra=SHOWN,
+        alone=True,
+    ),
     "z_image": Case(Z_IMAGE, z_image.tiny_pipeline),
     "ltx": Case(LTX, ltx.tiny_pipeline, lambda noise: noise.flatten(2).mT),
     "lumina2": Case(LUMINA2, lumina2.tiny_pipeline),

@@ -104,6 +104,8 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.models.lumina2.settings import Lumina2Settings as Lumina2Settings
     from limner.models.mochi.settings import MochiSettings as MochiSettings
     from limner.models.pixart.settings import PixArtSettings as PixArtSettings
+    from limner.models.qwen_image.settings import QwenImageEditPlusSettings as QwenImageEditPlusSettings
+    from limner.models.qwen_image.settings import QwenImageEditSettings as QwenImageEditSettings
     from limner.models.qwen_image.settings import QwenImageSettings as QwenImageSettings
     from limner.models.sana.settings import SanaSettings as SanaSettings
     from limner.models.sana.settings import SanaSprintSettings as SanaSprintSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,28 @@ def drawn(model: Piped, guidance: float, start: Tensor, dynamics: Dynamics, step
         return model.decode(x).frames()
 
 
+def together(case: Case, plain: Any, start: Tensor, call: dict[str, Any]) -> Tensor:
+    """Return what the plain pipeline draws of all texts at once."""
+    if isinstance(call.get("negative_prompt"), str):
+        call["negative_prompt"] = [call["negative_prompt"]] * len(TEXTS)
+    drawn, *_ = plain(prompt=list(TEXTS), latents=case.given(start), **call)
+    return drawn
+
+
+def edited(case: Case, plain: Any, start: Tensor, call: dict[str, Any]) -> Tensor:
+    """Return what the plain pipeline makes of each picture by its text, as a card has it."""
+    each = zip(TEXTS, call.pop("image"), start.split(1), strict=True)
+    drawn = [plain(prompt=text, image=shown, latents=case.given(x), **call)[0] for text, shown, x in each]
+    return torch.cat(drawn)
+
+
+def remembered(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what a pipeline's module is told forgotten after the test."""
+    module = sys.modules[type(plain).__module__]
+    for name in {"calculate_dimensions"} & vars(module).keys():
+        monkeypatch.setattr(module, name, vars(module)[name])
+
+
 def chance() -> torch.Generator:
     """Return the generator of all noise after the first."""
     return torch.Generator().manual_seed(5)
@@ -64,7 +87,9 @@ def chance() -> torch.Generator:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 @pytest.mark.parametrize("chosen", [False, True], ids=["own", "set"])
-def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(case: Case, guidance: float, chosen: bool) -> None:
+def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(
+    case: Case, guidance: float, chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the exported card asks it to draw: guidance of both sorts, negative prompts, height and width."""
     if guidance != 1 and not case.guided:
         pytest.skip("this pipeline knows no guidance")
@@ -75,12 +100,12 @@ def test_euler_steps_draw_the_picture_of_the_unmodified_pipeline(case: Case, gui
     asked = Sampler(EulerODE(), 4, guidance=guidance).call()
     call = dict(settings.call(asked)) | dict(case.extra)
     if isinstance(settings, Telling):
+        remembered(plain, monkeypatch)
         exec("\n".join(settings.told(asked)), {"pipe": plain})
-    if isinstance(call.get("negative_prompt"), str):  # for each of the texts that are asked for at once
-        call["negative_prompt"] = [call["negative_prompt"]] * len(TEXTS)
     if case.dynamics.stochastic:
         call["generator"] = chance()
-    expected, *_ = plain(prompt=list(TEXTS), latents=case.given(start), output_type="pt", return_dict=False, **call)
+    call |= {"output_type": "pt", "return_dict": False}
+    expected = edited(case, plain, start, call) if case.alone else together(case, plain, start, call)
     assert expected.std() > 0.01 and (expected[0] - expected[1]).abs().max() > 1e-4
     found = drawn(model, guidance, start, case.dynamics)
     torch.testing.assert_close(found.reshape(expected.shape), expected, atol=1e-4, rtol=0)

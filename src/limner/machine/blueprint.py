@@ -34,7 +34,9 @@ def blueprint(path: str) -> tuple[Any, str, str]:
     """
     source = source_of(path)
     if is_local(source):
-        return _of_folder(Path(str(source)).expanduser()), kind_of(path), f"{path} (configurations of the folder)"
+        kind = kind_of(path)
+        found = _of_folder(Path(str(source)).expanduser(), _readers(kind))
+        return found, kind, f"{path} (configurations of the folder)"
     known = {each.hub: (kind, each) for kind, each in published().values()}
     if path not in known:
         raise UserError(
@@ -83,13 +85,21 @@ def _miniature(kind: str) -> Callable[[], Any]:
     return adapter.miniature if isinstance(adapter, Family) else lambda: adapter.tiny().pipeline
 
 
+def _readers(kind: str) -> Mapping[str, Callable[..., Any]]:
+    """Return what reads the parts of a kind that diffusers does not read."""
+    from limner.models.piped import Family
+
+    adapter: Any = find(ADAPTERS, "model kind", kind)
+    return adapter.readers if isinstance(adapter, Family) else {}
+
+
 def _chosen(kind: type, config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a pipeline's configuration are arguments, and no parts, of its class."""
     taken = inspect.signature(kind).parameters
     return {name: value for name, value in config.items() if name in taken and name not in parts}
 
 
-def _of_folder(folder: Path) -> Any:
+def _of_folder(folder: Path, readers: Mapping[str, Callable[..., Any]]) -> Any:
     """Return the pipeline of a folder: tokenizers and scheduler as they are, networks without weights."""
     import diffusers
 
@@ -101,7 +111,8 @@ def _of_folder(folder: Path) -> Any:
         )
     kind = _attribute(diffusers, name)
     parts = {key: None if key in UNUSED else _component(folder / key, *value) for key, value in index.items()
-             if isinstance(value, list) and key in inspect.signature(kind).parameters}  # fmt: skip
+             if isinstance(value, list) and key in inspect.signature(kind).parameters and key not in readers}  # fmt: skip
+    parts |= {name: read(folder, subfolder=name) for name, read in readers.items()}
     return kind(**parts, **_chosen(kind, index, parts))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -15,6 +15,9 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of
 from limner.core.picture import decoded
 from limner.core.types import Prompt
+
+if TYPE_CHECKING:
+    from limner.models.piped import Piped
 
 
 @runtime_checkable
@@ -46,6 +49,14 @@ def pictures(prompts: Sequence[Prompt], name: str) -> list[Image.Image]:
     return [decoded(_place(prompt, name)) for prompt in prompts]
 
 
+def latents(model: Piped, given: list[Image.Image]) -> Tensor:
+    """Return the latents of given pictures, scaled to what is drawn; none of none."""
+    height, width = (side * model.cell for side in model.latent_size)
+    levels = [model.pipeline.image_processor.preprocess(each, height, width)[None] for each in given]
+    none = torch.zeros(0, *model.latent().shape, device=model.pipeline.vae.device)
+    return torch.cat([none, *(model.family.encode(model, each / 2 + 0.5) for each in levels)])
+
+
 def _place(prompt: Prompt, name: str) -> Path:
     if name not in prompt.inputs:
         raise UserError(
@@ -62,3 +73,42 @@ def given_rows(rows: int, prompt_index: Int[Tensor, " batch"]) -> Int[Tensor, " 
     about the empty one (`policies.guided.with_empty`), which so has the pictures of half a batch before.
     """
     return torch.where(prompt_index == rows - 1, prompt_index.roll(len(prompt_index) // 2), prompt_index)
+
+
+def rows_of(
+    condition: Mapping[str, Tensor], prompt_index: Int[Tensor, " batch"], given: Collection[str], beside: bool
+) -> dict[str, Tensor]:
+    """Return what each evaluation reads of a condition: of the names `given` whose pictures it sees, else its own row.
+
+    Where texts were read `beside` pictures (`read_beside`), all is of the prompt whose picture an evaluation sees, and
+    one about the empty prompt reads the negative text there.
+    """
+    rows = len(next(iter(condition.values())))
+    whose = given_rows(rows, prompt_index) if given else prompt_index
+    place = (prompt_index == rows - 1).long()
+    found = {}
+    for name, each in condition.items():
+        row = (whose if beside or name in given else prompt_index).to(each.device)
+        found[name] = each[row, place.to(each.device)] if beside and name not in given else each[row]
+    return found
+
+
+def read_beside(
+    prompts: Sequence[Prompt],
+    read: Callable[[list[str], list[Image.Image]], dict[str, Tensor]],
+    dtype: torch.dtype,
+    device: torch.device,
+    negative_prompt: str,
+) -> dict[str, Tensor]:
+    """Return what `read` makes of each prompt beside its `image`, and of the negative one beside it: [prompts + 1, 2, ...].
+
+    What guidance leads away from is so of each prompt. The last row is of no picture, and zeros. Equal prompts are read
+    once, each by itself. Numbers are brought to `dtype`; masks stay what they are.
+    """
+    unique = list(dict.fromkeys(prompt.asked for prompt in prompts))
+    seen = pictures(unique, "image")
+    told, negative = read([prompt.text for prompt in unique], seen), read([negative_prompt] * len(unique), seen)
+    rows = torch.tensor([unique.index(prompt.asked) for prompt in prompts], dtype=torch.long)
+    both = {name: torch.stack([each, negative[name]], dim=1) for name, each in told.items()}
+    joined = {name: torch.cat([each[rows], each.new_zeros(1, *each.shape[1:])]) for name, each in both.items()}
+    return {name: each.to(device, dtype if each.is_floating_point() else each.dtype) for name, each in joined.items()}

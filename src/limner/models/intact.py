@@ -24,8 +24,12 @@ COUNTS = frozenset(
 )
 """Settings that say how much is made before a weight is read, and none has more than `MOST`."""
 MOST = 10_000
-WEIGHTLESS = {"scheduler": "scheduler_config.json", "image_processor": "preprocessor_config.json"}
-"""Parts that have settings and no weights, and the file of these."""
+WEIGHTLESS = {
+    "scheduler": ("scheduler_config.json",),
+    "image_processor": ("preprocessor_config.json",),
+    "processor": ("preprocessor_config.json", "processor_config.json"),
+}
+"""Parts that have settings and no weights, and the files that hold these, one of which is there."""
 LAYER = re.compile(r"\.(\d+)(?=\.)")
 """The number of a layer in the name of a weight."""
 HALF = "fp16"
@@ -45,7 +49,7 @@ def require_intact(folder: Path, index: Mapping[str, Any], parts: Sequence[str])
                 _require(folder / part, "vocabulary", VOCABULARIES)
             _require(folder / part, "settings", ("tokenizer_config.json",))
         else:
-            _require(folder / part, "configuration", (WEIGHTLESS.get(part, "config.json"),))
+            _require(folder / part, "configuration", WEIGHTLESS.get(part, ("config.json",)))
             if part not in WEIGHTLESS and not any(_weights(folder / part)):
                 raise UserError(f"model: {folder / part} has no weights: download that folder of the pipeline")
         require_whole_files(folder / part)

@@ -41,21 +41,31 @@ DESCRIBE = (
     ",",
 )
 """Words of what Qwen2.5-VL is told before a picture's prompt, each one token: 34 stand there, and are dropped."""
+EDIT = (
+    *"system,Describe, the, key, features, of, input, image, (color, shape, size, texture, objects".split(","),
+    *" background,), then, explain, how, user,'s, text, instruction, should, alter, or, modify, Generate".split(","),
+    *" a, new, that, meets, requirements, while, maintaining, consistency, with, original, where".split(","),
+    *" appropriate,user,assistant".split(","),
+)
+"""Words of what it is told before a picture that is edited, each one token: 64 stand there, and are dropped."""
+SIGHT = {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>", "image": "<|image_pad|>",
+         "video": "<|video_pad|>"}  # fmt: skip
+"""What stands around a picture, and in its place, by what Qwen2.5-VL's configuration calls them."""
 DECODER_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block (QLoRA, arXiv:2305.14314, section 4): what LoRA adapts of a decoder that writes."""
 NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 """They are for models that write, and lie outside a small vocabulary."""
 
 
-def byte_tokenizer(words: Sequence[str] = (), **special: Any) -> Qwen2Tokenizer:
+def byte_tokenizer(words: Sequence[str] = (), marks: Sequence[str] = (), **special: Any) -> Qwen2Tokenizer:
     """Return a tokenizer of Qwen's in which each of `words` is one token, wherever it stands, and else each byte is.
 
-    `special` tokens are named as transformers names them.
+    `marks` are such words that no text has; `special` tokens are named as transformers names them.
     """
     vocabulary = {letter: place for place, letter in enumerate(bytes_to_unicode().values())}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=END, **special)
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
-    tokenizer.add_tokens([AddedToken(turn, special=True) for turn in CHAT])
+    tokenizer.add_tokens([AddedToken(turn, special=True) for turn in (*CHAT, *marks)])
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
@@ -78,7 +88,10 @@ def qwen_vl(tokenizer: Qwen2Tokenizer, width: int) -> Qwen2_5_VLForConditionalGe
     sixths = width // 2 // 2 // 4
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2 * sixths, sixths, sixths]}
     sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": width}
-    config = Qwen2_5_VLConfig(text_config={**small(tokenizer, width), "rope_parameters": rope}, vision_config=sight)
+    known = tokenizer.get_vocab()
+    marks = {f"{name}_token_id": known[mark] for name, mark in SIGHT.items() if mark in known}
+    text = {**small(tokenizer, width), "rope_parameters": rope}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=sight, **marks)
     return Qwen2_5_VLForConditionalGeneration(config)
 
 

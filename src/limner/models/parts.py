@@ -75,10 +75,11 @@ def load_pipeline(
     parts: Sequence[str],
     dtype: torch.dtype,
     without: Mapping[str, Any],
+    readers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Pipeline:
     """Return the pipeline of a folder or hub id, all of whose `parts` must be there, and whole.
 
-    `without` are arguments that tell diffusers what it lacks. The autoencoder stays float32, for it decodes what a
+    `without` are arguments that tell diffusers what it lacks, and `readers` read parts in its place. The autoencoder stays float32, for it decodes what a
     reward judges. A folder never touches the network. Raises UserError for what cannot be loaded, or lacks weights.
     """
     edition = edition_of(source)
@@ -102,8 +103,9 @@ def load_pipeline(
                 if part in parts
             }
             empty = hollow(index, [part for part in NETWORKS if edition.hollow and part in parts], where, how)
+            made = {name: read(where, subfolder=name, **how) for name, read in (readers or {}).items()} | encoders | empty
             how |= {"variant": variant or None}
-            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders, **empty)
+            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **made)
     except UserError:
         raise
     except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds

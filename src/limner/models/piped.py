@@ -27,7 +27,7 @@ from limner.diffusion.schedule import RectifiedFlow, Schedule
 from limner.diffusion.timesteps import Grid
 from limner.models.borrowed import opened
 from limner.models.folder import absent
-from limner.models.given import given_rows, pictures
+from limner.models.given import pictures, read_beside, rows_of
 from limner.models.lora import OF_PIPELINE, Form, folded, merged
 from limner.models.parts import decode, encode, encode_once, flow_times, freeze, load_pipeline, text_encoders
 from limner.models.picture import sides
@@ -104,6 +104,10 @@ class Family:
     encode: Callable[[Piped, Tensor], Tensor] = lambda model, frames: encode(model.pipeline.vae, frames)
     given: Mapping[str, Callable[[Piped, list[Image.Image]], Tensor]] = field(default_factory=dict)
     """What each prompt brings along beside its text, by the pipeline's name, and the row of a condition made of it."""
+    read: Callable[[Piped, list[str], list[Image.Image]], dict[str, Tensor]] | None = None
+    """How texts are encoded by what sees each one's `image` too, the negative one beside each; None: by `embed`."""
+    readers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """What reads parts that diffusers cannot, or not alike everywhere, called as a `from_pretrained`."""
     lora: Form = OF_PIPELINE
     """How its LoRA is written, and read by those who have no limner."""
 
@@ -147,7 +151,7 @@ class Piped:
             without = absent(index, source, family.optional)
             parts = [*family.parts, *(part for part in family.optional if part not in without)]
             (kind,) = (each for each in family.pipelines if each.__name__ == index["_class_name"])
-            return load_pipeline(kind, source, index, parts, dtype, {**without, **family.without})
+            return load_pipeline(kind, source, index, parts, dtype, {**without, **family.without}, family.readers)
 
         pipeline = opened(source, family.kind, settings.serves, [family.trained], dtype, device, load)
         return cls.wrap(family, pipeline, settings, dtype)
@@ -229,11 +233,13 @@ class Piped:
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
         """Return what the texts become, a row a prompt, the negative prompt last, and what is given beside them."""
-
-        apart, where = self.family.embed_negative, self.latent().device
-        embed = partial(self.family.embed, self.pipeline, self.settings)
-        last = apart and partial(apart, self.pipeline, self.settings)
-        texts = encode_once(prompts, embed, self.dtype, where, self.settings.negative_prompt, last)
+        apart, where, negative = self.family.embed_negative, self.latent().device, self.settings.negative_prompt
+        if self.family.read is not None:
+            texts = read_beside(prompts, partial(self.family.read, self), self.dtype, where, negative)
+        else:
+            embed = partial(self.family.embed, self.pipeline, self.settings)
+            last = apart and partial(apart, self.pipeline, self.settings)
+            texts = encode_once(prompts, embed, self.dtype, where, negative, last)
         given = {name: make(self, pictures(prompts, name)) for name, make in self.family.given.items()}
         empty = {name: torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])]) for name, rows in given.items()}
         return texts | {name: rows.to(where, self.dtype) for name, rows in empty.items()}
@@ -246,10 +252,7 @@ class Piped:
         prompt_index: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch *latent"]:
         """Return the network's prediction in float32."""
-        asked = dict.fromkeys(condition, prompt_index)
-        for name in self.family.given:
-            asked[name] = given_rows(len(condition[name]), prompt_index)
-        rows = {name: each[asked[name].to(each.device)] for name, each in condition.items()}
+        rows = rows_of(condition, prompt_index, self.family.given, self.family.read is not None)
         answer = self.family.predict(self, x.to(self.dtype), t, rows)
         return self.family.native(x, t, answer.float())
 

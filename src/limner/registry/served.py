@@ -14,11 +14,6 @@ from limner.registry.names import BASES, MODELS
 REFUSED = {
     "ChameleonForConditionalGeneration": "transformers sets the logits of its picture tokens to -inf, so that it "
     "writes about pictures and cannot draw one; take Janus-Pro or Emu3, which can",
-    **dict.fromkeys(
-        ("QwenImageEditPipeline", "QwenImageEditPlusPipeline"),
-        "its language model reads each given picture beside the text, and beside what guidance leads away from, of "
-        "which there is one for all prompts here; take FLUX.1 Kontext, which edits too",
-    ),
 }
 """What is near to what is served, and why it is not."""
 

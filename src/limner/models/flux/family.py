@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 from diffusers import FluxKontextPipeline, FluxPipeline
-from PIL import Image
 from torch import Tensor
 
 from limner.core.types import Condition
 from limner.models.flux.build import tiny_kontext, tiny_pipeline
 from limner.models.flux.settings import FluxKontextSettings, FluxSettings
+from limner.models.given import latents
 from limner.models.honoured import Honoured, require_equal, require_parts
 from limner.models.packing import packed, places, unpacked
-from limner.models.parts import JOINT_ATTENTION, encode, equal_times
+from limner.models.parts import JOINT_ATTENTION, equal_times
 from limner.models.piped import Family, Piped
 
 GIVEN = torch.tensor([1.0, 0, 0])
@@ -75,14 +75,6 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
     return unpacked(velocity[:, : packed(x).shape[1]], size)
 
 
-def given(model: Piped, pictures: list[Image.Image]) -> Tensor:
-    """Return the latents of given pictures, scaled to what is drawn; none of none."""
-    height, width = (side * model.cell for side in model.latent_size)
-    levels = [model.pipeline.image_processor.preprocess(each, height, width)[None] for each in pictures]
-    none = torch.zeros(0, *model.latent().shape, device=model.pipeline.vae.device)
-    return torch.cat([none, *(encode(model.pipeline.vae, each / 2 + 0.5) for each in levels)])
-
-
 FLUX = Family(
     kind="flux",
     pipelines=(FluxPipeline,),
@@ -108,7 +100,7 @@ FLUX_KONTEXT = replace(
     FLUX,
     kind="flux_kontext",
     pipelines=(FluxKontextPipeline,),
-    given={"image": given},
+    given={"image": latents},
     miniature=tiny_kontext,
     tiny_settings=FluxKontextSettings(resolution=32, max_sequence_length=16),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import QwenImagePipeline
 from torch import Tensor
 
@@ -45,7 +46,12 @@ AUTOENCODER = Honoured(
 
 def require(pipeline: Any, settings: QwenImageSettings) -> None:
     """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
-    require_parts(pipeline, TRANSFORMER, AUTOENCODER, cells=4)
+    require_of(pipeline, TRANSFORMER)
+
+
+def require_of(pipeline: Any, transformer: Honoured) -> None:
+    """Raise UserError for a pipeline of which a part is not honoured, or whose parts do not fit each other."""
+    require_parts(pipeline, transformer, AUTOENCODER, cells=4)
     has, latent = pipeline.transformer.config, pipeline.vae.config.z_dim
     width = pipeline.text_encoder.config.text_config.hidden_size
     require_equal("transformer has out_channels", has.out_channels, "the vae has z_dim", latent)
@@ -60,17 +66,18 @@ def embed(pipeline: Any, settings: QwenImageSettings, texts: list[str]) -> dict[
 
 
 def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
-    """Return the transformer's velocity, noise - x0."""
-    height, width = x.shape[-2:]
+    """Return the transformer's velocity, noise - x0, which a picture that is given stands behind."""
+    pictures = [x, rows["image"]] if "image" in rows else [x]
+    tokens = [packed(each) for each in pictures]
     (velocity,) = model.networks["transformer"](
-        hidden_states=packed(x),
+        hidden_states=torch.cat(tokens, 1),
         timestep=t,
         encoder_hidden_states=rows["context"],
         encoder_hidden_states_mask=rows["mask"],
-        img_shapes=[[(1, height // 2, width // 2)]] * len(x),
+        img_shapes=[[(1, each.shape[-2] // 2, each.shape[-1] // 2) for each in pictures]] * len(x),
         return_dict=False,
     )
-    return unpacked(velocity, (height, width))
+    return unpacked(velocity[:, : tokens[0].shape[1]], (x.shape[-2], x.shape[-1]))
 
 
 def rescaled(guided: Tensor, with_prompt: Tensor) -> Tensor:

@@ -1,0 +1,21 @@
+"""What Qwen2.5-VL is shown of a text with pictures: its library's processor, but for clips, which ask for torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import Qwen2Tokenizer, Qwen2VLImageProcessorPil, Qwen2VLProcessor
+
+
+class Reading(Qwen2VLProcessor):
+    """Qwen2-VL's processor of texts and pictures, by Pillow wherever it runs, so that pixels are alike everywhere."""
+
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+
+def reading(source: str | Path, **where: Any) -> Reading:
+    """Return the one that a pipeline's folder, or hub id, has the settings and the vocabulary of."""
+    shown = Qwen2VLImageProcessorPil.from_pretrained(source, **where)
+    return Reading(shown, Qwen2Tokenizer.from_pretrained(source, **where))
