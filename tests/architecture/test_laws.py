@@ -17,6 +17,7 @@ HEADS = {
     "Against": "those of them that hold the samples against a reference",
     "Asking": "settings of judges that ask the same service",
     "ClipSettings": "settings of kinds whose pipelines draw clips of a text",
+    "EditSettings": "settings of the pipelines of Qwen-Image that edit",
 }
 """Abstract heads of closed families, which no one makes an instance of."""
 

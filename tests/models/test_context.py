@@ -30,6 +30,7 @@ MODELS: Mapping[str, Callable[[], Denoiser]] = {
     "wan": Wan.tiny,
     "experts": two_experts,
     **{name: PIPED[name].model for name in ("flux", "flux2", "flux2_klein", "qwen_image", "ltx", "hunyuan_video")},
+    **{name: PIPED[name].model for name in ("flux_kontext", "qwen_image_edit", "qwen_image_edit_plus")},
 }
 WAYS: Mapping[str, Callable[[Denoiser, Precision], Weights]] = {
     "lora": lambda model, precision: lora(
@@ -79,6 +80,9 @@ CASES = (
     ("flux2", "full", "float32"),
     ("flux2_klein", "lora", "float32"),
     ("qwen_image", "full", "float32"),
+    ("flux_kontext", "lora", "float32"),
+    ("qwen_image_edit", "lora", "float32"),
+    ("qwen_image_edit_plus", "full", "float32"),
     ("ltx", "full", "float32"),
     ("hunyuan_video", "lora", "float32"),
 )

@@ -50,6 +50,7 @@ from limner.models.ltx import family as ltx
 from limner.models.lumina2 import family as lumina2
 from limner.models.mochi import family as mochi
 from limner.models.pixart import family as pixart
+from limner.models.qwen_image import edit as qwen_image_edit
 from limner.models.qwen_image import family as qwen_image
 from limner.models.sana import family as sana
 from limner.models.sana import sprint
@@ -91,6 +92,7 @@ TABLES = [
     (flux2.TRANSFORMER, Flux2Transformer2DModel),
     (flux2.AUTOENCODER, AutoencoderKLFlux2),
     (qwen_image.TRANSFORMER, QwenImageTransformer2DModel),
+    (qwen_image_edit.EDITING, QwenImageTransformer2DModel),
     (qwen_image.AUTOENCODER, AutoencoderKLQwenImage),
     (z_image.TRANSFORMER, ZImageTransformer2DModel),
     (sana.TRANSFORMER, SanaTransformer2DModel),

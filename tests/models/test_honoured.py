@@ -86,6 +86,8 @@ def changed(kind: str, part: str, **values: Any) -> Any:
             {"joint_attention_dim": 9},
             "and the text encoder gives 32",
         ),
+        ("qwen_image_edit", "transformer", {"guidance_embeds": True}, "transformer has guidance_embeds True"),
+        ("qwen_image_edit_plus", "transformer", {"joint_attention_dim": 9}, "and the text encoder gives 32"),
         ("qwen_image", "vae", {"input_channels": 4}, "vae has input_channels 4"),
         ("z_image", "transformer", {"siglip_feat_dim": 8}, "transformer has siglip_feat_dim 8"),
         ("z_image", "transformer", {"cap_feat_dim": 9}, "cap_feat_dim 9, and the text encoder gives 32"),

@@ -192,7 +192,8 @@ def test_a_folder_is_loaded_as_it_was_saved(case: Case, tmp_path: Path, no_netwo
     assert all(each.is_meta for each in hollow.networks[name].parameters())
     hollow.networks[name].load_state_dict(loaded.networks[name].state_dict(), assign=True)
     torch.testing.assert_close(prediction(hollow), prediction(saved))
-    plain = DiffusionPipeline.from_pretrained(tmp_path)
+    by_us = {part: read(tmp_path, subfolder=part) for part, read in case.family.readers.items()}
+    plain = DiffusionPipeline.from_pretrained(tmp_path, **by_us)
     copied = case.family.tiny_settings.load(plain, torch.float32, torch.device("cpu"))
     torch.testing.assert_close(prediction(copied), prediction(saved))
     assert copied.pipeline_name == type(plain).__name__ in case.family.tiny_settings.serves

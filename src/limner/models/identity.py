@@ -32,6 +32,8 @@ def encoding_identity(model: Any, *others: object) -> str:
     for part in model.pipeline.components.values():
         if isinstance(part, PreTrainedTokenizerBase):
             digest.update(repr((sorted(part.get_vocab().items()), part.init_kwargs, part.chat_template)).encode())
+    if "processor" in model.pipeline.components:  # how pictures are shown to what reads them
+        digest.update(repr(model.pipeline.components["processor"].image_processor.to_dict()).encode())
     read = ("vae", "image_encoder") if isinstance(model, Taking) and model.takes else ()
     seeing = [model.pipeline.components[name] for name in read if model.pipeline.components.get(name) is not None]
     for encoder in [*text_encoders(model.pipeline), *seeing]:

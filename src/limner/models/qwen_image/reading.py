@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import Qwen2Tokenizer, Qwen2VLImageProcessorPil, Qwen2VLProcessor
+import transformers
+from transformers import Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 
-class Reading(Qwen2VLProcessor):
-    """Qwen2-VL's processor of texts and pictures, by Pillow wherever it runs, so that pixels are alike everywhere."""
+class Qwen2VLProcessor(transformers.Qwen2VLProcessor):
+    """The library's own of texts and pictures, by Pillow wherever it runs, so that pixels are alike everywhere.
+
+    A pipeline's folder names it as the library's, which reads what it wrote.
+    """
+
+    __module__ = transformers.Qwen2VLProcessor.__module__
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
 
-def reading(source: str | Path, **where: Any) -> Reading:
+def reading(source: str | Path, **where: Any) -> Qwen2VLProcessor:
     """Return the one that a pipeline's folder, or hub id, has the settings and the vocabulary of."""
     shown = Qwen2VLImageProcessorPil.from_pretrained(source, **where)
-    return Reading(shown, Qwen2Tokenizer.from_pretrained(source, **where))
+    return Qwen2VLProcessor(shown, Qwen2Tokenizer.from_pretrained(source, **where))
