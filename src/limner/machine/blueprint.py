@@ -110,8 +110,9 @@ def _of_folder(folder: Path, readers: Mapping[str, Callable[..., Any]]) -> Any:
             f"plan: {folder} is a {name}, and a plan is of diffusers' pipelines: `limner check` measures it"
         )
     kind = _attribute(diffusers, name)
+    taken = inspect.signature(kind).parameters.keys() - readers.keys()
     parts = {key: None if key in UNUSED else _component(folder / key, *value) for key, value in index.items()
-             if isinstance(value, list) and key in inspect.signature(kind).parameters and key not in readers}  # fmt: skip
+             if isinstance(value, list) and key in taken}  # fmt: skip
     parts |= {name: read(folder, subfolder=name) for name, read in readers.items()}
     return kind(**parts, **_chosen(kind, index, parts))
 

@@ -100,7 +100,7 @@ def read_beside(
     device: torch.device,
     negative_prompt: str,
 ) -> dict[str, Tensor]:
-    """Return what `read` makes of each prompt beside its `image`, and of the negative one beside it: [prompts + 1, 2, ...].
+    """Return what `read` makes of each prompt beside its `image`, and of the negative one there: [prompts + 1, 2, ...].
 
     What guidance leads away from is so of each prompt. The last row is of no picture, and zeros. Equal prompts are read
     once, each by itself. Numbers are brought to `dtype`; masks stay what they are.

@@ -79,8 +79,9 @@ def load_pipeline(
 ) -> Pipeline:
     """Return the pipeline of a folder or hub id, all of whose `parts` must be there, and whole.
 
-    `without` are arguments that tell diffusers what it lacks, and `readers` read parts in its place. The autoencoder stays float32, for it decodes what a
-    reward judges. A folder never touches the network. Raises UserError for what cannot be loaded, or lacks weights.
+    `without` are arguments that tell diffusers what it lacks, and `readers` read parts in its place. The autoencoder
+    stays float32, for it decodes what a reward judges. A folder never touches the network. Raises UserError for what
+    cannot be loaded, or lacks weights.
     """
     edition = edition_of(source)
     folder = Path(edition.place).expanduser() if is_local(source) else None
@@ -103,9 +104,11 @@ def load_pipeline(
                 if part in parts
             }
             empty = hollow(index, [part for part in NETWORKS if edition.hollow and part in parts], where, how)
-            made = {name: read(where, subfolder=name, **how) for name, read in (readers or {}).items()} | encoders | empty
+            made = (
+                {name: read(where, subfolder=name, **how) for name, read in (readers or {}).items()} | encoders | empty
+            )
             how |= {"variant": variant or None}
-            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **made)
+            pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders, **empty, **made)
     except UserError:
         raise
     except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds

@@ -34,7 +34,7 @@ def tiny_edit(seed: int = 0) -> QwenImageEditPipeline:
 
 
 def tiny_edit_plus(seed: int = 0, zero_cond_t: bool = True) -> QwenImageEditPlusPipeline:
-    """Return Qwen-Image-Edit-2511 in miniature, or 2509, whose network is not told what has no noise; random weights."""
+    """Return Qwen-Image-Edit-2511 in miniature, or 2509, whose network is not told what has no noise."""
     tokenizer = byte_tokenizer(EDIT, SIGHT.values())
     parts = _parts(seed, tokenizer, zero_cond_t=zero_cond_t)
     return QwenImageEditPlusPipeline(**parts, processor=_reading(tokenizer))

@@ -1,4 +1,4 @@
-"""What Qwen2.5-VL is shown of a text with pictures: its library's processor, but for clips, which ask for torchvision."""
+"""What Qwen2.5-VL is shown of a text with pictures: its library's processor without clips, which need torchvision."""
 
 from __future__ import annotations
 

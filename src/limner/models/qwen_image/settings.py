@@ -123,7 +123,7 @@ class QwenImageEditSettings(EditSettings):
 
 @settings
 class QwenImageEditPlusSettings(EditSettings):
-    """Qwen-Image-Edit-2509 and 2511: as Qwen-Image-Edit, but the language model sees some 384 x 384 pixels of a picture.
+    """Qwen-Image-Edit-2509 and 2511: as Qwen-Image-Edit, but the language model sees some 384 x 384 pixels of it.
 
     The pipeline can be given several pictures; here each prompt brings one, its `image`.
     """
