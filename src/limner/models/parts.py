@@ -104,9 +104,7 @@ def load_pipeline(
                 if part in parts
             }
             empty = hollow(index, [part for part in NETWORKS if edition.hollow and part in parts], where, how)
-            made = (
-                {name: read(where, subfolder=name, **how) for name, read in (readers or {}).items()} | encoders | empty
-            )
+            made = {name: read(where, subfolder=name, **how) for name, read in (readers or {}).items()}
             how |= {"variant": variant or None}
             pipeline = kind.from_pretrained(where, dtype=dtypes, **how, **without, **encoders, **empty, **made)
     except UserError:
