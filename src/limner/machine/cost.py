@@ -34,6 +34,7 @@ from limner.machine.blueprint import META, blueprint
 from limner.machine.crew import shared
 from limner.machine.cut import Held, held
 from limner.machine.gauge import CPU, Gauge, phantoms
+from limner.machine.sight import sightless
 from limner.machine.stack import Row, Taken, measured, rows, told
 from limner.models.given import Taking
 from limner.models.quantized import quantize
@@ -226,7 +227,7 @@ class _Rehearsal:
         found: list[Condition] = []
 
         def encode() -> None:
-            with torch.no_grad(), _asked(self.model) as prompt:
+            with torch.no_grad(), sightless(self.model), _asked(self.model) as prompt:
                 found.append(self.model.encode([prompt]))
 
         try:
