@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -15,9 +15,6 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of
 from limner.core.picture import decoded
 from limner.core.types import Prompt
-
-if TYPE_CHECKING:
-    from limner.models.piped import Piped
 
 
 @runtime_checkable
@@ -47,14 +44,6 @@ def require_inputs(model: object, prompts: Sequence[Prompt]) -> None:
 def pictures(prompts: Sequence[Prompt], name: str) -> list[Image.Image]:
     """Return the picture of that name that each prompt brings along."""
     return [decoded(_place(prompt, name)) for prompt in prompts]
-
-
-def latents(model: Piped, given: list[Image.Image]) -> Tensor:
-    """Return the latents of given pictures, scaled to what is drawn; none of none."""
-    height, width = (side * model.cell for side in model.latent_size)
-    levels = [model.pipeline.image_processor.preprocess(each, height, width)[None] for each in given]
-    none = torch.zeros(0, *model.latent().shape, device=model.pipeline.vae.device)
-    return torch.cat([none, *(model.family.encode(model, each / 2 + 0.5) for each in levels)])
 
 
 def _place(prompt: Prompt, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformers import (
@@ -57,7 +57,7 @@ NO_TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_to
 """They are for models that write, and lie outside a small vocabulary."""
 
 
-def byte_tokenizer(words: Sequence[str] = (), marks: Sequence[str] = (), **special: Any) -> Qwen2Tokenizer:
+def byte_tokenizer(words: Sequence[str] = (), marks: Iterable[str] = (), **special: Any) -> Qwen2Tokenizer:
     """Return a tokenizer of Qwen's in which each of `words` is one token, wherever it stands, and else each byte is.
 
     `marks` are such words that no text has; `special` tokens are named as transformers names them.

@@ -16,9 +16,9 @@ from diffusers import FluxKontextPipeline, FluxPipeline
 from torch import Tensor
 
 from limner.core.types import Condition
+from limner.models.edited import latents
 from limner.models.flux.build import tiny_kontext, tiny_pipeline
 from limner.models.flux.settings import FluxKontextSettings, FluxSettings
-from limner.models.given import latents
 from limner.models.honoured import Honoured, require_equal, require_parts
 from limner.models.packing import packed, places, unpacked
 from limner.models.parts import JOINT_ATTENTION, equal_times

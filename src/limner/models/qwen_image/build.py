@@ -16,7 +16,7 @@ from diffusers import (
 from transformers import Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 from limner.models.llm import DESCRIBE, EDIT, SIGHT, byte_tokenizer, qwen_vl
-from limner.models.qwen_image.reading import Qwen2VLProcessor
+from limner.models.qwen_image.reading import Reading
 
 SIZE = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 16384}
 """Pixels of a picture as Qwen2.5-VL may see it, as the published checkpoints have it."""
@@ -40,8 +40,8 @@ def tiny_edit_plus(seed: int = 0, zero_cond_t: bool = True) -> QwenImageEditPlus
     return QwenImageEditPlusPipeline(**parts, processor=_reading(tokenizer))
 
 
-def _reading(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
-    return Qwen2VLProcessor(Qwen2VLImageProcessorPil(size=SIZE), tokenizer)
+def _reading(tokenizer: Qwen2Tokenizer) -> Reading:
+    return Reading(Qwen2VLImageProcessorPil(size=SIZE), tokenizer)
 
 
 def _parts(seed: int, tokenizer: Qwen2Tokenizer, **told: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from limner.core.errors import UserError
-from limner.models.given import latents
+from limner.models.edited import latents
 from limner.models.parts import filled, present
 from limner.models.piped import Piped
 from limner.models.qwen_image.build import tiny_edit, tiny_edit_plus

@@ -9,10 +9,10 @@ import transformers
 from transformers import Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 
-class Qwen2VLProcessor(transformers.Qwen2VLProcessor):
+class Reading(transformers.Qwen2VLProcessor):
     """The library's own of texts and pictures, by Pillow wherever it runs, so that pixels are alike everywhere.
 
-    A pipeline's folder names it as the library's, which reads what it wrote.
+    It bears the name of the library's, by which a pipeline's folder calls it, and which reads what it wrote.
     """
 
     __module__ = transformers.Qwen2VLProcessor.__module__
@@ -21,7 +21,10 @@ class Qwen2VLProcessor(transformers.Qwen2VLProcessor):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
 
-def reading(source: str | Path, **where: Any) -> Qwen2VLProcessor:
+Reading.__name__ = Reading.__qualname__ = transformers.Qwen2VLProcessor.__name__
+
+
+def reading(source: str | Path, **where: Any) -> Reading:
     """Return the one that a pipeline's folder, or hub id, has the settings and the vocabulary of."""
     shown = Qwen2VLImageProcessorPil.from_pretrained(source, **where)
-    return Qwen2VLProcessor(shown, Qwen2Tokenizer.from_pretrained(source, **where))
+    return Reading(shown, Qwen2Tokenizer.from_pretrained(source, **where))
