@@ -64,8 +64,7 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
         how = override(how, {"design.network": str(Path(how.design.network).resolve())})
     place = to_folder(folder, "--out")
     require_free(place)
-    said = measurable(read_preferences(data)[0], how.heldout)
-    parts = split(judgements(said, how.design.edge, how.frames), how.heldout, how.calibration)
+    parts = _heard(data, how)
     ensemble, words, people, bank = train(parts.train, how, lambda line: print(line, file=sys.stderr))
     worth = worths(ensemble, people, parts.train, bank)
     questions = parts.train.questions
@@ -85,6 +84,20 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     per_slice = _slices(worth, parts.heldout)
     write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
     return place
+
+
+def _heard(data: str, how: RewardTraining) -> Parts:
+    """Return what was said, by what it is for; where `broken` is skipped, what cannot be read is told of instead."""
+    said, faults = read_preferences(data, broken=how.broken)
+    for fault in faults:
+        _leave_out(fault)
+    skips = _leave_out if how.broken == "skip" else None
+    heard = judgements(measurable(said, how.heldout), how.design.edge, how.frames, skips)
+    return split(heard, how.heldout, how.calibration)
+
+
+def _leave_out(fault: str) -> None:
+    print(f"left out: {fault}", file=sys.stderr)
 
 
 def require_free(place: Path) -> None:

@@ -30,7 +30,7 @@ from limner.algorithms.mapo import MaPO
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
-from limner.bench import exact, grid
+from limner.bench import exact, grid, preferred
 from limner.bench.annotated import Annotated
 from limner.build import Assembly, assemble
 from limner.core.protocols import Algorithm
@@ -101,7 +101,7 @@ ENTRIES = {
     "ELBO": Entry(AWM(weighting="uniform", kl_weight=0.0), EulerODE()),
     "RWR": Entry(RewardWeighted(temperature=1.0), EulerODE()),
     "RAFT": Entry(RewardWeighted(weight="best"), EulerODE()),
-    "DPO": paired(DPO(beta=2.0), EulerODE(), given=True),
+    "DPO": paired(DPO(beta=8.0), EulerODE(), given=True, steps=(200, 300), lr=(2e-2, 1e-2)),
     "DPO, online": paired(DPO(beta=8.0, refresh=10), EulerODE()),
     "IPO": paired(DPO(beta=0.5, loss="ipo"), EulerODE(), given=True),
     "KTO": paired(KTO(beta=8.0), EulerODE(), given=True),
@@ -127,7 +127,10 @@ class Point:
     modes: tuple[float, ...]
     """On o3, the share of each mode."""
     objective: float | None = None
-    """The share of the optimum of its own objective, E[r] - kl_weight sum KL, that it has; None without one."""
+    """The share that it has of the optimum of its own objective; None where that is not known.
+
+    That is E[r] - kl_weight sum KL, or, of given pairs, how far DPO's loss can fall (`limner.bench.preferred`).
+    """
 
 
 def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
@@ -142,7 +145,7 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
         model=Model(kind=ORACLE, path=world + ("-noise" if prediction == "noise" else ""), train=Full()),
         prompts="oracle:train",
         reward=world,
-        source=Annotated(Annotator(world, noise=NOISE)) if entry.given else Drawn(),
+        source=Annotated(annotator(world)) if entry.given else Drawn(),
         algorithm=entry.algorithm,
         sampler=sampler,
         optimizer=Optimizer(lr=entry.lr[deep], schedule=entry.schedule),
@@ -153,6 +156,11 @@ def config(entry: Entry, world: str, prediction: str, seed: int) -> RunConfig:
         seed=seed,
         device="cpu",
     )
+
+
+def annotator(world: str) -> Annotator:
+    """Return who compares given pairs."""
+    return Annotator(world, noise=NOISE)
 
 
 def curve(entry: Entry, world: str, prediction: str = "velocity", seed: int = 0, points: int = 10) -> list[Point]:
@@ -186,6 +194,9 @@ def _point(assembly: Assembly, world: str, entry: Entry, state: State) -> Point:
     measure = _mixture if world == "o3" else _gaussian
     with torch.no_grad():
         found = measure(world, policy, base, entry.kl_weight)
+        if entry.given and isinstance(entry.algorithm, DPO):
+            known = preferred.least(str(assembly.config.model.path), entry.algorithm, annotator(world))
+            found["objective"] = preferred.share(policy, base, entry.algorithm, known)
     return Point(iteration=state.iteration, evaluations=state.evaluations, **found)
 
 

@@ -16,7 +16,7 @@ from limner.report.naming import file_name
 
 VERBS = """show NAME               what it measures, and its best and worst examples
 train PAIRS --out DIR   learn one from pairs, rankings or ratings; every key of the training can be set as --KEY VALUE:
-                        --epochs 40 --design.kind frozen --design.ties rao_kupper --design.gaussian true
+                        --epochs 40 --design.kind frozen --design.ties rao_kupper --design.gaussian true --broken skip
 promote NEW SERVED --on PAIRS
                         serve NEW at the folder SERVED, if held-out people find it better than what is served there"""
 

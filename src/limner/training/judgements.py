@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -16,6 +17,9 @@ from limner.core.rng import fixed_share
 from limner.core.types import OVERALL
 from limner.data.pairs import read_frames
 from limner.data.preferences import Preference
+
+Key: TypeAlias = tuple[str, str]
+"""A picture, and the prompt that it was made for."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,15 @@ class Judgements:
         return len(self.pairs) + len(self.rankings) + len(self.rated)
 
 
-def judgements(preferences: Sequence[Preference], edge: int, frames: int) -> Judgements:
+def judgements(
+    preferences: Sequence[Preference], edge: int, frames: int, leave_out: Callable[[str], None] | None = None
+) -> Judgements:
     """Return preferences as tensors, each picture read once and scaled to `edge` pixels, of a clip so many frames.
 
     Two pictures are a pair; more, of different worth, a ranking, or else every two a pair; one is rated. Raises
-    UserError for a picture that cannot be read.
+    UserError for a picture that cannot be read, or leaves out what was said of it and tells `leave_out` where and why.
     """
-    places: dict[tuple[str, str], int] = {}
+    places: dict[Key, int] = {}
     pictures: list[Tensor] = []
     texts: dict[str, int] = {}
     categories: list[str] = []
@@ -86,18 +92,15 @@ def judgements(preferences: Sequence[Preference], edge: int, frames: int) -> Jud
     people: list[tuple[str, ...]] = []
     rankings: list[Tensor] = []
     rated: list[tuple[int, float]] = []
-    for each in preferences:
+    for each, seen in _read(preferences, edge, frames, leave_out):
         if each.prompt.text not in texts:
             texts[each.prompt.text] = len(texts)
             categories.append(each.prompt.category or "")
-        rows = []
-        for picture in each.pictures:
-            key = _name(picture), each.prompt.text
-            if key not in places:
-                places[key] = len(pictures)
-                pictures.append(_seen(picture, edge, frames, each.where))
-                text.append(texts[each.prompt.text])
-            rows.append(places[key])
+        for key, shown in seen.items():
+            places[key] = len(pictures)
+            pictures.append(shown)
+            text.append(texts[each.prompt.text])
+        rows = [places[_key(picture, each)] for picture in each.pictures]
         if len(rows) == 1:
             rated.append((rows[0], each.worth[0]))
         elif len(rows) > 2 and len(set(each.worth)) == len(rows):
@@ -130,11 +133,30 @@ def judgements(preferences: Sequence[Preference], edge: int, frames: int) -> Jud
     )
 
 
-def _seen(picture: Path | bytes, edge: int, frames: int, where: str) -> UInt8[Tensor, "frames 3 edge edge"]:
-    try:
-        return (read_frames(picture, frames, edge) * 255).round().byte().contiguous()
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+def _read(
+    preferences: Sequence[Preference], edge: int, frames: int, leave_out: Callable[[str], None] | None
+) -> Iterator[tuple[Preference, dict[Key, UInt8[Tensor, "frames 3 edge edge"]]]]:
+    """Yield each preference with those of its pictures that no other had before it."""
+    known: set[Key] = set()
+    fault = ""
+    for each in preferences:
+        try:
+            fresh = {key: picture for picture in each.pictures if (key := _key(picture, each)) not in known}
+            seen = {key: _levels(read_frames(picture, frames, edge)) for key, picture in fresh.items()}
+        except UserError as error:
+            fault = f"{each.where}: {error}"
+            if leave_out is None:
+                raise UserError(fault) from error
+            leave_out(fault)
+            continue
+        known.update(seen)
+        yield each, seen
+    if not known:
+        raise UserError(f"no preference is left: {fault}")
+
+
+def _levels(shown: Float[Tensor, "frames 3 edge edge"]) -> UInt8[Tensor, "frames 3 edge edge"]:
+    return (shown * 255).round().byte().contiguous()
 
 
 def _equally_long(pictures: Sequence[Tensor]) -> list[Tensor]:
@@ -203,8 +225,9 @@ def _votes(each: Preference, i: int, j: int, questions: Sequence[str]) -> Float[
     return cast
 
 
-def _name(picture: Path | bytes) -> str:
-    return hashlib.sha256(picture).hexdigest() if isinstance(picture, bytes) else str(picture)
+def _key(picture: Path | bytes, of: Preference) -> Key:
+    name = hashlib.sha256(picture).hexdigest() if isinstance(picture, bytes) else str(picture)
+    return name, of.prompt.text
 
 
 def voters(of: Judgements, names: Sequence[str]) -> Int[Tensor, " pairs"]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -59,6 +59,8 @@ class RewardTraining:
     """Share of the prompts that it is measured on; an export says the same of a prompt."""
     calibration: Share = 0.15
     """Share of the prompts that its scale is fitted on."""
+    broken: Literal["refuse", "skip"] = "refuse"
+    """Whether a row or file that cannot be read stops it, or is left out and told of."""
     seed: Natural = 0
 
 
