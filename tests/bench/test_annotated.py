@@ -12,7 +12,7 @@ from limner.algorithms.dpo import DPO
 from limner.algorithms.dspo import DSPO
 from limner.algorithms.kto import KTO
 from limner.algorithms.mapo import MaPO
-from limner.bench import exact, preferred
+from limner.bench import exact
 from limner.bench.annotated import Annotated
 from limner.bench.oracles import ENTRIES, NOISE, config, curve, efficiency
 from limner.build import Assembly, assemble
@@ -51,21 +51,11 @@ def test_diffusion_dpo_finds_the_shift_that_explains_every_answer():
     assert float(spread.norm(dim=2).mean()) < 0.15 * float(expected.norm(dim=1).mean())
 
 
-@pytest.fixture(autouse=True)
-def roughly(monkeypatch: pytest.MonkeyPatch):
-    """The least loss is no matter here."""
-    for name, value in {"PAIRS": 200, "OTHERS": 200, "TIMES": 1, "GRIDS": (5,)}.items():
-        monkeypatch.setattr(preferred, name, value)
-    preferred.least.cache_clear()
-    yield
-    preferred.least.cache_clear()
-
-
 @pytest.mark.parametrize("world", ["o1", "o2"])
 @pytest.mark.parametrize("name", ["DPO", "IPO", "MaPO", "D3PO", "SPO"])
 def test_what_is_then_drawn_has_nine_tenths_of_what_its_distance_can_buy(name, world):
     last = curve(replace(ENTRIES[name], steps=(60, 60)), world, points=1)[-1]
-    assert last.kl > 0.02 and 0.9 < efficiency(last) <= 1 + 1e-6
+    assert last.kl > 0.1 and 0.9 < efficiency(last) <= 1 + 1e-6
 
 
 def double(assembly: Assembly):

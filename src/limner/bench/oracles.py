@@ -30,7 +30,7 @@ from limner.algorithms.mapo import MaPO
 from limner.algorithms.ppo import PPO
 from limner.algorithms.reward_weighted import RewardWeighted
 from limner.algorithms.trpo import TRPO
-from limner.bench import exact, grid, preferred
+from limner.bench import exact, fields, grid
 from limner.bench.annotated import Annotated
 from limner.build import Assembly, assemble
 from limner.core.protocols import Algorithm
@@ -101,7 +101,8 @@ ENTRIES = {
     "ELBO": Entry(AWM(weighting="uniform", kl_weight=0.0), EulerODE()),
     "RWR": Entry(RewardWeighted(temperature=1.0), EulerODE()),
     "RAFT": Entry(RewardWeighted(weight="best"), EulerODE()),
-    "DPO": paired(DPO(beta=8.0), EulerODE(), given=True, steps=(200, 300), lr=(2e-2, 1e-2)),
+    "DPO": paired(DPO(beta=2.0), EulerODE(), given=True),
+    "DPO, beta 8": paired(DPO(beta=8.0), EulerODE(), given=True, steps=(200, 300), lr=(2e-2, 1e-2)),
     "DPO, online": paired(DPO(beta=8.0, refresh=10), EulerODE()),
     "IPO": paired(DPO(beta=0.5, loss="ipo"), EulerODE(), given=True),
     "KTO": paired(KTO(beta=8.0), EulerODE(), given=True),
@@ -129,7 +130,7 @@ class Point:
     objective: float | None = None
     """The share that it has of the optimum of its own objective; None where that is not known.
 
-    That is E[r] - kl_weight sum KL, or, of given pairs, how far DPO's loss can fall (`limner.bench.preferred`).
+    That is E[r] - kl_weight sum KL, or, of given pairs, how far DPO's loss can fall (`limner.bench.fields`).
     """
 
 
@@ -195,8 +196,8 @@ def _point(assembly: Assembly, world: str, entry: Entry, state: State) -> Point:
     with torch.no_grad():
         found = measure(world, policy, base, entry.kl_weight)
         if entry.given and isinstance(entry.algorithm, DPO):
-            known = preferred.least(str(assembly.config.model.path), entry.algorithm, annotator(world))
-            found["objective"] = preferred.share(policy, base, entry.algorithm, known)
+            known = fields.least(str(assembly.config.model.path), entry.algorithm, annotator(world))
+            found["objective"] = fields.share(policy, base, entry.algorithm, known)
     return Point(iteration=state.iteration, evaluations=state.evaluations, **found)
 
 
