@@ -29,7 +29,7 @@ from limner.worlds.oracle.model import Oracle
 
 WIDTH, BEND = 5.0, 0.25
 """The grid ends at -WIDTH and WIDTH; its lines are at even distances of asinh(x / BEND), so dense around 0."""
-GRIDS = (11, 21, 41)
+GRIDS: tuple[int, ...] = (11, 21, 41)
 """Lines on an axis, one after the other: each grid begins with what the one before found."""
 STARTS = ((0.0, 0.0), (3.0, 3.0))
 """Where the coarsest grid begins, but for a little noise: nothing moves, or all does. The better end is refined."""
