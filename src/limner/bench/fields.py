@@ -105,10 +105,10 @@ def least(path: str, algorithm: DPO, annotator: Annotator) -> list[Least]:
                 for side, count in (("seen", PAIRS), ("other", OTHERS))
             )
             with torch.enable_grad():
-                fields = solve(algorithm, seen, GRIDS, STEPS)
-            tried = [torch.zeros_like, *(at(grid) for _, grid in fields)]
+                solved = solve(algorithm, seen, GRIDS, STEPS)
+            tried: list[Field] = [torch.zeros_like, *(at(grid) for _, grid in solved)]
             mean = [float(losses(algorithm, each, other).mean()) for each in tried]
-            found.append(Least(t, other, mean[0], min(mean), float(bayes(algorithm, other).mean()), fields[-1][0]))
+            found.append(Least(t, other, mean[0], min(mean), float(bayes(algorithm, other).mean()), solved[-1][0]))
     return found
 
 
