@@ -7,16 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from golden.curves import Log
 from limner.algorithms.dpo import DPO
 from limner.bench import fields
 from limner.bench.fields import at, least, minimised, share, solve
-from limner.bench.oracles import NOISE, annotator
+from limner.bench.oracles import ENTRIES, NOISE, _double, annotator, config
 from limner.bench.preferred import Asked, ask, bayes, losses, moved, times
+from limner.build import assemble
 from limner.core.needs import Renoising
 from limner.core.rng import Rng
 from limner.core.types import Renoised, Rollout
 from limner.learning.restoration import Noising, matching_error
 from limner.objectives.preference import pair_loss
+from limner.training.loop import Hooks, train
+from limner.training.state import State
 from oracle_case import policy
 
 DPO2, IPO = DPO(beta=2.0), DPO(beta=0.5, loss="ipo")
