@@ -1,16 +1,18 @@
-"""Measure a student of few steps beside its teacher, on the held-out prompts of scenes.
+"""Measure a student of few steps beside its teacher, and what was tuned by rewards, on the held-out prompts of scenes.
 
     limner distill scenes --out runs/distill-scenes
-    python benchmarks/few_step.py runs/distill-scenes/pipeline [--seeds 4] [--out docs/results/few_step.json]
+    python benchmarks/few_step.py runs/distill-scenes/pipeline [RUN ...] [--seeds 4] [--out docs/results/few_step.json]
 
 Full-prompt accuracy with 95 % intervals (Student's t over prompts), and network evaluations a picture: the base as the
-demo samples it, and with the guidance that is best for it; the student in 2, 4 and 8 steps.
+demo samples it, and with the guidance that is best for it; the student in 2, 4 and 8 steps; the averaged weights of
+each RUN, sampled as it was trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from base import accuracy
@@ -20,13 +22,16 @@ from limner.policies.denoising import Sampler
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.report.file import write_text
+from limner.run import open_run
 from limner.worlds.scenes.grammar import prompts
+from tuned import drawn
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("student", type=Path)
+    parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("docs/results/few_step.json"))
     options = parser.parse_args()
@@ -43,6 +48,13 @@ def main() -> None:
         measured = accuracy(assembly, assembly.policy("reference", sampler), prompts("heldout"), options.seeds)
         found[name] = {"evaluations": evaluations, **measured}
         print(name, evaluations, measured["overall"], flush=True)
+    for folder in options.runs:
+        run = open_run(folder)
+        with run.averaged():
+            summary = drawn(run, run.assembly.policy("policy"), options.seeds).summary()
+        measured = {part: asdict(interval) for part, interval in summary.items()}
+        found[str(folder)] = {"evaluations": run.config.sampler.steps, **measured}
+        print(folder, run.config.sampler.steps, measured["overall"], flush=True)
     write_text(options.out, json.dumps({"seeds": options.seeds, "found": found}, indent=1) + "\n")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limner.core.errors import UserError, nearest
 from limner.core.media import Media
-from limner.core.paths import to_folder
+from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Actors, Adapter, ModelSettings, Policy, Sampling
 from limner.core.rng import Rng
 from limner.core.team import Team
@@ -50,9 +50,10 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.audience import Overlap
 from limner.rollout.collect import EncodeCache
 from limner.rollout.kept import Kept
-from limner.training.anchor import Anchor
+from limner.training.anchor import Anchor, OnData, OnTeacher
 from limner.training.asynchronous import require_able
 from limner.training.config import DataAnchor, Model, RunConfig
+from limner.training.distill import CHAINS, taught
 from limner.training.focus import Focus
 from limner.training.footprint import require_room
 from limner.training.judged import Library, encoded, teaching
@@ -298,10 +299,13 @@ def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
 
 
 def _anchor(data: DataAnchor) -> Anchor:
-    """Return the data anchor; a folder is looked into now, and encoded when the first loss needs it."""
+    """Return the anchor; a folder is looked into now, and pictures are encoded when the first loss needs them."""
+    if (chains := path_of(data.data, "anchor.data")).name == CHAINS:
+        pairs, prompts = taught(chains)
+        return OnTeacher(pairs, load_prompts(prompts), data.weight, data.batch)
     if data.data not in WORLDS:
         read_pairs(data.data)
-    return Anchor(Pictures(data.data, data.num_pairs), data.weight, data.batch)
+    return OnData(Pictures(data.data, data.num_pairs), data.weight, data.batch)
 
 
 def _actors(config: RunConfig, model: Adapter, weights: Weights, precision: Precision, team: Team) -> Actors[Policy]:

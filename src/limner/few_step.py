@@ -14,6 +14,7 @@ from limner.build import load_model, load_prompts
 from limner.core.errors import UserError
 from limner.engine.device import resolve
 from limner.engine.precision import Precision
+from limner.engine.start import start_from
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.registry.names import RECIPES
@@ -39,6 +40,8 @@ def make(name: str, folder: Path | None, values: Mapping[str, Any]) -> Path:
         raise UserError(
             f"{name} is a {teacher.pipeline_name}: students of few steps are made of StableDiffusion3Pipeline"
         )
+    if config.start and (updates := start_from(config.start, teacher.networks)) is not None:
+        updates.merge(teacher.networks)
     asked = {"model": run.model.path, **asdict(config)}
     require_same(folder, asked, ("checkpoint_seconds",))
     student = teacher.few_step()

@@ -16,13 +16,15 @@ from limner.core.media import Images
 from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.data.pairs import read_pairs, read_picture
-from limner.diffusion.dynamics import EulerODE
+from limner.diffusion.dynamics import CPS, EulerODE
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
+from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
 from limner.report.metrics import read
-from limner.training.anchor import Anchor
+from limner.training.anchor import OnData, OnTeacher
 from limner.training.config import DataAnchor, Optimizer
+from limner.training.distill import CHAINS, Pairs
 from limner.training.source import Pictures
 from run.miniature import FLOW_GRPO, Miniature, make_miniature
 from toys import toy_denoiser, toy_studio
@@ -33,7 +35,7 @@ def test_it_is_the_mean_error_over_drawn_pairs_whatever_the_micro_batch() -> Non
     model = toy_denoiser(1)
     latents = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     prompts = [Prompt(str(i + 1)) for i in range(5)]
-    anchor = Anchor(Pictures("data"), weight=0.3, batch=7)
+    anchor = OnData(Pictures("data"), weight=0.3, batch=7)
     policy, rng = Sampler(EulerODE(), 4).policy(model), Rng(("anchor",))
     whole, parts = (
         list(anchor.losses(toy_studio(policy, lambda data, count: (latents, prompts), size), policy, rng))
@@ -47,6 +49,25 @@ def test_it_is_the_mean_error_over_drawn_pairs_whatever_the_micro_batch() -> Non
     net = model.network
     v = net.scale * x + net.drift * t[:, None] + net.word[rows + 1]
     expected = 0.3 * (v - (noise - latents[rows])).square().mean(1).mean()
+    torch.testing.assert_close(whole[0], expected)
+    torch.testing.assert_close(sum(parts), expected)
+    mine, theirs = (torch.autograd.grad(loss, net.word)[0] for loss in (sum(parts), expected))
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_of_a_student_it_is_the_error_of_its_distillation_whatever_the_micro_batch() -> None:
+    """weight x mean |x - t v(x, t, c) - x0|^2 / D over drawn pairs, with v written out for the toy network."""
+    model, draw = toy_denoiser(1), torch.Generator().manual_seed(0)
+    x, x0 = torch.randn(6, 3, generator=draw), torch.randn(6, 3, generator=draw)
+    t, prompt = torch.rand(6, generator=draw), torch.tensor([0, 1, 1, 0, 1, 0])
+    anchor = OnTeacher(Pairs(x, t, x0, prompt), [Prompt("1"), Prompt("3")], weight=0.3, batch=7)
+    policy, rng = Sampler(CPS(1.0), 4).policy(model), Rng(("anchor",))
+    whole, parts = (list(anchor.losses(toy_studio(policy, None, size), policy, rng)) for size in (100, 3))
+    assert len(whole) == 1 and len(parts) == 3
+    rows = torch.randint(6, (7,), generator=rng.generator())
+    net, word = model.network, torch.tensor([1, 3])[prompt[rows]]
+    v = net.scale * x[rows] + net.drift * t[rows, None] + net.word[word]
+    expected = 0.3 * (x[rows] - t[rows, None] * v - x0[rows]).square().mean(1).mean()
     torch.testing.assert_close(whole[0], expected)
     torch.testing.assert_close(sum(parts), expected)
     mine, theirs = (torch.autograd.grad(loss, net.word)[0] for loss in (sum(parts), expected))
@@ -126,6 +147,28 @@ def test_a_run_learns_its_data(small: Miniature, pictures: Path, tmp_path: Path)
     assert sum(errors[-4:]) < 0.9 * sum(errors[:4])
 
 
+def test_a_student_learns_its_teacher_s_pairs(small: Miniature, tmp_path: Path) -> None:
+    """As above, with the pairs that a distillation kept, and the prompts that it names."""
+    teacher, draw = tmp_path / "teacher", torch.Generator().manual_seed(0)
+    teacher.mkdir()
+    (teacher / "config.yaml").write_text(f"prompts: {small.prompts}\n")
+    shape = (8, *SD3.load(small.model, SD3Settings(max_sequence_length=16)).latent().shape)
+    x, x0 = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
+    pairs = Pairs(x, torch.linspace(0.5, 1, 8), x0, torch.arange(8) % 2)
+    torch.save(pairs._asdict(), teacher / CHAINS)
+    config = small.config(
+        tmp_path / "run",
+        reward="redness",
+        anchor=DataAnchor(str(teacher / CHAINS), weight=1.0, batch=16),
+        optimizer=Optimizer(lr=2e-2),
+        steps=12,
+        checkpoint_every=12,
+    )
+    limner.train(config, quiet=True)
+    errors = [line["anchor"] for line in read(tmp_path / "run")]
+    assert sum(errors[-4:]) < 0.9 * sum(errors[:4])
+
+
 def test_pictures_alone_teach(small: Miniature, pictures: Path, tmp_path: Path) -> None:
     """As a source they are the ordinary loss: its error falls, and no sample is drawn."""
     config = small.config(
@@ -161,5 +204,7 @@ def test_what_cannot_be_anchored_is_refused(small: Miniature, pictures: Path, tm
         limner.check(
             small.config(tmp_path, sampler=Sampler(EulerODE(), 4), anchor=DataAnchor(str(pictures), weight=0.1))
         )
-    with pytest.raises(UserError, match="no metadata.jsonl"):
-        limner.check(small.config(tmp_path, sampler=Sampler(EulerODE(), 4), anchor=DataAnchor("/nowhere", weight=0.1)))
+    for nowhere, message in (("/nowhere", "no metadata.jsonl"), (f"/nowhere/{CHAINS}", "limner distill wrote")):
+        anchor = DataAnchor(nowhere, weight=0.1)
+        with pytest.raises(UserError, match=message):
+            limner.check(small.config(tmp_path, sampler=Sampler(EulerODE(), 4), anchor=anchor))

@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
+import yaml
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from limner.core.errors import UserError
 from limner.core.protocols import Adapter, Denoiser
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
@@ -46,6 +48,8 @@ class Distillation:
 
     prompts: str = ""
     """What the teacher draws: a file, or a split of a world, as in scenes:train; empty: the recipe's."""
+    start: str = ""
+    """What a run exported, a LoRA or networks: the teacher is the model as that run tuned it; empty: as it is."""
     seed: Natural = 0
     """Of everything that is random."""
     steps: Annotated[int, Range(least=2, most=MAX_STEPS)] = 4
@@ -162,6 +166,17 @@ def chain(
         if k + 2 < len(times):
             x = add_noise(teacher.model.schedule, x0, noise[:, k + 1], times[k + 1].expand(len(x)).to(device))
     return concatenate(pairs)
+
+
+def taught(path: Path) -> tuple[Pairs, str]:
+    """Return the pairs that a distillation keeps at `path`, and the source of the prompts that they are of.
+
+    Raises UserError where it keeps none.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not there: give the {CHAINS} of a folder that limner distill wrote")
+    asked = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+    return Pairs(**torch.load(path, weights_only=True)), asked["prompts"]
 
 
 def finer(times: Float[Tensor, " points"], substeps: int) -> Float[Tensor, " finer"]:
