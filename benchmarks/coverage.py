@@ -122,6 +122,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("RAFT, ReST, best-of-N fine-tuning", "preset raft", "tests/objectives/test_advantage.py", "best_weight",
                "RAFT"),
         Family("data anchor (DDRL)", "--anchor.data, any algorithm", "tests/training/test_anchor.py", "Anchor"),
+        Family("distillation beside (DMDR)", "--anchor.data chains.pt", "tests/training/test_anchor.py", "OnTeacher"),
     ],
     "Preferences": [
         Family("Diffusion-DPO, Flow-DPO", "preset diffusion_dpo, flow_dpo", ANNOTATED, "test_diffusion_dpo_finds",

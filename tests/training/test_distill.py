@@ -161,6 +161,27 @@ def test_the_folder_is_sampled_by_diffusers_as_here(tmp_path: Path, capfd: pytes
         torch.testing.assert_close(student.decode(x).frames()[:, 0], once, atol=1e-4, rtol=1e-4)
 
 
+def test_the_teacher_is_what_a_run_tuned(tmp_path: Path) -> None:
+    """Of a base with networks that were exported: what a pipeline gives that has these as its own."""
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    SD3.tiny(base)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(base)
+    with torch.no_grad():
+        for weight in pipeline.transformer.parameters():
+            weight.mul_(1.5)
+    pipeline.save_pretrained(tuned)
+    arguments = ["--chains", "2", "--batch", "2", "--updates", "1", "--substeps", "1", "--prompts", "scenes:train"]
+    assert main(["distill", str(base), *arguments, "--out", str(tmp_path / "plain")]) == 0
+    assert main(["distill", str(tuned), *arguments, "--out", str(tmp_path / "own")]) == 0
+    start = ["--start", str(tuned / "transformer")]
+    assert main(["distill", str(base), *arguments, *start, "--out", str(tmp_path / "started")]) == 0
+    plain, own, started = (torch.load(tmp_path / name / "chains.pt") for name in ("plain", "own", "started"))
+    assert torch.equal(started["x0"], own["x0"]) and not torch.equal(started["x0"], plain["x0"])
+    students = [StableDiffusion3Pipeline.from_pretrained(tmp_path / name / "pipeline") for name in ("own", "started")]
+    mine, theirs = (student.transformer.state_dict() for student in students)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
