@@ -110,8 +110,6 @@ SECTIONS: dict[str, list[Family]] = {
         Family("... on policy", "DiffusionNFT(decay=...)", CONTRACT, "test_nft_on_policy", "DiffusionNFT, on policy"),
         Family("... its published settings: neutral samples learned from, decay by optimizer steps",
                "preset diffusion_nft", PUBLISHED, "test_neutral_samples"),
-        Family("... in states that samples went through", "--algorithm.times path", "tests/policies/test_plan.py",
-               "test_a_sample_is_learned_from_in_states"),
         Family("AWM", "AWM", CONTRACT, "test_awm_compares", "AWM"),
         Family("... its penalty weighted as the ELBO is", "AWM(kl_by_noise=True)", PUBLISHED, "test_a_penalty_of_awm"),
         Family("... its second penalty, towards an average of the weights",

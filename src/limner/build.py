@@ -219,7 +219,7 @@ def _studio(
     encoders = model.encoders if isinstance(model, Encoding) and config.model.encoders == "device" else ()
     return Studio(
         policy=policy,
-        record=config.algorithm.needs.records,
+        record=config.algorithm.needs.path,
         prompts=prompts,
         sampler=PromptSampler(len(prompts), config.prompts_per_step, config.seed),
         group_size=config.group_size,

@@ -42,7 +42,6 @@ ALGORITHMS = [
     FlowGRPO(num_updates=1, kl_weight=0.1, scale="none"),
     DiffusionNFT(kl_weight=0.0, num_times=2),
     DiffusionNFT(kl_weight=0.1, num_times=3, times="logit_normal", beta=0.5, adaptive=False),
-    DiffusionNFT(kl_weight=0.0, num_times=3, times="path"),
     AWM(kl_weight=0.0),
     AWM(kl_weight=0.1, num_times=2, times="grid", weighting="uniform", num_updates=1),
     AWM(kl_weight=0.0, weighting="huber"),
@@ -80,10 +79,10 @@ def context(micro_batch: int = 100, step: int = 0) -> Context:
 def setting(algorithm, rank: int = 2, dtype=torch.float32):
     """Return actors whose policy moved a little from the weights that drew the rollout, the rollout, and parameters."""
     model = toy_denoiser(rank, dtype=dtype)
-    dynamics = FlowSDE(0.7) if algorithm.needs.records else EulerODE()
+    dynamics = FlowSDE(0.7) if algorithm.needs.path else EulerODE()
     frozen = Sampler(dynamics, steps=5).policy(model.with_networks({"network": copy.deepcopy(model.network)}))
     policy = Sampler(dynamics, steps=5).policy(model)
-    rollout = toy_rollout(policy, record=algorithm.needs.records)
+    rollout = toy_rollout(policy, record=algorithm.needs.path)
     return Actors(policy, frozen, frozen), rollout, list(model.network.parameters())
 
 

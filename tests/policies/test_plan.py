@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from limner.algorithms.diffusion_nft import DiffusionNFT
-from limner.core.errors import UserError
-from limner.core.needs import Renoising
 from limner.core.rng import Rng
-from limner.diffusion.dynamics import CPS, EulerODE, FlowSDE
+from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.policies.denoising import Sampler
-from toys import toy_denoiser, toy_rollout
 
 GROUP, ID = torch.tensor([5, 5, 5, 5, 2, 2, 2, 2]), torch.tensor([20, 21, 22, 23, 8, 9, 10, 11])
 RNG = Rng(("plan",))
@@ -82,35 +78,3 @@ def test_the_noise_of_a_decision_is_the_next_of_its_samples_own_stream() -> None
     for row in range(8):
         first, second = plan.decides[row].nonzero()[:, 0].tolist()
         assert torch.equal(steps[first][row], stream[row, 1]) and torch.equal(steps[second][row], stream[row, 2])
-
-
-@pytest.mark.parametrize("shared_start", [False, True])
-def test_a_sample_is_learned_from_in_states_that_it_went_through(shared_start: bool) -> None:
-    """All of the states are its own, each once, x = (1 - t) x0 + t noise; which of them depends on its id alone."""
-    policy = Sampler(CPS(1.0), 5, shared_start=shared_start).policy(toy_denoiser(2))
-    rollout, rng = toy_rollout(policy), Rng((3,))
-    walk, rows = rollout.path.states, torch.arange(12)
-    for size in (5, 100):
-        for pack in policy.renoise(rollout, rows, Renoising(4, "path"), rng, size):
-            step = (walk.t[pack.row] == pack.t[:, None]).int().argmax(1)
-            torch.testing.assert_close(pack.state, walk.points[pack.row, step], rtol=0, atol=0)
-            torch.testing.assert_close(pack.x0, rollout.sample[pack.row], rtol=0, atol=0)
-            t = pack.t.view(-1, 1, 1)
-            torch.testing.assert_close((1 - t) * pack.x0 + t * pack.noise, pack.state)
-            assert torch.equal(pack.prompt_index, rollout.prompt_index[pack.row])
-    (whole,) = policy.renoise(rollout, rows, Renoising(4, "path"), rng, 100)
-    assert sorted(whole.t[:4].tolist()) == pytest.approx([0.4, 0.6, 0.8, 1.0])  # the state at .2 decides nothing
-    (one,) = policy.renoise(rollout, rows, Renoising(1, "path"), rng, 100)
-    (last,) = policy.renoise(rollout, rows[7:], Renoising(1, "path"), rng, 100)
-    assert torch.equal(one.t[7:], last.t) and len(set(one.t.tolist())) > 1
-    (late,) = policy.renoise(rollout, rows, Renoising(2, "path", 0.7), rng, 100)
-    assert sorted(late.t[:2].tolist()) == pytest.approx([0.8, 1.0])
-    with pytest.raises(UserError, match="num_times 3 exceeds the 2 decisions that a sample makes from min_time 0.7 on"):
-        next(policy.renoise(rollout, rows, Renoising(3, "path", 0.7), rng, 100))
-
-
-def test_states_that_were_gone_through_are_each_sample_s_own_and_need_noise() -> None:
-    with pytest.raises(UserError, match="gives the samples of a group one time and noise"):
-        Renoising(1, "path", by_group=True)
-    with pytest.raises(UserError, match="DiffusionNFT learns from stochastic steps"):
-        Sampler(EulerODE(), 5).require(DiffusionNFT(times="path"), 4)

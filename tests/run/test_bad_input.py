@@ -87,7 +87,7 @@ BAD = {
     "--anchor.weight inf": "DataAnchor: weight must be at least 0 and finite, got inf",
     "--evaluation.ode_steps -3": "Evaluation: ode_steps must be at least 0 and at most 10000, got -3",
     "--precision.dtype float8": "--precision.dtype cannot be 'float8'",
-    "--algorithm FlowGRPO": "FlowGRPO learns from stochastic steps, but the sampler's dynamics EulerODE",
+    "--algorithm FlowGRPO": "FlowGRPO scores stochastic steps, but the sampler's dynamics EulerODE",
     "--algorithm.num-times 9": "num_times 9 exceeds the sampler's 3 times",
     "--algorithm.beta -1": "DiffusionNFT: beta must be above 0 and finite, got -1.0",
     "--device quantum": "unknown device 'quantum'; use auto",

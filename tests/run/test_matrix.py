@@ -132,7 +132,7 @@ def test_a_sampler_without_decisions_is_refused_where_decisions_are_needed(
     if not algorithm.needs.path:
         assert replace(settings, sampler=Sampler(EulerODE())).algorithm == algorithm
         return
-    with pytest.raises(UserError, match="learns from stochastic steps.*take FlowSDE, CPS or DanceSDE, or an algorithm"):
+    with pytest.raises(UserError, match="scores stochastic steps.*take FlowSDE, CPS or DanceSDE, or an algorithm"):
         replace(settings, sampler=Sampler(EulerODE()))
 
 

@@ -45,13 +45,10 @@ class DiffusionNFT:
 
     `num_times` times are drawn for each sample, from the sampler's own grid ("grid", as published, without replacement
     and without its last point) or logit-normal, none below `min_time`: where a sample is hardly noised its restoration
-    says little about the prompt, and pushing it away teaches nothing. With times "path" a sample is not noised, but
-    restored from states that it went through, `num_times` of those in which a stochastic sampler drew noise: in a
-    network of few steps noise and picture belong together, which noise drawn anew does not know. `num_updates` is the
-    number of optimizer steps a rollout is split over. `decay` names the old policy's schedule: "none" is d = 0,
-    "linear" min(decay_rate n, decay_max), where n counts the iterations before this one or, with `decay_by` "update",
-    the optimizer steps up to its end. With `neutral`, samples of advantage 0 teach too: at r = 1/2 they hold the policy
-    at the old one.
+    says little about the prompt, and pushing it away teaches nothing. `num_updates` is the number of optimizer steps a
+    rollout is split over. `decay` names the old policy's schedule: "none" is d = 0, "linear" min(decay_rate n,
+    decay_max), where n counts the iterations before this one or, with `decay_by` "update", the optimizer steps up to
+    its end. With `neutral`, samples of advantage 0 teach too: at r = 1/2 they hold the policy at the old one.
     """
 
     beta: Positive = 1.0

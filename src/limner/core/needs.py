@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from limner.core.errors import UserError
 from limner.diffusion.timesteps import TrainingTimes
 
 
@@ -61,7 +60,7 @@ class Renoising:
 
     With `by_group` a group has one (time, noise) for all and learns as one: it stays whole in an optimizer step, and
     the algorithm measures all of it before its loss (`OnGroups`), but where it learns from `pairs`. With `by_all` it
-    measures all samples of an optimizer step. Of `times` "path" see `policies.plan.met`.
+    measures all samples of an optimizer step.
     """
 
     num_times: int
@@ -69,13 +68,6 @@ class Renoising:
     min_time: float = 0.0
     by_group: bool = False
     by_all: bool = False
-
-    def __post_init__(self) -> None:
-        if self.times == "path" and self.by_group:
-            raise UserError(
-                "times path learns from a sample in the states that it went through, and this algorithm gives the "
-                "samples of a group one time and noise: take times grid, or DiffusionNFT"
-            )
 
 
 @dataclass(frozen=True)
@@ -111,11 +103,6 @@ class Needs:
     """Whether it changes the weights itself, instead of giving a loss to an optimizer (`OwnUpdate`)."""
     alone: bool = False
     """Whether it reads other samples' decisions while it learns from one, so that one process must hold them all."""
-
-    @property
-    def records(self) -> bool:
-        """Whether what a sampler decided is kept: to be scored again, or for the states that samples went through."""
-        return self.path or (self.renoise is not None and self.renoise.times == "path")
 
     @property
     def follows(self) -> bool:

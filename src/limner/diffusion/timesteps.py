@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-TrainingTimes: TypeAlias = Literal["grid", "logit_normal", "shifted_logit_normal", "path"]
-"""Where a finished sample is noised again to: the sampler's own times, logit-normal ones, or these shifted by 3.
-
-"path" does not noise it: it is learned from in the states that it went through."""
+TrainingTimes: TypeAlias = Literal["grid", "logit_normal", "shifted_logit_normal"]
+"""Where a finished sample is noised again to: the sampler's own times, logit-normal ones, or these shifted by 3."""
 Grid: TypeAlias = Literal["own", "linear"]
 """A model's grid: that of its library's scheduler, or equal steps from 1 to 0, shifted as that scheduler shifts."""
 WindowSchedule: TypeAlias = Literal["random", "progressive", "decay", "exp_decay"]

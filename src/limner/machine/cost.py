@@ -289,7 +289,7 @@ class _Rehearsal:
         """Return n samples of one group, with a decision each where decisions are recorded."""
         rows = torch.arange(n)
         path = None
-        if self.config.algorithm.needs.records:
+        if self.config.algorithm.needs.path:
             decided = self._decided(n)
             column = lambda tree: select(tree, rows)  # noqa: E731
             points = torch.stack([decided.state.x, decided.choice], 1)

@@ -43,7 +43,7 @@ from limner.diffusion.timesteps import (
     window,
 )
 from limner.policies.guided import Rescaling, guided
-from limner.policies.plan import Plan, Walk, met
+from limner.policies.plan import Plan, Walk
 
 MAX_STEPS = 10_000
 """Of one sample; a scheduler's own grid has 1000."""
@@ -141,10 +141,10 @@ class Sampler:
                 f"{name} with algorithm.scale depth compares the decisions of each depth of a tree: set "
                 "sampler.splits, or take scale group"
             )
-        if algorithm.needs.records and not self.dynamics.stochastic:
+        if algorithm.needs.path and not self.dynamics.stochastic:
             raise UserError(
-                f"{name} learns from stochastic steps, but the sampler's dynamics {self.dynamics} has none: take "
-                "FlowSDE, CPS or DanceSDE, or an algorithm that needs no path, DiffusionNFT or AWM with times grid"
+                f"{name} scores stochastic steps, but the sampler's dynamics {self.dynamics} has none: take FlowSDE, "
+                "CPS or DanceSDE, or an algorithm that needs no path, DiffusionNFT or AWM"
             )
 
     def plain(self, steps: int | None = None, guidance: float | None = None) -> Sampler:
@@ -345,11 +345,7 @@ class Denoising:
 
         Times and noise of a sample depend on (rng, its id) alone, or, `how.by_group`, on (rng, its group). From the
         sampler's own "grid" times are drawn without replacement, and without its end, where nothing is left to restore.
-        With times "path" they are not noised, but taken in states that they went through.
         """
-        if how.times == "path":
-            yield from met(self.model.schedule, rollout, rows, how, rng, size)
-            return
         ids = (rollout.group if how.by_group else rollout.id)[rows]
         t = self._training_times(ids, how, rng.child("times"))
         noise = rng.child("noise").normal(ids, (how.num_times, *rollout.sample.shape[1:]))

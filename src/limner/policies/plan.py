@@ -14,13 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from limner.core.errors import UserError
-from limner.core.needs import Renoising
 from limner.core.rng import Rng
-from limner.core.types import Renoised, Rollout, Trajectory
+from limner.core.types import Trajectory
 from limner.diffusion.gaussian import Gaussian
-from limner.diffusion.schedule import Schedule
-from limner.diffusion.shape import over_latent
 
 WAVES = 4
 """Waves of time that a critic sees."""
@@ -68,35 +64,6 @@ class Walk:
     def features(self) -> tuple[Tensor, Tensor]:
         """Return what a critic sees of each step."""
         return self.each.features()
-
-
-def met(
-    schedule: Schedule, rollout: Rollout, rows: Int[Tensor, " rows"], how: Renoising, rng: Rng, size: int
-) -> Iterator[Renoised]:
-    """Yield the finished samples `rows` in states that they went through, `size` at a time.
-
-    Of the states in which a sample's decisions were made, `how.num_times` are drawn by (rng, its id). What is to be
-    restored there is the sample that came of it, and the noise is what the state has beside that. The state after the
-    last decision is none of them: what follows from it is no chance. Raises UserError if there are too few.
-    """
-    path, states = rollout.path, cast(Walk, rollout.path.states).each
-    usable = path.mask[rows] & (states.t[rows].cpu() >= how.min_time)
-    if len(rows) and how.num_times > (fewest := int(usable.sum(1).min())):
-        raise UserError(
-            f"num_times {how.num_times} exceeds the {fewest} decisions that a sample makes from min_time "
-            f"{how.min_time:g} on: lower one, or raise sampler.steps"
-        )
-    drawn = rng.child("times").uniform(rollout.id[rows], usable.shape[1:])
-    step = torch.where(usable, drawn, 1.0).argsort(1)[:, : how.num_times]
-    place = torch.arange(len(rows)).repeat_interleave(how.num_times)
-    column = torch.arange(how.num_times).repeat(len(rows))
-    for p, c in zip(place.split(size), column.split(size), strict=True):
-        row = rows[p]
-        x0 = rollout.sample[row]
-        state, t = (each[row, step[p, c]].to(x0) for each in (states.x, states.t))
-        noise = (state - over_latent(schedule.alpha(t), x0) * x0) / over_latent(schedule.sigma(t), x0)
-        region = None if rollout.region is None else rollout.region[row].to(x0)
-        yield Renoised(state, x0, noise, t, rollout.prompt_index[row].to(x0.device), row, c, region)
 
 
 @dataclass(frozen=True, eq=False)

@@ -341,7 +341,7 @@ class RunConfig:
                 f"{name} compares the samples of a group, but each of source Pictures is alone, and only good: take "
                 "RewardWeighted with weight reward, or source Preferences, which says what is better than what"
             )
-        if needs.records and not self.source.draws:
+        if needs.path and not self.source.draws:
             raise UserError(
                 f"{name} scores the decisions by which samples were drawn, and those of source "
                 f"{type(self.source).__name__} are given: take an algorithm that noises finished samples again, as "

@@ -82,7 +82,7 @@ def workload(config: RunConfig, processes: int = 1, given: int = 1, machines: in
     needs, sampler = config.algorithm.needs, config.sampler
     group = config.group_size if config.source.draws else given
     drawn = sampler if isinstance(sampler, Sampler) and config.source.draws else None
-    recorded = decisions(drawn) if needs.records and drawn is not None else 0
+    recorded = decisions(drawn) if needs.path and drawn is not None else 0
     learnt = group * needs.renoise.num_times if needs.renoise is not None else 0
     if needs.renoise is None and drawn is not None:
         learnt = branches(drawn) if drawn.splits else group * recorded
