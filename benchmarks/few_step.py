@@ -4,8 +4,8 @@
     python benchmarks/few_step.py runs/distill-scenes/pipeline [RUN ...] [--seeds 4] [--out docs/results/few_step.json]
 
 Full-prompt accuracy with 95 % intervals (Student's t over prompts), and network evaluations a picture: the base as the
-demo samples it, and with the guidance that is best for it; the student in 2, 4 and 8 steps; the averaged weights of
-each RUN, sampled as it was trained.
+demo samples it, and with the guidance that is best for it; the student in 2, 4 and 8 steps of its own grid, and in 4
+equal ones; the averaged weights of each RUN, sampled as it was trained.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main() -> None:
         ("base, 10 steps", base, base.config.sampler, 10),
         ("base, 20 steps, guidance 4", base, Sampler(EulerODE(), 20, guidance=4.0), 40),
         *((f"student, {steps} steps", student, Sampler(CPS(1.0), steps), steps) for steps in (2, 4, 8)),
+        ("student, 4 steps, equal ones", student, Sampler(CPS(1.0), 4, "linear"), 4),
         ("base sampled as the student, 4 steps", base, Sampler(CPS(1.0), 4, "linear"), 4),
     ]
     found = {}
