@@ -176,15 +176,13 @@ class Rollouts:
 class DataAnchor:
     """Add the ordinary loss on data, times `weight`, to every optimizer step; weight 0: none.
 
-    `data` is a folder with pictures and metadata.jsonl, or a world, of which `num_pairs` clean pairs are drawn. To a
-    student of few steps that loss would teach many again: its data is the chains.pt that `limner distill` keeps, and
-    the loss that of its distillation.
+    `data` is a folder with pictures and metadata.jsonl, a world (`num_pairs` clean pairs), or a student's chains.pt.
     """
 
     data: str = ""
     weight: NotNegative = 0.0
     batch: Annotated[int, Range(least=1, most=100_000)] = 64
-    """Pictures, or the teacher's pairs, in each optimizer step."""
+    """Pictures, or pairs of the teacher, in each optimizer step."""
     num_pairs: Annotated[int, Range(least=1, most=10**7)] = 2000
 
     def __post_init__(self) -> None:
