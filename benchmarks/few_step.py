@@ -14,6 +14,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from base import accuracy
 from limner.build import assemble
@@ -54,8 +55,10 @@ def main() -> None:
         with run.averaged():
             summary = drawn(run, run.assembly.policy("policy"), options.seeds).summary()
         measured = {part: asdict(interval) for part, interval in summary.items()}
-        found[str(folder)] = {"evaluations": run.config.sampler.steps, **measured}
-        print(folder, run.config.sampler.steps, measured["overall"], flush=True)
+        sampler = cast(Sampler, run.config.sampler)
+        evaluations = sampler.steps * (1 if sampler.guidance == 1 else 2)
+        found[str(folder)] = {"evaluations": evaluations, **measured}
+        print(folder, evaluations, measured["overall"], flush=True)
     write_text(options.out, json.dumps({"seeds": options.seeds, "found": found}, indent=1) + "\n")
 
 
