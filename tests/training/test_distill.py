@@ -170,7 +170,8 @@ def test_the_teacher_is_what_a_run_tuned(tmp_path: Path) -> None:
         for weight in pipeline.transformer.parameters():
             weight.mul_(1.5)
     pipeline.save_pretrained(tuned)
-    arguments = ["--chains", "2", "--batch", "2", "--updates", "1", "--substeps", "1", "--prompts", "scenes:train"]
+    (asked := tmp_path / "asked.txt").write_text("a red star\ntwo stars\n")
+    arguments = ["--chains", "2", "--batch", "2", "--updates", "1", "--substeps", "1", "--prompts", str(asked)]
     assert main(["distill", str(base), *arguments, "--out", str(tmp_path / "plain")]) == 0
     assert main(["distill", str(tuned), *arguments, "--out", str(tmp_path / "own")]) == 0
     start = ["--start", str(tuned / "transformer")]
