@@ -38,7 +38,7 @@ Written by `python benchmarks/plans.py`. **No figure on this page was measured o
 
 ```bash
 limner plan sd35_medium --card 24
-limner train sd35_medium --card 24 --reward pickscore --prompts my_prompts.txt
+limner train sd35_medium --card 24 --reward pickscore
 ```
 
 A run's own code (encoding, a step of sampling, the loss and its backward pass) is carried out on tensors that have a

@@ -61,11 +61,12 @@ SMALL = {"model.settings.resolution": 32, "precision.dtype": "float32", "sampler
 def test_a_real_recipe_works_on_a_folder_of_its_kind(name: str, tmp_path: Path) -> None:
     """As it stands but for the picture's size, the number of samples, and a judge that needs no weights."""
     REAL[name](tmp_path / "model")
-    (tmp_path / "prompts.txt").write_text("a red star\ntwo stars\n")
     config = limner.recipe(name)
-    given = {"model.path": str(tmp_path / "model"), "prompts": str(tmp_path / "prompts.txt"), "reward": "jpeg_size"}
+    given = {"model.path": str(tmp_path / "model"), "reward": "jpeg_size"}
     found = limner.check(override(config, {**SMALL, **given, **OWN.get(name, {}), "group_size": 4}))
-    assert found.samples == 8 and found.decisions > 0
+    assert found.samples == 8 and found.decisions > 0 and found.heldout.total >= 96
+    taught, asked = ({p.text for p in load_prompts(s)} for s in (config.prompts, config.evaluation.prompts))
+    assert len(taught) >= 320 and taught.isdisjoint(asked)
     assert config.model.settings is not None and config.model.kind in ("sd", "sd3", "flux", "qwen_image", "wan")
 
 

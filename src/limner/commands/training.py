@@ -82,7 +82,9 @@ def add_recipe(parser: Parser, out: str = "--out") -> None:
         metavar="EXPRESSION",
         help="as in jpeg_size, file.py:function or '0.7 * scenes - 0.1 * jpeg_size'",
     )
-    parser.add_argument("--prompts", metavar="FILE", help="prompts: .txt, one a line, or .jsonl")
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="prompts: .txt, one a line, .jsonl, or as in objects:train (RECIPE's)"
+    )
     parser.add_argument("--seed", metavar="N", help="seed of everything that is random")
     parser.add_argument(out, metavar="DIR", help="the run folder (runs/NAME-SEED)")
 

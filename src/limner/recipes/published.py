@@ -1,6 +1,9 @@
-"""Published checkpoints, trained as published work trained them: name prompts, and a folder if the hub is not at hand.
+"""Published checkpoints, trained as published work trained them: name a folder if the hub is not at hand.
 
-    limner check sd35_medium --model.path DIR --prompts FILE --reward pickscore
+    limner check sd35_medium --model.path DIR --reward pickscore
+
+Prompts are ours (`worlds/everyday/`), not those of published work; `--prompts FILE` and `--evaluation.prompts FILE` are
+anyone's own.
 
 Numbers are those of the papers and their code; memory, speed and what is gained on a checkpoint nobody measured here.
 """
@@ -20,6 +23,7 @@ from limner.policies.denoising import Sampler
 from limner.recipes.presets import with_preset
 from limner.training.config import Evaluation, Lora, Model, Optimizer, Precision, RunConfig
 
+HELDOUT = "objects:heldout"
 BFLOAT16 = Precision("bfloat16", activation_checkpointing=True)
 WAN_33 = 16 * 9 * 30 * 52
 """Elements of Wan's latent of 33 frames of 240 x 416 pixels."""
@@ -32,13 +36,14 @@ def sd15() -> RunConfig:
     """
     return RunConfig(
         name="sd15",
+        prompts="objects:train",
         model=Model("sd", "stable-diffusion-v1-5/stable-diffusion-v1-5", SDSettings(), Lora(rank=4, alpha=4)),
         reward="laion_aesthetic",
         algorithm=DDPO(),
         sampler=Sampler(DDIM(), steps=50, guidance=5.0),
         optimizer=Optimizer(lr=3e-4, weight_decay=1e-4),
         precision=BFLOAT16,
-        evaluation=Evaluation(ode_steps=50),
+        evaluation=Evaluation(HELDOUT, ode_steps=50),
         steps=100,
         prompts_per_step=32,
         group_size=8,
@@ -54,13 +59,14 @@ def sdxl() -> RunConfig:
     """
     return RunConfig(
         name="sdxl",
+        prompts="objects:train",
         model=Model("sd", "stabilityai/stable-diffusion-xl-base-1.0", SDSettings(), Lora(rank=64, alpha=64)),
         reward="pickscore",
         algorithm=D3PO(beta=10.0, clip=0.1),
         sampler=Sampler(DDIM(), steps=20, guidance=5.0, window=1, window_range=(4, 18), shared_start=True),
         optimizer=Optimizer(lr=1e-5, weight_decay=1e-4),
         precision=BFLOAT16,
-        evaluation=Evaluation(ode_steps=50, guidance=5.0),
+        evaluation=Evaluation(HELDOUT, ode_steps=50, guidance=5.0),
         steps=1000,
         prompts_per_step=32,
         group_size=4,
@@ -77,10 +83,11 @@ def sd35_medium() -> RunConfig:
     model = Model("sd3", "stabilityai/stable-diffusion-3.5-medium", SD3Settings(), Lora(rank=32, alpha=64))
     base = RunConfig(
         name="sd35_medium",
+        prompts="objects:train",
         model=model,
         reward="pickscore",
         precision=BFLOAT16,
-        evaluation=Evaluation(ode_steps=40, guidance=4.5),
+        evaluation=Evaluation(HELDOUT, ode_steps=40, guidance=4.5),
         steps=1000,
         micro_batch=8,
     )
@@ -96,10 +103,11 @@ def flux1_dev() -> RunConfig:
     """
     base = RunConfig(
         name="flux1_dev",
+        prompts="objects:train",
         model=Model("flux", "black-forest-labs/FLUX.1-dev", FluxSettings(resolution=512), Lora(rank=64, alpha=128)),
         reward="pickscore",
         precision=BFLOAT16,
-        evaluation=Evaluation(ode_steps=28),
+        evaluation=Evaluation(HELDOUT, ode_steps=28),
         steps=1000,
         prompts_per_step=48,
         group_size=24,
@@ -120,10 +128,11 @@ def qwen_image() -> RunConfig:
     settings = QwenImageSettings(resolution=512, max_sequence_length=128)
     base = RunConfig(
         name="qwen_image",
+        prompts="objects:train",
         model=Model("qwen_image", "Qwen/Qwen-Image", settings, Lora(rank=64, alpha=128)),
         reward="pickscore",
         precision=BFLOAT16,
-        evaluation=Evaluation(ode_steps=50, guidance=4.0),
+        evaluation=Evaluation(HELDOUT, ode_steps=50, guidance=4.0),
         steps=1000,
         prompts_per_step=32,
         group_size=16,
@@ -137,18 +146,20 @@ def wan_1_3b() -> RunConfig:
 
     Source: general_ocr_wan2_1 in config/grpo.py and train_wan2_1.py of Flow-GRPO's code: guidance 4.5, learning rate
     1e-4, clip 1e-3, penalty .004, LoRA of rank 32, alpha 64, and noise that grows with t to .99. How many groups an
-    iteration has is ours, and the average of weights is left out.
+    iteration has is ours, and the average of weights is left out. Where another judge watches what moves, take
+    `actions:train` for `signs:train`.
     """
     settings = WanSettings(resolution=240, width=416, num_frames=33)
     return RunConfig(
         name="wan_1_3b",
+        prompts="signs:train",
         model=Model("wan", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", settings, Lora(rank=32, alpha=64)),
         reward="frames_mean(ocr)",
         algorithm=FlowGRPO(clip_low=1e-3, clip_high=1e-3, clip_elements=WAN_33, kl_weight=0.004),
         sampler=Sampler(DanceSDE(0.0, slope=0.99), steps=20, guidance=4.5),
         optimizer=Optimizer(lr=1e-4),
         precision=BFLOAT16,
-        evaluation=Evaluation(ode_steps=50, guidance=4.5),
+        evaluation=Evaluation("signs:heldout", ode_steps=50, guidance=4.5),
         steps=1000,
         prompts_per_step=16,
         group_size=4,

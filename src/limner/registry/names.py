@@ -142,6 +142,9 @@ PROMPTS = {
     "words": "limner.worlds.words.grammar:prompts",
     "motion": "limner.worlds.motion.grammar:prompts",
     "oracle": "limner.worlds.oracle.world:prompts",
+    "objects": "limner.worlds.everyday.objects:prompts",
+    "actions": "limner.worlds.everyday.actions:prompts",
+    "signs": "limner.worlds.everyday.actions:signs",
 }
 REWARDS = {
     "scenes": "limner.worlds.scenes.reward:scenes",
