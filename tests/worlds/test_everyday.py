@@ -96,8 +96,8 @@ def test_sentences_are_english(both: tuple[str, list[Prompt], list[Prompt]]) -> 
     """Short enough for CLIP's 77 tokens: fewer than 20 words, which are hardly ever more than two tokens each."""
     spoken_otherwise = re.compile(r"(?i)\b(uni|use|eu|one|once|hour|hono|heir)\w*")
     for prompt in (p for of in both[1:] for p in of):
-        text = re.sub(r'"[A-Z]+"', "", prompt.text)
-        assert not spoken_otherwise.search(text.replace("one by one", "").replace("goes out", "")), text
+        text = re.sub(r'"[A-Z]+"', '"WORD"', prompt.text)
+        assert not spoken_otherwise.search(text.replace("one by one", "")), text
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|  |\{|\}|_", text), text
         assert text == text.strip() and len(prompt.text.split()) < 20 and prompt.text.isascii()
         assert not re.search(r"\b(\w+) \1\b", text), text
