@@ -14,6 +14,7 @@ from limner.core.rng import Rng
 from limner.core.types import Prompt
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.models.sd.adapter import SD
+from limner.models.wan.adapter import Wan
 from limner.policies.denoising import Sampler
 from piped_cases import CASES
 from run.miniature import FLOW_GRPO, Miniature, differences, last_checkpoint
@@ -55,7 +56,9 @@ def test_what_is_no_size_is_refused() -> None:
         Sampler(sizes=("large",)).policy(CASES["flux"].model())
     with pytest.raises(UserError, match="width is 36 pixels; give a multiple of 16"):
         Sampler(sizes=("32x36",)).policy(CASES["flux"].model())
-    with pytest.raises(UserError, match="SD draws pictures of one size"):
-        Sampler(sizes=("32x32",)).policy(SD.tiny("sdxl"))
+    with pytest.raises(UserError, match="Wan draws pictures of one size"):
+        Sampler(sizes=("32x32",)).policy(Wan.tiny())
+    with pytest.raises(UserError, match="width is 36 pixels; give a multiple of 16"):
+        Sampler(sizes=("32x36",)).policy(SD.tiny("sdxl"))
     with pytest.raises(UserError, match="sampler.sizes make latents of several shapes, and PPO knows one"):
         limner.RunConfig(name="a", algorithm=limner.PPO(), sampler=Sampler(sizes=("32x32",)))

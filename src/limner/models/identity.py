@@ -15,6 +15,8 @@ from limner.models.arranged import OfPipeline
 from limner.models.given import Taking
 from limner.models.parts import text_encoders
 
+ROWS = 2
+"""Of what models make of texts; one more whenever a model's rows have other parts than those that were kept."""
 LIBRARIES = ("diffusers", "transformers", "tokenizers", "torch")
 
 
@@ -27,7 +29,7 @@ def encoding_identity(model: Any, *others: object) -> str:
         raise UserError("prompt_cache keeps what pipelines of diffusers encode, and this model is none: leave it out")
     digest = hashlib.blake2b(digest_size=32)
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
-    digest.update(repr((type(model.pipeline).__name__, dict(model.pipeline.config), versions, others)).encode())
+    digest.update(repr((ROWS, type(model.pipeline).__name__, dict(model.pipeline.config), versions, others)).encode())
     digest.update(repr((vars(model)["settings"], vars(model)["latent_size"], vars(model)["dtype"])).encode())
     for part in model.pipeline.components.values():
         if isinstance(part, PreTrainedTokenizerBase):

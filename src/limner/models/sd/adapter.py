@@ -94,12 +94,8 @@ class SD:
         Raises UserError for one of which something is not honoured (`limner.models.sd.honoured`).
         """
         require_honoured(pipeline, isinstance(pipeline, StableDiffusionXLPipeline))
-        cell = pipeline.vae_scale_factor
-        multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-        own = cell * pipeline.unet.config.sample_size
-        height, width = sides(settings.resolution, settings.width, (own, own), multiple)
         freeze(pipeline, [pipeline.unet])
-        size = (height // cell, width // cell)
+        size = _latent_size(pipeline, settings)
         return cls(pipeline, {"unet": pipeline.unet}, settings, size, dtype, *chain(pipeline.scheduler))
 
     @classmethod
@@ -134,16 +130,21 @@ class SD:
         """What texts are encoded by; they may be elsewhere than the rest."""
         return text_encoders(self.pipeline)
 
+    def sized(self, height: int, width: int) -> SD:
+        """Return it as it draws at another size. Raises UserError for one that it does not draw."""
+        settings = replace(self.settings, resolution=height, width=width)
+        return replace(self, settings=settings, latent_size=_latent_size(self.pipeline, settings))
+
     def with_networks(self, networks: Mapping[str, nn.Module]) -> SD:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Return {"context": [prompts + 1, 77, dim]}, the negative prompt last; for XL "pooled" and "size" as well.
+        """Return {"context": [prompts + 1, 77, dim]}, the negative prompt last; for XL "pooled" as well.
 
         XL's empty prompt is zeros where the pipeline says so (`force_zeros_for_empty_prompt`), as diffusers' is when no
-        negative prompt is given. "size" are XL's six numbers: original size, crop, and target size in pixels.
+        negative prompt is given.
         """
         pipeline, where, device = self.pipeline, self.latent().device, self.encoders[0].device
         negative = self.settings.negative_prompt
@@ -161,9 +162,7 @@ class SD:
         rows = encode_once(prompts, embed, self.dtype, where, negative)
         if pipeline.config.force_zeros_for_empty_prompt and not negative:
             rows["context"][-1], rows["pooled"][-1] = 0, 0
-        height, width = (side * pipeline.vae_scale_factor for side in self.latent_size)
-        size = torch.tensor([height, width, 0, 0, height, width], dtype=self.dtype, device=where)
-        return {**rows, "size": size.expand(len(prompts) + 1, -1)}
+        return rows
 
     def predict(
         self,
@@ -175,7 +174,7 @@ class SD:
         """Return the UNet's prediction at the chain's level nearest to t, in float32."""
         added = None
         if self.is_xl:
-            added = {"text_embeds": condition["pooled"][prompt_index], "time_ids": condition["size"][prompt_index]}
+            added = {"text_embeds": condition["pooled"][prompt_index], "time_ids": self._time_ids(x)}
         (prediction,) = self.networks["unet"](
             x.to(self.dtype),
             self.schedule.index(t).clamp(min=0),
@@ -184,6 +183,16 @@ class SD:
             return_dict=False,
         )
         return prediction.float()
+
+    def _time_ids(self, x: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch 6"]:
+        """Return XL's six numbers: original size, crop, and target size in pixels; of what is read, not of the model.
+
+        They are filled in where they are, for a copy from the host would wait for an accelerator.
+        """
+        height, width = (side * self.pipeline.vae_scale_factor for side in x.shape[-2:])
+        ids = torch.zeros(len(x), 6, dtype=self.dtype, device=x.device)
+        ids[:, 0::4], ids[:, 1::4] = height, width
+        return ids
 
     def times(self, steps: int, grid: Grid = "own") -> Float[Tensor, " points"]:
         """Return DDIM's `steps + 1` times; the last is clean data, or 1 / T where the scheduler says so (1.5)."""
@@ -211,3 +220,12 @@ class SD:
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write the UNet as `UNet2DConditionModel.from_pretrained(folder)` reads it, LoRA `adapter` merged."""
         merged(self.networks["unet"], adapter).save_pretrained(folder)
+
+
+def _latent_size(pipeline: SDPipeline, settings: SDSettings) -> tuple[int, int]:
+    """Return the height and width of the latent of such a picture. Raises UserError for one that it does not draw."""
+    cell = pipeline.vae_scale_factor
+    multiple = cell * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    own = cell * pipeline.unet.config.sample_size
+    height, width = sides(settings.resolution, settings.width, (own, own), multiple)
+    return height // cell, width // cell
