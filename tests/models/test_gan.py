@@ -1,4 +1,4 @@
-"""A GAN: both of its policies against densities in closed form, and a folder that gives back what was written."""
+"""A GAN: both of its policies against densities in closed form, and a folder that diffusers draws from as here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusion3Pipeline
 from safetensors import safe_open
 
 from limner.core.errors import UserError
@@ -18,6 +19,7 @@ from limner.engine.lora import lora
 from limner.engine.precision import Precision
 from limner.models.gan.adapter import GAN
 from limner.models.gan.settings import GANSettings
+from limner.models.sd3.adapter import SD3
 from limner.policies.one_step import OneStepSampler
 from limner.registry.served import kind_of
 from toys import toy_rollout
@@ -81,10 +83,10 @@ def test_scores_are_densities_in_closed_form(chance: Any) -> None:
                 expected_kl = (new - old).double().square().sum().item() / (2 * tau**2)
             else:
                 start = model.start(condition, one)
-                new, old, stds = start.mean[0], torch.zeros(len(choice)), (start.std.item(), 1.0)
+                new, old, stds = start.mean[0], torch.zeros_like(choice), (start.std.item(), 1.0)
                 variance = stds[0] ** 2
                 squares = new.double().square().sum().item()
-                expected_kl = (squares + len(choice) * (variance - 1 - math.log(variance))) / 2
+                expected_kl = (squares + choice.numel() * (variance - 1 - math.log(variance))) / 2
         expected = density(choice, new, stds[0]) - density(choice, old, stds[1])
         assert ratio[i].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
         assert kl[i].item() == pytest.approx(expected_kl, rel=1e-3)
@@ -94,7 +96,28 @@ def test_z_is_standard_normal_until_something_has_learnt() -> None:
     model = GAN.tiny(settings=LATENT)
     with torch.no_grad():
         start = model.start(model.encode(PROMPTS), torch.arange(4))
+    assert start.mean.shape == (4, *model.noise().shape)
     assert torch.equal(start.mean, torch.zeros_like(start.mean)) and torch.equal(start.std, torch.ones(4))
+
+
+def test_where_z_is_drawn_is_said_by_quarters() -> None:
+    """By hand: a number of each channel and quarter, linear in what is known of the caption, and one std."""
+    start = spread(GAN.tiny(settings=LATENT), 2).beside.start
+    pooled = torch.randn(2, start.config.text_width, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mean, std = start(pooled)
+    known = (pooled - pooled.mean(1, keepdim=True)) / (pooled.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    size = start.config.latent_size
+    for text in range(2):
+        for channel in range(start.config.latent_channels):
+            for i in range(size):
+                for j in range(size):
+                    row = 4 * channel + 2 * (2 * i // size) + 2 * j // size
+                    expected = start.mean.weight[row] @ known[text] + start.mean.bias[row]
+                    assert mean[text, channel, i, j].item() == pytest.approx(expected.item(), abs=1e-5)
+        told = start.log_std.weight[0] @ known[text] + start.log_std.bias[0]
+        assert std[text].item() == pytest.approx(math.exp(told.item()), rel=1e-5)
+    assert mean.std() > 0.05
 
 
 def test_what_comes_out_depends_on_z_and_on_the_words_in_their_order(folder: Path) -> None:
@@ -106,14 +129,14 @@ def test_what_comes_out_depends_on_z_and_on_the_words_in_their_order(folder: Pat
     assert not torch.equal(ours, made(model, z, torch.tensor([1, 1])))
     words = [Prompt("red star"), Prompt("star red")]
     with torch.no_grad():
-        a, b = model.generate(z[:1].expand(2, -1), model.encode(words), torch.arange(2))
+        a, b = model.generate(z[:1].expand(2, -1, -1, -1), model.encode(words), torch.arange(2))
     assert not torch.equal(a, b)
     assert model.decode(ours).pixels.shape == (2, 3, 32, 32)
     assert model.encode_media(Images(torch.rand(2, 3, 32, 32))).shape == ours.shape
 
 
 def test_a_batch_draws_what_each_alone_draws(folder: Path) -> None:
-    """Captions of three lengths: what is padded must not matter."""
+    """Captions of three lengths."""
     model = GAN.load(folder)
     z, condition = normal(model, 3), model.encode(PROMPTS)
     with torch.no_grad():
@@ -121,14 +144,24 @@ def test_a_batch_draws_what_each_alone_draws(folder: Path) -> None:
         for i, prompt in enumerate(PROMPTS):
             alone = model.generate(z[i : i + 1], model.encode([prompt]), torch.tensor([0]))
             torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=0)
-            words = {name: each.clone() for name, each in condition.items()}
-            words["words"][~words["mask"]] = 7.0
-            torch.testing.assert_close(model.generate(z, words, torch.arange(3)), together)
+
+
+def test_plain_diffusers_draws_the_same_in_one_step(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The unmodified pipeline of the folder, by the scheduler that lies in it."""
+    model = GAN.load(folder)
+    plain = StableDiffusion3Pipeline.from_pretrained(folder)
+    plain.set_progress_bar_config(disable=True)
+    z, asked = normal(model, 3), dict(model.settings.call({}))
+    assert asked == {"num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 0}
+    theirs = plain([prompt.text for prompt in PROMPTS], latents=z, output_type="pt", **asked).images
+    ours = model.decode(made(model, z, torch.arange(3))).pixels
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert "not expected" not in capfd.readouterr().err
 
 
 def test_a_folder_holds_no_pickle_and_gives_back_the_weights(folder: Path, tmp_path: Path) -> None:
     weights = [file for file in folder.rglob("*") if file.suffix not in (".json", ".txt") and file.is_file()]
-    assert len(weights) == 5 and all(file.suffix == ".safetensors" for file in weights)
+    assert len(weights) == 6 and all(file.suffix == ".safetensors" for file in weights)
     for file in weights:
         with safe_open(file, "pt") as opened:
             assert [*opened.keys()]
@@ -140,15 +173,19 @@ def test_a_folder_holds_no_pickle_and_gives_back_the_weights(folder: Path, tmp_p
     (tmp_path / "kept").rename(folder / "start" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(UserError, match="does not exist"):
         GAN.load(tmp_path / "absent")
-    with pytest.raises(UserError, match="start has noise 5, and the generator's is 64"):
-        parts = GAN.load(folder).parts
-        parts.start.register_to_config(noise=5)
-        GAN.wrap(parts)
+    other = GAN.load(folder)
+    with pytest.raises(UserError, match="discriminator has text_length 10, and texts have 74"):
+        GAN.load(folder, GANSettings(max_sequence_length=64))
+    other.beside.start.register_to_config(latent_size=5)
+    with pytest.raises(UserError, match="start has latent_size 5, and the transformer's is 4"):
+        GAN.wrap(other.sd3.pipeline, other.beside)
+    with pytest.raises(UserError, match="is a ConditionalGAN, and the sd3 adapter serves"):
+        SD3.load(folder)
 
 
 @pytest.mark.parametrize("learns", ["output", "latent"])
 def test_what_is_exported_draws_what_was_trained(tmp_path: Path, folder: Path, learns: Any) -> None:
-    """By the lines of the card, whole and as a LoRA that peft loads."""
+    """By the lines of the card, in plain diffusers: whole, and as a LoRA that it, or peft, loads."""
     model = GAN.load(folder, GANSettings(learns))
     targets = model.lora_targets if learns == "output" else ("mean", "log_std")
     weights = lora(model.networks, rank=2, alpha=6, targets=targets, seed=0, old=False, precision=Precision())
@@ -158,18 +195,23 @@ def test_what_is_exported_draws_what_was_trained(tmp_path: Path, folder: Path, l
     model.export_full(tmp_path / "full")
 
     def drawn(each: GAN) -> torch.Tensor:
+        """From the noise that torch has at a seed, as the lines take it."""
+        torch.manual_seed(5)
         with torch.no_grad():
             words = each.encode(PROMPTS[:1])
             start = each.start(words, torch.tensor([0]))
-            return each.decode(each.generate(start.mean + start.std * normal(each, 1), words, torch.tensor([0]))).pixels
+            z = torch.normal(start.mean, start.std[:, None, None, None])
+            return each.decode(each.generate(z, words, torch.tensor([0]))).pixels[0]
 
     ours = drawn(model)
     assert (ours - drawn(GAN.load(folder))).abs().max() > 1e-2
     for place, whole in (("lora", False), ("full", True)):
         used: dict[str, Any] = {}
-        exec("\n".join(model.use(repr(str(folder)), repr(str(tmp_path / place)), whole, "a red star", {})), used)
-        torch.testing.assert_close(drawn(used["model"]), ours, atol=1e-5, rtol=0)
-        assert np.array(used["image"]).shape == (32, 32, 3)
+        lines = model.use(repr(str(folder)), repr(str(tmp_path / place)), whole, "a red star", model.settings.call({}))
+        torch.manual_seed(5)
+        exec("\n".join(lines), used)
+        theirs = torch.from_numpy(np.array(used["image"])).movedim(-1, 0) / 255
+        torch.testing.assert_close(theirs, ours, atol=0.6 / 255, rtol=0)
 
 
 def test_a_chance_that_nothing_learns_is_refused() -> None:
@@ -181,12 +223,11 @@ def test_the_discriminator_reads_the_caption_and_sees_the_latents() -> None:
     """D(x, c) is how real x is and an inner product, and every number of x and every word tells."""
     model = GAN.tiny()
     x = torch.randn(2, *model.latent().shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    words, mask = (model.encode(PROMPTS)[name][:2] for name in ("words", "mask"))
-    d = model.parts.discriminator
+    context, d = model.encode(PROMPTS)["context"][:2], model.beside.discriminator
     real, seen = d.see(x)
-    read = d.read(words, mask)
-    torch.testing.assert_close(d(x, words, mask), real + torch.einsum("ij,ij->i", seen, read))
+    read = d.read(context)
+    torch.testing.assert_close(d(x, context), real + torch.einsum("ij,ij->i", seen, read))
     torch.testing.assert_close(read.norm(dim=1), torch.ones(2))
     assert not torch.equal(read[0], read[1])
-    (gradient,) = torch.autograd.grad(d(x, words, mask).sum(), x)
+    (gradient,) = torch.autograd.grad(d(x, context).sum(), x)
     assert (gradient != 0).all()

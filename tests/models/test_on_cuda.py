@@ -21,7 +21,7 @@ from limner.models.amused.build import tiny_pipeline
 from limner.models.dialect import Dialect
 from limner.models.emu3.dialect import EMU3
 from limner.models.gan.adapter import GAN
-from limner.models.gan.build import GANParts
+from limner.models.gan.build import Beside
 from limner.models.janus.dialect import JANUS
 from limner.models.multimodal import Multimodal
 from limner.models.piped import Piped
@@ -108,8 +108,8 @@ def amused(device: torch.device) -> Amused:
 
 
 def gan(device: torch.device) -> GAN:
-    tokenizer, *networks = GAN.tiny().parts
-    return GAN.wrap(GANParts(tokenizer, *(network.to(device) for network in networks)))
+    tiny = GAN.tiny()
+    return GAN.wrap(tiny.sd3.pipeline.to(device), Beside(*(part.to(device) for part in tiny.beside)))
 
 
 OTHERS: dict[str, tuple[Callable[[torch.device], Any], Sampling]] = {

@@ -1,1 +1,1 @@
-"""A conditional GAN over the latents of an autoencoder, trained here: no library has a class for it."""
+"""A conditional GAN: a Stable Diffusion 3 pipeline that is asked once, and what it played against."""

@@ -8,41 +8,38 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
-from peft import LoraConfig
-from safetensors.torch import save_file
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.core.media import Images, Media
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.diffusion.gaussian import Gaussian
-from limner.models.gan.build import GANParts, read_parts, tiny_parts, write_parts
-from limner.models.gan.honoured import require_honoured
+from limner.models.folder import plain_folder
+from limner.models.gan.build import Beside, beside, read_beside, tiny_pipeline, write
+from limner.models.gan.honoured import require_fitting
 from limner.models.gan.settings import GANSettings
-from limner.models.lora import folded, merged
-from limner.models.parts import decode, encode
+from limner.models.lora import merged, save_peft
+from limner.models.sd3.adapter import SD3
+from limner.models.sd3.settings import SD3Settings
 
 OWN = GANSettings()
 """What the model itself has chosen."""
-NETWORKS = {"output": "generator", "latent": "start"}
-"""Which part learns."""
 
 
 @dataclass(frozen=True, eq=False)
 class GAN:
-    """A generator over the latents of an autoencoder. `networks` holds what learns, and all else is frozen.
+    """A Stable Diffusion 3 pipeline that is asked once: G(z, c) = z - v(z, c, t = 1).
 
-    A sample is what the autoencoder decodes; what it forgives, noise does not spoil.
+    `networks` holds what learns, the pipeline's transformer or what z is drawn from, and all else is frozen.
     """
 
-    parts: GANParts = field(repr=False)
-    networks: Mapping[str, nn.Module] = field(repr=False)
+    sd3: SD3
+    beside: Beside = field(repr=False)
     settings: GANSettings
 
-    lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out", "to_places", "to_pixels", "style")
-    """The layers by which z and the caption come in. What z is drawn from is small, and learns whole."""
-    pipeline_name: ClassVar[str] = "ConditionalGAN"
-    left_out: ClassVar[tuple[str, ...]] = ()
+    lora_targets: ClassVar[tuple[str, ...]] = SD3.lora_targets
+    """Of the generator. What z is drawn from is small, and learns whole."""
+    wide_lora_targets: ClassVar[tuple[str, ...]] = SD3.wide_lora_targets
 
     @classmethod
     def load(
@@ -56,32 +53,33 @@ class GAN:
 
         Raises UserError if there is none, or if it is damaged.
         """
-        parts = read_parts(source, dtype)
-        for part in parts[1:]:
+        pipeline = SD3.read(source, "gan", settings.serves, dtype, device)
+        parts = read_beside(plain_folder(source), dtype)
+        for part in parts:
             part.to(device)
-        return cls.wrap(parts, settings)
+        return cls.wrap(pipeline, parts, settings, dtype)
 
     @classmethod
-    def wrap(cls, parts: GANParts, settings: GANSettings = OWN) -> GAN:
+    def wrap(cls, pipeline: Any, parts: Beside, settings: GANSettings = OWN, dtype: torch.dtype = torch.float32) -> GAN:
         """Return the adapter of parts in memory, and freeze all of it but what learns.
 
-        Raises UserError for parts of which something is not honoured (`limner.models.gan.honoured`).
+        Raises UserError for parts of which something is not honoured, or that do not fit each other.
         """
-        require_honoured(parts)
-        learns = NETWORKS[settings.learns]
-        for name, part in parts._asdict().items():
-            if isinstance(part, nn.Module):
-                part.eval().requires_grad_(name == learns)
-        parts.vae.to(memory_format=torch.channels_last)
-        return cls(parts, {learns: parts._asdict()[learns]}, settings)
+        sd3 = SD3.wrap(pipeline, SD3Settings(max_sequence_length=settings.max_sequence_length), dtype)
+        require_fitting(pipeline, parts, pipeline.tokenizer_max_length + settings.max_sequence_length)
+        for part in parts:
+            part.eval().requires_grad_(settings.learns == "latent" and part is parts.start)
+        pipeline.transformer.requires_grad_(settings.learns == "output")
+        return cls(sd3, parts, settings)
 
     @classmethod
     def tiny(cls, folder: Path | None = None, settings: GANSettings = OWN) -> GAN:
         """Return a miniature with random weights; with `folder` it is saved there and loaded again."""
-        parts = tiny_parts()
+        pipeline = tiny_pipeline()
+        parts = beside(pipeline, pipeline.tokenizer_max_length, width=32, seed=0)
         if folder is None:
-            return cls.wrap(parts, settings)
-        write_parts(folder, parts)
+            return cls.wrap(pipeline, parts, settings)
+        write(folder, pipeline, parts)
         return cls.load(folder, settings)
 
     @property
@@ -90,98 +88,106 @@ class GAN:
         return self.settings.learns
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.parts.generator.parameters()).device
+    def networks(self) -> Mapping[str, nn.Module]:
+        """What learns, by its folder."""
+        return self.sd3.networks if self.learns == "output" else {"start": self.beside.start}
 
     def with_networks(self, networks: Mapping[str, nn.Module]) -> GAN:
         """Return this adapter over another network of the same architecture, such as a frozen copy."""
-        return replace(self, networks=dict(networks))
+        if self.learns == "output":
+            return replace(self, sd3=self.sd3.with_networks(networks))
+        return replace(self, beside=self.beside._replace(**networks))
+
+    @property
+    def pipeline_name(self) -> str:
+        """Name of diffusers' class that draws from the folder."""
+        return self.sd3.pipeline_name
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """T5 and its tokenizer, where the pipeline has none."""
+        return self.sd3.left_out
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """What texts are encoded by; they may be elsewhere than the rest."""
+        return self.sd3.encoders
+
+    def encode(self, prompts: Sequence[Prompt]) -> Condition:
+        """Return the states of the words of each prompt and the empty one, and a summary of each."""
+        return self.sd3.encode(prompts)
 
     def latent(self) -> LatentSpec:
         """Return the shape of one picture's latents."""
-        config = self.parts.generator.config
-        shape = (config.latent_channels, config.latent_size, config.latent_size)
-        return LatentSpec(shape, torch.float32, self._device)
+        return self.sd3.latent()
 
     def noise(self) -> LatentSpec:
-        """Return the shape of one z."""
-        return LatentSpec((self.parts.generator.config.noise,), torch.float32, self._device)
-
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[Prompt]) -> Condition:
-        """Return the states of the words of each prompt and the empty one, which of them are there, and summaries."""
-        return conditioned(self.parts, [*(prompt.text for prompt in prompts), ""])
+        """Return the shape of one z: that of a latent."""
+        return self.sd3.latent()
 
     def start(self, condition: Condition, prompt_index: Int[Tensor, " batch"]) -> Gaussian:
         """Return what z is drawn from."""
-        mean, std = self._network("start")(condition["pooled"][prompt_index])
+        mean, std = self.beside.start(condition["pooled"][prompt_index])
         return Gaussian(mean.float(), std.float())
 
     def generate(
-        self, z: Float[Tensor, "batch noise"], condition: Condition, prompt_index: Int[Tensor, " batch"]
+        self, z: Float[Tensor, "batch *latent"], condition: Condition, prompt_index: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch *latent"]:
         """Return G(z, c)."""
-        words, mask, pooled = (condition[name][prompt_index] for name in ("words", "mask", "pooled"))
-        generator = self._network("generator")
-        kind = next(generator.parameters()).dtype
-        return generator(z.to(kind), words.to(kind), mask, pooled.to(kind)).float()
-
-    def _network(self, name: str) -> nn.Module:
-        return self.networks[name] if name in self.networks else self.parts._asdict()[name]
+        return z - self.sd3.predict(z, torch.ones(len(z), device=z.device), condition, prompt_index)
 
     def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
         """Return the pictures of latents, a few at a time; differentiable."""
-        return decode(self.parts.vae, sample, 2 ** (len(self.parts.vae.config.block_out_channels) - 1))
+        return self.sd3.decode(sample)
 
     def encode_media(self, media: Media) -> Float[Tensor, "batch *latent"]:
         """Return the latents of pictures: the means of the autoencoder's posteriors."""
-        return encode(self.parts.vae, media.frames())
+        return self.sd3.encode_media(media)
 
     def use(self, base: str, place: str, whole: bool, prompt: str, call: Mapping[str, Any]) -> list[str]:
-        """Return the lines of Python by which limner draws a picture: no other library can (`report.card.OwnUse`)."""
-        name = NETWORKS[self.learns]
-        kind = type(self.parts._asdict()[name]).__name__
+        """Return the lines of Python by which diffusers draws a picture (`report.card.OwnUse`)."""
+        asked = "".join(f", {name}={value!r}" for name, value in call.items())
+        drawn = f"image = pipe(prompt={prompt!r}{asked}"
+        if self.learns == "output":
+            if not whole:
+                load = [f"pipe = StableDiffusion3Pipeline.from_pretrained({base})", f"pipe.load_lora_weights({place})"]
+                return ["from diffusers import StableDiffusion3Pipeline", "", *load, f"{drawn}).images[0]"]
+            return [
+                "from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline",
+                "",
+                f"transformer = SD3Transformer2DModel.from_pretrained({place})",
+                f"pipe = StableDiffusion3Pipeline.from_pretrained({base}, transformer=transformer)",
+                f"{drawn}).images[0]",
+            ]
+        read = f"Start.from_pretrained({place})" if whole else f"PeftModel.from_pretrained(start, {place})"
+        length = f"max_sequence_length={self.settings.max_sequence_length}"
         return [
             "import torch",
-            "from diffusers.image_processor import VaeImageProcessor",
-            "from limner.core.types import Prompt",
-            "from limner.models.gan.adapter import GAN",
-            f"from limner.models.gan.networks import {kind}" if whole else "from peft import PeftModel",
+            "from diffusers import StableDiffusion3Pipeline",
+            "from limner.models.gan.networks import Start",
+            *([] if whole else ["from peft import PeftModel"]),
             "",
-            f"base = GAN.load({base})",
-            f"learnt = {kind}.from_pretrained({place})"
-            if whole
-            else f"learnt = PeftModel.from_pretrained(base.parts.{name}, {place})",
-            f'model = base.with_networks({{"{name}": learnt}})',
-            f"words, first = model.encode([Prompt({prompt!r})]), torch.tensor([0])",
+            f"pipe = StableDiffusion3Pipeline.from_pretrained({base})",
+            *([] if whole else [f'start = Start.from_pretrained({base}, subfolder="start")']),
+            f"start = {read}",
             "with torch.no_grad():",
-            "    start = model.start(words, first)",
-            "    z = torch.normal(start.mean, start.std[:, None])",
-            "    pixels = model.decode(model.generate(z, words, first)).pixels",
-            "image = VaeImageProcessor().postprocess(2 * pixels - 1)[0]",
+            f"    pooled = pipe.encode_prompt({prompt!r}, None, None, do_classifier_free_guidance=False, {length})[2]",
+            "    mean, std = start(pooled)",
+            "    z = torch.normal(mean, std[:, None, None, None])",
+            f"{drawn}, latents=z).images[0]",
         ]
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
-        """Write the LoRA `adapter` of what learns as `PeftModel.from_pretrained(part, folder)` reads it."""
-        (network,) = self.networks.values()
-        tensors, metadata = folded(network, adapter)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {f"base_model.model.{name}": each.contiguous() for name, each in tensors.items()},
-            folder / "adapter_model.safetensors",
-        )
-        LoraConfig(**metadata).save_pretrained(folder)
+        """Write the LoRA `adapter` of what learns: of the transformer as the pipeline's `load_lora_weights` reads it.
+
+        Of what z is drawn from as `PeftModel.from_pretrained(start, folder)` does.
+        """
+        if self.learns == "output":
+            self.sd3.export_lora(folder, adapter)
+        else:
+            save_peft(self.beside.start, adapter, folder, task=None)
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write what learns as its class's `from_pretrained(folder)` reads it, LoRA `adapter` merged."""
         (network,) = self.networks.values()
         merged(network, adapter).save_pretrained(folder)
-
-
-def conditioned(parts: GANParts, texts: Sequence[str]) -> dict[str, Tensor]:
-    """Return what the networks are given of captions: states of words, which there are, and a summary of each."""
-    encoder = parts.text_encoder
-    found = parts.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").to(encoder.device)
-    mask: Bool[Tensor, "texts words"] = found["attention_mask"].bool()
-    seen = encoder(input_ids=found["input_ids"], attention_mask=found["attention_mask"])
-    return {"words": seen.last_hidden_state, "mask": mask, "pooled": seen.text_embeds}

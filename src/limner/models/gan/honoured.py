@@ -1,26 +1,25 @@
-"""What the adapter of a GAN honours of its parts; those that limner has itself compute by all that they say."""
+"""What the adapter of a GAN honours of what stands beside its pipeline, which is honoured as any is of its kind."""
 
 from __future__ import annotations
 
-from limner.models.gan.build import GANParts
-from limner.models.honoured import AUTOENCODER, require_equal
+from typing import Any
+
+from limner.models.gan.build import Beside
+from limner.models.honoured import require_equal
 
 
-def require_honoured(parts: GANParts) -> None:
-    """Raise UserError for parts that do not fit each other, or of which something is not honoured."""
-    AUTOENCODER.require("vae", parts.vae)
-    generator, discriminator, start = (part.config for part in parts[3:])
-    text = parts.text_encoder.config.projection_dim
-    for name, config in (("generator", generator), ("discriminator", discriminator), ("start", start)):
-        require_equal(f"{name} has text_width", config.text_width, "the text encoder's projection_dim is", text)
-    width = parts.text_encoder.config.hidden_size
-    require_equal("the text encoder has hidden_size", width, "its projection_dim is", text)
-    require_equal("start has noise", start.noise, "the generator's is", generator.noise)
-    length = parts.tokenizer.model_max_length
-    require_equal("discriminator has text_length", discriminator.text_length, "the tokenizer's is", length)
-    for name, config in (("generator", generator), ("discriminator", discriminator)):
-        channels = parts.vae.config.latent_channels
-        require_equal(f"{name} has latent_channels", config.latent_channels, "the vae's is", channels)
+def require_fitting(pipeline: Any, beside: Beside, length: int) -> None:
+    """Raise UserError for parts that do not fit the pipeline, whose texts have `length` tokens."""
+    network, vae = pipeline.transformer.config, pipeline.vae.config
+    discriminator, start = (part.config for part in beside)
     require_equal(
-        "discriminator has latent_size", discriminator.latent_size, "the generator's is", generator.latent_size
+        "discriminator has text_width",
+        discriminator.text_width,
+        "the transformer's joint_attention_dim is",
+        network.joint_attention_dim,
     )
+    require_equal("discriminator has text_length", discriminator.text_length, "texts have", length)
+    require_equal("start has text_width", start.text_width, "the transformer's is", network.pooled_projection_dim)
+    for name, config in (("discriminator", discriminator), ("start", start)):
+        require_equal(f"{name} has latent_channels", config.latent_channels, "the vae's is", vae.latent_channels)
+        require_equal(f"{name} has latent_size", config.latent_size, "the transformer's is", network.sample_size)

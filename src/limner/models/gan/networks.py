@@ -1,10 +1,10 @@
-"""The networks of a GAN: a generator, what tells its samples from data, and what its noise is drawn from.
+"""What stands beside a GAN's generator: what tells its samples from data, and what its noise is drawn from.
 
-Each is loaded and saved as diffusers' own models are: `LatentGenerator.from_pretrained(folder)` reads config.json and
+Each is loaded and saved as diffusers' own models are: `Discriminator.from_pretrained(folder)` reads config.json and
 safetensors. A latent is seen as a grid of places, 2 x 2 of its pixels each; places mix by a small network over all of
 them, which a grid of 16 affords, instead of by attention.
 
-Source: Tolstikhin et al., MLP-Mixer, arXiv:2105.01601; a style that scales and shifts, Karras et al., arXiv:1812.04948.
+Source: Tolstikhin et al., MLP-Mixer, arXiv:2105.01601.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,116 +26,18 @@ def _layers(inputs: int, inner: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, inner), nn.LeakyReLU(SLOPE), nn.Linear(inner, outputs))
 
 
-class Words(nn.Module):
-    """Attention of places to the words of a caption."""
-
-    def __init__(self, width: int, text_width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.to_q, self.to_out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
-        self.to_k, self.to_v = (nn.Linear(text_width, width, bias=False) for _ in range(2))
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch places width"],
-        words: Float[Tensor, "batch words text"],
-        mask: Bool[Tensor, "batch words"],
-    ) -> Float[Tensor, "batch places width"]:
-        """Return what each place takes from the words."""
-        asked = ((self.to_q, self.norm(x)), (self.to_k, words), (self.to_v, words))
-        q, k, v = (layer(seen).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer, seen in asked)
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        return self.to_out(seen.transpose(1, 2).flatten(2))
-
-
 class Mixer(nn.Module):
-    """Mix across places, and then within each; a style scales and shifts what is mixed."""
+    """Mix across places, and then within each."""
 
-    def __init__(self, width: int, places: int, style_width: int = 0) -> None:
+    def __init__(self, width: int, places: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=not style_width) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.across, self.within = _layers(places, 4 * places, places), _layers(width, 2 * width, width)
-        self.style = nn.Linear(style_width, 4 * width) if style_width else None
 
-    def forward(
-        self, x: Float[Tensor, "batch places width"], style: Float[Tensor, "batch style"] | None = None
-    ) -> Float[Tensor, "batch places width"]:
+    def forward(self, x: Float[Tensor, "batch places width"]) -> Float[Tensor, "batch places width"]:
         """Return the places, mixed."""
-        scale = shift = (0.0, 0.0)
-        if self.style is not None:
-            parts = self.style(style)[:, None].chunk(4, -1)
-            scale, shift = parts[:2], parts[2:]
-        x = x + self.across(((1 + scale[0]) * self.norms[0](x) + shift[0]).transpose(1, 2)).transpose(1, 2)
-        return x + self.within((1 + scale[1]) * self.norms[1](x) + shift[1])
-
-
-def _known(words: Float[Tensor, "batch words text"], mask: Bool[Tensor, "batch words"]) -> Tensor:
-    """Return the words at one scale, and zeros where there are none."""
-    return functional.layer_norm(words, words.shape[-1:]) * mask[..., None]
-
-
-class LatentGenerator(ModelMixin, ConfigMixin):
-    """G(z, c): a latent of noise and a caption, in one evaluation."""
-
-    @register_to_config
-    def __init__(
-        self,
-        noise: int = 64,
-        text_width: int = 64,
-        latent_channels: int = 8,
-        latent_size: int = 8,
-        width: int = 128,
-        layers: int = 3,
-        heads: int = 4,
-    ) -> None:
-        super().__init__()
-        side = latent_size // PLACE
-        self.side = side
-        self.to_style = nn.Sequential(_layers(noise + text_width, width, width), nn.LeakyReLU(SLOPE))
-        self.places = nn.Parameter(torch.randn(side**2, width) / 2)
-        self.to_places = nn.Linear(noise, side**2 * width)
-        self.mixers = nn.ModuleList(Mixer(width, side**2, width) for _ in range(layers))
-        self.words = nn.ModuleList(Words(width, text_width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.to_pixels = nn.Linear(width, PLACE**2 * latent_channels)
-
-    def forward(
-        self,
-        z: Float[Tensor, "batch noise"],
-        words: Float[Tensor, "batch words text"],
-        mask: Bool[Tensor, "batch words"],
-        pooled: Float[Tensor, "batch text"],
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Return the latents of `z`, given the states and the summary that a text encoder makes of captions."""
-        style = self.to_style(torch.cat([z, functional.layer_norm(pooled, pooled.shape[-1:])], 1))
-        words = _known(words, mask)
-        x = self.places + self.to_places(z).unflatten(1, self.places.shape)
-        for mixer, attention in zip(self.mixers, self.words, strict=True):
-            x = x + attention(x, words, mask)
-            x = mixer(x, style)
-        cells = self.to_pixels(self.norm(x)).transpose(1, 2).unflatten(2, (self.side, self.side))
-        return functional.pixel_shuffle(cells, PLACE)
-
-
-class Eye(nn.Module):
-    """What is seen in latents, all places at once."""
-
-    def __init__(self, latent_channels: int, latent_size: int, width: int, layers: int, shared: int) -> None:
-        super().__init__()
-        places = (latent_size // PLACE) ** 2
-        self.from_pixels = nn.Linear(PLACE**2 * latent_channels, width)
-        self.places = nn.Parameter(torch.randn(places, width) / 5)
-        self.mixers = nn.ModuleList(Mixer(width, places) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.to_shared = nn.Linear(places * width, shared)
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch shared"]:
-        """Return `shared` numbers of each."""
-        x = self.from_pixels(functional.pixel_unshuffle(x, PLACE).flatten(2).transpose(1, 2)) + self.places
-        for mixer in self.mixers:
-            x = mixer(x)
-        return self.to_shared(self.norm(x).flatten(1))
+        x = x + self.across(self.norms[0](x).transpose(1, 2)).transpose(1, 2)
+        return x + self.within(self.norms[1](x))
 
 
 class Discriminator(ModelMixin, ConfigMixin):
@@ -147,7 +49,7 @@ class Discriminator(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        text_width: int = 64,
+        text_width: int = 128,
         text_length: int = 14,
         latent_channels: int = 8,
         latent_size: int = 8,
@@ -156,7 +58,12 @@ class Discriminator(ModelMixin, ConfigMixin):
         shared: int = 256,
     ) -> None:
         super().__init__()
-        self.eye = Eye(latent_channels, latent_size, width, layers, shared)
+        places = (latent_size // PLACE) ** 2
+        self.from_pixels = nn.Linear(PLACE**2 * latent_channels, width)
+        self.places = nn.Parameter(torch.randn(places, width) / 5)
+        self.mixers = nn.ModuleList(Mixer(width, places) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.to_shared = nn.Linear(places * width, shared)
         self.to_real = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(shared, 1))
         self.reads = _layers(text_length * text_width, 2 * shared, shared)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
@@ -165,40 +72,45 @@ class Discriminator(ModelMixin, ConfigMixin):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch shared"]]:
         """Return how real latents are whatever they show, and what is seen in them."""
-        seen = self.eye(x)
+        x = self.from_pixels(functional.pixel_unshuffle(x, PLACE).flatten(2).transpose(1, 2)) + self.places
+        for mixer in self.mixers:
+            x = mixer(x)
+        seen = self.to_shared(self.norm(x).flatten(1))
         return self.to_real(seen)[:, 0], seen
 
-    def read(
-        self, words: Float[Tensor, "batch words text"], mask: Bool[Tensor, "batch words"]
-    ) -> Float[Tensor, "batch shared"]:
-        """Return what is read of captions, of length 1."""
-        return functional.normalize(self.reads(_known(words, mask).flatten(1)), dim=1)
+    def read(self, context: Float[Tensor, "batch tokens text"]) -> Float[Tensor, "batch shared"]:
+        """Return what is read of captions, of length 1, given the states that text encoders make of their words."""
+        known = functional.layer_norm(context, context.shape[-1:])
+        return functional.normalize(self.reads(known.flatten(1)), dim=1)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        words: Float[Tensor, "batch words text"],
-        mask: Bool[Tensor, "batch words"],
+        self, x: Float[Tensor, "batch channels height width"], context: Float[Tensor, "batch tokens text"]
     ) -> Float[Tensor, " batch"]:
         """Return D(x, c)."""
         real, seen = self.see(x)
-        return real + (seen * self.read(words, mask)).sum(1)
+        return real + (seen * self.read(context)).sum(1)
 
 
 class Start(ModelMixin, ConfigMixin):
-    """What z is drawn from, given a caption: N(mean(c), std(c)^2 I), and N(0, I) before anything was learnt."""
+    """What z is drawn from, given a caption: N(mean(c), std(c)^2 I), and N(0, I) before anything was learnt.
+
+    A mean is alike within each of `cells` x `cells` parts of a latent: where things lie, and in which colour, is said
+    in few numbers, and the rest of z stays noise.
+    """
 
     @register_to_config
-    def __init__(self, noise: int = 64, text_width: int = 64) -> None:
+    def __init__(self, text_width: int = 128, latent_channels: int = 8, latent_size: int = 8, cells: int = 2) -> None:
         super().__init__()
-        self.mean, self.log_std = nn.Linear(text_width, noise), nn.Linear(text_width, 1)
+        self.mean, self.log_std = nn.Linear(text_width, latent_channels * cells**2), nn.Linear(text_width, 1)
         for layer in (self.mean, self.log_std):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(
         self, pooled: Float[Tensor, "batch text"]
-    ) -> tuple[Float[Tensor, "batch noise"], Float[Tensor, " batch"]]:
-        """Return mean and std."""
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return mean and std, given a summary of each caption."""
         known = functional.layer_norm(pooled, pooled.shape[-1:])
-        return self.mean(known), self.log_std(known)[:, 0].exp()
+        channels, size, cells = (self.config[key] for key in ("latent_channels", "latent_size", "cells"))
+        mean = self.mean(known).unflatten(1, (channels, cells, cells))
+        return functional.interpolate(mean, size=(size, size)), self.log_std(known)[:, 0].exp()

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from limner.core.settings import settings
+from limner.core.settings import Natural, settings
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 @settings
 class GANSettings:
-    """A conditional GAN: a generator draws latents, which an autoencoder shows, in one evaluation."""
+    """A conditional GAN: a Stable Diffusion 3 pipeline that draws in one evaluation, and what it played against."""
 
     learns: Literal["output", "latent"] = "output"
     """What learns: the generator, or what its z is drawn from. `sampler.chance` is to be the same."""
+    max_sequence_length: Natural = 0
+    """Length of the T5 part of the text, as the discriminator has read it; 0 where there is no T5."""
 
     serves: ClassVar[tuple[str, ...]] = ("ConditionalGAN",)
 
@@ -30,5 +32,6 @@ class GANSettings:
         return adapter.GAN.load(source, self, dtype, device)
 
     def call(self, sampler: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return nothing more than the sampler asks: there is nothing to choose where a GAN is drawn from."""
-        return {**sampler}
+        """Return the arguments that ask a Stable Diffusion 3 pipeline for the same."""
+        once = {"num_inference_steps": 1, "guidance_scale": 1.0}
+        return {**sampler, **once, "max_sequence_length": self.max_sequence_length}

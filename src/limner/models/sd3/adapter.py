@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from diffusers import FlowMatchLCMScheduler, StableDiffusion3Pipeline
@@ -98,14 +98,22 @@ class SD3:
 
         Raises UserError if there is no SD3 pipeline, without touching the network for what looks like a path.
         """
+        pipeline = cls.read(source, "sd3", settings.serves, dtype, device)
+        return cls.wrap(pipeline, settings, dtype)
+
+    @staticmethod
+    def read(
+        source: Any, kind: str, serves: Sequence[str], dtype: torch.dtype, device: torch.device | str
+    ) -> StableDiffusion3Pipeline:
+        """Return the pipeline of a folder, a hub id or in memory, whose index calls it one of those a `kind` serves."""
 
         def load(index: Mapping[str, Any]) -> StableDiffusion3Pipeline:
-            without = absent(index, cast(Any, source), OPTIONAL)
+            without = absent(index, source, OPTIONAL)
             parts = [*PARTS, *(part for part in OPTIONAL if part not in without)]
-            return load_pipeline(StableDiffusion3Pipeline, cast(Any, source), index, parts, dtype, without)
+            return load_pipeline(StableDiffusion3Pipeline, source, index, parts, dtype, without)
 
-        pipeline = opened(source, "sd3", settings.serves, ["transformer"], dtype, device, load)
-        return cls.wrap(pipeline, settings, dtype)
+        pipeline: StableDiffusion3Pipeline = opened(source, kind, serves, ["transformer"], dtype, device, load)
+        return pipeline
 
     @classmethod
     def wrap(
