@@ -1,11 +1,12 @@
-"""Measure the scenes base of tokens, in order or masked, before any reinforcement learning.
+"""Measure the scenes bases of tokens, in order or masked, and of one step, before any reinforcement learning.
 
     python benchmarks/base_tokens.py [--model.path FOLDER] [--seeds 4] [--out docs/results/base_tokens.json]
     python benchmarks/base_tokens.py --model.path MASKED --sampler MaskedSampler --sampler.guidance 2 --out FILE.json
+    python benchmarks/base_tokens.py --model.path GAN --sampler OneStepSampler --sampler.noise 0.3 --out FILE.json
 
 Full-prompt accuracy on 112 train and 112 held-out prompts, balanced over the categories, x seeds: with the sampler that
-`limner train scenes_tokens` uses, or the one named, and with others of its kind; and the checker on the tokenizer's
-reconstructions of 1,000 renders. Intervals are 95 %, by Student's t over prompts.
+`limner train scenes_tokens` uses, or the one named, and with others of its kind; and the checker on reconstructions of
+1,000 renders by the tokenizer, or the autoencoder. Intervals are 95 %, by Student's t over prompts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from limner.build import assemble
 from limner.commands.parser import take_keys
 from limner.core.protocols import Sampling
 from limner.policies.masked import MaskedSampler
+from limner.policies.one_step import OneStepSampler
 from limner.policies.tokens import TokenSampler
 from limner.recipes.named import recipe
 from limner.recipes.override import override
@@ -45,7 +47,12 @@ MASKED = {
     "guidance 3, Plackett-Luce": MaskedSampler("plackett_luce", steps=16, guidance=3.0, order_temperature=0.3),
     "guidance 3, confidence": MaskedSampler("confidence", steps=16, guidance=3.0, order_temperature=2.0),
 }
-SAMPLERS: dict[str, Mapping[str, Sampling]] = {"TokenSampler": IN_ORDER, "MaskedSampler": MASKED}
+ONE_STEP = {f"noise {noise}": OneStepSampler(noise=noise) for noise in (0.0, 0.1)}
+SAMPLERS: dict[str, Mapping[str, Sampling]] = {
+    "TokenSampler": IN_ORDER,
+    "MaskedSampler": MASKED,
+    "OneStepSampler": ONE_STEP,
+}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from limner.diffusion.gaussian import Gaussian
 from limner.models.folder import plain_folder
 from limner.models.gan.build import Beside, beside, read_beside, tiny_pipeline, write
 from limner.models.gan.honoured import require_fitting
+from limner.models.gan.networks import Start
 from limner.models.gan.settings import GANSettings
 from limner.models.lora import merged, save_peft
 from limner.models.sd3.adapter import SD3
@@ -96,7 +97,7 @@ class GAN:
         """Return this adapter over another network of the same architecture, such as a frozen copy."""
         if self.learns == "output":
             return replace(self, sd3=self.sd3.with_networks(networks))
-        return replace(self, beside=self.beside._replace(**networks))
+        return replace(self, beside=self.beside._replace(start=cast(Start, networks["start"])))
 
     @property
     def pipeline_name(self) -> str:
@@ -146,35 +147,29 @@ class GAN:
 
     def use(self, base: str, place: str, whole: bool, prompt: str, call: Mapping[str, Any]) -> list[str]:
         """Return the lines of Python by which diffusers draws a picture (`report.card.OwnUse`)."""
+        lacks = "".join(f", {name}=None" for name in self.left_out)
         asked = "".join(f", {name}={value!r}" for name, value in call.items())
-        drawn = f"image = pipe(prompt={prompt!r}{asked}"
+        load = f"pipe = StableDiffusion3Pipeline.from_pretrained({base}{lacks})"
+        draw = f"image = pipe(prompt={prompt!r}{asked}"
         if self.learns == "output":
-            if not whole:
-                load = [f"pipe = StableDiffusion3Pipeline.from_pretrained({base})", f"pipe.load_lora_weights({place})"]
-                return ["from diffusers import StableDiffusion3Pipeline", "", *load, f"{drawn}).images[0]"]
-            return [
-                "from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline",
-                "",
-                f"transformer = SD3Transformer2DModel.from_pretrained({place})",
-                f"pipe = StableDiffusion3Pipeline.from_pretrained({base}, transformer=transformer)",
-                f"{drawn}).images[0]",
-            ]
-        read = f"Start.from_pretrained({place})" if whole else f"PeftModel.from_pretrained(start, {place})"
-        length = f"max_sequence_length={self.settings.max_sequence_length}"
+            kinds = "SD3Transformer2DModel, StableDiffusion3Pipeline" if whole else "StableDiffusion3Pipeline"
+            whole_network = f"pipe.transformer = SD3Transformer2DModel.from_pretrained({place})"
+            learnt = whole_network if whole else f"pipe.load_lora_weights({place})"
+            return [f"from diffusers import {kinds}", "", load, learnt, f"{draw}).images[0]"]
+        begun = f"Start.from_pretrained({place})" if whole else f'Start.from_pretrained({base}, subfolder="start")'
+        told = f"do_classifier_free_guidance=False, max_sequence_length={self.settings.max_sequence_length}"
         return [
             "import torch",
             "from diffusers import StableDiffusion3Pipeline",
             "from limner.models.gan.networks import Start",
             *([] if whole else ["from peft import PeftModel"]),
             "",
-            f"pipe = StableDiffusion3Pipeline.from_pretrained({base})",
-            *([] if whole else [f'start = Start.from_pretrained({base}, subfolder="start")']),
-            f"start = {read}",
+            load,
+            f"start = {begun if whole else f'PeftModel.from_pretrained({begun}, {place})'}",
             "with torch.no_grad():",
-            f"    pooled = pipe.encode_prompt({prompt!r}, None, None, do_classifier_free_guidance=False, {length})[2]",
-            "    mean, std = start(pooled)",
+            f"    mean, std = start(pipe.encode_prompt({prompt!r}, None, None, {told})[2])",
             "    z = torch.normal(mean, std[:, None, None, None])",
-            f"{drawn}, latents=z).images[0]",
+            f"{draw}, latents=z).images[0]",
         ]
 
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
