@@ -35,7 +35,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limner.core.errors import UserError
-from limner.core.media import Images, Media
 from limner.core.protocols import Denoiser
 from limner.core.rng import Rng
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
@@ -56,14 +55,6 @@ AT_ONCE = 250
 """Pictures, and pairs, that are made at a time, and kept."""
 
 
-class Player(OneStepModel, Protocol):
-    """A generator that knows pictures by their latents."""
-
-    def encode_media(self, media: Media) -> Float[Tensor, "batch *latent"]:
-        """Return the latents of pictures."""
-        ...
-
-
 class FreshGAN(Protocol):
     """A generator and a discriminator that did not play yet, as far as pretraining is concerned."""
 
@@ -73,13 +64,17 @@ class FreshGAN(Protocol):
         ...
 
     @property
-    def model(self) -> Player:
+    def model(self) -> OneStepModel:
         """The generator, whose z has the shape of the base's latents; its `networks` learn."""
         ...
 
     @property
     def discriminator(self) -> Any:
         """`see` of latents, `read` of a condition's "context", and `log_scale` of their cosines."""
+        ...
+
+    def latents(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch *latent"]:
+        """Return the latents of pictures in [0, 1]."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -141,7 +136,7 @@ def encode_latents(fresh: FreshGAN, world: PairSource, config: Duel, folder: Pat
     for start in range(0, config.num_pairs, AT_ONCE):
         rows = range(start, min(start + AT_ONCE, config.num_pairs))
         pictures, texts = draw(world, config.seed, "pairs", rows, config.noisy_share, 1.0)
-        latents.append(fresh.model.encode_media(Images(pictures.movedim(-1, 1) / 255)))
+        latents.append(fresh.latents(pictures.movedim(-1, 1) / 255))
         captions += [text for text, _ in texts]
         altered += [text for _, text in texts]
     save(folder / LATENTS, {"latents": torch.cat(latents), "captions": captions, "altered": altered})

@@ -55,7 +55,7 @@ class Discriminator(ModelMixin, ConfigMixin):
         latent_size: int = 8,
         width: int = 128,
         layers: int = 3,
-        shared: int = 256,
+        shared: int = 128,
     ) -> None:
         super().__init__()
         places = (latent_size // PLACE) ** 2
@@ -65,7 +65,7 @@ class Discriminator(ModelMixin, ConfigMixin):
         self.norm = nn.LayerNorm(width)
         self.to_shared = nn.Linear(places * width, shared)
         self.to_real = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(shared, 1))
-        self.reads = _layers(text_length * text_width, 2 * shared, shared)
+        self.reads = _layers(text_length * text_width, shared, shared)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
     def see(

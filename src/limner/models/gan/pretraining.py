@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import FlowMatchEulerDiscreteScheduler
+from jaxtyping import Float
+from torch import Tensor
 
+from limner.core.media import Images
 from limner.core.types import Vocabulary
 from limner.models.gan.adapter import GAN
 from limner.models.gan.build import beside, write
@@ -35,6 +38,10 @@ class GANPretraining:
     def discriminator(self) -> Discriminator:
         """What tells samples from data."""
         return self.model.beside.discriminator
+
+    def latents(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch *latent"]:
+        """Return the latents of pictures in [0, 1]."""
+        return self.model.encode_media(Images(pixels))
 
     def save(self, folder: Path) -> None:
         """Write the parts at half precision, but for the text encoders, which are loaded as they are stored."""
