@@ -107,7 +107,7 @@ class Duel:
     warmup: Count = 50
     reading_steps: Natural = 2000
     """The first of these steps, in which D learns to read, and G from the pairs alone."""
-    play: NotNegative = 0.02
+    play: NotNegative = 0.005
     """Weight of what D says in the loss of G, beside the mean squared error of its latents."""
     contrast: NotNegative = 3.0
     """Weight w of finding a picture's caption among those of the batch, in the losses of both."""
