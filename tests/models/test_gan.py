@@ -41,7 +41,7 @@ def spread(model: GAN, seed: int) -> GAN:
     with torch.no_grad():
         for network in model.networks.values():
             for parameter in network.parameters():
-                parameter += torch.randn(parameter.shape, generator=generator) / 20
+                parameter.add_(torch.randn(parameter.shape, generator=generator) / 20)
     return model
 
 
