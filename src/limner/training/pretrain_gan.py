@@ -91,7 +91,7 @@ class Duel:
     start: str = ""
     """The base that it is made of; empty: the one that is named as the world is."""
     noisy_share: Portion = 0.25
-    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 12_000
+    num_pairs: Annotated[int, Range(least=1, most=10**7)] = 6000
     """Pictures, and pairs that the base is asked for."""
     guidance: Guidance = 4.0
     """The base's, when it is asked; the generator needs none."""
@@ -99,13 +99,13 @@ class Duel:
     """Of the base, by DPM-Solver."""
     width: Annotated[int, Range(least=8, most=4096)] = 128
     """Of the discriminator."""
-    steps: Count = 3000
+    steps: Count = 1000
     batch: Annotated[int, Range(least=2, most=10_000)] = 96
     lr: Rate = 1e-3
     """Of the generator."""
     discriminator_lr: Rate = 2e-3
     warmup: Count = 50
-    reading_steps: Natural = 2000
+    reading_steps: Natural = 750
     """The first of these steps, in which D learns to read, and G from the pairs alone."""
     play: NotNegative = 0.005
     """Weight of what D says in the loss of G, beside the mean squared error of its latents."""
