@@ -125,9 +125,10 @@ def _one(name: str, colour: str = "") -> str:
     return singular(f"{colour} {word(name)}" if colour else word(name))
 
 
-def _thing(name: str, count: int = 1, **more: Any) -> dict[str, Any]:
-    """Return an entry of GenEval's `include`."""
-    return {"class": name, "count": count, **more}
+def _thing(name: str, count: int = 1, color: str = "", position: tuple[str, int] | None = None) -> dict[str, Any]:
+    """Return an entry of GenEval's `include`; `position` is a relation, and the entry that it is to."""
+    told = {"color": color} if color else {}
+    return {"class": name, "count": count, **told, **({"position": list(position)} if position else {})}
 
 
 def _there(*names: str) -> list[str]:
@@ -187,7 +188,7 @@ def _positions() -> Iterator[Asked]:
             one, other, relation = other, one, MIRRORED[relation]
         text = f"{_one(one)} {RELATIONS[relation]} {_one(other)}"
         text = pick("view", combination, VIEWS_OF_SEVERAL).format(text)
-        include = [_thing(other), _thing(one, position=[relation, 0])]
+        include = [_thing(other), _thing(one, position=(relation, 0))]
         where = f"Is the {word(one)} {RELATIONS[relation]} the {word(other)}?"
         yield _asked("position", combination, text, include, [*_there(one, other), where])
 
