@@ -300,8 +300,8 @@ def _judged(source: Preferences, config: RunConfig, model: Adapter) -> Library:
 
 def _anchor(data: DataAnchor) -> Anchor:
     """Return the anchor; a folder is looked into now, and pictures are encoded when the first loss needs them."""
-    if (chains := path_of(data.data, "anchor.data")).name == CHAINS:
-        pairs, prompts = taught(chains)
+    if Path(data.data).name == CHAINS:
+        pairs, prompts = taught(path_of(data.data, "anchor.data"))
         return OnTeacher(pairs, load_prompts(prompts), data.weight, data.batch)
     if data.data not in WORLDS:
         read_pairs(data.data)

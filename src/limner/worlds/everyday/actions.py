@@ -118,8 +118,8 @@ def _everything() -> Iterator[Asked]:
         yield _asked("camera", f"the camera {move} {sight}")
     for one, does, other in itertools.product(CHASERS, CHASES, CHASED):
         yield _asked("interaction", f"{one} {does} {other}")
-    for one, does in FLOCKS.items():
-        for number, doing in itertools.product(NUMBERS, does):
+    for one, ways in FLOCKS.items():
+        for number, doing in itertools.product(NUMBERS, ways):
             yield _asked("counting", f"{number} {plural(one)} {doing}")
     for one, doing in itertools.product(PEOPLE, DOINGS):
         yield _asked("people", f"{singular(one)} {doing}")

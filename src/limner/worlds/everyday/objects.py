@@ -58,8 +58,10 @@ PLACES = {
     "home": ("in an attic", "in an empty room", "in a garden", "on a stage", "in a greenhouse"),
     "outdoor": ("on a lawn", "on a wooden floor", "on a sandy beach", "on a flight of stairs", "on a stone wall"),
 }
-DAYLIGHT = ("at sunrise", "at sunset", "at night", "in thick fog", "in heavy rain", "under a stormy sky")
-DAYLIGHT += ("in bright sunlight", "by moonlight")
+DAYLIGHT = (
+    "at sunrise", "at sunset", "at night", "in thick fog", "in heavy rain", "under a stormy sky", "in bright sunlight",
+    "by moonlight",
+)  # fmt: skip
 LAMPS = ("by candlelight", "in soft morning light", "in the light of a single lamp", "in the glow of a neon sign")
 LIGHTS = {kind: LAMPS if kind in ("food", "table", "small", "home") else DAYLIGHT for kind in PLACES}
 STYLES = (
