@@ -18,6 +18,7 @@ from limner.training.config import Optimizer
 from run.miniature import Miniature, last_checkpoint
 
 PICKY = '''
+import torch
 
 
 def picky(media, prompts):
