@@ -3,11 +3,14 @@
 A tensor that was moved there says that it is on `cuda:0`, and holds its numbers all the same: judges, files and
 assertions read them. A call of torch on tensors of both places is refused, as CUDA refuses it. What CUDA allows is
 allowed: copies, indices on the CPU, and a CPU scalar beside CUDA tensors. A copy from there that is not waited for
-(`non_blocking`) has no numbers until an event that was recorded after it is waited for.
+(`non_blocking`) has no numbers until an event that was recorded after it is waited for. `waits` tells which calls would
+have waited for the card.
 """
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +28,9 @@ COPIES = {"copy_", "_foreach_copy_"}
 INDEXED = {"__getitem__", "__setitem__", "index_put", "index_put_"}
 NO_SCALARS = {"cat", "concat", "stack", "linear", "matmul", "einsum", "gather", "index_add", "searchsorted"}
 """Calls that take no CPU scalar beside CUDA tensors either."""
+READS = {"item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__", "__contains__"}
+SIZED = {"nonzero", "unique", "unique_consecutive", "masked_select", "bincount", "equal", "allclose", "argwhere"}
+"""Calls whose result has a size, or is a number, that the card must first have found."""
 
 
 class OnCuda(Tensor):
@@ -75,6 +81,49 @@ class Event:
         arrive(self.asked)
 
 
+WAITED: list[str] = []
+"""Calls so far for which a machine waits until the card has done what it was told, and where they were made."""
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Give the calls of the block that wait for the card, as they come."""
+    found: list[str] = []
+    WAITED.clear()
+    yield found
+    found += WAITED
+
+
+def waits_for(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call waits: it reads what is on the card, or copies from or to it and does not say otherwise.
+
+    An index on the CPU is such a copy, and one by a mask counts what is to be taken.
+    """
+    there = [isinstance(x, OnCuda) for x in tensors_of(args) + tensors_of(kwargs)]
+    if name in READS | SIZED:
+        return any(there)
+    asked = asked_for(name, args, kwargs)
+    if name == "to" or name in COPIES:
+        place = asked is not None and asked.type == "cuda"
+        moves = place != there[0] if name == "to" and asked is not None else name in COPIES and len(set(there)) > 1
+        return moves and not kwargs.get("non_blocking")
+    if name == "tensor":
+        return asked is not None and asked.type == "cuda"
+    if name in INDEXED and isinstance(args[0], OnCuda):
+        index = tensors_of(args[1:2])
+        return any(not isinstance(x, OnCuda) or x.dtype == torch.bool for x in index)
+    return name == "repeat_interleave" and any(there[1:]) and kwargs.get("output_size") is None
+
+
+def caller() -> str:
+    """Return the line, not of torch or of a test, that made the call."""
+    for frame in reversed(traceback.extract_stack()):
+        if "/torch/" not in frame.filename and "/tests/" not in frame.filename:
+            place = re.split("/src/|/site-packages/", frame.filename)[-1]
+            return f"{place}:{frame.lineno} {frame.line}"
+    return "a test"
+
+
 class Watch(TorchFunctionMode):
     """Sees every call of torch, refuses those on tensors of both places, and marks what the others return."""
 
@@ -93,6 +142,8 @@ class Watch(TorchFunctionMode):
                 )
         if func is Tensor.pin_memory:  # which a card alone can do
             return args[0]
+        if waits_for(func.__name__, args, kwargs):
+            WAITED.append(f"{func.__name__} in {caller()}")
         asked = asked_for(func.__name__, args, kwargs)
         there = agreed(func.__name__, args, kwargs) if asked is None else asked.type == "cuda"
         if asked is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pretended_cuda import CUDA, pretended_cuda
+from pretended_cuda import CUDA, pretended_cuda, waits
 
 REFUSED = {
     "sum": lambda here, there: here + there,
@@ -40,6 +40,28 @@ ALLOWED = {
 }
 
 
+WAITED_FOR = {
+    "number": lambda here, there: there.sum().item(),
+    "truth": lambda here, there: bool((there > 0).any()),
+    "list": lambda here, there: there.tolist(),
+    "to the cpu": lambda here, there: there.to("cpu"),
+    "from the cpu": lambda here, there: here.to(there.device),
+    "into": lambda here, there: there.copy_(here),
+    "index on the cpu": lambda here, there: there[here.long()],
+    "mask": lambda here, there: there[there > 0],
+    "places": lambda here, there: there.nonzero(),
+    "made": lambda here, there: torch.tensor([1.0], device=there.device),
+}
+NOT_WAITED_FOR = {
+    "sum": lambda here, there: there.sum() + 1,
+    "from the cpu": lambda here, there: here.to(there.device, non_blocking=True),
+    "index there": lambda here, there: there[there.long()],
+    "slice": lambda here, there: there[1:, None],
+    "as another kind": lambda here, there: there.to(torch.float64).to(there),
+    "on the cpu": lambda here, there: (here.tolist(), here[here > 0], here.to("cpu")),
+}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cuda_refuses(name):
     with pretended_cuda() as cuda, pytest.raises((RuntimeError, TypeError), match="device"):
@@ -53,6 +75,17 @@ def test_what_cuda_allows(name):
         found = ALLOWED[name](torch.arange(3.0), torch.arange(3.0).to(cuda))
         assert found.device == CUDA and torch.equal(found.cpu(), expected)
         assert found.cpu().device.type == "cpu" and found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("name", [*WAITED_FOR, *NOT_WAITED_FOR])
+def test_it_tells_what_would_be_waited_for(name):
+    with pretended_cuda() as cuda:
+        here, there = torch.arange(3.0), torch.arange(3.0).to(cuda)
+        for calls, expected in ((WAITED_FOR, True), (NOT_WAITED_FOR, False)):
+            if name in calls:
+                with waits() as found:
+                    calls[name](here, there)
+                assert bool(found) == expected
 
 
 def test_a_module_trains_there():

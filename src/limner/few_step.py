@@ -38,9 +38,9 @@ def make(name: str, folder: Path | None, values: Mapping[str, Any]) -> Path:
     teacher = load_model(run.model, Precision("float32"), resolve("auto"))
     if not isinstance(teacher, Distillable):
         raise UserError(
-            f"{name} is a {teacher.pipeline_name}: students of few steps are made of StableDiffusion3Pipeline"
+            f"{name} is a {type(teacher).__name__}: students of few steps are made of models of the kind sd3"
         )
-    if config.start and (updates := start_from(config.start, teacher.networks)) is not None:
+    if config.start and (updates := start_from(config.start, teacher.networks, "start")) is not None:
         updates.merge(teacher.networks)
     asked = {"model": run.model.path, **asdict(config)}
     require_same(folder, asked, ("checkpoint_seconds",))

@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "nothing there": (lambda folder: (folder / "some.safetensors").unlink(), "holds no .safetensors"),
     "cut": (cut, "some.safetensors cannot be read"),
     "a run folder": (lambda folder: (folder / "config.yaml").touch(), "give what it exported"),
-    "a pipeline": (lambda folder: (folder / "model_index.json").touch(), "give it as model.path"),
+    "a pipeline": (lambda folder: (folder / "model_index.json").touch(), "give it as the model"),
     "no number": (lambda f: save_file({"w.lora_A.weight": A / 0}, f / "some.safetensors"), "not finite"),
     "kohya": (lambda f: save_file({"lora_net_to_q.lora_down.weight": A}, f / "some.safetensors"), "do not fit"),
     "ranks of layers": (

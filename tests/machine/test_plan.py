@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +116,20 @@ def test_a_run_on_this_machine_is_told(capsys: pytest.CaptureFixture) -> None:
     assert found.total(found.evaluations) == 72 * (80 + 2 * 12 * 2)
     assert main(["plan", "scenes", "--evaluation.prompts="]) == 0
     said = capsys.readouterr().out
-    assert "12 groups x 12 samples = 144 samples" in said and "in this machine's memory, predicted" in said
+    assert "12 groups x 12 samples = 144 samples" in said and "in this machine's memory, predicted;" in said
+
+
+def test_what_a_process_takes_is_predicted() -> None:
+    """Each in a process of its own, and each tensor in pages of its own: glibc's heap has holes besides."""
+    own = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    keys = ["--algorithm", "FlowGRPO", "--sampler.dynamics", "FlowSDE", "--micro_batch", "72", "--device", "cpu"]
+    run, planned = (
+        subprocess.run([sys.executable, *command], env=own, check=True, capture_output=True, text=True).stdout
+        for command in (["benchmarks/memory.py", "--one", "Flow-GRPO", "10"], ["-m", "limner", "plan", "scenes", *keys])
+    )
+    (row,) = (line.split() for line in planned.splitlines() if line.startswith("peak ") and "GiB" not in line)
+    measured = json.loads(run.splitlines()[-1])["peak_mib"]
+    assert max(float(each.replace(",", "")) for each in row[1:]) == pytest.approx(measured, rel=0.15)
 
 
 def test_more_processes_than_groups() -> None:

@@ -37,7 +37,7 @@ from limner.policies.tokens import TokenSampler
 from limner.registry import names
 from limner.worlds.oracle.model import Oracle
 from piped_cases import CASES, PICTURES, Case
-from pretended_cuda import CUDA, pretended_cuda
+from pretended_cuda import CUDA, pretended_cuda, waits
 from toys import ToyDenoiser, toy_denoiser
 
 EXACT = Precision()
@@ -227,6 +227,38 @@ def numbers(name: str, device: torch.device, precision: Precision = EXACT) -> di
         require(device, [found["latents"]])
     found["gradient"] = torch.stack([gradient.norm() for gradient in gradients])
     return {place: value.detach().cpu() for place, value in found.items()}
+
+
+LENGTHS_ARE_READ = ("z_image", "cogview4")
+"""Texts of one length go through together there, as their networks take them."""
+WAITING_THEMSELVES = (
+    *("chroma", "qwen_image_edit_plus", "lumina2", "lumina2-dynamic", "hunyuan_image", "hidream", "mochi"),
+    *("tokens", "janus", "emu3"),
+)
+"""The code of diffusers' network reads masks and copies tables in each evaluation, and that of transformers' a mask."""
+
+
+@pytest.mark.parametrize("name", [*MODELS, *OTHERS])
+def test_a_pass_waits_for_nothing(name: str) -> None:
+    """Decisions are scored, and samples restored, with gradients, and all of it is asked for ahead of the card."""
+    with pretended_cuda() as cuda:
+        make, sampler = OTHERS.get(name) or (MODELS[name], None)
+        model = make(cuda)
+        dynamics = FlowSDE() if getattr(model, "prediction", "") == "velocity" else DDIM()
+        policy = (sampler or Sampler(dynamics, 4, window=2, window_range=(0, 1), guidance=2.0)).policy(model)
+        condition = model.encode(PROMPTS)
+        with torch.no_grad():
+            drawn = policy.sample(condition, INDEX, INDEX, IDS, rng=Rng(("cuda",)), record=True)
+        rollout = Rollout(PROMPTS, INDEX, INDEX, condition, drawn.sample, drawn.trajectory, IDS, 0)
+        with waits() as found:
+            pack = next(policy.pack(rollout, IDS, 8))
+            loss = policy.distribution(pack, condition).log_ratio(pack.old, pack.choice).mean()
+            if isinstance(policy, Denoising):
+                again = next(policy.renoise(rollout, IDS, Renoising(2, "grid"), Rng(("cuda",)), 8))
+                loss = loss + policy.restore(again, condition).velocity.square().mean()
+            loss.backward()
+    assert bool(found) == (name in (*LENGTHS_ARE_READ, *WAITING_THEMSELVES)), found
+    assert name in LENGTHS_ARE_READ or not any(" in limner/" in each for each in found), found
 
 
 def require(device: torch.device, tensors: list[Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +19,17 @@ from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.flow_grpo import FlowGRPO
 from limner.build import assemble
 from limner.core.quiet import no_bars
+from limner.core.types import LossOutput
 from limner.diffusion.dynamics import DDIM, EulerODE, FlowSDE
 from limner.engine.encoders import Encoding, visiting
+from limner.learning.passes import OptimizerStep
 from limner.models.sd.adapter import SD
 from limner.models.sd3.settings import SD3Settings
 from limner.policies.denoising import Sampler
 from limner.report.metrics import read
 from limner.run import Run, open_run, train
 from limner.training.config import DataAnchor, Evaluation, Full, Lora, Model, Optimizer, Precision
-from pretended_cuda import pretended_cuda
+from pretended_cuda import pretended_cuda, waits
 from run.miniature import Miniature
 
 Changes = dict[str, Any]
@@ -145,3 +147,26 @@ def require_equal(one: Curve | dict[str, float], two: Curve | dict[str, float]) 
     for name, value in two.items():
         if not name.startswith("seconds/"):
             assert one[name] == pytest.approx(value, rel=1e-3, abs=1e-6, nan_ok=True), name
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_the_passes_of_an_update_wait_for_nothing(name: str) -> None:
+    """From the first pass of an optimizer step to its last, the card is told what to do and not asked what came out."""
+    config = replace(oracle_config(name), steps=1, prompts_per_step=2, device="cuda")
+    found: list[str] = []
+
+    def watched(step: OptimizerStep, total: float) -> Iterator[LossOutput]:
+        shares = unwatched(step, total)
+        while True:
+            with waits() as here:
+                share = next(shares, None)
+                if share is None:
+                    return
+                share.loss.backward()
+            found.extend(here)
+            yield replace(share, loss=share.loss.detach().requires_grad_())
+
+    unwatched = OptimizerStep.shares
+    with pretended_cuda(), mock.patch.object(OptimizerStep, "shares", watched):
+        curve(config)
+    assert not found

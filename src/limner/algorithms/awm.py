@@ -82,7 +82,7 @@ class AWM:
 
         new, old = restored_now_and_then(actors, self.needs, batch, pack)
         log_ratio = likelihood(new) - likelihood(old).detach()
-        advantage = batch.advantage[pack.row].to(log_ratio)
+        advantage = batch.decision_advantage(pack).to(log_ratio)
         clip = (min(self.clip_low, 1 - 1e-6), self.clip_high)
         loss = clipped_surrogate(log_ratio, advantage, *clip), surrogate_metrics(log_ratio, advantage, *clip)
         return with_distance(loss, self.kl_weight, new, actors, batch, pack, self.kl_by_noise)

@@ -57,7 +57,7 @@ class DGPO:
         """Return A (m - m_ref) of each (sample, time)."""
         new, reference = restored(actors.policy, batch, pack), frozen(actors.reference, batch, pack)
         change = matching_error(new, pack) - matching_error(reference, pack)
-        return batch.advantage[pack.row].to(change) * change
+        return batch.decision_advantage(pack).to(change) * change
 
     def pass_loss(
         self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised, group_mean: Float[Tensor, " pack"]
@@ -65,4 +65,4 @@ class DGPO:
         """Return the loss of each (sample, time), and its health."""
         error = matching_error(restored(actors.policy, batch, pack), pack)
         w = torch.sigmoid(self.beta * group_mean)
-        return w * batch.advantage[pack.row].to(error) * error, {"error": error.detach(), "group_weight": w}
+        return w * batch.decision_advantage(pack).to(error) * error, {"error": error.detach(), "group_weight": w}

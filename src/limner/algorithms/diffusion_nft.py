@@ -86,7 +86,7 @@ class DiffusionNFT:
     def pass_loss(self, actors: Actors[ForwardProcess], batch: Batch, pack: Renoised) -> PassLoss:
         """Return the loss of each (sample, time), and its health."""
         new, old = restored_now_and_then(actors, self.needs, batch, pack)
-        weight = nft_reward_weight(batch.advantage[pack.row].to(new.x0), self.advantage_max)
+        weight = nft_reward_weight(batch.decision_advantage(pack).to(new.x0), self.advantage_max)
         loss = nft_loss(new.x0, old.x0, pack.x0, weight, self.beta, self.advantage_max, self.adaptive)
         health = {"loss": loss.detach()}
         if self.needs.old:

@@ -26,6 +26,7 @@ from torch import Tensor
 from limner.core.needs import Needs, RatioKind
 from limner.core.protocols import Actors, Context, DecisionProcess
 from limner.core.settings import Cap, Count, Natural, NotNegative, Share, settings
+from limner.core.transfer import sent
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.credit import relative_advantage
 from limner.learning.penalty import with_divergence
@@ -78,7 +79,8 @@ class FlowGRPO:
         again = rescored(actors, batch, pack, self.ratio)
         loss, health = again.clipped(clip_of(self, self.ratio))
         if self.noise_weight:
-            path = batch.rollout.path
-            loss = loss * (pack.old.std / path.old.std[path.mask].mean())
+            std = batch.rollout.path.old.std
+            made = sent(batch.rollout.path.mask, std.device)
+            loss = loss * (pack.old.std / (std.where(made, 0).sum() / made.sum()))
         moved = again.distribution, actors, batch, pack
         return with_divergence((loss, health), self.kl_weight, *moved, self.kl_by_time, self.kl == "k3")

@@ -76,7 +76,7 @@ class KTO:
         error = matching_error(restored(actors.policy, batch, pack), pack, self.noising.error)
         gain = matching_error(frozen(actors.reference, batch, pack), pack, self.noising.error) - error
         baseline = mean[0].clamp(min=0) if mean else torch.zeros_like(gain)
-        label = batch.advantage[pack.row].to(gain)
+        label = batch.decision_advantage(pack).to(gain)
         weight = torch.where(label > 0, self.wanted_weight, self.unwanted_weight)
         loss = weight * kto_loss(gain, label > 0, baseline, self.beta, self.utility)
         return loss, ordered(label * gain) | {"error": error.detach(), "loss": loss.detach()}

@@ -72,5 +72,5 @@ class RewardWeighted:
         """Return the loss of each (sample, time), and its health."""
         new = restored(actors.policy, batch, pack)
         error = matching_error(new, pack)
-        weighted = batch.advantage[pack.row].to(error) * error
+        weighted = batch.decision_advantage(pack).to(error) * error
         return with_distance((weighted, {"error": error.detach()}), self.kl_weight, new, actors, batch, pack)

@@ -27,7 +27,7 @@ def add_catalogue_commands(command: AddCommand) -> None:
     )
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
-    command("list", _list, "name the recipes, rewards, algorithms and models")
+    command("list", _list, "name the recipes, rewards, algorithms, models and prompt sets")
     completion = command("completion", _completion, "print what makes a shell complete limner's commands", SHELL_SETUP)
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limner.core.transfer import sent
 from limner.core.types import Tree
 
 
@@ -41,12 +42,12 @@ def leaves(tree: Tree) -> Iterator[Tensor]:
 
 def select(tree: Tree, index: Tensor) -> Tree:
     """Return rows `index` (integers or a mask over the leading axis) of every tensor."""
-    return tree_map(lambda x: x[index.to(x.device)], tree)
+    return tree_map(lambda x: x[sent(index, x.device)], tree)
 
 
 def at(tree: Tree, row: Tensor, column: Tensor) -> Tree:
     """Return elements (row, column) of the two leading axes of every tensor."""
-    return tree_map(lambda x: x[row.to(x.device), column.to(x.device)], tree)
+    return tree_map(lambda x: x[sent(row, x.device), sent(column, x.device)], tree)
 
 
 class Joined:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from limner.core.edition import Edition
 from limner.core.paths import SUFFIXES, path_of
+from limner.core.transfer import sent
 
 Tree = Any
 """A tensor, or a (nested) dict, tuple, list or dataclass of tensors; see `limner.core.tree`."""
@@ -280,10 +281,12 @@ class Batch:
     weight: Float[Tensor, " batch"] | None = None
 
     def decision_advantage(self, pack: Decisions | Renoised) -> Float[Tensor, " pack"] | Float[Tensor, "pack *latent"]:
-        """Return the advantage of each decision: its own, or its sample's; a dense one over the latent."""
-        if self.advantage.ndim == 1:
-            return self.advantage[pack.row]
-        return self.advantage[pack.row, pack.column if self.advantage.shape[1] > 1 else 0]
+        """Return the advantage of each decision: its own, or its sample's; a dense one over the latent.
+
+        It is where the pack is, and nobody waits for it.
+        """
+        place = pack.row if self.advantage.ndim == 1 else (pack.row, pack.column if self.advantage.shape[1] > 1 else 0)
+        return sent(self.advantage[place], pack.prompt_index.device)
 
 
 @dataclass(frozen=True)

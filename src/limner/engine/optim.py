@@ -112,32 +112,30 @@ class Stepper:
         self.num_steps = 0
         self.num_skipped = 0
         self.skipped_in_row = 0
-        self.trouble = ""
+        self.losses: list[Tensor] = []
+        """Those of this step, which are looked at when it ends: to look at one is to wait for it."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss`; once a loss of this step is not finite, do nothing, unless others do it too."""
-        if not self.trouble and not bool(loss.isfinite()):
-            self.trouble = f"the loss is {loss.item()}"
-        if not self.trouble or self.team.company is not None:
-            self.team.backward(loss if self.scale is None else loss * self.scale.value)
+        """Add the gradient of `loss`."""
+        self.losses.append(loss.detach())
+        self.team.backward(loss if self.scale is None else loss * self.scale.value)
 
     def step(self) -> float | None:
         """Clip, update and clear the gradients; return their norm before the clip, or None for a skipped step.
 
         Raises RunError after `max_skipped_in_row` skipped steps in a row.
         """
-        norm, excused = math.nan, False
-        if self.team.sum(torch.tensor(float(bool(self.trouble)))) and not self.trouble:
-            self.trouble = "the loss of another process is not finite"
-        if not self.trouble:
+        norm, excused, trouble = math.nan, False, self._trouble()
+        if self.team.sum(torch.tensor(float(bool(trouble)))) and not trouble:
+            trouble = "the loss of another process is not finite"
+        if not trouble:
             self.team.sum_gradients(self.parameters)
             self._unscale()
             norm = self._clip()
-            self.trouble = "" if math.isfinite(norm) else f"the gradient norm is {norm}"
+            trouble = "" if math.isfinite(norm) else f"the gradient norm is {norm}"
             excused = self.scale is not None and self.scale.may_fall
             if self.scale is not None:
-                self.scale.update(overflow=bool(self.trouble))
-        trouble, self.trouble = self.trouble, ""
+                self.scale.update(overflow=bool(trouble))
         if not trouble:
             self._update()
         self.optimizer.zero_grad()
@@ -182,6 +180,12 @@ class Stepper:
             for place, moments in state["state"].items()
         }
         return {**state, "state": cut}
+
+    def _trouble(self) -> str:
+        """Say what is wrong with the losses of this step, and forget them."""
+        losses, self.losses = self.losses, []
+        wrong = [each for each in (torch.stack(losses).tolist() if losses else []) if not math.isfinite(each)]
+        return f"the loss is {wrong[0]}" if wrong else ""
 
     def _clip(self) -> float:
         """Bring gradients to a common norm of at most `max_grad_norm`; return what it was."""

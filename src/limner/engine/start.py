@@ -52,9 +52,7 @@ class Updates:
                 network, _, inside = layer.partition(".")
                 found = dict(networks[network].named_modules()).get(inside) if network in networks else None
                 if b is None or not isinstance(found, nn.Linear) or found.weight.shape != (len(b), a.shape[1]):
-                    raise UserError(
-                        f"model.start {self.source}: {layer} is no linear layer of that shape in this model"
-                    )
+                    raise UserError(f"{self.source}: {layer} is no linear layer of that shape in this model")
                 lengths = self.tensors.get(f"{layer}.{LENGTHS}")
                 if lengths is None:
                     found.weight += (b @ a).to(found.weight)
@@ -71,14 +69,14 @@ class Updates:
         mine = weights.parameters()
         if odd := sorted(mine.keys() ^ self.tensors.keys()):
             raise UserError(
-                f"model.start {self.source}: {len(odd)} of its low-rank weights and of those that are trained have no "
+                f"{self.source}: {len(odd)} of its low-rank weights and of those that are trained have no "
                 f"counterpart, first {odd[0]}; set model.train.{'dora' if LENGTHS in odd[0] else 'targets'} as it was"
             )
         for name, tensor in self.tensors.items():
             if mine[name].shape != tensor.shape:
                 there, here = (min(shape) for shape in (tensor.shape, mine[name].shape))
                 raise UserError(
-                    f"model.start {self.source}: {name} has shape {tuple(tensor.shape)}, here {tuple(mine[name].shape)}"
+                    f"{self.source}: {name} has shape {tuple(tensor.shape)}, here {tuple(mine[name].shape)}"
                     + (f"; set model.train.rank to {there}" if there != here else "")
                 )
         with torch.no_grad():
@@ -90,12 +88,13 @@ class Updates:
         weights.blend_old(0.0)
 
 
-def start_from(source: str, networks: Mapping[str, nn.Module]) -> Updates | None:
+def start_from(place: str, networks: Mapping[str, nn.Module], key: str = "model.start") -> Updates | None:
     """Return the low-rank updates of a file or folder; of exported networks load the weights, and return None.
 
-    Raises UserError, one line, for what is neither, is damaged, or does not fit.
+    Raises UserError, one line, for what is neither, is damaged, or does not fit; `key` is what gave the place.
     """
-    files = _files(source)
+    source = f"{key} {place}"
+    files = _files(source, Path(place).expanduser())
     tensors, metadata = _read(source, files)
     network = next(iter(networks))
     if any(LORA.search(name) for name in tensors):
@@ -104,27 +103,24 @@ def start_from(source: str, networks: Mapping[str, nn.Module]) -> Updates | None
         for name, tensor in tensors.items():
             known = _renamed(name, networks)
             if known is None:
-                raise UserError(f"model.start {source}: {name} is of a form that is not read; export it by diffusers")
+                raise UserError(f"{source}: {name} is of a form that is not read; export it by diffusers")
             found[known] = tensor.float() * (scale if ".lora_B." in known else 1.0)
         return Updates(source, found)
     mine = networks[network].state_dict()
     odd = sorted(mine.keys() ^ tensors.keys()) or [n for n, t in mine.items() if t.shape != tensors[n].shape]
     if odd:
-        raise UserError(
-            f"model.start {source}: it is of another network: {len(odd)} weights do not fit, first {odd[0]}"
-        )
+        raise UserError(f"{source}: it is of another network: {len(odd)} weights do not fit, first {odd[0]}")
     networks[network].load_state_dict(tensors)
     return None
 
 
-def _files(source: str) -> list[Path]:
-    place = Path(source).expanduser()
+def _files(source: str, place: Path) -> list[Path]:
     if place.is_file() and place.suffix == ".safetensors":
         return [place]
     if (place / "config.yaml").is_file():
-        raise UserError(f"model.start {source} is a run folder; give what it exported: {place / 'export'}")
+        raise UserError(f"{source} is a run folder; give what it exported: {place / 'export'}")
     if (place / "model_index.json").is_file():
-        raise UserError(f"model.start {source} is a whole pipeline: give it as model.path")
+        raise UserError(f"{source} is a whole pipeline: give it as the model")
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else []
     if not files:
         what = (
@@ -134,7 +130,7 @@ def _files(source: str) -> list[Path]:
             if place.exists()
             else "is not there"
         )
-        raise UserError(f"model.start {source} {what}; give an exported LoRA or network")
+        raise UserError(f"{source} {what}; give an exported LoRA or network")
     return files
 
 
@@ -147,9 +143,9 @@ def _read(source: str, files: list[Path]) -> tuple[dict[str, Tensor], dict[str, 
                 metadata |= opened.metadata() or {}
                 tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"model.start {source}: {file.name} cannot be read ({error})") from error
+            raise UserError(f"{source}: {file.name} cannot be read ({error})") from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise UserError(f"model.start {source}: some of its weights are not finite")
+        raise UserError(f"{source}: some of its weights are not finite")
     return tensors, metadata
 
 
@@ -163,11 +159,11 @@ def _scale(source: str, folder: Path, metadata: Mapping[str, str], network: str)
         else:
             told = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         if told.get("rank_pattern") or told.get("alpha_pattern"):
-            raise UserError(f"model.start {source}: ranks of single layers are not read")
+            raise UserError(f"{source}: ranks of single layers are not read")
         rank = told.get("r", 1)
         return told.get("lora_alpha", rank) / (math.sqrt(rank) if told.get("use_rslora") else rank)
     except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
-        raise UserError(f"model.start {source}: its rank and alpha cannot be read ({error})") from error
+        raise UserError(f"{source}: its rank and alpha cannot be read ({error})") from error
 
 
 def _renamed(name: str, networks: Mapping[str, nn.Module]) -> str | None:

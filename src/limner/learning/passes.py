@@ -43,6 +43,7 @@ from limner.core.protocols import (
 )
 from limner.core.rng import Rng
 from limner.core.team import Team
+from limner.core.transfer import sent
 from limner.core.tree import concatenate
 from limner.core.types import Batch, Decisions, LossOutput, Pairs, PassLoss, Renoised, Rollout
 
@@ -179,8 +180,8 @@ def _over_decisions(
     def loss_of(pack: Decisions) -> PassLoss:
         loss, health = algorithm.pass_loss(actors, batch, pack)
         if how == "samples":
-            loss = loss / counts[pack.row].to(loss)
-        return loss if batch.weight is None else loss * batch.weight[pack.row].to(loss), health
+            loss = loss / sent(counts[pack.row], loss.device)
+        return loss if batch.weight is None else loss * sent(batch.weight[pack.row], loss.device).to(loss), health
 
     packs = partial(actors.policy.pack, batch.rollout, rows, context.micro_batch)
     mass = {"decisions": size, "samples": int(counts[rows].count_nonzero()), "constant": constant}[how]
@@ -262,7 +263,7 @@ def _given_means(
     means = _means(algorithm, actors, batch, packs(), how, team)
 
     def loss_of(pack: Renoised) -> PassLoss:
-        return algorithm.pass_loss(actors, batch, pack, means[pack.row, pack.column].to(pack.x0))
+        return algorithm.pass_loss(actors, batch, pack, sent(means[pack.row, pack.column], pack.x0.device).to(pack.x0))
 
     return loss_of
 

@@ -86,7 +86,7 @@ def rescored(actors: Actors[DecisionProcess], batch: Batch, pack: Decisions, of:
     """Return a pack's decisions under the trained weights: one pass of the network."""
     elements = actors.policy.elements()
     distribution = actors.policy.distribution(pack, batch.rollout.condition)
-    advantage = batch.decision_advantage(pack).to(pack.choice.device)
+    advantage = batch.decision_advantage(pack)
     if advantage.ndim == 1:
         log_ratio = log_ratio_of(distribution, pack, of) / elements
         return Rescored(distribution, (Part(log_ratio, advantage.to(log_ratio)),), elements)

@@ -47,7 +47,7 @@ class Place:
 
     accelerator: bool
     imported: float = 0.0
-    """Bytes of a process with its libraries; 0 on an accelerator."""
+    """Bytes of a process with its libraries (`machine/libraries.py`); 0 on an accelerator."""
 
     def decoded_at_once(self, sizes: Sizes, micro_batch: int) -> int:
         """Return how many samples an autoencoder takes at a time (`models.parts.at_once`)."""

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import psutil
-
 from limner.build import load_prompts
 from limner.core.errors import UserError
 from limner.engine.device import resolve
 from limner.machine.cost import Sizes, sizes
+from limner.machine.libraries import libraries
 from limner.machine.memory import Phase, Place, peak, phases, share
 from limner.machine.ways import Way, ways
 from limner.models.folder import is_local
@@ -96,7 +95,7 @@ def place_of(config: RunConfig, card: int | None) -> Place:
     """Return where a run will be: on an accelerator, unless its model is here and nothing but a CPU is."""
     if card is not None or not is_local(source_of(config.model.path)) or resolve(config.device).type == "cuda":
         return Place(accelerator=True)
-    return Place(accelerator=False, imported=float(psutil.Process().memory_info().rss))
+    return Place(accelerator=False, imported=libraries(config.reward))
 
 
 def room(card: int) -> float:
@@ -232,7 +231,7 @@ def table(phases: Sequence[Phase]) -> list[str]:
 
 def _fit(plan: Plan) -> Iterator[str]:
     top, cards = plan.peak, plan.place.accelerator
-    where = "on an accelerator, predicted" if cards else "in this machine's memory, predicted"
+    where = "on an accelerator, predicted" if cards else "in this machine's memory, predicted; holes in its heap come on top"
     yield f"peak         {top.peak / GIB:,.2f} GiB in {top.name} ({where})"
     if cards:
         verdicts = [f"{card} GB {'yes' if top.peak <= room(card) else 'no'}" for card in CARDS]

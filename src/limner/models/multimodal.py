@@ -219,8 +219,9 @@ class Multimodal:
         if make is None:
             return condition["ids"][index], condition["mask"][index]
         empty = index == len(condition["ids"]) - 1
-        if torch.equal(empty, torch.arange(len(index), device=empty.device) >= half):
-            index = torch.cat([index[:half], index[:half]])[: len(index)]
+        if len(index) == 2 * half:  # as a guided pass is; whether it is one is not read, for that would be waited for
+            led = (empty == (torch.arange(len(index), device=empty.device) >= half)).all()
+            index = torch.where(led, torch.cat([index[:half], index[:half]]), index)
         ids = condition["ids"][index]
         return torch.where(empty[:, None], make(self.whole, ids), ids), condition["mask"][index]
 

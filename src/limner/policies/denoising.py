@@ -335,7 +335,7 @@ class Denoising:
             row = rows[place]
             kept = at((cast(Walk, path.states).each, path.choices, path.length, path.old), row, column)
             state, choice, length, old = tree_map(lambda each: sent(each, device), kept)
-            index, each = rollout.prompt_index[row].to(device), torch.arange(len(row))
+            index, each = sent(rollout.prompt_index[row], device), torch.arange(len(row))
             yield Decisions(state, index, each, choice, length, old, row, column)
 
     def renoise(
@@ -353,11 +353,11 @@ class Denoising:
         column = torch.arange(how.num_times).repeat(len(rows))
         for p, c in zip(place.split(size), column.split(size), strict=True):
             row = rows[p]
-            x0 = rollout.sample[row]
+            x0 = select(rollout.sample, row)
             n, time = (sent(each[p, c], x0.device).to(x0) for each in (noise, t))
             state = add_noise(self.model.schedule, x0, n, time)
-            region = None if rollout.region is None else rollout.region[row].to(x0)
-            yield Renoised(state, x0, n, time, rollout.prompt_index[row].to(x0.device), row, c, region)
+            region = None if rollout.region is None else sent(rollout.region[row], x0.device).to(x0)
+            yield Renoised(state, x0, n, time, sent(rollout.prompt_index[row], x0.device), row, c, region)
 
     def elements(self) -> int:
         """Return the number of elements D of one latent."""

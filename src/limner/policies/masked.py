@@ -28,6 +28,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Generator
 from limner.core.rng import Rng
 from limner.core.settings import Count, NotNegative, Positive, Range, settings
+from limner.core.transfer import sent
 from limner.core.tree import at
 from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
 from limner.objectives.categorical import Categorical
@@ -290,6 +291,7 @@ class Unmasking:
         open: Bool[Tensor, "*decisions tokens"],
     ) -> Placement:
         """Return the distribution of each decision, of an evaluation's codes: a place of those open, and its code."""
+        evaluation = sent(evaluation, place.device)
         scores = self.scores(codes)[evaluation].masked_fill(~open, -torch.inf)
         return Placement(Categorical(scores), Categorical(codes.logits[evaluation, place]))
 
@@ -321,8 +323,8 @@ class Unmasking:
             row, each = rows[position[mine]], column[mine]
             choice, length, old = at((path.choices, path.length, path.old), row, each)
             sample, step = rows[names[part] % len(rows)], names[part] // len(rows)
-            state = states.tokens[sample, step]
-            index = rollout.prompt_index[sample].to(state.device)
+            state = at(states.tokens, sample, step)
+            index = sent(rollout.prompt_index[sample], state.device)
             yield Decisions(state, index, place[mine] - part[0], choice, length, old, row, each)
 
     def elements(self) -> int:

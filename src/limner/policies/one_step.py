@@ -28,6 +28,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Denoiser, Generator
 from limner.core.rng import Rng
 from limner.core.settings import NotNegative, settings
+from limner.core.transfer import sent
 from limner.core.tree import at
 from limner.core.types import Condition, Decisions, LatentSpec, Rollout, Sampled, Trajectory
 from limner.diffusion.gaussian import Gaussian
@@ -216,7 +217,7 @@ class OneStep:
         for row in rows[path.mask[rows, 0]].split(size):
             column = torch.zeros_like(row)
             state, length, old = at((path.states, path.length, path.old), row, column)
-            index = rollout.prompt_index[row].to(state.z.device)
+            index = sent(rollout.prompt_index[row], state.z.device)
             yield Decisions(state, index, torch.arange(len(row)), state.choices, length, old, row, column)
 
     def elements(self) -> int:

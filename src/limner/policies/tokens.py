@@ -22,6 +22,7 @@ from limner.core.errors import UserError
 from limner.core.protocols import Algorithm, Generator
 from limner.core.rng import Rng
 from limner.core.settings import Natural, Positive, Range, settings
+from limner.core.transfer import sent
 from limner.core.tree import at, select
 from limner.core.types import Condition, Decisions, Rollout, Sampled, Trajectory
 from limner.objectives.categorical import Categorical
@@ -217,7 +218,7 @@ class Autoregressive:
         """
         scale = self.sampler.guidance if self.sampler.scored == "drawn" else 1.0
         logits = guided(self.model.logits, scale, (decisions.state.tokens,), condition, decisions.prompt_index)
-        told = logits[decisions.place, decisions.column] / self.sampler.temperature
+        told = at(logits, decisions.place, decisions.column) / self.sampler.temperature
         if self.sampler.leaves_out:
             told = told.masked_fill(decisions.old.logits == -torch.inf, -torch.inf)
         return Categorical(told)
@@ -229,7 +230,7 @@ class Autoregressive:
             place, column = path.mask[part].nonzero(as_tuple=True)
             row = part[place]
             choice, length, old = at((path.choices, path.length, path.old), row, column)
-            index = rollout.prompt_index[part].to(choice.device)
+            index = sent(rollout.prompt_index[part], choice.device)
             yield Decisions(select(path.states, part), index, place, choice, length, old, row, column)
 
     def elements(self) -> int:

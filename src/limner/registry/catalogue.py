@@ -10,7 +10,7 @@ from typing import Any
 from limner.judging.spec import Declared
 from limner.recipes.presets import PRESETS
 from limner.registry.find import find
-from limner.registry.names import BASES, REGISTRIES
+from limner.registry.names import BASES, PROMPTS, REGISTRIES
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -20,6 +20,7 @@ def catalogue() -> dict[str, dict[str, str]]:
         for kind, registry in REGISTRIES.items()
     }
     found["presets"] = {name: each.about for name, each in PRESETS.items()}
+    found["prompts"] = {name: _told(find(PROMPTS, "prompt set", name)) for name in PROMPTS}
     found["bases"] = {name: f"a {_pipeline(find(BASES, 'base', name))} that ships with limner" for name in BASES}
     return found
 
@@ -30,6 +31,12 @@ def _first_line(thing: Any) -> str:
         return thing.spec.about
     about = sys.modules[thing.__module__] if thing.__module__.startswith("limner.algorithms.") else thing
     return (about.__doc__ or "").strip().splitlines()[0]
+
+
+def _told(prompts: Any) -> str:
+    """Return how many prompts a set's two splits, NAME:train and NAME:heldout, have, and one of them."""
+    train, heldout = prompts("train"), prompts("heldout")
+    return f'{len(train):,} to train on, {len(heldout)} held out, such as "{heldout[0].text}"'
 
 
 def _pipeline(folder: Path) -> str:

@@ -184,19 +184,19 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
         if parts.ema is not None:
             parts.ema.update()
         return metrics
-    sums: dict[str, float] = defaultdict(float)
+    seen: dict[str, list[Tensor]] = defaultdict(list)  # read when all passes have been asked for
     norms: list[float] = []
     skipped = steps = 0
     for step in optimizer_steps(parts.algorithm, parts.actors, batch, context):
         for share in step.shares(float(parts.team.sum(torch.tensor(step.mass, dtype=torch.float64)))):
             parts.stepper.backward(share.loss)
             for name, value in share.metrics.items():
-                sums[name] += float(value)
+                seen[name].append(value)
         if parts.anchor is not None:
             policy, rng = cast(ForwardProcess, parts.actors.policy), context.rng.child("anchor", steps)
             for part in parts.anchor.losses(parts.studio, policy, rng):
                 parts.stepper.backward(part)
-                sums["anchor"] += float(part.detach())
+                seen["anchor"].append(part.detach())
         steps += 1
         norm = parts.stepper.step()
         skipped += norm is None
@@ -205,7 +205,7 @@ def update(parts: Parts, batch: Batch, context: Context) -> dict[str, float]:
             parts.ema.update()
     if parts.algorithm.needs.follows:
         parts.weights.blend_old(parts.algorithm.needs.decay(context.step))
-    sums = _summed(sums, parts.team)
+    sums = _summed({name: sum(torch.stack(values).tolist()) for name, values in seen.items()}, parts.team)
     weight, anchored = sums.pop("weight", 0.0), sums.pop("anchor", None)
     metrics = {name: total / weight for name, total in sums.items()} if weight else {}
     if norms:

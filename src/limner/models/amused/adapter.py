@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limner.core.media import Images, Media
 from limner.core.quiet import no_bars, say_once
+from limner.core.transfer import sent
 from limner.core.types import Condition, LatentSpec, Prompt
 from limner.models.amused.build import tiny_pipeline
 from limner.models.amused.honoured import require_honoured
@@ -131,7 +132,7 @@ class Amused:
         """Return the logits of every place given what is written at the others; what is hidden is below 0."""
         (rows, columns), cell = self.grid, self.pipeline.vae_scale_factor
         pooled, states = condition["pooled"][prompt_index], condition["states"][prompt_index]
-        told = torch.tensor([columns * cell, rows * cell, *NO_CROP, AESTHETIC]).to(states)
+        told = sent(torch.tensor([columns * cell, rows * cell, *NO_CROP, AESTHETIC]), states.device).to(states)
         ids = tokens.where(tokens >= 0, self.pipeline.scheduler.config.mask_token_id)
         logits = self.networks[TRAINED](
             ids.unflatten(1, self.grid),

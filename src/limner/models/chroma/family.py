@@ -13,6 +13,7 @@ import torch
 from diffusers import ChromaPipeline
 from torch import Tensor
 
+from limner.core.transfer import sent
 from limner.core.types import Condition
 from limner.models.chroma.build import tiny_pipeline
 from limner.models.chroma.settings import ChromaSettings
@@ -60,7 +61,7 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
             timestep=t,
             encoder_hidden_states=rows["context"],
             txt_ids=x.new_zeros(rows["context"].shape[1], 3),
-            img_ids=places(size).to(x),
+            img_ids=sent(places(size), x.device).to(x),
             attention_mask=seen,
             return_dict=False,
         )

@@ -15,6 +15,7 @@ import torch
 from diffusers import CogView4Pipeline
 from torch import Tensor
 
+from limner.core.transfer import sent
 from limner.core.types import Condition
 from limner.diffusion.timesteps import Grid, time_shift
 from limner.models.cogview4.build import tiny_pipeline
@@ -82,12 +83,12 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
     """Return the transformer's velocity, noise - x0: texts of a length in one pass."""
     config, tokens = model.pipeline.scheduler.config, x[0, 0].numel() // model.family.patch**2
     told = config.num_train_timesteps * time_shift(t, 1 / shift(config, tokens))
-    size = torch.tensor([[model.cell * side for side in x.shape[-2:]]], dtype=x.dtype, device=x.device)
+    size = sent(torch.tensor([[model.cell * side for side in x.shape[-2:]]], dtype=x.dtype), x.device)
     lengths = rows["mask"].sum(1).tolist()
     order, parts = [], []
     for length in sorted(set(lengths)):
         chosen = [row for row, each in enumerate(lengths) if each == length]
-        here = torch.tensor(chosen, device=x.device)
+        here = sent(torch.tensor(chosen), x.device)
         sizes = size.expand(len(chosen), 2)
         (velocity,) = model.networks["transformer"](
             hidden_states=x[here],

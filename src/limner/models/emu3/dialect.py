@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import Emu3Config, Emu3ForConditionalGeneration
 
 from limner.core.errors import UserError
+from limner.core.transfer import sent
 from limner.models.dialect import Dialect, Drawing
 from limner.models.emu3.settings import Emu3Settings
 from limner.models.llm import byte_tokenizer, small
@@ -53,7 +54,7 @@ def ask(tokenizer: Any, text: str, grid: tuple[int, int]) -> str:
 
 def ids(mapping: Any, device: torch.device) -> Tensor:
     """Return the token of each code."""
-    return mapping.img2bpe_mapping_tensor.to(device, torch.int64)
+    return sent(mapping.img2bpe_mapping_tensor, device).to(torch.int64)
 
 
 def embed(model: Any, decoder: Any, codes: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from diffusers import FluxKontextPipeline, FluxPipeline
 from torch import Tensor
 
+from limner.core.transfer import sent
 from limner.core.types import Condition
 from limner.models.edited import latents
 from limner.models.flux.build import tiny_kontext, tiny_pipeline
@@ -69,7 +70,7 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
         pooled_projections=rows["pooled"],
         encoder_hidden_states=rows["context"],
         txt_ids=torch.zeros(rows["context"].shape[1], 3, dtype=x.dtype, device=x.device),
-        img_ids=where.to(x),
+        img_ids=sent(where, x.device).to(x),
         return_dict=False,
     )
     return unpacked(velocity[:, : packed(x).shape[1]], size)

@@ -14,6 +14,7 @@ from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
 from limner.core.media import Images
+from limner.core.transfer import sent
 from limner.core.types import Condition
 from limner.models.flux2.build import DEEP, KLEIN_DEEP, tiny_klein, tiny_pipeline
 from limner.models.flux2.settings import Flux2KleinSettings, Flux2Settings
@@ -75,8 +76,8 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
         timestep=t,
         guidance=torch.full_like(t, model.settings.guidance) if guided else None,
         encoder_hidden_states=rows["context"],
-        txt_ids=places(1, 1, rows["context"].shape[1]).to(x.device)[None],
-        img_ids=places(x.shape[-2], x.shape[-1], 1).to(x.device)[None],
+        txt_ids=sent(places(1, 1, rows["context"].shape[1]), x.device)[None],
+        img_ids=sent(places(x.shape[-2], x.shape[-1], 1), x.device)[None],
         return_dict=False,
     )
     return velocity.mT.unflatten(2, x.shape[-2:])

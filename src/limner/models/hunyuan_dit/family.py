@@ -13,6 +13,7 @@ from diffusers.models.embeddings import get_2d_rotary_pos_embed
 from diffusers.pipelines.hunyuandit.pipeline_hunyuandit import get_resize_crop_region_for_grid
 from torch import Tensor
 
+from limner.core.transfer import sent
 from limner.core.types import Condition
 from limner.models.chain import CHAIN, chain, chain_times, level
 from limner.models.honoured import UNSHIFTED, Honoured, require_equal
@@ -84,7 +85,7 @@ def predict(model: Piped, x: Tensor, t: Tensor, rows: Condition) -> Tensor:
         text_embedding_mask=rows["words_mask"],
         encoder_hidden_states_t5=rows["context"],
         text_embedding_mask_t5=rows["context_mask"],
-        image_meta_size=torch.tensor([sizes], dtype=x.dtype, device=x.device).repeat(len(x), 1),
+        image_meta_size=sent(torch.tensor([sizes], dtype=x.dtype), x.device).repeat(len(x), 1),
         style=torch.zeros(len(x), dtype=torch.long, device=x.device),
         image_rotary_emb=turns(model.pipeline.transformer, height // patch, width // patch, x.device),
         return_dict=False,

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limner.core.transfer import sent
 from limner.core.types import Prompt
 from limner.diffusion.prediction import Estimate
 from limner.diffusion.shape import over_latent
@@ -38,7 +39,7 @@ class Mixture:
         Given its mode, x0 and x are jointly Gaussian: E[x0 | x, k] = m_k + alpha std^2 / v (x - alpha m_k) with
         v = alpha^2 std^2 + sigma^2, the variance of x; modes are weighed by their posterior.
         """
-        weights, means = self.weights.to(x), self.means.to(x)
+        weights, means = (sent(each, x.device).to(x) for each in (self.weights, self.means))
         a, variance = over_latent(alpha, x)[:, None], over_latent(alpha**2 * self.std**2 + sigma**2, x)[:, None]
         away = x[:, None] - a * means
         posterior = torch.softmax(weights.log() - (away**2 / variance).sum(2) / 2, 1)
