@@ -231,7 +231,8 @@ def table(phases: Sequence[Phase]) -> list[str]:
 
 def _fit(plan: Plan) -> Iterator[str]:
     top, cards = plan.peak, plan.place.accelerator
-    where = "on an accelerator, predicted" if cards else "in this machine's memory, predicted; holes in its heap come on top"
+    here = "in this machine's memory, predicted; holes in its heap come on top"
+    where = "on an accelerator, predicted" if cards else here
     yield f"peak         {top.peak / GIB:,.2f} GiB in {top.name} ({where})"
     if cards:
         verdicts = [f"{card} GB {'yes' if top.peak <= room(card) else 'no'}" for card in CARDS]
