@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -47,11 +46,14 @@ def main() -> None:
 
 def measure(method: str, steps: int) -> dict[str, float]:
     """Return the mebibytes of a rollout and the peak of the process, after one iteration of the scenes recipe."""
+    import torch
+
     from limner.build import assemble
     from limner.core.protocols import Context
     from limner.core.rng import Rng
     from limner.core.tree import leaves
     from limner.core.types import Batch
+    from limner.engine.memory import peak_memory_mib
     from limner.recipes.named import recipe
     from limner.recipes.override import override
     from limner.rollout.collect import collect
@@ -75,7 +77,7 @@ def measure(method: str, steps: int) -> dict[str, float]:
     scored = judge(rollout, render(rollout.sample, studio.decode, 72), studio.reward, 72)
     context = Context(Rng((1,)), 0, config.micro_batch)
     update(parts, Batch(rollout, parts.algorithm.advantage(scored, context)), context)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    peak = peak_memory_mib(torch.device("cpu"))
     return {"rollout_mib": sum(leaf.nbytes for leaf in leaves(rollout)) / 2**20, "peak_mib": peak}
 
 

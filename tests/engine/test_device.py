@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -39,3 +42,10 @@ def test_peak_memory_grows_with_what_is_held():
     held = torch.ones(int(before) + 64, 2**18)
     assert peak_memory_mib(cpu) - before > 60
     assert held[0, 0] == 1
+
+
+def test_a_peak_is_not_that_of_the_process_that_started_this_one() -> None:
+    ballast = torch.ones(2**28)  # 1 GiB
+    code = "import torch; from limner.engine.memory import peak_memory_mib; print(peak_memory_mib(torch.device('cpu')))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert ballast.nbytes / 2**20 > float(found) > 100

@@ -129,7 +129,7 @@ def test_what_a_process_takes_is_predicted() -> None:
     )
     (row,) = (line.split() for line in planned.splitlines() if line.startswith("peak ") and "GiB" not in line)
     measured = json.loads(run.splitlines()[-1])["peak_mib"]
-    assert max(float(each.replace(",", "")) for each in row[1:]) == pytest.approx(measured, rel=0.15)
+    assert 0.85 < max(float(each.replace(",", "")) for each in row[1:]) / measured < 1.15
 
 
 def test_more_processes_than_groups() -> None:

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.core.transfer import sent
 from limner.diffusion.shape import over_latent
 
 
@@ -96,7 +95,8 @@ class VariancePreserving:
 
     def _cumprod(self, t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         clean = self.alphas_cumprod.new_ones(1)
-        return sent(torch.cat([clean, self.alphas_cumprod]), t.device).to(t)[self.index(t) + 1]
+        known = torch.cat([clean, self.alphas_cumprod])
+        return known.to(t.device, t.dtype, non_blocking=t.is_cuda)[self.index(t) + 1]
 
 
 def add_noise(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-import diffusers.pipelines.pipeline_loading_utils
 import psutil
 import torch
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from limner.judges import compose
 
@@ -17,9 +17,9 @@ def libraries(reward: str) -> float:
     That is what diffusers imports to load any folder, what the judges import, and the code of a forward and a backward
     pass, whose pages are read when it first runs.
     """
-    for library in ("diffusers", "transformers"):
-        for name in diffusers.pipelines.pipeline_loading_utils.LOADABLE_CLASSES[library]:
-            getattr(import_module(library), name, None)  # as it does for each part of a pipeline
+    for library in map(import_module, ("diffusers", "transformers")):
+        for name in LOADABLE_CLASSES[library.__name__].keys() & dir(library):
+            getattr(library, name)  # as diffusers does for each part of a pipeline
     compose(reward)
     _work()
     return float(psutil.Process().memory_info().rss)
