@@ -48,8 +48,9 @@ from limner.objectives.choice import disagreement
 from limner.pairs import PICTURES, SIDES
 from limner.recipes.override import override
 from limner.recipes.yaml import to_yaml
+from limner.report.data import Interval
 from limner.report.file import read_object, write_text
-from limner.report.text import quantity
+from limner.report.text import bounds, quantity
 from limner.reward_models import train_reward
 from limner.rewards.learned.folder import read_card
 from limner.rewards.learned.reward import Learned
@@ -332,8 +333,10 @@ def learn(one: Loop, number: int) -> dict[str, Any]:
     shutil.rmtree(place / "reward", ignore_errors=True)  # what is not noted was not finished
     folder = train_reward(str(place / SO_FAR), place / "reward", one.learning)
     card = read_card(folder)
-    accuracy = next(iter(card.measured.values()))["accuracy"]["value"]
-    told = f"it agrees with {quantity(accuracy, 'rate')} of held-out votes"
+    right = Interval(**next(iter(card.measured.values()))["accuracy"])
+    told = f"it agrees with {quantity(right.value, 'rate')} of held-out votes (95 % interval {bounds(right, 'rate')})"
+    if not right.low > 0.5:
+        told += ", and so may chance: what is trained against it may become worse, and more votes would tell"
     return _kept(place, "reward", told) | {"votes": hash_of(place / SO_FAR), "weights": card.weights}
 
 

@@ -21,6 +21,8 @@ from limner.core.types import Prompt
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather
 from limner.feedback.task import held_out
+from limner.report.data import Interval
+from limner.report.text import bounds
 from limner.rewards.learned.reward import Learned
 from run.miniature import Miniature
 
@@ -87,6 +89,10 @@ def test_each_round_goes_on_from_the_one_before(done: Path) -> None:
             assert abs(a - b) < 2 or row["choice"] == ("a" if a > b else "b")
         assert len(rows(place / "so_far.jsonl")) == 24 * number
     first, second = record(done, 1), record(done, 2)
+    card = json.loads((done / "round-1" / "reward" / "card.json").read_text())
+    right = Interval(**card["measured"]["overall"]["accuracy"])
+    assert f"(95 % interval {bounds(right, 'rate')})" in first["reward"]["told"]
+    assert ("and so may chance" in first["reward"]["told"]) == (not right.low > 0.5)
     assert second["asked"]["policy"] == first["policy"]["sha256"] != second["policy"]["sha256"]
     assert second["policy"]["from"] == str(done / "round-1" / "policy" / "export")
     assert first["policy"]["learned_from"] == first["reward"]["sha256"]
