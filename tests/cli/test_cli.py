@@ -202,6 +202,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         "focuses",
         "trainings",
         "presets",
+        "prompts",
         "bases",
     ]
     assert {"scenes", "sd3", "jpeg_size", "FlowGRPO", "DiffusionNFT", "CPS", "dpok", "scenes_sd"} <= {
