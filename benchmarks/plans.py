@@ -65,8 +65,8 @@ says 604 MiB, and of DiffusionNFT and AWM (with `--sampler.dynamics EulerODE`) 6
 `python benchmarks/memory.py --one Flow-GRPO 10` measured 690 resident, of DiffusionNFT 687 and of AWM 683: a plan is
 12 % short, of holes in glibc's heap. With `MALLOC_MMAP_THRESHOLD_=65536` it gives each tensor above 64 KiB pages of its
 own and takes them back: 611, 609 and 609 are measured, and a test holds a plan to 15 % of that, but a run is much
-slower so. Holes grow with tensors: of `limner train motion` a plan says 1.28 GiB, 1.38 were measured with that
-variable, and 2.8 to 3.0 without.
+slower so. Holes grow with tensors: of `limner train motion --steps 1 --evaluation.prompts ""` a plan says 1.28
+GiB, its summary 1.38 with that variable, and 2.8 to 3.0 without.
 
 | checkpoint | run | path | encode | rollout | decode | update | smallest card |
 |---|---|--:|--:|--:|--:|--:|--:|

@@ -24,7 +24,6 @@ import torch
 
 from limner.build import assemble, drawer, load_prompts
 from limner.core.media import Media
-from limner.core.tree import concatenate
 from limner.core.types import Prompt
 from limner.evaluate.statistics import mean_interval
 from limner.judges import compose
@@ -32,8 +31,10 @@ from limner.recipes.named import recipe
 from limner.report.file import write_text
 from limner.rewards.learned.reward import Learned
 from limner.rounds import ROUND, SO_FAR
+from temporal import drawn
 
 SEEDS = 4
+"""Of those that no policy is measured on."""
 
 
 def main() -> None:
@@ -43,7 +44,10 @@ def main() -> None:
     parser.add_argument("--taste", default="colourfulness", help="what the person likes, a reward (colourfulness)")
     parser.add_argument("--out", type=Path, default=Path("docs/results/rounds.json"))
     options = parser.parse_args()
-    prompts, media = drawn()
+    base = recipe("scenes")
+    assembly, asked, seeds = assemble(base), load_prompts(base.evaluation.prompts), range(100, 100 + SEEDS)
+    media = drawn(drawer(assembly.parts, assembly.policy("reference")), asked, seeds, 112)
+    prompts = [prompt for prompt in asked for _ in seeds]
     liked = compose(options.taste)(media, prompts).score
     found = {}
     for loop in options.loops:
@@ -51,17 +55,6 @@ def main() -> None:
         found[loop.name] = [told(place, media, prompts, liked) for place in rounds]
         print(loop.name, json.dumps(found[loop.name], indent=1), flush=True)
     write_text(options.out, json.dumps(found, indent=1) + "\n")
-
-
-def drawn() -> tuple[list[Prompt], Media]:
-    """Return what the base draws for held-out prompts, with seeds that no policy is measured on."""
-    base = recipe("scenes")
-    assembly, prompts = assemble(base), load_prompts(base.evaluation.prompts)
-    draw = drawer(assembly.parts, assembly.policy("reference"))
-    lots = [prompts[i : i + 28] for i in range(0, len(prompts), 28)]
-    seeds = range(100, 100 + SEEDS)
-    parts = [draw([p for p in lot for _ in seeds], [s for _ in lot for s in seeds]).rounded() for lot in lots]
-    return [prompt for prompt in prompts for _ in seeds], concatenate(parts)
 
 
 def told(place: Path, media: Media, prompts: list[Prompt], liked: torch.Tensor) -> dict[str, Any]:

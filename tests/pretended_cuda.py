@@ -87,7 +87,7 @@ WAITED: list[str] = []
 
 @contextmanager
 def waits() -> Iterator[list[str]]:
-    """Give the calls of the block that wait for the card, as they come."""
+    """Give a list, in which those calls of the block that wait for the card are when it ends."""
     found: list[str] = []
     WAITED.clear()
     yield found
@@ -103,10 +103,11 @@ def waits_for(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if name in READS | SIZED:
         return any(there)
     asked = asked_for(name, args, kwargs)
-    if name == "to" or name in COPIES:
-        place = asked is not None and asked.type == "cuda"
-        moves = place != there[0] if name == "to" and asked is not None else name in COPIES and len(set(there)) > 1
+    if name == "to":
+        moves = asked is not None and (asked.type == "cuda") != there[0]
         return moves and not kwargs.get("non_blocking")
+    if name in COPIES:
+        return len(set(there)) > 1 and not kwargs.get("non_blocking")
     if name == "tensor":
         return asked is not None and asked.type == "cuda"
     if name in INDEXED and isinstance(args[0], OnCuda):
