@@ -228,6 +228,19 @@ def test_a_multiplier_rises_while_its_constraint_is_broken_and_falls_when_it_hol
     torch.testing.assert_close(total(text, 0, memory).total, COLUMNS["a"] + (0.2 - 0.125) * slack)
 
 
+def test_a_constraint_on_a_mean_is_its_lagrangian_and_is_damped_by_what_is_short_now() -> None:
+    """p is .4375 on average: .3125 short of .75, or .0625 above .375; each sample counts by p - threshold."""
+    settings = "rate=0.5, limit=2, proportional=4, start=1, mean=True"
+    memory: dict = {}
+    for multiplier in (2.0, 2.0):  # the limit: 1 + 4 x .3125 is above it
+        found = total(f"constrained(a, p >= 0.75, {settings})", 0, memory).total
+        torch.testing.assert_close(found, COLUMNS["a"] + multiplier * (COLUMNS["p"] - 0.75))
+    memory = {}
+    for multiplier in (1 - 4 * 0.0625, 1 - 0.5 * 0.0625 - 4 * 0.0625):
+        found = total(f"constrained(a, p >= 0.375, {settings})", 0, memory).total
+        torch.testing.assert_close(found, COLUMNS["a"] + multiplier * (COLUMNS["p"] - 0.375))
+
+
 def test_a_win_rate_asks_about_every_pair_of_a_group() -> None:
     """By brightness, a tie half; of four samples in groups of three and one, the last has nobody to beat."""
     asked = []

@@ -77,15 +77,23 @@ class Gate(Function):
 
 @dataclass(frozen=True)
 class Constrained(Function):
-    """x + multiplier min(0, c - threshold): x, subject to c >= threshold.
+    """x + multiplier min(0, c - threshold): x, subject to c >= threshold; with `mean`, x + multiplier (c - threshold).
 
-    After each iteration multiplier <- clip(multiplier + rate (threshold - mean c), 0, limit), from 0 on: it grows while
-    the samples fall short on average, and decays when they exceed (dual ascent; Tessler et al., arXiv:1805.11074).
+    After each iteration integral <- clip(integral + rate (threshold - mean c), 0, limit), from `start` on: it grows
+    while samples fall short on average, and decays when they exceed (dual ascent; Tessler et al., arXiv:1805.11074).
+    The multiplier is clip(integral + proportional (threshold - mean c), 0, limit): the second term, of the present
+    samples, damps what the first alone makes swing (Stooke et al., arXiv:2007.03964, alg. 2, without a derivative).
+
+    Each sample is asked for c, and none gains by more than enough of it; with `mean` the samples are asked for it
+    together, as the Lagrangian of a bound on the mean has it, and one may have less where another has more.
     """
 
     condition: Condition
     rate: NotNegative = 0.1
     limit: NotNegative = 10.0
+    proportional: NotNegative = 0.0
+    start: NotNegative = 0.0
+    mean: bool = False
 
     name = "constrained"
     conditioned = True
@@ -94,12 +102,12 @@ class Constrained(Function):
     def value(self, parts: Sequence[Column], scope: Scope) -> Column:
         x, c = parts
         memory = self.remembered(scope)
-        multiplier = memory.setdefault("multiplier", 0.0)
+        integral = memory.setdefault("multiplier", min(self.start, self.limit))
         slack = c - self.condition.threshold
-        if slack.isfinite().any():
-            moved = multiplier - self.rate * float(slack[slack.isfinite()].mean())
-            memory["multiplier"] = min(max(moved, 0.0), self.limit)
-        return x + multiplier * slack.clamp(max=0)
+        short = -float(slack[slack.isfinite()].mean()) if slack.isfinite().any() else 0.0
+        memory["multiplier"] = min(max(integral + self.rate * short, 0.0), self.limit)
+        multiplier = min(max(integral + self.proportional * short, 0.0), self.limit)
+        return x + multiplier * (slack if self.mean else slack.clamp(max=0))
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,10 @@ class Reader:
         for key, value in settings.items():
             if key not in known:
                 raise UserError(f"reward {self.text!r}: {name} has no setting {key!r}{nearest(key, known)}")
-            wanted = (str, "text") if isinstance(known[key], str) else (int | float, "a number")
-            if isinstance(value, bool) or not isinstance(value, wanted[0]):
+            wanted: tuple[Any, str] = (int | float, "a number")
+            if isinstance(known[key], bool | str):
+                wanted = (bool, "True or False") if isinstance(known[key], bool) else (str, "text")
+            if isinstance(value, bool) != (wanted[0] is bool) or not isinstance(value, wanted[0]):
                 raise UserError(f"reward {self.text!r}: {name}: {key} is {wanted[1]}, got {value!r}")
         conditions = [self.condition(each) for each in node.args if isinstance(each, ast.Compare)]
         if len(conditions) != kind.conditioned:
