@@ -97,6 +97,8 @@ class Needs:
     """The worth that divides wanted samples from unwanted ones, if it learns from both kinds; None: it has no such."""
     tree: bool = False
     """Whether it compares the branches of a tree of samples."""
+    outcome: bool = False
+    """Whether its gradient goes through what a sample's decisions lead to (`Reparameterised`)."""
     spread: bool = False
     """Whether it reads the std of decisions, which only those that are drawn with Gaussian noise have."""
     own_update: bool = False

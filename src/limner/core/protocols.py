@@ -203,6 +203,17 @@ class DecisionProcess(Policy, Protocol):
 
 
 @runtime_checkable
+class Reparameterised(DecisionProcess, Protocol):
+    """A policy whose samples are functions of its weights, given the chance in them: one decision leads to each."""
+
+    def outcome(
+        self, decisions: Decisions, condition: Condition
+    ) -> tuple[Distribution, Float[Tensor, "batch *latent"]]:
+        """Return the distribution of each decision, and the sample that the same chance leads to, with gradients."""
+        ...
+
+
+@runtime_checkable
 class ForwardProcess(Policy, Protocol):
     """A policy that can noise its finished samples again, and restore them."""
 
@@ -241,6 +252,7 @@ class Context:
 
     `memory` is what an algorithm remembers from one iteration to the next (statistics, a critic): nested dicts and
     lists of tensors, numbers and texts, empty at first. `loss_mean` is what a loss over decisions is a mean over.
+    `said` is what it says of the iteration, numbers by a name of `limner.learning.health`.
     """
 
     rng: Rng
@@ -249,6 +261,7 @@ class Context:
     memory: dict[str, Any] = field(default_factory=dict)
     team: Team = ALONE
     loss_mean: LossMean = "decisions"
+    said: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

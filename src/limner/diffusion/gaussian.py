@@ -32,13 +32,17 @@ class Gaussian:
         """Return mean + std noise for standard normal `noise`."""
         return widen(self.mean) + over_latent(self.std, noise) * noise
 
+    def noise_of(self, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *latent"]:
+        """Return the noise of which `sample` makes `choice`."""
+        self._require_density()
+        return (widen(choice) - widen(self.mean)) / over_latent(self.std, choice)
+
     def log_prob(self, choice: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
         """Return log N(choice; mean, std^2 I) = -|choice - mean|^2 / (2 std^2) - D log(std sqrt(2 pi)), in nats.
 
         Do not subtract two of these to get a ratio: `log_ratio` does that without the cancellation.
         """
-        self._require_density()
-        z = (widen(choice) - widen(self.mean)) / over_latent(self.std, choice)
+        z = self.noise_of(choice)
         return -latent_sum(z**2) / 2 - self._size * (self.std.log() + math.log(2 * math.pi) / 2)
 
     def log_ratio(

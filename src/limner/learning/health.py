@@ -13,6 +13,8 @@ HEALTH: Mapping[str, str] = {
     "clip_low": "Share of decisions that were bad and are already made less likely by the full clip range.",
     "clip_high": "Share of decisions that were good and are already made more likely by the full clip range.",
     "approx_kl": "log-ratio² / 2 per element: second-order estimate of the divergence from the sampling weights.",
+    "surrogate_order": "Share of the pairs of a group that a surrogate orders as their rewards do, before it learns "
+    "from them; .5 is chance.",
     "masked": "Share of decisions that have left the trust region and would go on; they have no gradient.",
     "divergence": "KL divergence from the sampling weights in nats per latent element, exact, mean over decisions.",
     "kl": "KL divergence from the reference (the frozen base) in nats, mean over decisions.",

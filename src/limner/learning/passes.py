@@ -40,6 +40,7 @@ from limner.core.protocols import (
     OnPairs,
     OnRenoised,
     Policy,
+    Reparameterised,
 )
 from limner.core.rng import Rng
 from limner.core.team import Team
@@ -135,6 +136,11 @@ def require(algorithm: Algorithm, policy: Policy, anchored: bool = False, proces
         raise UserError(
             f"{name} scores the decisions of a sampler, but those of {kind} cannot be scored: take an algorithm that "
             "needs no path, DiffusionNFT or AWM, or another sampler"
+        )
+    if needs.outcome and not isinstance(policy, Reparameterised):
+        raise UserError(
+            f"{name} follows a gradient through the one decision that leads to a sample, and {kind} takes many, or "
+            "none with a gradient: take FlowGRPO or DDPO, or, for a generator of one step, sampler OneStepSampler"
         )
     if isinstance(policy, ForwardProcess):
         return

@@ -9,6 +9,7 @@ RECIPES = {
     "scenes_grpo": "limner.recipes.scenes_grpo:recipe",
     "scenes_dpo": "limner.recipes.scenes_dpo:recipe",
     "scenes_tokens": "limner.recipes.scenes_tokens:recipe",
+    "scenes_gan": "limner.recipes.scenes_gan:recipe",
     "words": "limner.recipes.words:recipe",
     "emoji": "limner.recipes.emoji:recipe",
     "motion": "limner.recipes.motion:recipe",
@@ -126,6 +127,7 @@ BASES = {
     "scenes": "limner.worlds.scenes.reward:BASE",
     "scenes_sd": "limner.worlds.scenes.reward:BASE_SD",
     "scenes_tokens": "limner.worlds.scenes.reward:BASE_TOKENS",
+    "scenes_gan": "limner.worlds.scenes.reward:BASE_GAN",
     "words": "limner.worlds.words.world:BASE",
     "emoji": "limner.worlds.emoji.world:BASE",
     "motion": "limner.worlds.motion.world:BASE",
@@ -209,6 +211,7 @@ ALGORITHMS = {
     "DSPO": "limner.algorithms.dspo:DSPO",
     "D3PO": "limner.algorithms.d3po:D3PO",
     "RewardWeighted": "limner.algorithms.reward_weighted:RewardWeighted",
+    "SurrogateGradient": "limner.algorithms.surrogate_gradient:SurrogateGradient",
 }
 DYNAMICS = {
     "FlowSDE": "limner.diffusion.dynamics:FlowSDE",

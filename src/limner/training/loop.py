@@ -137,7 +137,7 @@ def learn(
         own, weight, corrected = correct(own)
         advantage, believed = reliable_advantage(config.reliability, parts.algorithm, scored, context)
         batch = replace(credited(own, config.focus.spread(advantage[mine], own)), weight=weight)
-        metrics = update(parts, batch, context) | believed | corrected
+        metrics = update(parts, batch, context) | believed | corrected | context.said
     metrics |= describe(scored) | {"constant": _constant_groups(scored)}
     if own.places is not None:
         metrics["focus/even"] = float(parts.team.sum(torch.tensor(even(own))))

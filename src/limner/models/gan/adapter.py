@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -31,10 +32,14 @@ OWN = GANSettings()
 class GAN:
     """A Stable Diffusion 3 pipeline that is asked once: G(z, c) = z - v(z, c, t = 1).
 
-    `networks` holds what learns, the pipeline's transformer or what z is drawn from, and all else is frozen.
+    `networks` holds what learns, and all else is frozen: the pipeline's transformer, what z is drawn from, or a copy H
+    of the transformer that says what noise n becomes before it is z, n + H(n, c) - G(n, c). Such a copy knows from the
+    first what n and c mean.
     """
 
     sd3: SD3
+    led: SD3 | None
+    """H, where it learns."""
     beside: Beside = field(repr=False)
     settings: GANSettings
 
@@ -71,7 +76,10 @@ class GAN:
         for part in parts:
             part.eval().requires_grad_(settings.learns == "latent" and part is parts.start)
         pipeline.transformer.requires_grad_(settings.learns == "output")
-        return cls(sd3, parts, settings)
+        led = None
+        if settings.learns == "noise":
+            led = sd3.with_networks({name: deepcopy(each).requires_grad_() for name, each in sd3.networks.items()})
+        return cls(sd3, led, parts, settings)
 
     @classmethod
     def tiny(cls, folder: Path | None = None, settings: GANSettings = OWN) -> GAN:
@@ -84,19 +92,21 @@ class GAN:
         return cls.load(folder, settings)
 
     @property
-    def learns(self) -> Literal["output", "latent"]:
-        """Which chance its networks change: noise on what comes out, or the z that goes in."""
+    def learns(self) -> Literal["output", "latent", "noise"]:
+        """Which chance its networks change: noise on what comes out, the z that goes in, or what noise becomes."""
         return self.settings.learns
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """What learns, by its folder."""
-        return self.sd3.networks if self.learns == "output" else {"start": self.beside.start}
+        return {"start": self.beside.start} if self.learns == "latent" else (self.led or self.sd3).networks
 
     def with_networks(self, networks: Mapping[str, nn.Module]) -> GAN:
         """Return this adapter over another network of the same architecture, such as a frozen copy."""
         if self.learns == "output":
             return replace(self, sd3=self.sd3.with_networks(networks))
+        if self.led is not None:
+            return replace(self, led=self.led.with_networks(networks))
         return replace(self, beside=self.beside._replace(start=cast(Start, networks["start"])))
 
     @property
@@ -137,6 +147,16 @@ class GAN:
         """Return G(z, c)."""
         return z - self.sd3.predict(z, torch.ones(len(z), device=z.device), condition, prompt_index)
 
+    def lead(
+        self, n: Float[Tensor, "batch *latent"], condition: Condition, prompt_index: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Return H(n, c) - G(n, c)."""
+        assert self.led is not None  # a sampler of this chance asks only models that learn it
+        t = torch.ones(len(n), device=n.device)
+        with torch.no_grad():
+            unled = self.sd3.predict(n, t, condition, prompt_index)
+        return unled - self.led.predict(n, t, condition, prompt_index)
+
     def decode(self, sample: Float[Tensor, "batch *latent"]) -> Images:
         """Return the pictures of latents, a few at a time; differentiable."""
         return self.sd3.decode(sample)
@@ -151,6 +171,8 @@ class GAN:
         asked = "".join(f", {name}={value!r}" for name, value in call.items())
         load = f"pipe = StableDiffusion3Pipeline.from_pretrained({base}{lacks})"
         draw = f"image = pipe(prompt={prompt!r}{asked}"
+        if self.led is not None:
+            return _led_use(load, place, whole, f"pipe(prompt={prompt!r}{asked}", self.latent().shape)
         if self.learns == "output":
             kinds = "SD3Transformer2DModel, StableDiffusion3Pipeline" if whole else "StableDiffusion3Pipeline"
             whole_network = f"pipe.transformer = SD3Transformer2DModel.from_pretrained({place})"
@@ -175,14 +197,34 @@ class GAN:
     def export_lora(self, folder: Path, adapter: str = "default") -> None:
         """Write the LoRA `adapter` of what learns: of the transformer as the pipeline's `load_lora_weights` reads it.
 
-        Of what z is drawn from as `PeftModel.from_pretrained(start, folder)` does.
+        That of H is one of the transformer too; that of what z is drawn from `PeftModel.from_pretrained(start, folder)`
+        reads.
         """
-        if self.learns == "output":
-            self.sd3.export_lora(folder, adapter)
-        else:
+        if self.learns == "latent":
             save_peft(self.beside.start, adapter, folder, task=None)
+        else:
+            (self.led or self.sd3).export_lora(folder, adapter)
 
     def export_full(self, folder: Path, adapter: str = "default") -> None:
         """Write what learns as its class's `from_pretrained(folder)` reads it, LoRA `adapter` merged."""
         (network,) = self.networks.values()
         merged(network, adapter).save_pretrained(folder)
+
+
+def _led_use(load: str, place: str, whole: bool, draw: str, shape: tuple[int, ...]) -> list[str]:
+    """Return the lines by which diffusers draws where noise is led by a copy of the transformer."""
+    kinds = "SD3Transformer2DModel, StableDiffusion3Pipeline" if whole else "StableDiffusion3Pipeline"
+    whole_network = f"pipe.transformer = SD3Transformer2DModel.from_pretrained({place})"
+    asked = f'{draw}, latents=n, output_type="latent").images'
+    return [
+        "import torch",
+        f"from diffusers import {kinds}",
+        "",
+        load,
+        f"n = torch.randn(1, {', '.join(map(str, shape))})",
+        f"alone, generator = {asked}, pipe.transformer",
+        whole_network if whole else f"pipe.load_lora_weights({place})",
+        f"z = n + {asked} - alone",
+        "pipe.transformer = generator" if whole else "pipe.unload_lora_weights()",
+        f"image = {draw}, latents=z).images[0]",
+    ]

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class GANSettings:
     """A conditional GAN: a Stable Diffusion 3 pipeline that draws in one evaluation, and what it played against."""
 
-    learns: Literal["output", "latent"] = "output"
-    """What learns: the generator, or what its z is drawn from. `sampler.chance` is to be the same."""
+    learns: Literal["output", "latent", "noise"] = "output"
+    """What learns: the generator, what its z is drawn from, or what noise becomes before it is z. `sampler.chance` is
+    to be the same."""
     max_sequence_length: Natural = 0
     """Length of the T5 part of the text, as the discriminator has read it; 0 where there is no T5."""
 

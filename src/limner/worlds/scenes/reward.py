@@ -25,6 +25,8 @@ BASE_SD = Path(__file__).parent / "base_sd"
 """The same for the base with a UNet: a Stable Diffusion pipeline."""
 BASE_TOKENS = Path(__file__).parent / "base_tokens"
 """The base of tokens: transformers' causal decoder and diffusers' VQModel."""
+BASE_GAN = Path(__file__).parent / "base_gan"
+"""The base of one step: a Stable Diffusion 3 pipeline that is asked once, and what it played against."""
 
 
 _CLAUSE = "0 or 1; 1 where the prompt has no such clause"
