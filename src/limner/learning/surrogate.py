@@ -27,30 +27,24 @@ BATCH = 256
 
 
 class Network(nn.Module):
-    """S(x, c) = how good x is whatever was asked + how well it goes with c: what it sees, times what it reads.
-
-    Places of x, 2 x 2 numbers of each channel, see each other in a transformer's blocks.
-    Source: Miyato and Koyama, arXiv:1802.05637, eq. 3, for the form; the blocks are torch's.
-    """
+    """S(x, c): what it reads in c is added to each place of x, and places see each other in a transformer's blocks."""
 
     def __init__(self, channels: int, places: int, text: int, width: int, layers: int) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(places, width) / 5)
         self.enter = nn.Linear(channels, width)
+        self.reads = nn.Sequential(nn.Linear(text, width), nn.SiLU(), nn.Linear(width, width))
         block = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
-        self.sees = nn.Linear(places * width, width)
-        self.good = nn.Sequential(nn.SiLU(), nn.Linear(width, 1))
-        self.reads = nn.Sequential(nn.Linear(text, width), nn.SiLU(), nn.Linear(width, width))
+        self.worth = nn.Sequential(nn.Linear(places * width, width), nn.SiLU(), nn.Linear(width, 1))
 
     def forward(
         self, x: Float[Tensor, "batch places channels"], text: Float[Tensor, "batch text"]
     ) -> Float[Tensor, " batch"]:
         """Return S(x, c)."""
-        seen = self.sees(self.norm(self.blocks(self.enter(x) + self.places)).flatten(1))
-        read = functional.normalize(self.reads(text), dim=1)
-        return self.good(seen)[:, 0] + (seen * read).sum(1)
+        seen = self.blocks(self.enter(x) + self.places + self.reads(text)[:, None])
+        return self.worth(self.norm(seen).flatten(1))[:, 0]
 
 
 @dataclass(frozen=True)
