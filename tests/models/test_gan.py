@@ -60,7 +60,7 @@ def density(x: torch.Tensor, mean: torch.Tensor, std: float) -> float:
     return -away / (2 * std**2) - x.numel() * (math.log(std) + math.log(2 * math.pi) / 2)
 
 
-@pytest.mark.parametrize("chance", ["output", "latent"])
+@pytest.mark.parametrize("chance", ["output", "latent", "noise"])
 def test_scores_are_densities_in_closed_form(chance: Any) -> None:
     """Ratio and KL of one decision after the weights moved: Gaussians about G(z, c), and of z."""
     settings, tau = GANSettings(chance), 0.3
@@ -80,6 +80,15 @@ def test_scores_are_densities_in_closed_form(chance: Any) -> None:
             if chance == "output":
                 new, old = (each.generate(pack.state.z[i : i + 1], condition, one)[0] for each in (model, base))
                 stds = tau, tau
+                expected_kl = (new - old).double().square().sum().item() / (2 * tau**2)
+            elif chance == "noise":
+                n = pack.state.z[i : i + 1]
+                old = (math.sqrt(1 - tau**2) * n)[0]
+                copied = (
+                    model.led.predict(n, torch.ones(1), condition, one),
+                    base.sd3.predict(n, torch.ones(1), condition, one),
+                )
+                new, stds = old + (copied[1] - copied[0])[0], (tau, tau)
                 expected_kl = (new - old).double().square().sum().item() / (2 * tau**2)
             else:
                 start = model.start(condition, one)
@@ -118,6 +127,23 @@ def test_where_z_is_drawn_is_said_by_quarters() -> None:
         told = start.log_std.weight[0] @ known[text] + start.log_std.bias[0]
         assert std[text].item() == pytest.approx(math.exp(told.item()), rel=1e-5)
     assert mean.std() > 0.05
+
+
+def test_noise_that_is_led_nowhere_yet_is_standard_normal() -> None:
+    """z = (1 - tau^2)^1/2 n + tau e, number by number, and plain samples are those of n itself, of the base."""
+    model = GAN.tiny(settings=GANSettings("noise"))
+    condition, sampler = model.encode(PROMPTS), OneStepSampler("noise", 0.6)
+    drawn = toy_rollout(sampler.policy(model), 3, 400, 0, condition=condition)
+    n, z = drawn.path.states.z[:, 0].double(), drawn.path.choices[:, 0].double()
+    e = (z - 0.8 * n) / 0.6
+    for each in (n, z, e):
+        assert abs(each.mean().item()) < 0.01 and each.std().item() == pytest.approx(1, abs=0.01)
+    assert abs((n * e).mean().item()) < 0.01
+    plain = toy_rollout(sampler.plain().policy(model), 3, 2, 0, record=False, condition=condition).sample
+    base = toy_rollout(OneStepSampler(noise=0.0).policy(GAN.tiny()), 3, 2, 0, record=False, condition=condition).sample
+    torch.testing.assert_close(plain, base)
+    with pytest.raises(UserError, match=r"sampler.noise 1 with chance noise is a share of z"):
+        OneStepSampler("noise", 1.0)
 
 
 def test_what_comes_out_depends_on_z_and_on_the_words_in_their_order(folder: Path) -> None:
@@ -183,11 +209,11 @@ def test_a_folder_holds_no_pickle_and_gives_back_the_weights(folder: Path, tmp_p
         SD3.load(folder)
 
 
-@pytest.mark.parametrize("learns", ["output", "latent"])
+@pytest.mark.parametrize("learns", ["output", "latent", "noise"])
 def test_what_is_exported_draws_what_was_trained(tmp_path: Path, folder: Path, learns: Any) -> None:
     """By the lines of the card, in plain diffusers: whole, and as a LoRA that it, or peft, loads."""
     model = GAN.load(folder, GANSettings(learns))
-    targets = model.lora_targets if learns == "output" else ("mean", "log_std")
+    targets = ("mean", "log_std") if learns == "latent" else model.lora_targets
     weights = lora(model.networks, rank=2, alpha=6, targets=targets, seed=0, old=False, precision=Precision())
     for name, parameter in weights.parameters().items():
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))) / 4
@@ -201,6 +227,7 @@ def test_what_is_exported_draws_what_was_trained(tmp_path: Path, folder: Path, l
             words = each.encode(PROMPTS[:1])
             start = each.start(words, torch.tensor([0]))
             z = torch.normal(start.mean, start.std[:, None, None, None])
+            z = z + each.lead(z, words, torch.tensor([0])) if each.learns == "noise" else z
             return each.decode(each.generate(z, words, torch.tensor([0]))).pixels[0]
 
     ours = drawn(model)
@@ -208,7 +235,7 @@ def test_what_is_exported_draws_what_was_trained(tmp_path: Path, folder: Path, l
     for place, whole in (("lora", False), ("full", True)):
         used: dict[str, Any] = {}
         lines = model.use(repr(str(folder)), repr(str(tmp_path / place)), whole, "a red star", model.settings.call({}))
-        lines.insert(-1 if learns == "output" else -4, "import torch; torch.manual_seed(5)")
+        lines.insert({"output": -1, "latent": -4, "noise": -6}[learns], "import torch; torch.manual_seed(5)")
         exec("\n".join(lines), used)
         theirs = torch.from_numpy(np.array(used["image"])).movedim(-1, 0) / 255
         torch.testing.assert_close(theirs, ours, atol=0.6 / 255, rtol=0)

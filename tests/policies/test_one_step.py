@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from limner.algorithms.ddpo import DDPO
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.surrogate_gradient import SurrogateGradient
 from limner.build import assemble
 from limner.core.errors import UserError
-from limner.core.protocols import Actors, Context
+from limner.core.protocols import Actors, Algorithm, Context
 from limner.core.rng import Rng
 from limner.core.types import Batch, Condition, Prompt
 from limner.policies.one_step import OneStep, OneStepSampler
@@ -169,18 +171,34 @@ def test_the_optimum_is_one(path: str) -> None:
         assert objective(path, other) < objective(path, optimum(path))
 
 
+def relative(path: str) -> FlowGRPO:
+    return FlowGRPO(scale="none", kl_weight=BETA[path], advantage_max=math.inf, **WIDE)
+
+
+def climbing(path: str) -> SurrogateGradient:
+    """The same objective: S is in standard deviations of the first rewards, and KL in nats over 2 elements."""
+    model = OneStepOracle.load(path)
+    drawn = rollout_of(dict(CASES)[path].policy(model), 4096).sample
+    return SurrogateGradient(
+        surrogate_lr=3e-3, shown_noise=0.05, keep=16, kl_weight=DIM * BETA[path] / float(REWARD(drawn).std())
+    )
+
+
+@pytest.mark.parametrize(("algorithm", "steps", "share"), [(relative, 60, 0.98), (climbing, 120, 0.93)])
 @pytest.mark.parametrize(("path", "sampler"), CASES, ids=["output", "latent"])
-def test_training_comes_to_rest_at_the_optimum(path: str, sampler: OneStepSampler) -> None:
-    """The file that trains denoisers reaches 98 % of what can be gained of its own objective."""
+def test_training_comes_to_rest_at_the_optimum(
+    path: str, sampler: OneStepSampler, algorithm: Callable[[str], Algorithm], steps: int, share: float
+) -> None:
+    """The file that trains denoisers reaches 98 % of what can be gained of its own objective, a surrogate 93 %."""
     config = RunConfig(
         name="one-step",
         model=Model(kind="limner.worlds.oracle.one_step:OneStepOracleSettings", path=path, train=Full()),
         prompts="oracle:train",
         reward="o2",
-        algorithm=FlowGRPO(scale="none", kl_weight=BETA[path], advantage_max=math.inf, **WIDE),
+        algorithm=algorithm(path),
         sampler=sampler,
         optimizer=Optimizer(lr=5e-2, schedule="cosine"),
-        steps=60,
+        steps=steps,
         prompts_per_step=1,
         group_size=64,
         micro_batch=64,
@@ -191,7 +209,7 @@ def test_training_comes_to_rest_at_the_optimum(path: str, sampler: OneStepSample
     train(config, assembly.parts, State(), Hooks(kept, kept, lambda state: None, lambda state: {}))
     reached = [p.detach().double() for p in assembly.parts.weights.parameters().values()]
     worth, least, most = (float(objective(path, each)) for each in (reached, start, optimum(path)))
-    assert (worth - least) / (most - least) > 0.98
+    assert (worth - least) / (most - least) > share
 
 
 def test_a_group_can_begin_with_one_z() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.surrogate_gradient import SurrogateGradient
 from limner.build import Assembly, assemble
 from limner.core.errors import UserError
-from limner.core.protocols import Context, Sampling
+from limner.core.protocols import Algorithm, Context, Sampling
 from limner.core.rng import Rng
 from limner.core.tree import leaves
 from limner.core.types import Batch
@@ -49,7 +50,15 @@ KINDS = {
     "output": Kind(ONE_STEP, OneStepSampler(noise=0.3), "o5", "o2"),
     "latent": Kind(ONE_STEP, OneStepSampler("latent"), "o5-latent", "o2"),
 }
-SCORING = [name for name in ALGORITHMS if find(ALGORITHMS, "algorithm", name)().needs.path]
+PATHS = [name for name in ALGORITHMS if find(ALGORITHMS, "algorithm", name)().needs.path]
+THROUGH = [name for name in PATHS if find(ALGORITHMS, "algorithm", name)().needs.outcome]
+SCORING = [name for name in PATHS if name not in THROUGH]
+
+
+def algorithm_of(name: str) -> Algorithm:
+    """Return an algorithm that teaches from the first iteration."""
+    algorithm = find(ALGORITHMS, "algorithm", name)()
+    return replace(algorithm, least_order=0.0) if isinstance(algorithm, SurrogateGradient) else algorithm
 
 
 def config(kind: Kind, name: str) -> RunConfig:
@@ -58,7 +67,7 @@ def config(kind: Kind, name: str) -> RunConfig:
         model=Model(f"limner.worlds.oracle.{kind.model}", kind.path, train=Full()),
         prompts="oracle:train",
         reward=kind.reward,
-        algorithm=find(ALGORITHMS, "algorithm", name)(),
+        algorithm=algorithm_of(name),
         sampler=kind.sampler,
         optimizer=Optimizer(lr=1e-3),
         steps=1,
@@ -77,7 +86,11 @@ def weights(assembly: Assembly) -> torch.Tensor:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_iteration_teaches_or_is_refused(kind: str, name: str) -> None:
     settings, kept = config(KINDS[kind], name), Silent()
-    if name not in SCORING:
+    if name in THROUGH and kind not in ("output", "latent"):
+        with pytest.raises(UserError, match=f"{name} follows a gradient through the one decision .* sampler OneStep"):
+            assemble(settings)
+        return
+    if name not in PATHS:
         with pytest.raises(UserError, match=f"{name} noises finished samples again, which .* cannot do: take"):
             assemble(settings)
         return
