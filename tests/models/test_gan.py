@@ -82,13 +82,12 @@ def test_scores_are_densities_in_closed_form(chance: Any) -> None:
                 stds = tau, tau
                 expected_kl = (new - old).double().square().sum().item() / (2 * tau**2)
             elif chance == "noise":
-                n = pack.state.z[i : i + 1]
+                n, t = pack.state.z[i : i + 1], torch.ones(1)
+                assert model.led is not None
+                with torch.no_grad():
+                    led, unled = (each.predict(n, t, condition, one) for each in (model.led, base.sd3))
                 old = (math.sqrt(1 - tau**2) * n)[0]
-                copied = (
-                    model.led.predict(n, torch.ones(1), condition, one),
-                    base.sd3.predict(n, torch.ones(1), condition, one),
-                )
-                new, stds = old + (copied[1] - copied[0])[0], (tau, tau)
+                new, stds = old + (unled - led)[0], (tau, tau)
                 expected_kl = (new - old).double().square().sum().item() / (2 * tau**2)
             else:
                 start = model.start(condition, one)
