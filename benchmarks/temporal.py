@@ -4,7 +4,7 @@
     python benchmarks/temporal.py train composite [--seed 0] [--steps 48]  # runs/temporal/composite-0
     python benchmarks/temporal.py train held [--seed 0] [--steps 40]
     python benchmarks/temporal.py foresee  # what a small step along the composite and its variants would change
-    python benchmarks/temporal.py draw     # docs/results/temporal.json, temporal.png and temporal_clips.png
+    python benchmarks/temporal.py draw     # docs/results/temporal.json, temporal.png and temporal_clips_*.png
 
 `static` asks for equal neighbours, and nothing says that anything is to move. `composite` asks that what moves is there
 throughout, with the same colours and as large as before, and multiplies all of it by how much moves. `held` adds up the
@@ -203,7 +203,7 @@ def change(before: Tensor, after: Tensor) -> dict[str, Any]:
 def draw(out: Path) -> None:
     """Write what the runs here say, beside what is written of others, and the curves of all.
 
-    Of the base and the runs of seed 0 clips are drawn at equal noise, where they are here.
+    Of the base and the runs of seed 0 that are here clips are drawn at equal noise, a picture named by these.
     """
     path = out / "temporal.json"
     runs = json.loads(path.read_text()) if path.exists() else {}
@@ -217,7 +217,8 @@ def draw(out: Path) -> None:
     print(json.dumps({name: run["terms"] for name, run in runs.items()}, indent=1))
     curves(runs, out / "temporal.png")
     if strips:
-        filmed(strips, out / "temporal_clips.png")
+        kinds = [name.partition("-")[0] for name in strips if name != "base"]
+        filmed(strips, out / f"temporal_clips_{'_'.join(kinds)}.png")
 
 
 def curves(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
