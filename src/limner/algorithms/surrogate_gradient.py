@@ -43,7 +43,7 @@ class SurrogateGradient:
     """Iterations whose samples it learns from."""
     shown_noise: NotNegative = 0.3
     """Std of the noise on what it learns from, in units of the sample."""
-    least_order: Share = 0.65
+    least_order: Share = 0.6
     """Share of pairs of a group that it must order rightly, unseen, before the policy learns from it; .5 is chance."""
     kl_weight: NotNegative = 0.0
     num_updates: Count = 1

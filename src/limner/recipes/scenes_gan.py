@@ -21,8 +21,8 @@ def recipe() -> RunConfig:
         algorithm=SurrogateGradient(surrogate_steps=24, kl_weight=0.3, num_updates=2),
         sampler=OneStepSampler("noise", noise=0.1),
         optimizer=Optimizer(lr=1e-3, ema=0.8),
-        evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12),
-        steps=48,
+        evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=10),
+        steps=40,
         prompts_per_step=72,
         group_size=8,
     )
