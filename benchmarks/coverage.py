@@ -69,6 +69,8 @@ SECTIONS: dict[str, list[Family]] = {
         Family("one-step policies (GAN)", "OneStepSampler", "tests/policies/test_one_step.py", "OneStepSampler"),
         Family("... of a conditional GAN of latents, and its pretraining", "model.settings.learns",
                "tests/models/test_gan.py", "OneStepSampler"),
+        Family("... by noise that is led before it is given to a frozen generator (HyperNoise)",
+               "OneStepSampler(chance=...)", "tests/models/test_gan.py", "test_noise_that_is_led"),
     ],
     "Policy gradients over the denoising steps": [
         Family("REINFORCE (DDPO-SF)", "preset reinforce", CONTRACT, 'surrogate="score"', "REINFORCE"),
@@ -139,6 +141,9 @@ SECTIONS: dict[str, list[Family]] = {
         Family("CaPO", "preset capo", PREFERENCE, "calibrated_pair"),
     ],
     "Reward gradients": [
+        Family("a surrogate reward that is learned along (TDM-R1), for generators of one step", "SurrogateGradient",
+               "tests/algorithms/test_surrogate_gradient.py", "SurrogateGradient"),
+        Family("... of the states of few steps"),
         Family("ReFL"),
         Family("DRaFT-K, DRaFT-LV"),
         Family("AlignProp"),
@@ -153,7 +158,7 @@ SECTIONS: dict[str, list[Family]] = {
         Family("FK steering"),
         Family("DAS"),
         Family("SVDD"),
-        Family("ReNO, HyperNoise"),
+        Family("ReNO"),
         Family("reward guidance"),
     ],
     "Reward models and feedback": [
