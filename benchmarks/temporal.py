@@ -222,14 +222,15 @@ def draw(out: Path) -> None:
 
 
 def curves(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw the training reward, the motion of the training samples, and their warp error, over iterations."""
+    """Draw what the training reward gained, the motion of training samples, and their warp error, over iterations."""
     plt = pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    titles = ("training reward", "motion, shares of the side a frame", "1 - warp error")
+    titles = ("training reward, less the first", "motion, shares of the side a frame", "1 - warp error")
     for name, run in runs.items():
         colour = COLOURS[name.partition("-")[0]]
         for axis, key, title in zip(axes, CURVE, titles, strict=True):
-            axis.plot([line[key] for line in run["curve"]], color=colour, label=name)
+            first = run["curve"][0][key] if key == CURVE[0] else 0.0
+            axis.plot([line[key] - first for line in run["curve"]], color=colour, label=name)
             axis.set(title=title, xlabel="iteration")
     axes[1].axhline(0, color="grey", linewidth=0.5)
     axes[0].legend()
