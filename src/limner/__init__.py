@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.algorithms.mapo import MaPO as MaPO
     from limner.algorithms.ppo import PPO as PPO
     from limner.algorithms.reward_weighted import RewardWeighted as RewardWeighted
+    from limner.algorithms.surrogate_gradient import SurrogateGradient as SurrogateGradient
     from limner.algorithms.trpo import TRPO as TRPO
     from limner.core.errors import JudgeFailure as JudgeFailure
     from limner.core.errors import RunError as RunError

@@ -8,9 +8,9 @@ orders samples that it has not seen well enough, its slope there is the advantag
 with y(theta) the sample that the same chance leads to under the present weights, through which the gradient goes. At
 the weights that drew it that of L is the gradient of -S.
 
-When to use it: generators of one step, whose samples are one decision, by sampler.chance noise. There a gradient goes
-far: a few thousandths of the judged samples that a score function asks for. Beware of chance output: a generator that
-is changed itself soon makes what S likes and the judge does not (docs/generators.md). One process only.
+When to use it: generators of one step, whose samples are one decision, by sampler.chance noise. There a slope says of
+each element which way to go, where a score function has one number for all of a sample. Beware of chance output: a
+generator that is changed itself soon makes what S likes and the judge does not (docs/generators.md). One process only.
 
 Source: Silver et al., 2014, "Deterministic Policy Gradient Algorithms", theorem 1, for one decision; a surrogate reward
 that is learned along, TDM-R1, arXiv:2603.07700. Deviations from the second: S learns by least squares, not by
@@ -26,6 +26,7 @@ from torch import Tensor
 from limner.core.needs import Needs
 from limner.core.protocols import Actors, Context, Reparameterised
 from limner.core.settings import Count, NotNegative, Positive, Share, settings
+from limner.core.transfer import sent
 from limner.core.types import Batch, Decisions, PassLoss, Scored
 from limner.learning.penalty import with_divergence
 from limner.learning.surrogate import Fitting, Surrogate
@@ -55,20 +56,19 @@ class SurrogateGradient:
 
     def advantage(self, scored: Scored, context: Context) -> Float[Tensor, "batch 1 *latent"]:
         """Teach the surrogate what was earned; return its slope, 0 for invalid samples and while it orders badly."""
-        rollout, valid = scored.rollout, scored.valid
-        advantage = torch.zeros_like(rollout.sample)[:, None]
-        if not valid.any():
-            return advantage
-        how = Fitting(self.surrogate_lr, self.surrogate_steps, self.keep, self.shown_noise)
-        x, index = rollout.sample[valid.to(rollout.sample.device)], rollout.prompt_index[valid]
-        surrogate = Surrogate.load(context.memory, x, rollout.condition, index, scored.total[valid], how)
-        order = surrogate.order(rollout.group[valid])
-        surrogate.fit(context.rng.child("surrogate"))
-        surrogate.save(context.memory)
-        context.said["surrogate_order"] = order
-        if order >= self.least_order:
-            advantage[valid.to(advantage.device), 0] = surrogate.gradient()
-        return advantage
+        rollout, judged = scored.rollout, scored.valid.nonzero()[:, 0]
+        slope = torch.zeros_like(rollout.sample)
+        if len(judged):
+            rows = sent(judged, slope.device)
+            how = Fitting(self.surrogate_lr, self.surrogate_steps, self.keep, self.shown_noise)
+            shown = rollout.sample[rows], rollout.condition, rollout.prompt_index[judged], scored.total[judged]
+            surrogate = Surrogate.load(context.memory, *shown, how)
+            context.said["surrogate_order"] = surrogate.order(rollout.group[judged])
+            surrogate.fit(context.rng.child("surrogate"))
+            surrogate.save(context.memory)
+            if context.said["surrogate_order"] >= self.least_order:
+                slope[rows] = surrogate.gradient()
+        return slope[:, None]
 
     def pass_loss(self, actors: Actors[Reparameterised], batch: Batch, pack: Decisions) -> PassLoss:
         """Return the loss of each decision, and its health."""
