@@ -17,11 +17,11 @@ WANTED = torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(9))
 """The first prompt is content with what lies along the first, the second along the second."""
 
 
-def shown(memory: dict[str, Any], step: int, count: int = 64, how: Fitting = HOW) -> Surrogate:
+def shown(memory: dict[str, Any], step: int, count: int = 64, how: Fitting = HOW, worth: float = 5.0) -> Surrogate:
     x = torch.randn(count, 2, 4, 4, generator=torch.Generator().manual_seed(step))
     index = torch.arange(count) % 2
-    reward = 5 + 0.1 * (x * WANTED[index]).flatten(1).sum(1)
-    return Surrogate.load(memory, x, CONDITION, index, reward.double(), how)
+    reward = worth + 0.1 * (x * WANTED[index]).flatten(1).sum(1).double()
+    return Surrogate.load(memory, x, CONDITION, index, reward, how)
 
 
 def test_places_hold_every_number_once() -> None:
@@ -76,6 +76,16 @@ def test_its_order_is_counted_over_pairs_of_a_group() -> None:
     right = sum(bool(told[i] > told[j]) for i, j in pairs)
     assert surrogate.order(group) == pytest.approx(right / len(pairs)) and len(pairs) == 17
     assert surrogate.order(torch.arange(12)) == 0.5
+
+
+def test_large_rewards_that_differ_by_little_are_told_apart() -> None:
+    """Near 1.7e9 float32 has no numbers between 1.7e9 and 1.7e9 + 128."""
+    small, large = ({}, {})
+    for step in range(2):
+        one, two = shown(small, step), shown(large, step, worth=1.7e9)
+        torch.testing.assert_close(two.kept[-1]["reward"], one.kept[-1]["reward"], atol=1e-4, rtol=0)
+        one.save(small)
+        two.save(large)
 
 
 def test_it_learns_what_each_prompt_wants_and_its_slope_points_there() -> None:

@@ -13,6 +13,7 @@ import torch
 from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.algorithms.dpo import DPO
 from limner.algorithms.flow_grpo import FlowGRPO
+from limner.algorithms.surrogate_gradient import SurrogateGradient
 from limner.build import assemble
 from limner.core.errors import UserError
 from limner.core.media import Images, Videos
@@ -119,6 +120,8 @@ def test_what_cannot_be_focussed_is_refused(tmp_path: Path) -> None:
     for algorithm in (DiffusionNFT(), DPO()):
         with pytest.raises(UserError, match=f"focus says where .* {type(algorithm).__name__} learns from others"):
             clips(tmp_path, Patches(), algorithm=algorithm)
+    with pytest.raises(UserError, match="focus says where .* SurrogateGradient knows: take one of FlowGRPO"):
+        clips(tmp_path, Patches(), algorithm=SurrogateGradient())
     with pytest.raises(UserError, match="reliability weighs .* DPO learns from pairs"):
         clips(tmp_path, Everywhere(), algorithm=DPO(), reliability=Reliability(alpha=1.0))
     with pytest.raises(UserError, match="sharpness has no map 'edges'"):

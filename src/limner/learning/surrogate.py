@@ -91,16 +91,17 @@ class Surrogate:
     ) -> Surrogate:
         """Return the surrogate that `memory` holds, or a new one, and have it keep what these samples earned.
 
-        What is kept is in half precision.
+        What is kept is in half precision, and rewards less the mean, over the standard deviation, of the first.
         """
+        told = memory.get("surrogate", {"kept": [], "scale": None})
+        spread = float(rewards.std(correction=0).clamp(min=1e-6))
+        scale = told["scale"] or {"mean": float(rewards.mean()), "std": spread}
         shown = {"x": x.half(), "text": read(condition).half(), "index": prompt_index.to(x.device)}
-        shown["reward"] = rewards.to(x.device, torch.float32)
-        if "surrogate" not in memory:
-            spread = float(rewards.std(correction=0).clamp(min=1e-6))
-            return cls({"mean": float(rewards.mean()), "std": spread}, [shown], how)
-        told = memory["surrogate"]
+        shown["reward"] = ((rewards - scale["mean"]) / scale["std"]).to(x.device, torch.float32)
         kept = tree_map(lambda each: each.to(x.device), told["kept"])
-        surrogate = cls(told["scale"], [*kept, shown][-how.keep :], how)
+        surrogate = cls(scale, [*kept, shown][-how.keep :], how)
+        if not kept:
+            return surrogate
         surrogate.network.load_state_dict(told["network"])
         surrogate.optimizer.load_state_dict(told["optimizer"])
         return surrogate
@@ -124,14 +125,13 @@ class Surrogate:
     def fit(self, rng: Rng) -> None:
         """Learn: half of each batch is of all that is kept, and half of the last quarter of it."""
         generator, (x, text, reward) = rng.generator(), self._together()
-        wanted = (reward - self.scale["mean"]) / self.scale["std"]
         for _ in range(self.how.steps):
             anywhere = torch.randint(len(x), (BATCH // 2,), generator=generator)
             lately = torch.randint(len(x) * 3 // 4, len(x), (BATCH - BATCH // 2,), generator=generator)
             rows = torch.cat([anywhere, lately]).to(x.device)
             noise = torch.randn(BATCH, *x.shape[1:], generator=generator).to(x.device)
             told = self.network(placed(x[rows].float() + self.how.noise * noise), text(rows))
-            loss = (told - wanted[rows]).square().mean()
+            loss = (told - reward[rows]).square().mean()
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

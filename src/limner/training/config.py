@@ -345,10 +345,10 @@ class RunConfig:
                 f"{type(self.source).__name__} are given: take an algorithm that noises finished samples again, as "
                 "DPO does with pairs, and RewardWeighted and DiffusionNFT do"
             )
-        if not isinstance(self.focus, Everywhere) and (needs.pairs or not needs.path):
+        if not isinstance(self.focus, Everywhere) and (needs.pairs or not needs.path or needs.outcome):
             raise UserError(
-                f"focus says where in recorded decisions an advantage counts, and {name} learns from others: take one "
-                "of FlowGRPO, GRPOGuard, FlowDPPO, DDPO, PPO and TRPO, or focus Everywhere"
+                f"focus says where advantages count, and {name} {'knows' if needs.outcome else 'learns from others'}: "
+                "take one of FlowGRPO, GRPOGuard, FlowDPPO, DDPO, PPO and TRPO, or focus Everywhere"
             )
         if self.loss_mean != "decisions" and (needs.pairs or not needs.path or needs.own_update):
             raise UserError(
