@@ -13,6 +13,7 @@ from limner.algorithms.surrogate_gradient import SurrogateGradient
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Context
 from limner.core.rng import Rng
+from limner.core.tree import tree_map
 from limner.core.types import Batch, Prompt, Rollout, Scored
 from limner.learning.passes import require
 from limner.models.gan.adapter import GAN
@@ -20,6 +21,7 @@ from limner.models.gan.settings import GANSettings
 from limner.policies.denoising import Sampler
 from limner.policies.one_step import OneStep, OneStepSampler
 from limner.worlds.oracle.one_step import OneStepOracle
+from pretended_cuda import pretended_cuda
 from toys import losses, toy_denoiser, toy_rollout
 
 ALGORITHM, PROMPTS = SurrogateGradient(), [Prompt("a red star"), Prompt("red")]
@@ -108,7 +110,7 @@ def test_its_contract(kind: str) -> None:
 def scored(policy: OneStep, seed: int, count: int = 64, sign: float = 1.0) -> Scored:
     """Points are worth what they have along AIM, or against it; one could not be judged."""
     rollout = toy_rollout(policy, 2, count // 2, seed, condition=policy.model.encode(PROMPTS))
-    total = sign * (rollout.sample @ AIM).double().detach()
+    total = sign * (rollout.sample.cpu() @ AIM).double().detach()
     total[5] = torch.nan
     return Scored(rollout, {}, total.isfinite(), total)
 
@@ -126,6 +128,25 @@ def test_it_waits_until_it_orders_what_it_has_not_seen() -> None:
             along = torch.cosine_similarity(slope[torch.arange(64) != 5, 0], AIM[None])
             assert order > 0.9 and along.mean() > 0.9
     assert order < 0.1
+
+
+def test_it_learns_on_a_card_as_on_the_cpu() -> None:
+    """What it remembers of samples is where they are, and a checkpoint of it goes on anywhere."""
+
+    def found(device: torch.device) -> tuple[dict[str, Any], Tensor]:
+        policy, memory = OneStepSampler("latent").policy(OneStepOracle.load("o5-latent", device)), {}
+        for step in range(6):
+            slope = ALGORITHM.advantage(scored(policy, step), context(step, memory))
+            assert slope.device.type == device.type
+        return memory, slope.cpu()
+
+    _, expected = found(torch.device("cpu"))
+    with pretended_cuda() as cuda:
+        memory, slope = found(cuda)
+        on_cpu = tree_map(lambda each: each.cpu(), memory)
+    torch.testing.assert_close(slope, expected, atol=1e-5, rtol=1e-4)
+    policy = policy_of("latent")
+    assert ALGORITHM.advantage(scored(policy, 6), context(6, on_cpu)).any()
 
 
 def test_nothing_judged_teaches_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -20,8 +21,9 @@ from limner.models.amused.adapter import Amused
 from limner.models.amused.build import tiny_pipeline
 from limner.models.dialect import Dialect
 from limner.models.emu3.dialect import EMU3
-from limner.models.gan.adapter import GAN
+from limner.models.gan.adapter import GAN, OWN
 from limner.models.gan.build import Beside
+from limner.models.gan.settings import GANSettings
 from limner.models.janus.dialect import JANUS
 from limner.models.multimodal import Multimodal
 from limner.models.piped import Piped
@@ -107,9 +109,9 @@ def amused(device: torch.device) -> Amused:
     return Amused.wrap(pipeline)
 
 
-def gan(device: torch.device) -> GAN:
+def gan(device: torch.device, settings: GANSettings = OWN) -> GAN:
     tiny = GAN.tiny()
-    return GAN.wrap(tiny.sd3.pipeline.to(device), Beside(*(part.to(device) for part in tiny.beside)))
+    return GAN.wrap(tiny.sd3.pipeline.to(device), Beside(*(part.to(device) for part in tiny.beside)), settings)
 
 
 OTHERS: dict[str, tuple[Callable[[torch.device], Any], Sampling]] = {
@@ -117,6 +119,7 @@ OTHERS: dict[str, tuple[Callable[[torch.device], Any], Sampling]] = {
     **{dialect.kind: (multimodal(dialect), TokenSampler(guidance=2.0)) for dialect in (JANUS, EMU3)},
     "amused": (amused, MaskedSampler("plackett_luce", steps=4, guidance=2.0)),
     "gan": (gan, OneStepSampler(noise=0.3)),
+    "gan, led": (partial(gan, settings=GANSettings("noise")), OneStepSampler("noise", noise=0.3)),
 }
 """The makers of models that are no denoisers, and how they are drawn from."""
 
