@@ -44,6 +44,7 @@ def page() -> str:
 
 RECIPES = {
     "scenes": "full prompt satisfied, by the exact checker",
+    "scenes_tokens": "full prompt satisfied, by the exact checker",
     "scenes_gan": "full prompt satisfied, by the exact checker",
     "words": "word read exactly, by an OCR engine",
     "emoji": "caption found first, by the second judge",

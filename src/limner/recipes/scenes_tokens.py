@@ -18,8 +18,8 @@ def recipe() -> RunConfig:
         base,
         name="scenes_tokens",
         model=replace(base.model, path="scenes_tokens", settings=TokensSettings()),
-        algorithm=FlowGRPO(clip_low=0.2, clip_high=0.2, clip_elements=1, num_updates=2, kl_weight=0.05),
+        algorithm=FlowGRPO(clip_low=0.2, clip_high=0.2, clip_elements=1, num_updates=2),
         sampler=TokenSampler(guidance=2.0, top_p=0.5),
-        optimizer=replace(base.optimizer, lr=2e-3),
+        optimizer=replace(base.optimizer, lr=4e-4, schedule="constant"),
         evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12),
     )
