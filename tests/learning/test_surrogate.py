@@ -70,7 +70,7 @@ def test_its_slope_is_what_finite_differences_say() -> None:
 
 def test_its_order_is_counted_over_pairs_of_a_group() -> None:
     surrogate, group = shown({}, 1, count=12), torch.arange(12) // 4
-    reward, told = surrogate.kept[-1]["reward"], surrogate.worth(-1)
+    reward, told = surrogate.kept[-1]["reward"], surrogate.worth()
     reward[1] = reward[0]
     pairs = [(i, j) for i in range(12) for j in range(12) if group[i] == group[j] and reward[i] > reward[j]]
     right = sum(bool(told[i] > told[j]) for i, j in pairs)
@@ -118,5 +118,5 @@ def test_it_goes_on_from_memory_bit_by_bit_and_forgets_what_is_old() -> None:
     one, two = (shown(copy.deepcopy(memory), 8) for _ in range(2))
     for each in (one, two):
         each.fit(Rng(("goes on", 8)))
-    assert torch.equal(one.worth(-1), two.worth(-1)) and torch.equal(one.gradient(), two.gradient())
-    assert not torch.equal(one.worth(-1), surrogate.worth(-1))
+    assert torch.equal(one.worth(), two.worth()) and torch.equal(one.gradient(), two.gradient())
+    assert not torch.equal(one.worth(), surrogate.worth())

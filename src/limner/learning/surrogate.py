@@ -1,12 +1,13 @@
 """A judge's stand-in that has a gradient: a small network learns what samples of a prompt are worth.
 
 It sees finished samples as the generator makes them, latents, and prompts as it reads them, so that no judge and no
-decoder need be differentiable. It is where they are, and learns from the samples of the last iterations.
+decoder need be differentiable. It is where they are, and learns from the samples of the last iterations. It is no
+surrogate objective, such as PPO's (`objectives/surrogate.py`): it stands for the reward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import accumulate
@@ -116,7 +117,7 @@ class Surrogate:
 
         Asked before `fit`, of samples that it has not learned from; .5 is chance, and what it says of no pair.
         """
-        told, reward = self.worth(-1), self.kept[-1]["reward"]
+        told, reward = self.worth(), self.kept[-1]["reward"]
         apart = reward[:, None] - reward
         pairs = (group.to(reward.device)[:, None] == group.to(reward.device)) & (apart > 0)
         right = (told[:, None] > told) & pairs
@@ -138,21 +139,21 @@ class Surrogate:
 
     def gradient(self) -> Float[Tensor, "batch *latent"]:
         """Return dS/dx at the last samples."""
-        last = self.kept[-1]
         parts: list[Tensor] = []
-        for rows in torch.arange(len(last["x"]), device=last["x"].device).split(BATCH):
-            x = last["x"][rows].float().requires_grad_()
-            told = self.network(placed(x), last["text"][last["index"][rows]].float())
-            parts += torch.autograd.grad(told.sum(), x)
+        for x, text in self._last():
+            parts += torch.autograd.grad(self.network(placed(x.requires_grad_()), text).sum(), x)
         return torch.cat(parts)
 
     @torch.no_grad()
-    def worth(self, which: int) -> Float[Tensor, " batch"]:
-        """Return S of the samples of an iteration that is kept."""
-        kept = self.kept[which]
-        rows = torch.arange(len(kept["x"]), device=kept["x"].device).split(BATCH)
-        text = kept["text"].float()
-        return torch.cat([self.network(placed(kept["x"][r].float()), text[kept["index"][r]]) for r in rows])
+    def worth(self) -> Float[Tensor, " batch"]:
+        """Return S of the last samples."""
+        return torch.cat([self.network(placed(x), text) for x, text in self._last()])
+
+    def _last(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the last samples and what was read of their prompts, a batch at a time."""
+        last = self.kept[-1]
+        for x, index in zip(last["x"].split(BATCH), last["index"].split(BATCH), strict=True):
+            yield x.float(), last["text"][index].float()
 
     def _together(self) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
         """Return all samples that are kept, what was read of the prompts of some of them, and all rewards."""
