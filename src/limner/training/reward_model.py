@@ -22,11 +22,13 @@ from limner.core.tree import concatenate
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
+from limner.rewards.learned.linear import Linear
 from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, vocabulary
 from limner.rewards.learned.vlm import Vlm
 from limner.training.judgements import Judgements, voters
+from limner.training.posterior import infer
 
 LOT = 64
 """Pictures that are seen at once where nothing is learned."""
@@ -111,9 +113,16 @@ def train(of: Judgements, how: RewardTraining, log: Log) -> Trained:
     if how.design.tastes and len(people) < 2:
         raise UserError("--design.tastes: no two people to tell apart; each pair needs one name in its `annotators`")
     ensemble = Ensemble(how.design, words, len(of.questions), len(people))
-    bank = _bank(ensemble.member(0).network, of)
-    for number in range(how.design.members):
-        _train(ensemble.member(number), of, there, voters(of, people), how, bank, number, log)
+    members = [ensemble.member(number) for number in range(how.design.members)]
+    bank = _bank(members[0].network, of)
+    for member in members:
+        _standardise(member, of, there, bank)
+    if how.design.kind == "linear":
+        assert bank.seen is not None
+        infer(members, of, bank.seen.float(), how.design.ties, torch.Generator().manual_seed(how.seed))
+    else:
+        for number, member in enumerate(members):
+            _train(member, of, there, voters(of, people), how, bank, number, log)
     return Trained(ensemble.eval().requires_grad_(False), words, people, bank)
 
 
@@ -160,6 +169,12 @@ def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Feat
     return Worths(people, partial(ensemble.together, [concatenate(each) for each in zip(*lots, strict=True)]))
 
 
+def _standardise(member: Member, of: Judgements, there: Sequence[int], bank: Features) -> None:
+    """Bring what is frozen to a common scale: that of the pictures of the texts that were judged."""
+    if bank.seen is not None and isinstance(member.network, Patches | Frozen | Linear):
+        member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].flatten(0, 1).float())
+
+
 def _train(
     member: Member,
     of: Judgements,
@@ -171,8 +186,6 @@ def _train(
     log: Log,
 ) -> None:
     generator = torch.Generator().manual_seed(how.seed * 1000 + number)
-    if bank.seen is not None and isinstance(member.network, Patches | Frozen):
-        member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].flatten(0, 1).float())
     by_text = _by_text(of)
     per_epoch = -(-len(there) // how.prompts)
     num_steps = how.epochs * per_epoch

@@ -27,6 +27,7 @@ from limner.core.rng import fixed_share
 from limner.core.settings import Natural, NotNegative, Positive, Share, settings
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.checked import Checked
+from limner.rewards.colourfulness import colourfulness
 from limner.worlds.oracle.reward import o1, o2, o3
 from limner.worlds.scenes.reward import scenes, scenes_fraction
 
@@ -36,6 +37,7 @@ UTILITIES: Mapping[str, Reward] = {
     "o3": o3,
     "scenes": scenes,
     "scenes_fraction": scenes_fraction,
+    "colourfulness": colourfulness,
 }
 
 

