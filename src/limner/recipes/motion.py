@@ -22,8 +22,8 @@ def recipe() -> RunConfig:
         model=Model(path="motion", settings=settings, train=Lora(rank=32, alpha=64)),
         prompts="motion:train",
         reward="0.5 * motion + 0.5 * motion.fraction",
-        algorithm=DiffusionNFT(kl_weight=0.0, num_times=2, min_time=0.5, decay="linear", decay_rate=0.02),
-        sampler=Sampler(dynamics=DPMSolver(), steps=6, grid="linear"),
-        evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=16),
+        algorithm=DiffusionNFT(kl_weight=0.0, num_times=1, min_time=0.5, decay="linear", decay_rate=0.02),
+        sampler=Sampler(dynamics=DPMSolver(), steps=5, grid="linear"),
+        evaluation=Evaluation(prompts="motion:heldout", reward="motion", seeds=4, every=32),
         steps=96,
     )
