@@ -1,7 +1,7 @@
 """Does choosing pairs teach the networks of `limner reward train` more, at equally many labels?
 
-    python benchmarks/choosing_networks.py                    # heads on EfficientNet's features
-    python benchmarks/choosing_networks.py --kind small       # networks of their own, as limner loop's are
+    python benchmarks/choosing_networks.py                    # weights on EfficientNet's features, by their posterior
+    python benchmarks/choosing_networks.py --kind small       # networks of their own, as limner loop's are; hours
 
 As `choosing.py` asks it of a linear reward. Pictures are scenes as the world renders them, each pair with a prompt of
 its own. A simulated person likes a direction, drawn anew for each seed, of six numbers of a picture, the means and
@@ -33,7 +33,7 @@ from limner.evaluate.statistics import mean_interval
 from limner.feedback.choosing import chosen
 from limner.objectives.choice import disagreement
 from limner.report.file import write_text
-from limner.rewards.learned.design import Design
+from limner.rewards.learned.design import Design, Kind
 from limner.rewards.learned.network import Ensemble
 from limner.training.certainty import certainty
 from limner.training.judgements import Judgements
@@ -48,6 +48,8 @@ ROUND, LABELS = 64, (64, 128, 192, 256)
 CALIBRATION = 0.15
 """Share of the prompts that the scale is fitted to."""
 WAYS: Mapping[str, Way] = {RANDOM: Way(1), "active, pool 4": Way(4)}
+MEMBERS: Mapping[Kind, int] = {"linear": 32, "frozen": 3, "small": 3}
+"""Of a reward of each kind; those of a posterior cost nothing."""
 
 Split = Literal["train", "heldout"]
 
@@ -62,7 +64,7 @@ class World(NamedTuple):
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", choices=("frozen", "small"), default="frozen")
+    parser.add_argument("--kind", choices=tuple(MEMBERS), default="linear")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
@@ -71,10 +73,10 @@ def main() -> None:
     write_text(options.out / f"choosing_{options.kind}.json", json.dumps(found, indent=1) + "\n")
 
 
-def compare(kind: Literal["frozen", "small"], seeds: int) -> dict[str, Any]:
+def compare(kind: Kind, seeds: int) -> dict[str, Any]:
     """Return the held-out order by labels and way of choosing, and what choosing gains, over seeds."""
     train_world, heldout = worlds()
-    how = RewardTraining(design=Design(kind=kind, edge=EDGE, width=32, members=3), epochs=20, contrast=0.0)
+    how = RewardTraining(design=Design(kind=kind, edge=EDGE, width=32, members=MEMBERS[kind]), epochs=20, contrast=0.0)
     curves = {
         name: torch.tensor([curve(train_world, heldout, way, seed, how) for seed in range(seeds)])
         for name, way in WAYS.items()

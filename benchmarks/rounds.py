@@ -6,16 +6,27 @@
     limner loop scenes $K --choice active --out runs/rounds/active-0
     python benchmarks/rounds.py runs/rounds/*         # docs/results/rounds.json
 
-The person likes colourful pictures. Of each round: votes so far and how many pairs were drawn for them; of how many
+    K="--rounds 3 --pairs 32 --steps 8 --prompts_per_step 6 --group_size 8 --micro_batch 48 --learned.design.kind linear
+        --learned.design.edge 32 --learned.design.members 32 --evaluation.reward colourfulness --evaluation.every 0
+        --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
+    for SEED in 0 1 2 3 4 5 6 7 8 9 10 11; do for CHOICE in random active; do
+        limner loop scenes $K --annotator "win_rate(annotator(of='colourfulness', noise=10, seed=$SEED))" --seed $SEED
+            --choice $CHOICE --out runs/few/$CHOICE-$SEED
+    done; done
+    python benchmarks/rounds.py runs/few/* --out docs/results/rounds_few.json
+
+The person likes colourful pictures; with few votes, errs: ten points of colourfulness are one nat. Of each round: votes so far and how many pairs were drawn for them; of how many
 pairs of pictures that the base drew for one held-out prompt the round's reward knows the more colourful one; and how
 colourful is what the policy draws for held-out prompts, before the first round and after this one. Intervals are 95 %,
-over prompts.
+over prompts;
+where loops are named by their choice and seed, what choosing gains has them over seeds, of which each is a person.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -54,6 +65,9 @@ def main() -> None:
         rounds = sorted(path.parent for path in loop.glob(f"round-*/{ROUND}"))
         found[loop.name] = [told(place, media, prompts, liked) for place in rounds]
         print(loop.name, json.dumps(found[loop.name], indent=1), flush=True)
+    if gained := by_choice(found):
+        print(json.dumps(gained, indent=1))
+        found |= gained
     write_text(options.out, json.dumps(found, indent=1) + "\n")
 
 
@@ -70,6 +84,25 @@ def told(place: Path, media: Media, prompts: list[Prompt], liked: torch.Tensor) 
         "order": mean_interval(right.double()).to_dict(),
         "heldout": record["policy"]["heldout"],
     }
+
+
+def by_choice(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Return of each round the mean of each choice over seeds that both have, and what active choice gains."""
+    seeds = [name.removeprefix("active-") for name in found if name.startswith("active-")]
+    seeds = [seed for seed in seeds if f"random-{seed}" in found]
+    if len(seeds) < 2:
+        return {}
+    told: dict[str, list[dict[str, Any]]] = {"random": [], "active": [], "active - random": []}
+    for rounds in zip(*(found[f"{choice}-{seed}"] for choice in ("random", "active") for seed in seeds), strict=True):
+        measured = {"order": [each["order"]["value"] for each in rounds]}
+        measured["heldout"] = [each["heldout"]["after"]["value"] for each in rounds]
+        columns = {name: torch.tensor(each).double().view(2, -1) for name, each in measured.items()}
+        for name, pick in (("random", 0), ("active", 1)):
+            told[name].append({key: mean_interval(each[pick, :, None]).to_dict() for key, each in columns.items()})
+        told["active - random"].append(
+            {key: mean_interval((each[1] - each[0])[:, None]).to_dict() for key, each in columns.items()}
+        )
+    return told
 
 
 if __name__ == "__main__":

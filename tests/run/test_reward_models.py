@@ -35,6 +35,7 @@ from serving import call
 
 EDGE = 16
 PATCHES = {"design.kind": "patches"}
+LINEAR = {"design.kind": "linear"}
 SMALL = {"design.edge": EDGE, "design.width": 16, "design.members": 2, "epochs": 12, "lr": 0.02, "contrast": 0.0}
 
 
@@ -217,7 +218,7 @@ def test_no_prompt_is_trained_on_and_measured(bright: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [{"design.ties": "rao_kupper"}, {"design.gaussian": True}, {"design.kind": "frozen"}, PATCHES]
+    "how", [{"design.ties": "rao_kupper"}, {"design.gaussian": True}, {"design.kind": "frozen"}, LINEAR, PATCHES]
 )
 def test_every_design_learns(how: dict[str, object], tmp_path: Path) -> None:
     found = train_reward(str(collection(tmp_path / "votes", 40, float)), tmp_path / "r", {**SMALL, **how})
@@ -257,8 +258,9 @@ def test_people_of_opposite_tastes_have_a_reward_each(tmp_path: Path) -> None:
 
 
 def test_patches_have_a_size() -> None:
-    with pytest.raises(UserError, match="edge 20 is none"):
-        Design(kind="patches", edge=20)
+    for kind in ("patches", "linear"):
+        with pytest.raises(UserError, match=f"of kind {kind} sees 8 pixels a side of each patch: edge 20 is no multiple"):
+            Design(kind=kind, edge=20)
 
 
 def test_rankings_ratings_and_questions_are_learned_from(tmp_path: Path) -> None:

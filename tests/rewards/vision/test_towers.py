@@ -104,6 +104,7 @@ def test_a_head_on_a_folder_learns_and_is_read_again(tmp_path: Path) -> None:
 
 def test_packages_are_named_with_their_versions() -> None:
     assert origin(Design()) == {} and list(origin(Design(kind="patches"))) == [EFFICIENTNET]
+    assert origin(Design(kind="linear")) == {EFFICIENTNET: version(EFFICIENTNET)}
     assert origin(Design(kind="frozen")) == {name: version(name) for name in (EFFICIENTNET, MINILM)}
 
 
@@ -113,5 +114,5 @@ def test_what_no_head_can_stand_on_is_refused(tmp_path: Path) -> None:
         towers(str(tmp_path))
     with pytest.raises(UserError, match="learned: cannot load AutoConfig from"):
         towers(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="of kind small has a network of its own: give --design.kind frozen, or vlm"):
+    with pytest.raises(UserError, match="of kind small has a network of its own: give --design.kind frozen, linear"):
         Design(network="clip")
