@@ -53,6 +53,4 @@ def test_what_is_known_of_some_weights_takes_the_others_at_their_mean() -> None:
 
 def test_a_loss_without_a_least_value_has_no_posterior() -> None:
     with pytest.raises(ValueError, match="no mode of 2 weights was found in 500 steps"):
-        laplace(lambda w: w.sum() + 1e-9 * w.square().sum(), torch.zeros(2))
-    with pytest.raises(ValueError, match="no mode of 2 weights"):
-        laplace(lambda w: (w[0] - w[1]).square(), torch.ones(2))
+        laplace(lambda w: w.exp().sum(), torch.zeros(2))

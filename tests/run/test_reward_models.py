@@ -259,7 +259,9 @@ def test_people_of_opposite_tastes_have_a_reward_each(tmp_path: Path) -> None:
 
 def test_patches_have_a_size() -> None:
     for kind in ("patches", "linear"):
-        with pytest.raises(UserError, match=f"of kind {kind} sees 8 pixels a side of each patch: edge 20 is no multiple"):
+        with pytest.raises(
+            UserError, match=f"of kind {kind} sees 8 pixels a side of each patch: edge 20 is no multiple"
+        ):
             Design(kind=kind, edge=20)
 
 

@@ -39,7 +39,7 @@ class Normal(NamedTuple):
 
 
 def laplace(loss: Callable[[Float[Tensor, " weights"]], Float[Tensor, ""]], start: Float[Tensor, " weights"]) -> Normal:
-    """Return N(mode, H^-1): `loss` is -log posterior up to a constant, convex, in float64; H is its Hessian at the mode.
+    """Return N(mode, H^-1): `loss` is -log posterior up to a constant, convex, in float64; H is its Hessian there.
 
     Source: MacKay, Neural Computation 4 (1992), 415; the mode is found by L-BFGS, and a step of Newton's from there.
     Raises ValueError where that step is not small, as there is then no mode.
