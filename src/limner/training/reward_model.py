@@ -104,8 +104,11 @@ class Trained(NamedTuple):
     bank: Features
 
 
-def train(of: Judgements, how: RewardTraining, log: Log) -> Trained:
-    """Return the trained networks. Raises UserError if people are to differ, and votes do not say whose they are."""
+def train(of: Judgements, how: RewardTraining, log: Log, bank: Features | None = None) -> Trained:
+    """Return the trained networks; a `bank` saves looking.
+
+    Raises UserError if people are to differ, and votes do not say whose they are.
+    """
     there = sorted(set(of.text[torch.cat([of.pairs.flatten(), of.rankings.flatten(), of.rated])].tolist()))
     words = vocabulary([of.texts[i] for i in there]) if how.design.kind in ("small", "patches") else ()
     torch.manual_seed(how.seed)
@@ -114,7 +117,7 @@ def train(of: Judgements, how: RewardTraining, log: Log) -> Trained:
         raise UserError("--design.tastes: no two people to tell apart; each pair needs one name in its `annotators`")
     ensemble = Ensemble(how.design, words, len(of.questions), len(people))
     members = [ensemble.member(number) for number in range(how.design.members)]
-    bank = _bank(members[0].network, of)
+    bank = bank or _bank(members[0].network, of)
     for member in members:
         _standardise(member, of, there, bank)
     if how.design.kind == "linear":

@@ -30,7 +30,9 @@ class Design:
     rank: Count = 16
     """Of the low-rank adapters of `vlm`."""
     edge: Count = 64
-    """Pixels a side at which `small`, `patches`, `linear` and `vlm` see a picture; a multiple of 8 of the two between.
+    """Pixels a side in which pictures are learned from and judged; of `patches` and `linear` a multiple of 8.
+
+    Where a `network` sees, give its own, such as 224 of CLIP: it is shown pictures of this size, enlarged.
     """
     width: Annotated[int, Range(least=16)] = 64
     """Channels of `small` and `patches`, a multiple of 16; of `frozen`, of its hidden layer."""

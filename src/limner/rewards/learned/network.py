@@ -13,7 +13,7 @@ from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
 from limner.rewards.learned.linear import Linear
 from limner.rewards.learned.patches import Patches
-from limner.rewards.learned.small import Small, eye_for_pixels
+from limner.rewards.learned.small import Small, eye_for_pixels, in_size
 from limner.rewards.learned.vlm import Vlm
 
 
@@ -110,6 +110,7 @@ class Ensemble(nn.Module):
 
     def __init__(self, design: Design, words: Sequence[str], questions: int, people: int = 0) -> None:
         super().__init__()
+        self.edge = design.edge
         self.members = nn.ModuleList(Member(design, words, questions, people) for _ in range(design.members))
 
     def tie(self, question: int) -> float:
@@ -118,8 +119,8 @@ class Ensemble(nn.Module):
         return float(torch.stack(ties).mean())
 
     def see(self, pixels: Float[Tensor, "n 3 height width"]) -> list[Float[Tensor, "n *seen"]]:
-        """Return what each member sees; frozen networks are one, and look once."""
-        first = self.member(0).network
+        """Return what each member sees, in the size that it learned from; frozen networks are one, and look once."""
+        first, pixels = self.member(0).network, in_size(pixels, self.edge)
         if not isinstance(first, Small):
             return [first.see(pixels)] * len(self.members)
         return [self.member(i).network.see(pixels) for i in range(len(self.members))]

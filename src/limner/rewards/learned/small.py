@@ -70,10 +70,7 @@ class Small(nn.Module):
 
     def see(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n channels h w"]:
         """Return a map of what is where in pictures in [0, 1]."""
-        size = (self.edge, self.edge)
-        if pixels.shape[-2:] != size:
-            pixels = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
-        seen: Tensor = self.eye(2 * pixels - 1)
+        seen: Tensor = self.eye(2 * in_size(pixels, self.edge) - 1)
         return seen
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "n words channels_1"]:
@@ -104,3 +101,10 @@ class Small(nn.Module):
         last = states[torch.arange(len(seen)), there.sum(1).long() - 1]
         told: Tensor = self.head(torch.cat([last, seen.mean((2, 3))], 1))
         return told
+
+
+def in_size(pixels: Float[Tensor, "n 3 height width"], edge: int) -> Float[Tensor, "n 3 edge edge"]:
+    """Return pictures in the size in which they are learned from."""
+    if pixels.shape[-2:] == (edge, edge):
+        return pixels
+    return functional.interpolate(pixels, size=(edge, edge), mode="bilinear", antialias=True, align_corners=False)

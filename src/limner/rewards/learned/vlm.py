@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from limner.core.errors import UserError
+from limner.rewards.learned.small import in_size
 from limner.rewards.vision.question import asked
 from limner.rewards.vision.weights import loaded
 
@@ -52,10 +52,7 @@ class Vlm(nn.Module):
 
     def see(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 edge edge"]:
         """Return pictures in [0, 1] in the size that is shown."""
-        size = (self.edge, self.edge)
-        if pixels.shape[-2:] == size:
-            return pixels
-        return functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return in_size(pixels, self.edge)
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "n letters"]:
         """Return the letters of texts as numbers, 0 behind what is shorter: a model reads them with the picture."""
