@@ -37,9 +37,11 @@ from limner.core.types import Prompt
 from limner.evaluate.protocol import Draw
 from limner.evaluate.statistics import mean_interval, paired_interval
 from limner.judges import compose
+from limner.recipes.override import override
 from limner.report.file import write_text
 from limner.report.metrics import read
 from limner.run import open_run
+from limner.training.config import RunConfig
 from limner.worlds.motion.grammar import prompts
 from limner.worlds.motion.tracker import track
 
@@ -101,9 +103,14 @@ def main() -> None:
         draw(options.out)
 
 
+def recipe() -> RunConfig:
+    """Return the recipe motion as it was when this was measured: clips in six steps, learned from at two times."""
+    return override(limner.recipe("motion"), {"sampler.steps": 6, "algorithm.num_times": 2})
+
+
 def train(reward: str, seed: int, steps: int) -> None:
     """Train by the recipe motion against a reward of time."""
-    base = limner.recipe("motion")
+    base = recipe()
     place = PLACE / f"{reward}-{seed}"
     config = replace(
         base,
@@ -123,7 +130,7 @@ def foresee(each: int = 7, seeds: int = 8) -> None:
     Samples of the base for one training prompt are a group, and z a variant's reward, normalised in it: weighing them
     by 1 + epsilon z changes the mean of a term y by epsilon E[z y].
     """
-    base = limner.recipe("motion")
+    base = recipe()
     assembly, asked = assemble(base), prompts("train", each)
     clips = drawn(
         drawer(assembly.parts, assembly.policy("reference")), asked, range(100, 100 + seeds), base.micro_batch

@@ -38,7 +38,10 @@ Log = Callable[[str], None]
 
 @settings
 class RewardTraining:
-    """How a reward is trained; what its networks are like stands in `design`."""
+    """How a reward is trained; what its networks are like stands in `design`.
+
+    A `linear` one is computed from all votes at once (`posterior.py`), so that `epochs` to `anchor` do not count there.
+    """
 
     design: Design = Design()
     frames: Count = 4
