@@ -237,6 +237,16 @@ def test_pictures_are_judged_in_the_size_in_which_they_were_learned_from(kind: K
     torch.testing.assert_close(judge(Images(large), asked).score, judge(Images(small), asked).score)
 
 
+def test_without_calibration_worths_stay_as_they_were_learned(tmp_path: Path) -> None:
+    """Those of a posterior are in nats already, and a few votes that they were not learned from tell them little."""
+    votes = collection(tmp_path / "votes", 40, float)
+    found = train_reward(str(votes), tmp_path / "r", {**SMALL, **LINEAR, "calibration": 0.0})
+    card = read_card(found)
+    assert card.scale == (1.0,) and card.shared == (0.0,) and card.lapses == (Lapse(),)
+    held = sum(fixed_share(f"a thing {i}") < 0.2 for i in range(40))
+    assert f"learned from {40 - held} judgements" in card.about
+
+
 def test_people_of_opposite_tastes_have_a_reward_each(tmp_path: Path) -> None:
     """Of one collection, in which as many like what is dark as what is bright: each one's own, and none of both.
 

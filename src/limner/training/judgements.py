@@ -177,13 +177,14 @@ class Parts:
 def split(whole: Judgements, heldout: float, calibration: float) -> Parts:
     """Split by text, never by pair: a text goes by a number that it always has. Raises UserError if a part is empty.
 
-    `heldout` and `calibration` are shares of the texts.
+    `heldout` and `calibration` are shares of the texts; of calibration 0 nothing is asked.
     """
     share = torch.tensor([fixed_share(text) for text in whole.texts])
     held, between = share < heldout, (share >= heldout) & (share < heldout + calibration)
     parts = Parts(whole.among(~held & ~between), whole.among(between), whole.among(held))
     for name, part in vars(parts).items():
-        if len(part.pairs) == 0 and not (name == "train" and len(part)):
+        spared = (name == "train" and len(part)) or (name == "calibration" and calibration == 0)
+        if len(part.pairs) == 0 and not spared:
             raise UserError(
                 f"{len(whole.pairs)} pairs of {len(whole.texts)} prompts are too few: none is left for {name}, and "
                 "each prompt is for training, calibration or measurement only; get votes on more prompts"

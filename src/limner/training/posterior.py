@@ -35,18 +35,15 @@ def infer(
 
     Source: Bradley and Terry with a normal prior, by Laplace: MacKay, Neural Computation 4 (1992), 415.
     """
-    first = _linear(members[0])
-    x = first.features(seen).mean(1).double()
-    outputs, width = first.weight.shape
+    head = _linear(members[0])
+    x = head.features(seen).mean(1).double()
+    outputs, width = head.weight.shape
     count = outputs * width
 
     def loss(at: Float[Tensor, " weights"]) -> Float[Tensor, ""]:
         worth, tie = x @ at[:count].reshape(outputs, width).T, at[count:]
-        first, second = of.pairs.unbind(1)
-        pairs = [
-            choice_loss(worth[first, i] - worth[second, i], of.votes[:, i].double(), ties, tie[i])
-            for i in range(outputs)
-        ]
+        lead = worth[of.pairs[:, 0]] - worth[of.pairs[:, 1]]
+        pairs = [choice_loss(lead[:, i], of.votes[:, i].double(), ties, tie[i]) for i in range(outputs)]
         orders = ranking_loss(worth[:, 0][of.rankings], of.ranked)
         ratings = rating_loss(worth[of.rated, 0], of.liked.double())
         return torch.cat([*pairs, orders, ratings]).sum() + at.square().sum() / (2 * PRIOR**2)

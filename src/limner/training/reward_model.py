@@ -63,7 +63,7 @@ class RewardTraining:
     heldout: Share = 0.2
     """Share of the prompts that it is measured on; an export says the same of a prompt."""
     calibration: Share = 0.15
-    """Share of the prompts that its scale is fitted on."""
+    """Share of the prompts that its scale is fitted on; 0: it stays as it was learned, as a `linear` one's may."""
     broken: Literal["refuse", "skip"] = "refuse"
     """Whether a row or file that cannot be read stops it, or is left out and told of."""
     seed: Natural = 0

@@ -71,7 +71,8 @@ def test_dino_gives_its_class_token_and_minilm_reads(tmp_path: Path) -> None:
     assert found.read(TEXTS).equal(text_features(TEXTS)) and found.picture_width == 16
 
 
-def test_a_head_on_a_folder_learns_and_is_read_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["frozen", "linear"])
+def test_a_head_on_a_folder_learns_and_is_read_again(kind: str, tmp_path: Path) -> None:
     """A CLIP of random weights tells bright from dark; only the head is kept, and gradients reach the pixels.
 
     The card has the hash of the CLIP's files: another text beside them is none of its business, another weight is.
@@ -79,7 +80,7 @@ def test_a_head_on_a_folder_learns_and_is_read_again(tmp_path: Path) -> None:
     tiny_vision.clip(tmp_path / "clip")
     how = {
         **SMALL,
-        "design.kind": "frozen",
+        "design.kind": kind,
         "design.network": str(tmp_path / "clip"),
         "design.members": 1,
         "epochs": 20,
