@@ -7,19 +7,19 @@
     python benchmarks/rounds.py runs/rounds/*         # docs/results/rounds.json
 
     K="--rounds 3 --pairs 32 --steps 8 --prompts_per_step 6 --group_size 8 --micro_batch 48 --learned.design.kind linear
-        --learned.design.edge 32 --learned.design.members 32 --evaluation.reward colourfulness --evaluation.every 0
+        --learned.design.members 32 --learned.calibration 0 --evaluation.reward colourfulness --evaluation.every 0
         --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
-    for SEED in 0 1 2 3 4 5 6 7 8 9 10 11; do for CHOICE in random active; do
-        limner loop scenes $K --annotator "win_rate(annotator(of='colourfulness', noise=10, seed=$SEED))" --seed $SEED
+    for SEED in 0 1 2 3 4 5 6 7; do for CHOICE in random active; do
+        limner loop scenes $K --annotator "win_rate(benchmarks/person.py:Person(noise=10, seed=$SEED))" --seed $SEED
             --choice $CHOICE --out runs/few/$CHOICE-$SEED
     done; done
     python benchmarks/rounds.py runs/few/* --out docs/results/rounds_few.json
 
-The person likes colourful pictures; of `few`, who is another one for each seed, errs: ten points of colourfulness are
-one nat. Of each round: votes so far and how many pairs were drawn for them; of how many pairs of pictures that the base
-drew for one held-out prompt the round's reward knows the more colourful one; and how colourful is what the policy draws
-for held-out prompts, before the first round and after this one. Intervals are 95 %, over prompts; where loops are named
-by choice and seed, the means of both choices, and what active choice gains, have them over seeds.
+The person likes colourful pictures; of `few`, who is another one for each seed, errs (`person.py`). Of each round: votes
+so far and how many pairs were drawn for them; of how many pairs of pictures that the base drew for one held-out prompt
+the round's reward knows the more colourful one; and how colourful is what the policy draws for held-out prompts, before
+the first round and after this one. Intervals are 95 %, over prompts; where loops are named by choice and seed, the
+means of both choices, and what active choice gains, have them over seeds.
 """
 
 from __future__ import annotations

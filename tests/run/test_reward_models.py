@@ -13,7 +13,6 @@ from typing import cast
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional
 
 from limner.cli import main
 from limner.core.errors import UserError
@@ -224,27 +223,6 @@ def test_no_prompt_is_trained_on_and_measured(bright: Path) -> None:
 def test_every_design_learns(how: dict[str, object], tmp_path: Path) -> None:
     found = train_reward(str(collection(tmp_path / "votes", 40, float)), tmp_path / "r", {**SMALL, **how})
     assert read_card(found).measured["overall"]["accuracy"]["value"] > 0.75
-
-
-@pytest.mark.parametrize("kind", ["small", "patches", "frozen", "linear"])
-def test_pictures_are_judged_in_the_size_in_which_they_were_learned_from(kind: Kind, tmp_path: Path) -> None:
-    """What is finer than that was never seen: a large picture is worth what it is worth made small."""
-    votes = str(collection(tmp_path / "votes", 20, float))
-    judge = Learned(str(train_reward(votes, tmp_path / "r", {**SMALL, "design.kind": kind, "epochs": 1})))
-    large = torch.rand(3, 3, 4 * EDGE, 4 * EDGE, generator=torch.Generator().manual_seed(0))
-    small = functional.interpolate(large, (EDGE, EDGE), mode="bilinear", antialias=True, align_corners=False)
-    asked = [Prompt("a thing 7")] * 3
-    torch.testing.assert_close(judge(Images(large), asked).score, judge(Images(small), asked).score)
-
-
-def test_without_calibration_worths_stay_as_they_were_learned(tmp_path: Path) -> None:
-    """Those of a posterior are in nats already, and a few votes that they were not learned from tell them little."""
-    votes = collection(tmp_path / "votes", 40, float)
-    found = train_reward(str(votes), tmp_path / "r", {**SMALL, **LINEAR, "calibration": 0.0})
-    card = read_card(found)
-    assert card.scale == (1.0,) and card.shared == (0.0,) and card.lapses == (Lapse(),)
-    held = sum(fixed_share(f"a thing {i}") < 0.2 for i in range(40))
-    assert f"learned from {40 - held} judgements" in card.about
 
 
 def test_people_of_opposite_tastes_have_a_reward_each(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from limner.core.errors import UserError
 from limner.core.types import OVERALL
 from limner.objectives.logistic import fit_bradley_terry
 from limner.rewards.learned.design import Design
-from limner.rewards.learned.linear import Linear
+from limner.rewards.learned.linear import LinearHead
 from limner.rewards.learned.network import Ensemble
 from limner.training.judgements import Judgements
 from limner.training.posterior import PRIOR, infer
@@ -39,7 +39,7 @@ def linear(width: int, members: int) -> Ensemble:
     ensemble = Ensemble(Design(kind="linear", members=members), (), 1)
     for i in range(members):
         head = ensemble.member(i).network
-        assert isinstance(head, Linear)
+        assert isinstance(head, LinearHead)
         head.mean, head.std = torch.zeros(width), torch.ones(width)
         head.weight = torch.nn.Parameter(torch.zeros(1, width))
     return ensemble
@@ -104,7 +104,7 @@ def test_of_a_clip_the_mean_of_its_frames_counts() -> None:
 
 
 def test_features_of_what_it_was_trained_on_have_a_mean_square_of_one() -> None:
-    head = Linear(8, 1, "")
+    head = LinearHead(8, 1, "")
     seen = 3 + 5 * torch.randn(40, head.mean.numel(), generator=torch.Generator().manual_seed(4))
     head.standardise(seen)
     torch.testing.assert_close(head.features(seen).mean(0), torch.zeros(head.mean.numel()), atol=1e-5, rtol=0)
@@ -113,7 +113,7 @@ def test_features_of_what_it_was_trained_on_have_a_mean_square_of_one() -> None:
 
 def test_it_sees_colours_and_their_spread_and_has_a_gradient_everywhere() -> None:
     """Of a picture of one colour too, whose spread is 0."""
-    head = Linear(64, 1, "")
+    head = LinearHead(64, 1, "")
     head.weight = torch.nn.Parameter(torch.randn(1, head.mean.numel(), generator=torch.Generator().manual_seed(5)))
     flat, split = torch.full((1, 3, 32, 32), 0.5), torch.full((1, 3, 32, 32), 0.25)
     split[..., 16:] = 0.75

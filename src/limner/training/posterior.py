@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limner.objectives.choice import Ties, choice_loss, ranking_loss, rating_loss
 from limner.objectives.laplace import laplace
-from limner.rewards.learned.linear import Linear
+from limner.rewards.learned.linear import LinearHead
 from limner.rewards.learned.network import Member
 from limner.training.judgements import Judgements
 
@@ -56,6 +56,6 @@ def infer(
             member.tie.copy_(posterior.mean[count:])
 
 
-def _linear(member: Member) -> Linear:
-    assert isinstance(member.network, Linear)
+def _linear(member: Member) -> LinearHead:
+    assert isinstance(member.network, LinearHead)
     return member.network

@@ -22,7 +22,7 @@ from limner.core.tree import concatenate
 from limner.objectives.choice import choice_loss, contrast_loss, ranking_loss, rating_loss, uncertain_choice_loss
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
-from limner.rewards.learned.linear import Linear
+from limner.rewards.learned.linear import LinearHead
 from limner.rewards.learned.network import Ensemble, Member, Network, Said, Worth
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, vocabulary
@@ -177,7 +177,7 @@ def worths(ensemble: Ensemble, people: Sequence[str], of: Judgements, bank: Feat
 
 def _standardise(member: Member, of: Judgements, there: Sequence[int], bank: Features) -> None:
     """Bring what is frozen to a common scale: that of the pictures of the texts that were judged."""
-    if bank.seen is not None and isinstance(member.network, Patches | Frozen | Linear):
+    if bank.seen is not None and isinstance(member.network, Patches | Frozen | LinearHead):
         member.network.standardise(bank.seen[torch.isin(of.text, torch.tensor(there))].flatten(0, 1).float())
 
 

@@ -27,7 +27,6 @@ from limner.core.rng import fixed_share
 from limner.core.settings import Natural, NotNegative, Positive, Share, settings
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.checked import Checked
-from limner.rewards.colourfulness import colourfulness
 from limner.worlds.oracle.reward import o1, o2, o3
 from limner.worlds.scenes.reward import scenes, scenes_fraction
 
@@ -37,7 +36,6 @@ UTILITIES: Mapping[str, Reward] = {
     "o3": o3,
     "scenes": scenes,
     "scenes_fraction": scenes_fraction,
-    "colourfulness": colourfulness,
 }
 
 
@@ -102,7 +100,12 @@ class Annotator:
 
     def compare(self, media_a: Media, media_b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         """Return 1 where the first is better, 0 where the second is, 1/2 for a tie; the same samples are one."""
-        a, b = (self.utility(media, prompts) for media in (media_a, media_b))
+        return self.said(self.utility(media_a, prompts), self.utility(media_b, prompts), media_a, media_b, prompts)
+
+    def said(
+        self, a: RewardOutput, b: RewardOutput, media_a: Media, media_b: Media, prompts: Sequence[Prompt]
+    ) -> RewardOutput:
+        """Return the same for utilities `a` and `b` of any kind."""
         seen = [_names(media) for media in (media_a, media_b)]
         asked = [(*sorted(pair), prompt.text) for pair, prompt in zip(zip(*seen, strict=True), prompts, strict=True)]
         mirrored = torch.tensor([x > y for x, y in zip(*seen, strict=True)])

@@ -13,7 +13,7 @@ from limner.rewards.learned.patches import PIXELS
 from limner.rewards.learned.towers import towers
 
 
-class Linear(nn.Module):
+class LinearHead(nn.Module):
     """w . x of a picture's features x, whose mean square over the pictures that it was trained on is 1; texts unread.
 
     Features are the mean and the spread, over the places of a picture, of what EfficientNet-Lite0 sees there, the

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limner.rewards.learned.design import Design
 from limner.rewards.learned.frozen import Frozen
-from limner.rewards.learned.linear import Linear
+from limner.rewards.learned.linear import LinearHead
 from limner.rewards.learned.patches import Patches
 from limner.rewards.learned.small import Small, eye_for_pixels, in_size
 from limner.rewards.learned.vlm import Vlm
@@ -64,7 +64,7 @@ class Member(nn.Module):
         super().__init__()
         outputs = questions * (1 + design.gaussian + design.tastes)
         self.questions, self.tastes = questions, design.tastes
-        self.network: Small | Patches | Frozen | Linear | Vlm
+        self.network: Small | Patches | Frozen | LinearHead | Vlm
         match design.kind:
             case "small":
                 eye = eye_for_pixels(design.width)
@@ -74,7 +74,7 @@ class Member(nn.Module):
             case "frozen":
                 self.network = Frozen(design.width, outputs, design.network, design.motion)
             case "linear":
-                self.network = Linear(design.edge, outputs, design.network)
+                self.network = LinearHead(design.edge, outputs, design.network)
             case "vlm":
                 self.network = Vlm(design.network, design.edge, design.rank, outputs)
         self.tie = nn.Parameter(torch.zeros(questions))
@@ -129,11 +129,8 @@ class Ensemble(nn.Module):
         """Return what each member says of what it has seen: of pictures, or of clips of so many frames."""
         unique = list(dict.fromkeys(texts))
         place = torch.tensor([unique.index(text) for text in texts])
-        members = [self.member(i) for i in range(len(self.members))]
-        return [
-            member.say(sight, member.network.read(unique)[place], frames)
-            for member, sight in zip(members, seen, strict=True)
-        ]
+        told = [self.member(i).network.read(unique)[place] for i in range(len(seen))]
+        return [self.member(i).say(sight, told[i], frames) for i, sight in enumerate(seen)]
 
     def member(self, number: int) -> Member:
         """Return one member."""

@@ -1,0 +1,38 @@
+"""A simulated person who likes colourful pictures, and errs: whom loops of few votes ask (`rounds.py`).
+
+    limner loop scenes --annotator "win_rate(benchmarks/person.py:Person(noise=10, seed=3))"
+
+Her answers are those of oracle O7 about the utilities `colourfulness` says, so that how good she is can be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from limner.core.media import Media
+from limner.core.settings import Natural, Positive, settings
+from limner.core.types import Prompt, RewardOutput, RewardSpec
+from limner.judging.checked import Checked
+from limner.rewards.colourfulness import colourfulness
+from limner.worlds.annotator import Annotator
+
+
+@settings
+class Person:
+    """Who of two pictures prefers the more colourful one, by Bradley and Terry."""
+
+    noise: Positive = 10.0
+    """The difference of colourfulness that 73 % of answers see."""
+    seed: Natural = 0
+    """Another seed is another person of the same taste."""
+
+    @property
+    def spec(self) -> RewardSpec:
+        """What it is."""
+        return RewardSpec("person", "a simulated person who likes colourful pictures", 0.0, 1.0, "share of wins")
+
+    def compare(self, media_a: Media, media_b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
+        """Return 1 where the first is preferred, and 0 where the second is."""
+        judge = Checked("colourfulness", colourfulness)
+        a, b = (judge(media, prompts) for media in (media_a, media_b))
+        return Annotator(noise=self.noise, seed=self.seed).said(a, b, media_a, media_b, prompts)
