@@ -15,11 +15,11 @@
     done; done
     python benchmarks/rounds.py runs/few/* --out docs/results/rounds_few.json
 
-The person likes colourful pictures; of `few`, who is another one for each seed, errs (`person.py`). Of each round: votes
-so far and how many pairs were drawn for them; of how many pairs of pictures that the base drew for one held-out prompt
-the round's reward knows the more colourful one; and how colourful is what the policy draws for held-out prompts, before
-the first round and after this one. Intervals are 95 %, over prompts; where loops are named by choice and seed, the
-means of both choices, and what active choice gains, have them over seeds.
+The person likes colourful pictures; of `few`, who is another one for each seed, errs (`person.py`). Of each round:
+votes so far and how many pairs were drawn for them; of how many pairs of pictures that the base drew for one held-out
+prompt the round's reward knows the more colourful one; and how colourful is what the policy draws for held-out prompts,
+before the first round and after this one. Intervals are 95 %, over prompts; where loops are named by choice and seed,
+the means of both choices, and what active choice gains, have them over seeds.
 """
 
 from __future__ import annotations
