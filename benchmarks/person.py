@@ -1,6 +1,6 @@
 """A simulated person who likes colourful pictures, and errs: whom loops of few votes ask (`rounds.py`).
 
-    limner loop scenes --annotator "win_rate(benchmarks/person.py:Person(noise=10, seed=3))"
+    limner loop scenes --annotator "win_rate(benchmarks/person.py:person_3)"
 
 Her answers are those of oracle O7 about the utilities `colourfulness` says, so that how good she is can be known.
 """
@@ -36,3 +36,8 @@ class Person:
         judge = Checked("colourfulness", colourfulness)
         a, b = (judge(media, prompts) for media in (media_a, media_b))
         return Annotator(noise=self.noise, seed=self.seed).said(a, b, media_a, media_b, prompts)
+
+
+person_0, person_1, person_2, person_3, person_4, person_5, person_6, person_7 = (
+    Person(seed=seed) for seed in range(8)
+)

@@ -10,7 +10,7 @@
         --learned.design.members 32 --learned.calibration 0 --evaluation.reward colourfulness --evaluation.every 0
         --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
     for SEED in 0 1 2 3 4 5 6 7; do for CHOICE in random active; do
-        limner loop scenes $K --annotator "win_rate(benchmarks/person.py:Person(noise=10, seed=$SEED))" --seed $SEED
+        limner loop scenes $K --annotator "win_rate(benchmarks/person.py:person_$SEED)" --seed $SEED
             --choice $CHOICE --out runs/few/$CHOICE-$SEED
     done; done
     python benchmarks/rounds.py runs/few/* --out docs/results/rounds_few.json
