@@ -38,6 +38,7 @@ class Person:
         return Annotator(noise=self.noise, seed=self.seed).said(a, b, media_a, media_b, prompts)
 
 
-person_0, person_1, person_2, person_3, person_4, person_5, person_6, person_7 = (
-    Person(seed=seed) for seed in range(8)
-)
+(
+    person_0, person_1, person_2, person_3, person_4, person_5,
+    person_6, person_7, person_8, person_9, person_10, person_11,
+) = (Person(seed=seed) for seed in range(12))  # fmt: skip

@@ -9,7 +9,7 @@
     K="--rounds 3 --pairs 32 --steps 8 --prompts_per_step 6 --group_size 8 --micro_batch 48 --learned.design.kind linear
         --learned.design.members 32 --learned.calibration 0 --evaluation.reward colourfulness --evaluation.every 0
         --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
-    for SEED in 0 1 2 3 4; do for CHOICE in random active; do
+    for SEED in 0 1 2 3 4 5 6 7 8 9 10 11; do for CHOICE in random active; do
         limner loop scenes $K --annotator "win_rate(benchmarks/person.py:person_$SEED)" --seed $SEED
             --choice $CHOICE --out runs/few/$CHOICE-$SEED
     done; done

@@ -10,28 +10,27 @@ import pytest
 from PIL import Image
 
 from limner.bench import scenes
-from limner.bench.scenes import (
-    CLOSER,
-    COLUMNS,
-    ENTRIES,
-    bench,
-    configuration,
-    evaluations,
-    markdown,
-    place,
-    read_rows,
-)
+from limner.bench.budget import evaluations, operations, unit
+from limner.bench.entries import KINDS
+from limner.bench.scenes import COLUMNS, bench, markdown, place, read_rows
 from limner.build import assemble
 from limner.cli import main
 from limner.models.sd.build import tiny_pipeline
 from limner.recipes.override import override
-from limner.training.config import Lora
+from limner.training.config import Lora, RunConfig
 from limner.training.loop import Hooks, train
 from limner.training.state import State
 from run.miniature import Miniature, make_miniature
 from toys import Silent
 
+OF = KINDS["denoisers"]
+ENTRIES, CLOSER = OF.entries, OF.closer
+OTHERS = [(kind, name) for kind, of in KINDS.items() if of is not OF for name in of.entries]
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def configuration(name: str, seed: int, budget: int) -> RunConfig:
+    return scenes.configuration(OF, name, seed, budget)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +78,20 @@ def test_evaluations_of_a_tree_by_hand() -> None:
     assert evaluations(configuration("BranchGRPO", 0, 1)) == 9 * (111 + 110)
 
 
+@pytest.mark.parametrize(("kind", "name"), OTHERS)
+def test_an_entry_of_another_kind_fits_its_budget(kind: str, name: str) -> None:
+    """In the currency of the scenes base, whatever its own network costs."""
+    config = scenes.configuration(KINDS[kind], name, 2, 65_000)
+    assert config.steps * evaluations(config) <= 65_000 < (config.steps + 1) * evaluations(config)
+    assert (
+        config.seed == 2
+        and config.evaluation.prompts == "scenes:heldout"
+        and config.name == f"bench-{KINDS[kind].name}"
+    )
+
+
 def test_no_two_entries_share_a_folder() -> None:
-    assert len({place(name, 0, 1) for name in ENTRIES}) == len(ENTRIES)
+    assert len({place(of, name, 0, 1) for of in KINDS.values() for name in of.entries}) == len(ENTRIES) + len(OTHERS)
 
 
 def given(folder: Path) -> Path:
@@ -134,8 +145,10 @@ def row(name: str, seed: int, change: float, budget: int = 65_000) -> dict[str, 
 def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("matplotlib")
     seen = []
-    monkeypatch.setattr(scenes, "run", lambda name, seed, budget: seen.append((name, seed)) or tmp_path)
-    monkeypatch.setattr(scenes, "row_of", lambda name, seed, budget, folder: row(name, seed, 0.1 * (seed + 1), budget))
+    monkeypatch.setattr(scenes, "run", lambda of, name, seed, budget: seen.append((name, seed)) or tmp_path)
+    monkeypatch.setattr(
+        scenes, "row_of", lambda of, name, seed, budget, folder: row(name, seed, 0.1 * (seed + 1), budget)
+    )
     assert main(["bench", "scenes", "--seeds", "2", "--entry", "AWM", "--out", str(tmp_path)]) == 0
     assert "| AWM | 1 | 2 | 100.0 % | 40.0 % | 55.0 % | +15.0 (+10.0 to +20.0) |" in capsys.readouterr().out
     bench(tmp_path, 3, 65_000, ["AWM", "RAFT"])
@@ -150,8 +163,8 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_a_number_the_best_and_best_known_have_three_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("matplotlib")
     assert set(CLOSER) <= set(ENTRIES)
-    monkeypatch.setattr(scenes, "run", lambda name, seed, budget: tmp_path)
-    monkeypatch.setattr(scenes, "row_of", lambda name, seed, budget, folder: row(name, seed, 0.1, budget))
+    monkeypatch.setattr(scenes, "run", lambda of, name, seed, budget: tmp_path)
+    monkeypatch.setattr(scenes, "row_of", lambda of, name, seed, budget, folder: row(name, seed, 0.1, budget))
     bench(tmp_path, None, 65_000)
     seeds = {name: sum(found["entry"] == name for found in read_rows(tmp_path / "scenes.csv")) for name in ENTRIES}
     assert seeds == {name: 3 if name in CLOSER else 1 for name in ENTRIES}
@@ -160,7 +173,7 @@ def test_without_a_number_the_best_and_best_known_have_three_seeds(tmp_path: Pat
 def test_what_is_committed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`limner bench scenes` in a fresh clone runs nothing, and writes the table and the plot's data that are there."""
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(scenes, "run", lambda name, seed, budget: pytest.fail(f"{name}, seed {seed} is missing"))
+    monkeypatch.setattr(scenes, "run", lambda of, name, seed, budget: pytest.fail(f"{name}, seed {seed} is missing"))
     (tmp_path / "scenes.csv").write_bytes((RESULTS / "scenes.csv").read_bytes())
     assert bench(tmp_path, None, 65_000) == (RESULTS / "scenes.md").read_text(encoding="utf-8")
     assert all(len(found["curve"].split()) > 2 for found in read_rows(tmp_path / "scenes.csv"))

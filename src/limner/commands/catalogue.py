@@ -25,6 +25,12 @@ def add_catalogue_commands(command: AddCommand) -> None:
     bench.add_argument(
         "--budget", type=words.count, default=65_000, metavar="N", help="evaluations a run of scenes (65000)"
     )
+    bench.add_argument(
+        "--kind",
+        choices=["denoisers", "tokens", "one_step", "few_steps"],
+        default="denoisers",
+        help="the generators of scenes that are compared (denoisers)",
+    )
     bench.add_argument("--entry", action="append", default=[], metavar="NAME", help="only this one; several times")
     bench.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="a folder (docs/results)")
     command("list", _list, "name the recipes, rewards, algorithms, models and prompt sets")
@@ -41,7 +47,7 @@ def _bench(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     else:
         from limner.bench import scenes
 
-        print(scenes.bench(parsed.out, parsed.seeds, parsed.budget, parsed.entry))
+        print(scenes.bench(parsed.out, parsed.seeds, parsed.budget, parsed.entry, parsed.kind))
 
 
 def _list(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
