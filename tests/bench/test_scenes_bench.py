@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from limner.bench import scenes
-from limner.bench.budget import evaluations, operations, unit
+from limner.bench.budget import evaluations, operations
 from limner.bench.entries import KINDS
 from limner.bench.scenes import COLUMNS, bench, markdown, place, read_rows
 from limner.build import assemble
 from limner.cli import main
+from limner.core.types import Prompt
 from limner.models.sd.build import tiny_pipeline
+from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.training.config import Lora, RunConfig
 from limner.training.loop import Hooks, train
@@ -79,15 +81,40 @@ def test_evaluations_of_a_tree_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), OTHERS)
-def test_an_entry_of_another_kind_fits_its_budget(kind: str, name: str) -> None:
-    """In the currency of the scenes base, whatever its own network costs."""
+def test_an_entry_of_another_kind_is_a_run(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many iterations as its budget pays for, of 650 evaluations each, and the table's folder and name."""
+    monkeypatch.setattr(scenes, "evaluations", lambda config: 650)
     config = scenes.configuration(KINDS[kind], name, 2, 65_000)
-    assert config.steps * evaluations(config) <= 65_000 < (config.steps + 1) * evaluations(config)
-    assert (
-        config.seed == 2
-        and config.evaluation.prompts == "scenes:heldout"
-        and config.name == f"bench-{KINDS[kind].name}"
+    assert config.steps == 100 and config.seed == 2 and config.evaluation.prompts == "scenes:heldout"
+    assert config.name == f"bench-{KINDS[kind].name}" and config.out.endswith("-2") and config.name in config.out
+
+
+def test_few_steps_are_counted_by_hand() -> None:
+    """Four to draw, and for PSO three of two samples by two networks; the anchor is asked about a batch beside them."""
+    few = KINDS["few_steps"]
+    config = scenes.configuration(few, "PSO", 0, 1)
+    assert evaluations(config) == 12 * (12 * 4 + 3 * 2 * 2)
+    anchored = scenes.configuration(few, "PSO, anchored (DMDR)", 0, 1)
+    assert evaluations(anchored) == evaluations(config) + anchored.anchor.batch
+
+
+def test_operations_of_tokens_by_hand() -> None:
+    """A product of a vector by P weights is 2 P operations; the rest, attention and the tokenizer, is little.
+
+    Two samples are drawn for each picture, for guidance, and both are scored in each of two updates, forward and, as
+    LoRA's weights alone learn, back once.
+    """
+    tokens = KINDS["tokens"]
+    config = override(recipe(tokens.recipe), tokens.entries["Flow-GRPO"])
+    assembly = assemble(replace(config, device="cpu"))
+    decoder = assembly.model.networks["decoder"]
+    products = sum(
+        p.numel() for n, p in decoder.named_parameters() if p.ndim == 2 and "embed" not in n and "lora" not in n
     )
+    words, written = assembly.model.encode([Prompt("a red star")])["ids"].shape[1], 64
+    passes = 1 + config.algorithm.num_updates * 2
+    about = config.prompts_per_step * config.group_size * 2 * passes * 2 * products * (words + written)
+    assert 0.9 < operations(config) / about < 1.1
 
 
 def test_no_two_entries_share_a_folder() -> None:

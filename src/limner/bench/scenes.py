@@ -26,7 +26,7 @@ import torch
 from limner.bench.budget import evaluations
 from limner.bench.entries import KINDS, STUDENT, Kind
 from limner.bench.plotting import pyplot
-from limner.build import assemble, load_prompts
+from limner.build import load_prompts
 from limner.core.errors import RunError, UserError, nearest
 from limner.core.needs import Renoising
 from limner.core.paths import text_of
