@@ -13,8 +13,9 @@ from limner.feedback.choosing import Asking
 from limner.feedback.desk import app
 from limner.feedback.gold import Known, gold, misplaced, spoil
 from limner.feedback.ledger import Ledger
-from limner.feedback.sources import gather, item_at
-from limner.feedback.task import MOST_RANKED, OVERALL, Item, Kind, Task, tasks_of
+from limner.feedback.pairing import MOST_MET, crowd, tasks_of
+from limner.feedback.sources import VOTES, gather, item_at
+from limner.feedback.task import MOST_RANKED, OVERALL, Item, Kind, Task
 from limner.serve.door import Door
 from limner.serve.host import listen, server
 
@@ -48,7 +49,7 @@ def annotate(
     `address` is how others reach this machine, such as https://example.org, if a proxy stands before it.
     """
     asked, place = named(questions), path_of(place, "annotate")
-    url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
+    url = database or f"sqlite:///{(place / VOTES if place.is_dir() else place.with_suffix('.db')).resolve()}"
     items, tasks = of_run(place, ask, most) if (place / "config.yaml").exists() else gather(place, ask, most)
     asking = Asking(least=min(3, votes), most=votes, active=active)
     spoilt = (place if place.is_dir() else place.parent) / f".{place.stem}-gold"
@@ -70,6 +71,8 @@ def annotate(
         reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} {'vote' if votes == 1 else 'votes'} each"
         print(f"{what}; answers are kept in {url.split('@')[-1]}")
+        if many := crowd(items, tasks):
+            print(f"{many} pictures have one prompt, so each meets about {MOST_MET} others, drawn by chance")
         for name, token in tokens:
             print(f"{name}: {reached}/#{token}")
         print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)

@@ -55,14 +55,17 @@ class Ledger:
 
     def add(self, items: Iterable[Item], tasks: Iterable[Task]) -> None:
         """Keep what may be asked; what is there already stays."""
+        shown, asked = [], []
+        for each in items:
+            facts = json.dumps(dict(each.facts), sort_keys=True, default=str)
+            row = {"id": each.id, "sha256": each.sha256, "path": str(each.path), "facts": facts}
+            shown.append(row | {"prompt": each.prompt, "source": each.source})
+        for one in tasks:
+            row = {"id": one.id, "kind": one.kind, "prompt": one.prompt, "better": one.better}
+            asked.append(row | {"items": json.dumps(one.items)})
         with self.engine.begin() as connection:
-            for each in items:
-                facts = json.dumps(dict(each.facts), sort_keys=True, default=str)
-                row = {"id": each.id, "sha256": each.sha256, "path": str(each.path), "facts": facts}
-                _keep(connection, tables.item, row | {"prompt": each.prompt, "source": each.source})
-            for one in tasks:
-                asked = {"id": one.id, "kind": one.kind, "prompt": one.prompt, "better": one.better}
-                _keep(connection, tables.task, asked | {"items": json.dumps(one.items)})
+            _keep(connection, tables.item, shown)
+            _keep(connection, tables.task, asked)
         self.board = self._read()
 
     def invite(self, count: int) -> list[tuple[str, str]]:
@@ -238,9 +241,12 @@ class Ledger:
         return board
 
 
-def _keep(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-    if connection.execute(select(table.c.id).where(table.c.id == row["id"])).first() is None:
-        connection.execute(insert(table).values(row))
+def _keep(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add those rows whose id is not there yet, the first of an id, all at once."""
+    have = set(connection.execute(select(table.c.id)).scalars())
+    new = {row["id"]: dict(row) for row in reversed(rows) if row["id"] not in have}
+    if new:
+        connection.execute(insert(table), list(new.values())[::-1])
 
 
 def _hash(token: str) -> str:
