@@ -65,18 +65,19 @@ def annotate(
                 "may be right too; take --known spoilt"
             )
         ledger = Ledger(url, asking, asked)
-        bad, sure = gold(worse, spoilt)
-        ledger.add([*items, *bad, *others], [*tasks, *sure, *elsewhere])
-        tokens = ledger.invite(invite)
-        reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} {'vote' if votes == 1 else 'votes'} each"
-        print(f"{what}; answers are kept in {url.split('@')[-1]}")
-        if many := crowd(items, tasks):
-            print(f"{many} pictures have one prompt, so each meets about {MOST_MET} others, drawn by chance")
-        for name, token in tokens:
-            print(f"{name}: {reached}/#{token}")
-        print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)
-        server(app(ledger, admin), Door(places=2048)).run(sockets=[listener])
+        with ledger.alone():
+            bad, sure = gold(worse, spoilt)
+            ledger.add([*items, *bad, *others], [*tasks, *sure, *elsewhere])
+            tokens = ledger.invite(invite)
+            reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} {'vote' if votes == 1 else 'votes'} each"
+            print(f"{what}; answers are kept in {url.split('@')[-1]}")
+            if many := crowd(items, tasks):
+                print(f"{many} pictures have one prompt, so each meets about {MOST_MET} others, drawn by chance")
+            for name, token in tokens:
+                print(f"{name}: {reached}/#{token}")
+            print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)
+            server(app(ledger, admin), Door(places=2048)).run(sockets=[listener])
 
 
 def of_run(folder: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[list[Item], list[Task]]:
