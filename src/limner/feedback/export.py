@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from statistics import fmean
 from typing import Any, TypeAlias
 
@@ -24,8 +24,10 @@ def lines(ledger: Ledger, each_vote: bool = False) -> Iterator[str]:
         yield json.dumps(row, ensure_ascii=False)
 
 
-def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
+def rows(ledger: Ledger, each_vote: bool = False, without: Collection[str] = ()) -> Iterator[ExportRow]:
     """Yield a row for each pair or picture that was judged, or for `each_vote`; gold and repeated ones are left out.
+
+    What annotators said whose pseudonyms are in `without` does not count.
 
     Of a pair: prompt, media_a, media_b (paths), votes_a, votes_b, ties_good, ties_bad, choice ("a", "b", "tie_good",
     "tie_bad": what most said; "" if as many said otherwise), dims (the same counts for each question), and of both
@@ -39,7 +41,8 @@ def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
     questions: dict[str, None] = {}  # those of whoever asked, in order; a ledger may be opened with others
     for i, each in enumerate(ledger.answers("vote")):
         questions |= dict.fromkeys(each.payload.get("choices") or each.payload.get("ratings") or ())
-        if each.assignment.source in ("random", "active") and each.task.better is None:
+        asked = each.assignment.source in ("random", "active") and each.task.better is None
+        if asked and each.annotator not in without:
             apart = each_vote or each.task.kind == "rank"
             answers[each.task.id, i if apart else -1].append(each)
     for cast in answers.values():
