@@ -1,4 +1,4 @@
-"""Who is left out of an export."""
+"""Who is left out of an export, and what each row says of where its pictures came from."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from feedback.collection import ledger_of, side_of, vote
+from feedback.collection import ledger_of, side_of, two_folders, vote
+from limner.annotate import of_run
 from limner.cli import main
+from limner.core.types import Prompt
+from limner.evaluate import store
+from limner.evaluate.protocol import Evaluation
+from limner.feedback.choosing import Asking
+from limner.feedback.desk import Desk
 from limner.feedback.gold import gold, spoil
 from limner.feedback.ledger import Ledger
+from limner.feedback.report import collected, report
+from limner.feedback.sources import gather
 from limner.feedback.trust import untrusted
 
 
@@ -89,3 +98,65 @@ def test_of_whom_nothing_can_be_said_stays_and_that_is_said(tmp_path: Path, caps
         assert words in capsys.readouterr().err
     assert main(["feedback", "report", place, "--out", str(tmp_path / "r.html"), "--least-known", "0.5"]) == 2
     assert "are of feedback export" in capsys.readouterr().err
+
+
+def test_a_vote_says_where_its_pictures_came_from(tmp_path: Path) -> None:
+    """The run and the seed of each, in lines and in a table; and what is asked of an export again knows them too."""
+    place = tmp_path / "my-run"
+    prompts = (Prompt("a red star", {"category": "colour"}), Prompt("two stars", {"category": "count"}))
+    for moment, level in (("before", 10), ("after", 200)):
+        stills = torch.full((2, 2, 3, 8, 8), level, dtype=torch.uint8)
+        stills[..., 0, 0, 0] = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
+        worth = torch.zeros(2, 2, dtype=torch.float64)
+        store.save(
+            place / "samples" / f"{moment}-sampler", Evaluation(prompts, (5, 7), worth, worth.isfinite(), stills)
+        )
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    ledger.add(*of_run(place))
+    who = ledger.who(ledger.invite(1)[0][1])
+    assert who is not None
+    while given := ledger.next(who, 1):
+        ledger.record(who, vote(given[0], "left"))
+    rows = exported(ledger, tmp_path / "out.jsonl")
+    for row in rows:
+        seed = int(Path(row["media_a"]).stem.split("-")[1])
+        assert row["facts_a"] == row["facts_b"] == {"run": "my-run", "seed": seed, "category": row["category"]}
+    assert sorted((row["prompt"], row["facts_a"]["seed"]) for row in rows) == [
+        (prompt.text, seed) for prompt in prompts for seed in (5, 7)
+    ]
+    items, _ = gather(tmp_path / "out.jsonl")
+    assert {item.path: dict(item.facts) for item in items} == {
+        item.path: dict(item.facts) for item in ledger.board.items.values()
+    }
+    pytest.importorskip("pyarrow")
+    from pyarrow.parquet import read_table
+
+    assert main(["feedback", "export", str(tmp_path / "votes.db"), "--out", str(tmp_path / "out.parquet")]) == 0
+    kept = read_table(tmp_path / "out.parquet").to_pylist()
+    assert [json.loads(row["facts_b"]) for row in kept] == [row["facts_b"] for row in rows]
+
+
+def test_kinds_of_prompts_and_what_is_to_be_hidden_are_kept_of_pairs(tmp_path: Path) -> None:
+    place = two_folders(tmp_path / "set", 2)
+    rows = [
+        {"prompt": name, "media_a": f"good/{name}.png", "media_b": f"bad/{name}.png", "category": kind} | more
+        for name, kind, more in (("prompt 0a", "plain", {"sensitive": True, "fps": 8}), ("prompt 1a", "hard", {}))
+    ]
+    (place / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ledger = Ledger(f"sqlite:///{tmp_path / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    ledger.add(*gather(place / "pairs.jsonl"))
+    facts = {item.path.stem: dict(item.facts) for item in ledger.board.items.values()}
+    assert facts == {
+        "prompt 0a": {"category": "plain", "sensitive": True, "fps": 8},
+        "prompt 1a": {"category": "hard"},
+    }
+    who = ledger.who(ledger.invite(1)[0][1])
+    assert who is not None
+    while given := ledger.next(who, 1):
+        shown = Desk(ledger, "")._shown(given[0])
+        assert all(each["veiled"] == (shown["prompt"] == "prompt 0a") for each in shown["items"])
+        ledger.record(who, vote(given[0], side_of(ledger, given[0], "a")))
+    [slices] = [
+        s for s in report(collected(str(tmp_path / "votes.db")), "t").sections if s.title == "By kind of prompt"
+    ]
+    assert slices.tables[0].columns == ("Made by", "hard", "plain")

@@ -35,7 +35,8 @@ def rows(ledger: Ledger, each_vote: bool = False, without: Collection[str] = ())
     question, 1 to 5), source. Of a ranking, always a row for each: prompt, images, rank (1 is best), sources. Of all:
     n, annotators (pseudonyms), propensity (of each vote), asked (of each vote: "random", by chance, or "active", since
     it was expected to tell much, and then not for measuring), said (what each added: marks, words of the prompt that
-    are not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides).
+    are not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides), and, where
+    more is known of the items, facts_a and facts_b, or facts: of a run's pictures the run and the seed.
     """
     answers: dict[tuple[str, int], list[Answered]] = defaultdict(list)
     questions: dict[str, None] = {}  # those of whoever asked, in order; a ledger may be opened with others
@@ -66,7 +67,8 @@ def _of_pair(items: Sequence[Item], cast: Sequence[Answered], questions: Sequenc
     counts = {question: count(choices) for question, choices in said.items()}
     first = next(iter(counts.values()))
     media = {"media_a": str(a.path), "media_b": str(b.path), "choice": winner(first)}
-    return {**media, **first, "dims": counts, "source_a": a.source, "source_b": b.source, **_category(items)}
+    facts = {f"facts_{side}": dict(item.facts) for side, item in (("a", a), ("b", b)) if a.facts or b.facts}
+    return {**media, **first, "dims": counts, "source_a": a.source, "source_b": b.source, **_category(items), **facts}
 
 
 def _of_rating(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
@@ -79,6 +81,7 @@ def _of_rating(items: Sequence[Item], cast: Sequence[Answered], questions: Seque
         "ratings": means,
         "source": item.source,
         **_category(items),
+        **({"facts": dict(item.facts)} if item.facts else {}),
     }
 
 
@@ -86,7 +89,8 @@ def _of_ranking(items: Sequence[Item], cast: Sequence[Answered], questions: Sequ
     order = cast[0].payload["order"]
     best = [items[place] for place in order]
     named = {"images": [str(item.path) for item in best], "rank": list(range(1, len(best) + 1))}
-    return {**named, "sources": [item.source for item in best], **_category(items)}
+    facts = {"facts": [dict(item.facts) for item in best]} if any(item.facts for item in best) else {}
+    return {**named, "sources": [item.source for item in best], **_category(items), **facts}
 
 
 def _by_question(cast: Sequence[Answered], kind: str, questions: Sequence[str]) -> dict[str, list[Any]]:

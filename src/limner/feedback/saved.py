@@ -64,6 +64,7 @@ MEDIA = (
     *("jpg_0", "jpg_1", "file_path", "image_path", "path_A", "path_B"),
 )
 """Columns that name pictures."""
+FACTS = ("facts", "facts_a", "facts_b")
 
 
 def _from(folder: Path, row: ExportRow) -> ExportRow:
@@ -82,5 +83,11 @@ def _write_parquet(found: Sequence[ExportRow], target: Path) -> None:
     except ImportError as error:
         raise UserError(f"--out {target}: writing .parquet needs pyarrow: pip install limner[parquet]") from error
     columns = dict.fromkeys(name for row in found for name in row)  # Arrow would take those of the first row alone
+    found = [{name: _told(name, row.get(name)) for name in columns} for row in found]
     with whole(target) as part:
-        write_table(Table.from_pylist([{name: row.get(name) for name in columns} for row in found]), part)
+        write_table(Table.from_pylist(found), part)
+
+
+def _told(name: str, value: Any) -> Any:
+    """Return what a cell holds; facts, of which each row may have others, are JSON."""
+    return json.dumps(value, ensure_ascii=False) if name in FACTS and value is not None else value

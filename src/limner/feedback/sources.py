@@ -18,17 +18,19 @@ from limner.feedback.task import MEDIA, MOST_RANKED, PICTURES, Item, Kind, Task,
 
 VOTES = "votes.db"
 """Where votes on a folder are kept, in it."""
+KEPT = ("category", "sensitive", "fps")
+"""What a row of pairs may say of both items."""
 
 
 def gather(place: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[list[Item], list[Task]]:
     """Return what there is to compare at a place, and the questions.
 
     A .jsonl: a pair a line (`prompt`, `media_a`, `media_b`, or another layout of `limner.data.rows`), paths from where
-    the file is. A folder with such a file in it, under a name that `read_preferences` looks for: that. A folder with
-    metadata.jsonl: its files (`file_name`) by prompt (`prompt` or `text`), who made each (`source`, if said), and
-    whether it is hidden until somebody wants to see it (`sensitive`: true). A folder with two folders or more: files of
-    equal name meet, for their `caption`. A folder of pictures: those meet whose prompt is the same, as a .txt beside
-    them or what made them says; of those without any, each two.
+    the file is; its `category`, and `sensitive`: true, are of both. A folder with such a file in it, under a name that
+    `read_preferences` looks for: that. A folder with metadata.jsonl: its files (`file_name`) by prompt (`prompt` or
+    `text`), who made each (`source`, if said), and whether it is hidden until somebody wants to see it (`sensitive`).
+    A folder with two folders or more: files of equal name meet, for their `caption`. A folder of pictures: those meet
+    whose prompt is the same, as a .txt beside them or what made them says; of those without any, each two.
 
     Raises UserError if nothing can be compared there, a file is missing, or a line is not of this form.
     """
@@ -118,12 +120,21 @@ def _pairs(file: Path) -> tuple[list[Item], list[Task]]:
         prompt, names = _pair(entry, file.parent, where)
         two = []
         for side, name in zip(("a", "b"), names, strict=True):
-            two.append(item_at(file.parent / name, prompt, str(entry.get(f"source_{side}", side)), {}, where))
+            source, facts = str(entry.get(f"source_{side}", side)), _facts(entry, side, where)
+            two.append(item_at(file.parent / name, prompt, source, facts, where))
         items |= {item.id: item for item in two}
         tasks.append(Task("pair", prompt, (two[0].id, two[1].id)))
     if not tasks:
         raise UserError(f"pairs {file}: the file holds no pair")
     return list(items.values()), tasks
+
+
+def _facts(entry: dict[str, Any], side: str, where: str) -> dict[str, Any]:
+    """Return what a row says of one of its items: of both alike, or, as an export does, of each by itself."""
+    own = entry.get(f"facts_{side}") or {}
+    if not isinstance(own, dict):
+        raise UserError(f"{where}: facts_{side} is an object, got {shown(own)}")
+    return own | {name: entry[name] for name in KEPT if name in entry}
 
 
 def _pair(entry: dict[str, Any], folder: Path, where: str) -> tuple[str, list[str]]:
