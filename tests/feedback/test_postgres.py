@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from feedback.collection import two_folders, vote
-from feedback.test_desk import bearer, said
+from feedback.test_desk import bearer, patiently, said
 from limner.core.errors import UserError
 from limner.feedback.choosing import Asking
 from limner.feedback.ledger import Ledger
@@ -88,15 +87,6 @@ def test_a_hundred_annotators_at_once_and_one_kill_lose_no_vote(tmp_path, url):
     def begin(port):
         begun.append(subprocess.Popen([sys.executable, "-c", SERVER, url, str(port)], stdout=subprocess.PIPE))
         return int(begun[-1].stdout.readline())
-
-    async def patiently(request, *arguments, **named):
-        end = time.monotonic() + 240
-        while time.monotonic() < end:
-            try:
-                return await request(*arguments, **named)
-            except httpx2.TransportError:
-                await asyncio.sleep(0.1)
-        raise AssertionError("no answer")
 
     async def annotate(client, token):
         for _ in range(3):

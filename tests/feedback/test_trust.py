@@ -160,3 +160,19 @@ def test_kinds_of_prompts_and_what_is_to_be_hidden_are_kept_of_pairs(tmp_path: P
         s for s in report(collected(str(tmp_path / "votes.db")), "t").sections if s.title == "By kind of prompt"
     ]
     assert slices.tables[0].columns == ("Made by", "hard", "plain")
+
+
+def test_what_is_asked_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An export goes over an earlier one, and not over the pairs that it is of, which would be lost."""
+    place = two_folders(tmp_path / "set", 1)
+    asked = json.dumps({"prompt": "one", "media_a": "good/prompt 0a.png", "media_b": "bad/prompt 0a.png"})
+    (place / "pairs.jsonl").write_text(asked)
+    ledger = Ledger(f"sqlite:///{place / 'votes.db'}", Asking(gold=0.0, repeat=0.0))
+    ledger.add(*gather(place))
+    who = ledger.who(ledger.invite(1)[0][1])
+    assert who is not None
+    ledger.record(who, vote(ledger.next(who, 1)[0], "left"))
+    assert main(["feedback", "export", str(place / "votes.db"), "--out", str(place / "pairs.jsonl")]) == 2
+    assert "it holds pairs that are no export" in capsys.readouterr().err
+    assert (place / "pairs.jsonl").read_text() == asked
+    assert exported(ledger, place / "said.jsonl") == exported(ledger, place / "said.jsonl")

@@ -62,19 +62,6 @@ def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_reward(str(collection(folder / "votes", 120, float)), folder / "reward", SMALL)
 
 
-def test_masks_are_said_not_to_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A reward looks at whole pictures, whatever a folder of masks says; without masks nothing is said."""
-    for folder, level in (("chosen", 200), ("rejected", 50), ("mask", 255)):
-        (tmp_path / "set" / folder).mkdir(parents=True)
-        for i in range(60):
-            Image.new("RGB", (EDGE, EDGE), (level, level, 4 * i)).save(tmp_path / "set" / folder / f"thing {i}a.png")
-    train_reward(str(tmp_path / "set"), tmp_path / "one", SMALL | {"epochs": 1})
-    assert "masks say where 60 of 60 pairs count, and do not count here" in capsys.readouterr().err
-    (tmp_path / "set" / "mask").rename(tmp_path / "set" / "other")
-    train_reward(str(tmp_path / "set"), tmp_path / "two", SMALL | {"epochs": 1})
-    assert "mask" not in capsys.readouterr().err
-
-
 def greys(*levels: int) -> Images:
     return Images(torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, EDGE, EDGE).contiguous())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from limner.core.errors import UserError
 from limner.core.paths import path_of, to_file, whole
+from limner.data.lines import parse_object, read_lines
 from limner.feedback.export import ExportRow, rows
 from limner.feedback.layouts import Layout, laid_out
 from limner.feedback.ledger import Ledger
@@ -30,13 +31,14 @@ def export(
     """Write what a ledger holds to `out`, .jsonl or .parquet, and return that; pictures are named from its folder.
 
     Annotators that `untrusted` names are left out, and who they are, and why, is said. Raises UserError if there is
-    nothing to write.
+    nothing to write, or pairs that people are asked about would be written over.
     """
     if out is None:
         raise UserError("feedback export: say with --out where it is written, as in --out pairs.jsonl")
     target = to_file(out, "--out")
     if target.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"--out {target}: an export is .jsonl or .parquet")
+    _require_no_questions(target)
     ledger = ledger_at(place)
     absent, unsaid = untrusted(ledger, without, least_known, least_right)
     for line in [f"left out: {name}, {why}" for name, why in absent.items()] + [f"stays: {each}" for each in unsaid]:
@@ -50,6 +52,14 @@ def export(
     else:
         write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
     return target
+
+
+def _require_no_questions(target: Path) -> None:
+    """Refuse to write over pairs that people are asked about, such as those of limner pairs make."""
+    if target.suffix == ".jsonl" and target.exists():
+        row = next((parse_object(line, f"{target}") for _, line in read_lines(target, f"{target}")), {})
+        if "media_a" in row and "annotators" not in row:
+            raise UserError(f"--out {target}: it holds pairs that are no export; choose another name")
 
 
 def ledger_at(place: str) -> Ledger:
