@@ -13,8 +13,9 @@ from limner.feedback.choosing import Asking
 from limner.feedback.desk import app
 from limner.feedback.gold import Known, gold, misplaced, spoil
 from limner.feedback.ledger import Ledger
-from limner.feedback.sources import gather, item_at
-from limner.feedback.task import MOST_RANKED, OVERALL, Item, Kind, Task, tasks_of
+from limner.feedback.pairing import MOST_MET, crowd, tasks_of
+from limner.feedback.sources import VOTES, gather, item_at
+from limner.feedback.task import MOST_RANKED, OVERALL, Item, Kind, Task
 from limner.serve.door import Door
 from limner.serve.host import listen, server
 
@@ -48,7 +49,7 @@ def annotate(
     `address` is how others reach this machine, such as https://example.org, if a proxy stands before it.
     """
     asked, place = named(questions), path_of(place, "annotate")
-    url = database or f"sqlite:///{(place / 'votes.db' if place.is_dir() else place.with_suffix('.db')).resolve()}"
+    url = database or f"sqlite:///{(place / VOTES if place.is_dir() else place.with_suffix('.db')).resolve()}"
     items, tasks = of_run(place, ask, most) if (place / "config.yaml").exists() else gather(place, ask, most)
     asking = Asking(least=min(3, votes), most=votes, active=active)
     spoilt = (place if place.is_dir() else place.parent) / f".{place.stem}-gold"
@@ -64,16 +65,19 @@ def annotate(
                 "may be right too; take --known spoilt"
             )
         ledger = Ledger(url, asking, asked)
-        bad, sure = gold(worse, spoilt)
-        ledger.add([*items, *bad, *others], [*tasks, *sure, *elsewhere])
-        tokens = ledger.invite(invite)
-        reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} {'vote' if votes == 1 else 'votes'} each"
-        print(f"{what}; answers are kept in {url.split('@')[-1]}")
-        for name, token in tokens:
-            print(f"{name}: {reached}/#{token}")
-        print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)
-        server(app(ledger, admin), Door(places=2048)).run(sockets=[listener])
+        with ledger.alone():
+            bad, sure = gold(worse, spoilt)
+            ledger.add([*items, *bad, *others], [*tasks, *sure, *elsewhere])
+            tokens = ledger.invite(invite)
+            reached = address or f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            what = f"{len(tasks)} {ASKED[ask]} of {len(items)} items, {votes} {'vote' if votes == 1 else 'votes'} each"
+            print(f"{what}; answers are kept in {url.split('@')[-1]}")
+            if many := crowd(items, tasks):
+                print(f"{many} pictures have one prompt, so each meets about {MOST_MET} others, drawn by chance")
+            for name, token in tokens:
+                print(f"{name}: {reached}/#{token}")
+            print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)
+            server(app(ledger, admin), Door(places=2048)).run(sockets=[listener])
 
 
 def of_run(folder: Path, kind: Kind = "pair", most: int = MOST_RANKED) -> tuple[list[Item], list[Task]]:

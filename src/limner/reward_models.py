@@ -22,7 +22,7 @@ from limner.core.errors import UserError
 from limner.core.paths import path_of, to_folder
 from limner.core.types import Prompt
 from limner.data.pairs import as_media
-from limner.data.preferences import read_preferences
+from limner.data.preferences import Preference, read_preferences
 from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
 from limner.feedback.task import file_hash
 from limner.objectives.lapse import Lapse
@@ -91,9 +91,20 @@ def _heard(data: str, how: RewardTraining) -> Parts:
     said, faults = read_preferences(data, broken=how.broken)
     for fault in faults:
         _leave_out(fault)
+    _tell_of_masks(said, data)
     skips = _leave_out if how.broken == "skip" else None
     heard = judgements(measurable(said, how.heldout), how.design.edge, how.frames, skips)
     return split(heard, how.heldout, how.calibration)
+
+
+def _tell_of_masks(said: Sequence[Preference], data: str) -> None:
+    """Say that a reward looks at whole pictures, where masks say that only a part of them was judged."""
+    if masked := sum(each.mask is not None for each in said):
+        print(
+            f"{data}: masks say where {masked} of {len(said)} pairs count, and do not count here: a reward learns from "
+            "whole pictures",
+            file=sys.stderr,
+        )
 
 
 def _leave_out(fault: str) -> None:
@@ -158,6 +169,7 @@ def promote(new: str | Path, served: str | Path, on: str) -> str:
 def _held_out(on: str, cards: Sequence[Card]) -> tuple[Judgements, str]:
     """Return the judgements of people and prompts that no card knows, and how many those are, in words."""
     said, _ = read_preferences(on)
+    _tell_of_masks(said, on)
     known = {digest for card in cards for digest in card.trained.get("prompts", ())}
     people = {name for card in cards for name in card.trained.get("people", ())}
     kept = [

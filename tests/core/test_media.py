@@ -80,3 +80,28 @@ def test_clips_are_saved_as_their_names_end(tmp_path: Path) -> None:
 def test_clips_that_are_none_are_refused(frames: int, fps: float, why: str) -> None:
     with pytest.raises(UserError, match=why):
         Videos(torch.zeros(1, frames, 3, 4, 4), fps)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif", ".mp4"])
+def test_a_file_is_whole_or_absent(tmp_path, monkeypatch, suffix):
+    """Whoever writes it is stopped in the middle: nothing has its name; then it is written as ever."""
+    path = tmp_path / f"one{suffix}"
+    media = Videos(torch.rand(1, 3, 3, 8, 8), 8.0) if suffix != ".png" else Images(torch.rand(1, 3, 8, 8))
+    seen = []
+
+    def stopped(self, place, *_, **__):
+        Path(place).write_bytes(b"half of it")
+        seen.extend(each.name for each in tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if suffix == ".mp4":
+            av = pytest.importorskip("av", reason="av writes .mp4")
+            patch.setattr(av.VideoFrame, "from_ndarray", lambda *_, **__: stopped(None, tmp_path / ".one.mp4.part"))
+        else:
+            patch.setattr(Image.Image, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            media.save([path])
+    assert seen == [f".one{suffix}.part"] and not list(tmp_path.iterdir())
+    media.save([path])
+    assert [each.name for each in tmp_path.iterdir()] == [path.name] and path.stat().st_size > 30

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from feedback.collection import two_folders
 from limner.annotate import annotate
@@ -94,3 +95,26 @@ def test_a_folder_of_animated_pictures_is_asked_about(tmp_path: Path, monkeypatc
     annotate(tmp_path / "set", port=0)
     tasks = kept[0].board.tasks.values()
     assert sum(task.better is None for task in tasks) == 8 and sum(task.better == 0 for task in tasks) == 2
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_spoilt_picture_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+    """One that a killed server was writing is written by the next, and not taken for what it was to be."""
+    path = tmp_path / ("one.webp" if frames > 1 else "one.png")
+    clip = Videos(
+        (torch.arange(3 * frames) * 20).to(torch.uint8)[None, :, None, None, None].expand(1, -1, 3, 16, 16), 8
+    )
+    clip.save([path]) if frames > 1 else Image.new("RGB", (16, 16), "red").save(path)
+    spoilt = spoil([Item(path, "a bar", "base", "sha")], 1)
+
+    def killed(self: object, place: Path, *_: object, **__: object) -> None:
+        Path(place).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            gold(spoilt, tmp_path / "gold")
+    assert not list((tmp_path / "gold").iterdir())
+    [[bad], _] = gold(spoilt, tmp_path / "gold")
+    assert len(paced(bad.path, 99)[0]) == len(spoilt[0].frames)

@@ -4,13 +4,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from PIL import Image
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from feedback.collection import ledger_of, side_of, vote
+from limner.cli import main
 from limner.core.errors import UserError
+from limner.feedback import tables
 from limner.feedback.choosing import Asking
 from limner.feedback.export import lines
 from limner.feedback.gold import gold, spoil
@@ -123,6 +127,26 @@ def test_sequential_votes_stop_where_people_agree(tmp_path):
     votes = {task: [vote for vote in ledger.votes() if vote.task == task] for task in ledger.board.tasks}
     assert {len(votes[task]) for task in clear} == {4}
     assert max(len(cast) for cast in votes.values()) == 7
+
+
+def test_of_two_that_would_ask_the_second_is_refused(tmp_path, monkeypatch, capsys):
+    """It knows nothing of what the first one asks; who only reads is let in, and once the first has ended, who asks."""
+    ledger = ledger_of(tmp_path)
+    [me] = people(ledger, 1)
+    with ledger.alone():
+        assert main(["annotate", str(tmp_path / "set"), "--database", str(ledger.engine.url), "--port", "0"]) == 2
+        said = capsys.readouterr().err
+        assert "another limner annotate asks from there" in said and said.count("\n") == 1
+        [given] = ledger.next(me, 1)
+        ledger.record(me, vote(given, "left"))
+        assert main(["feedback", "export", str(tmp_path / "votes.db"), "--out", str(tmp_path / "out.jsonl")]) == 0
+    second = Ledger(str(ledger.engine.url), ledger.asking)
+    with second.alone():
+        assert second.progress(me)["done"] == 1
+    other = cast(Engine, SimpleNamespace(url=make_url("mysql://me:secret@x/y"), dialect=SimpleNamespace(name="mysql")))
+    with pytest.raises(UserError, match="SQLite or PostgreSQL") as error, tables.alone(other):
+        pass
+    assert "secret" not in str(error.value)
 
 
 VOTER = """

@@ -61,6 +61,24 @@ def test_skip_report_and_take_back(browser, place):
     assert not page.troubles
 
 
+@pytest.mark.parametrize("keys", ["Control+z", "Meta+z"])
+def test_an_answer_is_taken_back_as_elsewhere(browser, place, keys):
+    """Cmd+Z on a Mac; with Ctrl or Cmd no other key means anything here."""
+    ledger, link = place
+    page = opened(browser, link)
+    voted = press(page, "1")
+    answered(page, ledger, 1)
+    modifier = keys.split("+")[0]
+    page.evaluate(
+        "m => document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '2', [m]: true, bubbles: true}))",
+        {"Control": "ctrlKey", "Meta": "metaKey"}[modifier],
+    )
+    page.keyboard.press(keys)
+    until(page, f"current.id === {voted}")
+    answered(page, ledger, 0)
+    assert not page.troubles
+
+
 def paint(page, box, *places):
     """Paint with one stroke; a place is shares of the width and the height."""
     for i, (x, y) in enumerate(places):

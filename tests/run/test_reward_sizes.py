@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from limner.core.media import Images
@@ -38,3 +39,16 @@ def test_without_calibration_worths_stay_as_they_were_learned(tmp_path: Path) ->
     assert card.scale == (1.0,) and card.shared == (0.0,) and card.lapses == (Lapse(),)
     held = sum(fixed_share(f"a thing {i}") < 0.2 for i in range(40))
     assert f"learned from {40 - held} judgements" in card.about
+
+
+def test_masks_are_said_not_to_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reward looks at whole pictures, whatever a folder of masks says; without masks nothing is said."""
+    for folder, level in (("chosen", 200), ("rejected", 50), ("mask", 255)):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for i in range(60):
+            Image.new("RGB", (EDGE, EDGE), (level, level, 4 * i)).save(tmp_path / "set" / folder / f"thing {i}a.png")
+    train_reward(str(tmp_path / "set"), tmp_path / "one", SMALL | {"epochs": 1})
+    assert "masks say where 60 of 60 pairs count, and do not count here" in capsys.readouterr().err
+    (tmp_path / "set" / "mask").rename(tmp_path / "set" / "other")
+    train_reward(str(tmp_path / "set"), tmp_path / "two", SMALL | {"epochs": 1})
+    assert "mask" not in capsys.readouterr().err

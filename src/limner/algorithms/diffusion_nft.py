@@ -87,7 +87,8 @@ class DiffusionNFT:
         """Return the loss of each (sample, time), and its health."""
         new, old = restored_now_and_then(actors, self.needs, batch, pack)
         weight = nft_reward_weight(batch.decision_advantage(pack).to(new.x0), self.advantage_max)
-        loss = nft_loss(new.x0, old.x0, pack.x0, weight, self.beta, self.advantage_max, self.adaptive)
+        how = self.beta, self.advantage_max, self.adaptive
+        loss = nft_loss(new.x0, old.x0, pack.x0, weight, *how, pack.region)
         health = {"loss": loss.detach()}
         if self.needs.old:
             health["old_distance"] = velocity_mse(new.velocity, old.velocity).detach()

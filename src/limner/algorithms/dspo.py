@@ -44,5 +44,6 @@ class DSPO:
         error = self.noising.error
         sides = restored_sides(error, actors, batch, pack)
         new, reference, target = (predicted(each, error).chunk(2)[0] for each in (*sides.estimates, pack.both))
-        loss = tilted_score_loss(new, reference, target, sides.gap, self.beta)
+        region = None if pack.both.region is None else pack.both.region.chunk(2)[0]
+        loss = tilted_score_loss(new, reference, target, sides.gap, self.beta, region)
         return loss, sides.health() | {"loss": loss.detach()}

@@ -64,6 +64,15 @@ def add_preference_commands(command: AddCommand) -> None:
     feedback.add_argument("--out", type=Path, metavar="FILE", help="(report.html); an export is .jsonl or .parquet")
     feedback.add_argument("--layout", choices=LAYOUTS, default="limner", help="of the export (limner)")
     feedback.add_argument("--each-vote", action="store_true", help="export: a row for each vote, not for each pair")
+    feedback.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="export: leave an annotator out (again: more)"
+    )
+    feedback.add_argument(
+        "--least-known", type=words.share, default=0.0, metavar="SHARE", help="export: of known answers right (0)"
+    )
+    feedback.add_argument(
+        "--least-right", type=words.share, default=0.0, metavar="SHARE", help="export: of reliability, as reported (0)"
+    )
 
 
 def _annotate(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -92,8 +101,11 @@ def _feedback(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     if parsed.verb == "export":
         from limner.feedback.saved import export
 
-        print(export(parsed.votes, parsed.out, parsed.layout, parsed.each_vote))
+        trusted = parsed.without, parsed.least_known, parsed.least_right
+        print(export(parsed.votes, parsed.out, parsed.layout, parsed.each_vote, *trusted))
         return
+    if parsed.without or parsed.least_known or parsed.least_right:
+        raise UserError("--without, --least-known and --least-right are of feedback export; a report shows everybody")
     out, votes = to_file(parsed.out or Path("report.html"), "--out"), Path(parsed.votes)
     title = votes.parent.name if votes.name == "votes.db" and votes.parent.name else votes.stem
     write_text(out, page(report(collected(parsed.votes), title)))

@@ -72,6 +72,13 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"needs a number, got {shown(text)}") from None
 
 
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    if not 0 <= number(text) <= 1:
+        raise argparse.ArgumentTypeError(f"needs a number from 0 to 1, got {shown(text)}")
+    return number(text)
+
+
 def input_file(text: str) -> tuple[str, str]:
     """Read NAME=FILE."""
     name, separator, place = text.partition("=")

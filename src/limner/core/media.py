@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, uint8
 
 from limner.core.errors import UserError
+from limner.core.paths import whole
 
 
 class Media(Protocol):
@@ -38,7 +39,7 @@ class Media(Protocol):
         ...
 
     def save(self, paths: Sequence[Path]) -> None:
-        """Write a file a sample, as people open it, of the kind that its name ends in."""
+        """Write a file a sample, as people open it, of the kind that its name ends in; each is whole or absent."""
         ...
 
     def __len__(self) -> int: ...
@@ -71,7 +72,8 @@ class Images:
     def save(self, paths: Sequence[Path]) -> None:
         """Write PNG files."""
         for picture, path in zip(self.stills(), paths, strict=True):
-            to_image(picture).save(path, format="PNG")
+            with whole(path) as part:
+                to_image(picture).save(part, format="PNG")
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -110,12 +112,13 @@ class Videos:
     def save(self, paths: Sequence[Path]) -> None:
         """Write animated WebP (exact, but that equal neighbours are one longer frame), GIF (256 colours), or MP4."""
         for clip, path in zip(levels(self.values), paths, strict=True):
-            if path.suffix == ".mp4":
-                _write_mp4(clip, self.fps, path)
-                continue
-            first, *rest = map(to_image, clip)
-            pause = round(1000 / self.fps)
-            first.save(path, save_all=True, append_images=rest, duration=pause, loop=0, lossless=True)
+            with whole(path) as part:
+                if path.suffix == ".mp4":
+                    _write_mp4(clip, self.fps, part)
+                    continue
+                first, *rest = map(to_image, clip)
+                kind, pause = Image.registered_extensions()[path.suffix.lower()], round(1000 / self.fps)
+                first.save(part, kind, save_all=True, append_images=rest, duration=pause, loop=0, lossless=True)
 
     def __len__(self) -> int:
         return self.values.shape[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
@@ -107,6 +109,20 @@ def to_file(name: str | Path, what: str) -> Path:
             f"{what}: {path} is {'a folder' if path.is_dir() else 'not to be written'}; choose another name"
         )
     return path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that becomes `path` once all of it is there: a reader, or a kill, finds no half.
+
+    Until then it is called ".NAME.part", so that what writes it must be told of which kind it is.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def weighed(text: str) -> tuple[Path, float]:

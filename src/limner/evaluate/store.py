@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from limner.core.errors import UserError
 from limner.core.media import Media, to_image
+from limner.core.paths import whole
 from limner.core.types import Prompt
 from limner.evaluate.protocol import Evaluation, Keep
 from limner.report.file import write_text
@@ -45,9 +45,8 @@ def save(folder: Path, evaluation: Evaluation) -> None:
     (folder / FILE).unlink(missing_ok=True)
     for i, row in enumerate(evaluation.stills):
         for seed, still in zip(evaluation.seeds, row, strict=True):
-            part = folder / _name(i, seed, ".part")
-            to_image(still).save(part, format="PNG")
-            os.replace(part, folder / _name(i, seed))
+            with whole(folder / _name(i, seed)) as part:
+                to_image(still).save(part, format="PNG")
     rewards = [
         {
             "prompt": prompt.text,

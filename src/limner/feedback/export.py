@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from statistics import fmean
 from typing import Any, TypeAlias
 
@@ -24,8 +24,10 @@ def lines(ledger: Ledger, each_vote: bool = False) -> Iterator[str]:
         yield json.dumps(row, ensure_ascii=False)
 
 
-def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
+def rows(ledger: Ledger, each_vote: bool = False, without: Collection[str] = ()) -> Iterator[ExportRow]:
     """Yield a row for each pair or picture that was judged, or for `each_vote`; gold and repeated ones are left out.
+
+    What annotators said whose pseudonyms are in `without` does not count.
 
     Of a pair: prompt, media_a, media_b (paths), votes_a, votes_b, ties_good, ties_bad, choice ("a", "b", "tie_good",
     "tie_bad": what most said; "" if as many said otherwise), dims (the same counts for each question), and of both
@@ -33,13 +35,15 @@ def rows(ledger: Ledger, each_vote: bool = False) -> Iterator[ExportRow]:
     question, 1 to 5), source. Of a ranking, always a row for each: prompt, images, rank (1 is best), sources. Of all:
     n, annotators (pseudonyms), propensity (of each vote), asked (of each vote: "random", by chance, or "active", since
     it was expected to tell much, and then not for measuring), said (what each added: marks, words of the prompt that
-    are not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides).
+    are not shown, strength, text; seconds), split (by prompt: a hash, so that no prompt is on both sides), and, where
+    more is known of the items, facts_a and facts_b, or facts: of a run's pictures the run and the seed.
     """
     answers: dict[tuple[str, int], list[Answered]] = defaultdict(list)
     questions: dict[str, None] = {}  # those of whoever asked, in order; a ledger may be opened with others
     for i, each in enumerate(ledger.answers("vote")):
         questions |= dict.fromkeys(each.payload.get("choices") or each.payload.get("ratings") or ())
-        if each.assignment.source in ("random", "active") and each.task.better is None:
+        asked = each.assignment.source in ("random", "active") and each.task.better is None
+        if asked and each.annotator not in without:
             apart = each_vote or each.task.kind == "rank"
             answers[each.task.id, i if apart else -1].append(each)
     for cast in answers.values():
@@ -63,7 +67,8 @@ def _of_pair(items: Sequence[Item], cast: Sequence[Answered], questions: Sequenc
     counts = {question: count(choices) for question, choices in said.items()}
     first = next(iter(counts.values()))
     media = {"media_a": str(a.path), "media_b": str(b.path), "choice": winner(first)}
-    return {**media, **first, "dims": counts, "source_a": a.source, "source_b": b.source, **_category(items)}
+    facts = {f"facts_{side}": dict(item.facts) for side, item in (("a", a), ("b", b)) if a.facts or b.facts}
+    return {**media, **first, "dims": counts, "source_a": a.source, "source_b": b.source, **_category(items), **facts}
 
 
 def _of_rating(items: Sequence[Item], cast: Sequence[Answered], questions: Sequence[str]) -> ExportRow:
@@ -76,6 +81,7 @@ def _of_rating(items: Sequence[Item], cast: Sequence[Answered], questions: Seque
         "ratings": means,
         "source": item.source,
         **_category(items),
+        **({"facts": dict(item.facts)} if item.facts else {}),
     }
 
 
@@ -83,7 +89,8 @@ def _of_ranking(items: Sequence[Item], cast: Sequence[Answered], questions: Sequ
     order = cast[0].payload["order"]
     best = [items[place] for place in order]
     named = {"images": [str(item.path) for item in best], "rank": list(range(1, len(best) + 1))}
-    return {**named, "sources": [item.source for item in best], **_category(items)}
+    facts = {"facts": [dict(item.facts) for item in best]} if any(item.facts for item in best) else {}
+    return {**named, "sources": [item.source for item in best], **_category(items), **facts}
 
 
 def _by_question(cast: Sequence[Answered], kind: str, questions: Sequence[str]) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from PIL import Image, ImageFilter
 
+from limner.core.paths import whole
 from limner.core.picture import paced
 from limner.feedback.task import PICTURES, Item, Task, file_hash
 
@@ -32,15 +33,16 @@ class Spoilt:
     pause: float
 
     def save(self, folder: Path) -> Path:
-        """Write it, unless that was done, and return the file."""
+        """Write it, unless that was done, and return the file, which is whole or absent."""
         path = folder / f"{self.item.id}.{'webp' if self.frames[1:] else 'png'}"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             first, *rest = self.frames
-            if rest:
-                first.save(path, append_images=rest, save_all=True, duration=round(self.pause), loop=0)
-            else:
-                first.save(path)
+            with whole(path) as part:
+                if rest:
+                    first.save(part, "WEBP", append_images=rest, save_all=True, duration=round(self.pause), loop=0)
+                else:
+                    first.save(part, "PNG")
         return path
 
 

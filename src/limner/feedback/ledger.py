@@ -8,6 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +38,7 @@ class Answered:
 class Ledger:
     """What is kept in a database, and a picture of it in memory from which questions are chosen.
 
-    One process asks at a time; `new`: one that is not there is made. An answer is on the disk before it is
+    One process asks at a time (`alone`); `new`: one that is not there is made. An answer is on the disk before it is
     acknowledged; nothing is ever changed or removed: to take an answer back is another event, which supersedes it.
     """
 
@@ -53,16 +54,28 @@ class Ledger:
         self.asking, self.questions, self.clock = asking or Asking(), tuple(questions), clock
         self.board = self._read()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Ask from it alone, and on from how it stands now. Raises UserError while another process does."""
+        with tables.alone(self.engine):
+            self.board = self._read()
+            yield
+
     def add(self, items: Iterable[Item], tasks: Iterable[Task]) -> None:
         """Keep what may be asked; what is there already stays."""
+        shown, asked = list[dict[str, Any]](), list[dict[str, Any]]()
+        for each in items:
+            facts = json.dumps(dict(each.facts), sort_keys=True, default=str)
+            row = {"id": each.id, "sha256": each.sha256, "path": str(each.path), "facts": facts}
+            shown.append(row | {"prompt": each.prompt, "source": each.source})
+        for one in tasks:
+            items_of = json.dumps(one.items)
+            asked.append(
+                {"id": one.id, "kind": one.kind, "prompt": one.prompt, "better": one.better, "items": items_of}
+            )
         with self.engine.begin() as connection:
-            for each in items:
-                facts = json.dumps(dict(each.facts), sort_keys=True, default=str)
-                row = {"id": each.id, "sha256": each.sha256, "path": str(each.path), "facts": facts}
-                _keep(connection, tables.item, row | {"prompt": each.prompt, "source": each.source})
-            for one in tasks:
-                asked = {"id": one.id, "kind": one.kind, "prompt": one.prompt, "better": one.better}
-                _keep(connection, tables.task, asked | {"items": json.dumps(one.items)})
+            _keep(connection, tables.item, shown)
+            _keep(connection, tables.task, asked)
         self.board = self._read()
 
     def invite(self, count: int) -> list[tuple[str, str]]:
@@ -238,9 +251,12 @@ class Ledger:
         return board
 
 
-def _keep(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-    if connection.execute(select(table.c.id).where(table.c.id == row["id"])).first() is None:
-        connection.execute(insert(table).values(row))
+def _keep(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add those rows whose id is not there yet, the first of an id, all at once."""
+    have = set(connection.execute(select(table.c.id)).scalars())
+    new = {row["id"]: dict(row) for row in reversed(rows) if row["id"] not in have}
+    if new:
+        connection.execute(insert(table), list(new.values())[::-1])
 
 
 def _hash(token: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -24,8 +24,9 @@ from limner.feedback.ledger import Ledger
 from limner.feedback.saved import ledger_at
 from limner.feedback.standing import checks
 from limner.feedback.task import TIES, Vote
+from limner.feedback.trust import right_of
 from limner.objectives.choice import Ties
-from limner.objectives.rating import Rating, fit_pairs, fit_people, fit_rankings
+from limner.objectives.rating import Rating, fit_pairs, fit_rankings
 from limner.report.page import Page, Section, Table
 from limner.report.text import ABSENT, number, quantity
 
@@ -39,8 +40,6 @@ MODELS: Mapping[str, Ties] = {
     "Rao-Kupper": "rao_kupper",
 }
 OUTCOMES = ("first", "tie", "second")
-FIRST: Mapping[Hashable, float] = {0: 1.0, 1: 0.5, 2: 0.0}
-"""The share of an outcome that is for the first."""
 
 
 @dataclass(frozen=True)
@@ -247,17 +246,9 @@ def _annotators(of: Collection) -> list[Table]:
 
 def _right(said: Sequence[Said], question: str) -> dict[str, str]:
     """Return how probably each of those who judged what others judged chooses the truly better one, in words."""
-    several = [each for each in _answers(said, question).items() if len(each[1]) > 1]
-    people = sorted({name for _, answers in several for name in answers})
-    votes = [(i, people.index(name), FIRST[it]) for i, (_, one) in enumerate(several) for name, it in one.items()]
-    if not votes:
-        return {}
-    pair, person, first = (torch.tensor(column) for column in zip(*votes, strict=True))
-    fit = fit_people(pair, person, first.double(), len(people))
-    told = (fit.right(i) for i in range(len(people)))
     return {
         name: f"{quantity(value, 'rate')}\n{quantity(low, 'rate')} to {quantity(high, 'rate')}"
-        for name, (value, low, high) in zip(people, told, strict=True)
+        for name, (value, low, high) in right_of(_answers(said, question)).items()
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -23,12 +25,16 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    func,
     inspect,
+    select,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
 from limner.core.errors import UserError
 
+LOCK = int.from_bytes(b"limner")
+"""The number of our advisory lock in a database of PostgreSQL."""
 metadata = MetaData()
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts up by itself in columns of its own integer type only."""
@@ -108,6 +114,40 @@ def opened(url: str, new: bool = True) -> Engine:
         reason = str(error).splitlines()[0]
         raise UserError(f"the votes at {url.split('@')[-1]!r} cannot be opened: {reason}") from error
     return engine
+
+
+@contextmanager
+def alone(engine: Engine) -> Iterator[None]:
+    """Keep every other process from asking people from a database; who only reads it is not kept from it.
+
+    The lock ends with its process, however that ends: of SQLite it is on a file beside the database, of PostgreSQL an
+    advisory lock of a session. Raises UserError if another process has it, and for other kinds of database.
+    """
+    name = engine.url.render_as_string().split("@")[-1]
+    taken = f"the votes at {name!r}: another limner annotate asks from there; end it, or give another --database"
+    if engine.dialect.name == "sqlite":
+        place = Path(engine.url.database or "").resolve()
+        lock = FileLock(place.with_name(f".{place.name}.lock"))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(taken) from error
+        except OSError as error:
+            raise UserError(f"the votes at {name!r} cannot be locked: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+    elif engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.execute(select(func.pg_try_advisory_lock(LOCK))).scalar_one():
+                raise UserError(taken)
+            try:
+                yield
+            finally:
+                connection.execute(select(func.pg_advisory_unlock(LOCK)))
+    else:
+        raise UserError(f"the votes at {name!r}: people are asked from SQLite or PostgreSQL, and this is neither")
 
 
 def _is_there(engine: Engine) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -117,39 +116,3 @@ def hash_of(path: Path) -> str:
         return file_hash(path)
     files = sorted(each for each in path.rglob("*") if each.is_file())
     return hashed(*(f"{each.relative_to(path)} {file_hash(each)}" for each in files))
-
-
-def tasks_of(items: Sequence[Item], kind: Kind, most: int = MOST_RANKED) -> list[Task]:
-    """Return what is asked of items: each two (`pairs_of`), each alone, or, at most `most` at once, their order."""
-    if kind == "pair":
-        return pairs_of(items)
-    if kind == "rate":
-        return [Task(kind, item.prompt, (item.id,)) for item in items]
-    by_prompt: dict[str, dict[str, str]] = defaultdict(dict)
-    for item in items:
-        by_prompt[item.prompt].setdefault(item.sha256, item.id)
-    found = []
-    for prompt, several in by_prompt.items():
-        ids = list(several.values())
-        lots = [tuple(ids[start : start + most]) for start in range(0, len(ids), most)]
-        found += [Task(kind, prompt, lot) for lot in lots if len(lot) > 1]
-    return found
-
-
-def pairs_of(items: Sequence[Item]) -> list[Task]:
-    """Return a question for each two items of one prompt that different sources made, or, of one source, for each two.
-
-    Of two sources only items with equal seeds meet, where both say their seed.
-    """
-    tasks = []
-    for i, first in enumerate(items):
-        for second in items[i + 1 :]:
-            if first.prompt != second.prompt or first.sha256 == second.sha256:
-                continue
-            seeds = first.facts.get("seed"), second.facts.get("seed")
-            if first.source != second.source and None not in seeds and seeds[0] != seeds[1]:
-                continue
-            tasks.append(Task("pair", first.prompt, (first.id, second.id)))
-    sources = {item.id: item.source for item in items}
-    across = [task for task in tasks if sources[task.items[0]] != sources[task.items[1]]]
-    return across or tasks

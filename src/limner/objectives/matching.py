@@ -50,11 +50,12 @@ def nft_loss(
     beta: float,
     advantage_max: float = 5.0,
     adaptive: bool = True,
+    region: Float[Tensor, "batch *where"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """Return (A_max / beta) (r l+ + (1 - r) l-), per sample: DiffusionNFT's loss in estimates of x0.
 
         x0+- = x0_old +- beta (x0_hat - x0_old)      an implicit good policy, and its mirror image, the bad one
-        l+-  = mean (x0+- - x0)^2 / w+-              mean over the latent
+        l+-  = mean (x0+- - x0)^2 / w+-              mean over the latent, each element times its number in `region`
         w+-  = max(mean |x0+- - x0|, 1e-5)           no gradient, in float64; 1 if not adaptive
 
     `x0_hat` and `x0_hat_old` are what the trained and the old network make of the same x_t, `x0` the finished sample;
@@ -65,20 +66,24 @@ def nft_loss(
     A_max / beta is in the published code only.
     """
     moved = beta * (x0_hat - x0_hat_old.detach())
-    good = _restoration_loss(x0_hat_old.detach() + moved, x0, adaptive)
-    bad = _restoration_loss(x0_hat_old.detach() - moved, x0, adaptive)
+    good = _restoration_loss(x0_hat_old.detach() + moved, x0, adaptive, region)
+    bad = _restoration_loss(x0_hat_old.detach() - moved, x0, adaptive, region)
     return advantage_max / beta * (reward_weight * good + (1 - reward_weight) * bad)
 
 
 def _restoration_loss(
-    x0_hat: Float[Tensor, "batch *latent"], x0: Float[Tensor, "batch *latent"], adaptive: bool
+    x0_hat: Float[Tensor, "batch *latent"],
+    x0: Float[Tensor, "batch *latent"],
+    adaptive: bool,
+    region: Float[Tensor, "batch *where"] | None,
 ) -> Float[Tensor, " batch"]:
     error = x0_hat - x0
-    loss = _latent_mean(error**2)
+    counted = torch.ones_like(error) if region is None else region
+    loss = _latent_mean(counted * error**2)
     if not adaptive:
         return loss
     wide = torch.float32 if error.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    weight = _latent_mean(error.detach().to(wide).abs()).clamp(min=1e-5)
+    weight = _latent_mean(counted * error.detach().to(wide).abs()).clamp(min=1e-5)
     return loss / weight.to(loss.dtype)
 
 

@@ -99,15 +99,17 @@ def tilted_score_loss(
     target: Float[Tensor, "pairs *latent"],
     gap: Float[Tensor, " pairs"],
     beta: float,
+    region: Float[Tensor, "pairs *where"] | None = None,
 ) -> Float[Tensor, " pairs"]:
     """Return |(new - target) - beta w (new - reference)|^2 / D of the better samples, w = 1 - sigmoid(-beta gap / 2).
 
     What the trained and the frozen network predict of a better sample, and what a perfect one would. w has a gradient.
+    Each element's square is times its number in `region`, as those are that the gap is made of.
     Source: DSPO (ICLR 2025), published code: the score is matched to that of the density which preferences tilt.
     """
     weight = beta * torch.sigmoid(beta / 2 * gap)
-    flat = [x.reshape(len(x), -1) for x in (new - target, new - reference)]
-    return (flat[0] - weight[:, None] * flat[1]).square().mean(1)
+    square = (new - target - weight.view(-1, *[1] * (new.ndim - 1)) * (new - reference)).square()
+    return (square if region is None else region * square).flatten(1).mean(1)
 
 
 def path_pair_loss(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.core.media import levels, to_image
+from limner.core.paths import whole
 from limner.core.picture import at_even_distances, decoded_clip, paced
 from limner.report.data import Picture
 
@@ -55,7 +56,8 @@ def grid(pictures: UInt8[Tensor, "batch 3 height width"], labels: Sequence[str],
 def save_grid(path: Path, pictures: UInt8[Tensor, "batch 3 height width"], labels: Sequence[str], columns: int) -> None:
     """Write the grid as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(pictures, labels, columns).save(path, format="PNG", optimize=True)
+    with whole(path) as part:
+        grid(pictures, labels, columns).save(part, format="PNG", optimize=True)
 
 
 def data_uri(picture: Picture, file: Path | None = None, side: int = 512) -> str:

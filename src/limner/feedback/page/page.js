@@ -421,8 +421,8 @@ async function undo() {
 // ---- keys
 
 function pressed(event) {
-  if ($("help").open || event.target.matches("textarea, select") || event.metaKey || event.altKey) return;
-  if (event.ctrlKey && event.key !== "z") return;
+  if ($("help").open || event.target.matches("textarea, select") || event.altKey) return;
+  if ((event.ctrlKey || event.metaKey) && event.key !== "z") return;
   const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act || (event.target.matches("button, summary") && [" ", "Enter"].includes(event.key))) return;
   if (event.key === "Tab" && event.shiftKey) return;
