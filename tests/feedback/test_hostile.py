@@ -18,7 +18,22 @@ from limner.feedback.ledger import Ledger
 
 REQUESTS, PAIRS = 2000, 60
 SPOT = {"item": 0, "kind": "artifact", "r": 0.05, "points": [[0.25, 0.5]]}
-ODD = [None, True, -1, 1.5, 10**30, "", "left ", "\u4f60" * 3000, [], {}, [[]], {"left": "left"}, [None], "\0"]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "left ",
+    "\u4f60" * 3000,
+    [],
+    {},
+    [[]],
+    {"left": "left"},
+    [None],
+    "\0",
+]
 TEXTS = ("broken", "\u4f60\u597d \U0001f600", "a\0b", "'; drop table event; --", "<script>", "\u202e" * 99, "x" * 2000)
 FIELDS: dict[str, list[Any]] = {
     "key": [
@@ -41,20 +56,25 @@ FIELDS: dict[str, list[Any]] = {
     "viewport": [None, 5, "9" * 33, "wide", [], {}, "1280x720\n"],
 }
 """Of each field values that no event has."""
+CHOICES: list[Any] = [None, True, 0, 1, 1.0, "LEFT", "middle", ["left"], {}, "left\0", "\ud800"]
+
+
+def spots(field: str, *values: Any) -> list[Any]:
+    """Return marks of which one thing is no mark's."""
+    return [[SPOT | {field: value}] for value in values]
+
+
 PAYLOADS: dict[str, list[Any]] = {
     "choices": [
         *(None, [], {}, "left", 5, {"overall": "left", "more": "left"}, {"quality": "left"}),
-        *({"overall": bad} for bad in (None, True, 0, 1, 1.0, "LEFT", "middle", ["left"], {}, "left\0", "\ud800")),
+        *({"overall": bad} for bad in CHOICES),
     ],
     "marks": [
         *(None, {}, "x", 5, [None], [[]], [SPOT] * 65, [SPOT | {"points": [[0.5, 0.5]] * 1001}] * 2),
-        *([SPOT | {"item": bad}] for bad in (2, -1, True, None, "0", 10**30)),
-        *([SPOT | {"kind": bad}] for bad in (None, "colour", [], 5)),
-        *([SPOT | {"r": bad}] for bad in (1.5, -0.1, "x", None, True, [], 10**400)),
-        *(
-            [SPOT | {"points": bad}]
-            for bad in (None, [], {}, [5], [[0.5]], [[0.5] * 3], [[2, 0]], [["a", 0]], [[True, 0]])
-        ),
+        *spots("item", 2, -1, True, None, "0", 10**30),
+        *spots("kind", None, "colour", [], 5),
+        *spots("r", 1.5, -0.1, "x", None, True, [], 10**400),
+        *spots("points", None, [], {}, [5], [[0.5]], [[0.5] * 3], [[2, 0]], [["a", 0]], [[True, 0]]),
     ],
     "words": [None, {}, "x", [-1], [1.5], ["a"], [True], [10_001], [None], list(range(10_001))],
     "strength": [4, -1, 1.5, "2", True, [], {}, 10**30],
@@ -328,10 +348,10 @@ def test_two_thousand_hostile_requests_change_nothing_but_what_their_valid_event
         [given] = answer["assignments"]
         last = {"key": "an-honest-vote", "assignment": given["id"], "type": "vote", "latency_ms": 900, "dwell_ms": 900}
         last["payload"] = {"choices": {"overall": "left"}}
-        said = sent(
+        answered = sent(
             url, "POST", "/api/events", [f"Authorization: Bearer {invited['honest']}"], json.dumps([last]).encode()
         )
-        assert json.loads(said[1])["receipts"] == [{"key": "an-honest-vote", "ok": True}]
+        assert json.loads(answered[1])["receipts"] == [{"key": "an-honest-vote", "ok": True}]
         for path in ("/api/export", "/api/standing"):  # nobody's words keep others from what was said
             status, reply = sent(url, "GET", path, [f"Authorization: Bearer {ADMIN}"])
             assert status == 200 and [json.loads(line) for line in reply.decode().strip().split("\n")]

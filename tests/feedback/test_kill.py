@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 from feedback.collection import ledger_of
 from feedback.test_desk import ADMIN, said
@@ -36,7 +37,9 @@ class Voter:
     def __init__(self, token, seed):
         self.headers = {"Authorization": f"Bearer {token}"}
         self.rng, self.token = random.Random(seed), token
-        self.waiting, self.acknowledged, self.tries = None, {}, Counter()
+        self.waiting: dict[str, Any] | None = None
+        self.acknowledged: dict[str, dict[str, Any]] = {}
+        self.tries: Counter[str] = Counter()
 
     def ask(self, port, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -115,7 +118,7 @@ def test_a_host_that_is_killed_again_and_again_loses_no_acknowledged_vote_and_co
     answered = {assignment: key for key, assignment in ((key, event["assignment"]) for key, event in all_said.items())}
     assert len(answered) == len(all_said)  # no question was answered twice
     sides = {"left": 0, "right": 1}
-    wanted = Counter()
+    wanted: Counter[tuple[str, int | str]] = Counter()
     for event in all_said.values():
         assignment, choice = again.board.assignments[event["assignment"]], event["payload"]["choices"]["overall"]
         wanted[assignment.task, assignment.order[sides[choice]] if choice in sides else choice] += 1
