@@ -23,7 +23,7 @@ from limner.core.paths import path_of, to_folder
 from limner.core.types import Prompt
 from limner.data.pairs import as_media
 from limner.data.preferences import Preference, read_preferences
-from limner.evaluate.ordering import Ordering, better, by_prompt, likeliest, ordering, right
+from limner.evaluate.ordering import Ordering, agreed, better, by_prompt, likeliest, ordering, right, swap_consistency
 from limner.feedback.task import file_hash
 from limner.objectives.lapse import Lapse
 from limner.recipes.override import override
@@ -78,11 +78,12 @@ def train_reward(data: str, folder: str | Path, values: Mapping[str, Any]) -> Pa
     about = f"what people prefer: learned from {len(parts.train)} judgements of {path_of(data, 'pairs').name}"
     trained = {"data": str(data), "sha256": file_hash(_file(Path(data))), "settings": asdict(how), **_seen(parts)}
     trained["frames"] = parts.train.pictures.shape[1]
-    told = {name: _told(each) for name, each in found.items()}
+    swapped = dict(zip(questions, _swapped(worth, ensemble, parts.heldout), strict=True))
+    told = {name: _told(each) | {"swap_consistency": swapped[name]} for name, each in found.items()}
     scale, shared = zip(*sure, strict=True)
     card = write(place, how.design, questions, words, scale, shared, lapses, ensemble, about, people, trained, told)
-    per_slice = _slices(worth, parts.heldout)
-    write_text(place / REPORT, page(_page(place, card, found, per_slice, parts)))
+    sliced = {name: per_slice(worth, ensemble, how, parts.heldout, questions.index(name)) for name in found}
+    write_text(place / REPORT, page(_page(place, card, found, swapped, sliced, parts)))
     return place
 
 
@@ -226,18 +227,39 @@ def _told(of: Ordering) -> dict[str, Any]:
     }
 
 
-def _slices(worth: Worths, on: Judgements) -> Mapping[str, Interval]:
-    lead, votes, text = worth.leads(on, 0).mean, on.votes[:, 0], on.texts_of_pairs()
-    asked = votes[:, 0] + votes[:, 2] > 0
+def per_slice(
+    worth: Worths, ensemble: Ensemble, how: RewardTraining, on: Judgements, question: int
+) -> Mapping[str, tuple[Interval, Interval]]:
+    """Return, of each category of prompt, how often pairs are ordered as people did, without ties and with them."""
+    lead, votes, text = worth.leads(on, question).mean, on.votes[:, question], on.texts_of_pairs()
+    all_right = agreed(likeliest(lead, how.design.ties, ensemble.tie(question)), votes)
+    chosen, asked = votes[:, 0] + votes[:, 2] > 0, votes.sum(1) > 0
     return {
-        name: by_prompt(right(lead, votes)[rows & asked], text[rows & asked])
+        name: (
+            by_prompt(right(lead, votes)[rows & chosen], text[rows & chosen]),
+            by_prompt(all_right[rows & asked], text[rows & asked]),
+        )
         for name, rows in slices(on).items()
-        if bool((rows & asked).any())
+        if bool((rows & chosen).any())
     }
 
 
+def _swapped(worth: Worths, ensemble: Ensemble, on: Judgements) -> list[float]:
+    """Return of each question how often the same is said when pairs are scored anew with their sides swapped."""
+    rows = on.pairs.flip(1).flatten()
+    pairs = torch.arange(len(rows)).view(-1, 2)
+    anew = replace(on, pictures=on.pictures[rows], text=on.text[rows], pairs=pairs)
+    again = worths(ensemble, worth.people, anew)
+    return [swap_consistency(worth.leads(on, i).mean, again.leads(anew, i).mean) for i in range(len(on.questions))]
+
+
 def _page(
-    place: Path, card: Card, found: Mapping[str, Ordering], per_slice: Mapping[str, Interval], parts: Parts
+    place: Path,
+    card: Card,
+    found: Mapping[str, Ordering],
+    swapped: Mapping[str, float],
+    sliced: Mapping[str, Mapping[str, tuple[Interval, Interval]]],
+    parts: Parts,
 ) -> Page:
     first = next(iter(found.values()))
     told = [
@@ -259,12 +281,16 @@ def _page(
             _rate(each.with_ties),
             number(each.log_loss),
             quantity(each.reliability.error, "rate"),
+            quantity(swapped[name], "rate"),
         )
         for name, each in found.items()
     ]
-    columns = ("Question", "Accuracy", "With ties", "Log loss", "Calibration error")
-    by_slice = [(name, _rate(each)) for name, each in per_slice.items()]
-    tables = [Table(columns, questions)] + ([Table(("Prompts", "Accuracy"), by_slice)] if by_slice else [])
+    columns = ("Question", "Accuracy", "With ties", "Log loss", "Calibration error", "Same when swapped")
+    by_slice = [
+        (kind, name, *(_rate(each) for each in both)) for name, kinds in sliced.items() for kind, both in kinds.items()
+    ]
+    tables = [Table(columns, questions)]
+    tables += [Table(("Prompts", "Question", "Accuracy", "With ties"), by_slice)] if by_slice else []
     return Page(
         place.name,
         "limner learned reward",
@@ -290,7 +316,8 @@ def _page(
 
 NOTE = (
     "Accuracy leaves ties out; with ties, the likeliest of three outcomes counts. Ranges are 95 % intervals over "
-    "prompts (Student’s t). A picture is scored alone, so swapping a pair changes nothing."
+    "prompts (Student’s t). Same when swapped: the share of held-out pairs in which the same picture leads, or none, "
+    "when both are scored anew with their sides changed."
 )
 CALIBRATION = (
     "What was stated (across) and what came true (up), each pair both ways round; on the straight line they are equal. "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from limner.objectives.advantage import calibrated_pair, extreme_pair, front, win_rate
 from limner.objectives.preference import (
+    PairLoss,
     kto_loss,
     margin_loss,
     odds,
@@ -68,6 +70,31 @@ def test_dspo_by_hand():
     expected = ((1.0 - 0.2) - weight * (1.0 - 0.5)) ** 2 / 2
     found = tilted_score_loss(new, reference, target, torch.tensor([2.5]).double(), 0.8)
     assert float(found) == pytest.approx(expected)
+
+
+def test_what_a_beta_means_in_each_loss():
+    """The table of docs/preferences.md: slopes where nothing is learned, where each ends, and what a sigmoid sees."""
+    beta, margin, step = 20.0, torch.tensor([0.3], dtype=torch.float64), 1e-6
+
+    def slope(loss, at=0.0):
+        ends = [loss(torch.tensor([at + side * step], dtype=torch.float64)) for side in (1, -1)]
+        return float(ends[0] - ends[1]) / (2 * step)
+
+    losses = {kind: lambda gap, kind=kind: pair_loss(gap, margin, beta, kind) for kind in get_args(PairLoss)}
+    slopes = {"sigmoid": beta / 4, "hinge": beta, "ipo": 1 / beta, "calibrated": beta * 0.3}
+    assert {kind: slope(loss) for kind, loss in losses.items()} == pytest.approx(slopes, rel=1e-6)
+    for kind, end in (("hinge", -1 / beta - 1e-4), ("ipo", -1 / (2 * beta)), ("calibrated", -2 * 0.3 / beta)):
+        assert slope(losses[kind], end) == pytest.approx(0, abs=1e-6) and slope(losses[kind], 0.9 * end) > 1e-6
+    gain, wanted, zero = torch.tensor([0.02], dtype=torch.float64), torch.tensor([True]), torch.zeros(1).double()
+    assert slope(lambda g: -kto_loss(g, wanted, zero, beta)) == pytest.approx(beta / 4)
+    seen = sigmoid(0.2)  # ten times a gain, or minus a gap
+    assert pair_loss(-gain, margin, 20.0).exp().item() == pytest.approx(1 / seen)
+    assert 1 - kto_loss(gain, wanted, zero, 10.0).item() == pytest.approx(seen)
+    led = margin_loss(zero, gain, 1.0, 40.0, 0.5)  # errors 0 of the better one and .02 of the worse one
+    assert (-led).exp().item() == pytest.approx(seen, rel=1e-3)
+    assert slope(lambda g: margin_loss(g + gain, gain, 0.1, 1000.0, 0.5) - g, 0.0) == pytest.approx(
+        0.1 * 1000 * 0.5 / 4, rel=0.01
+    )
 
 
 def test_paths_by_hand_and_beyond_the_clip_range_there_is_no_gradient():

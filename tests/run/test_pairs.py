@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 
 import limner
@@ -21,6 +21,8 @@ from limner.data.preferences import read_preferences
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from run.miniature import Miniature
+from run.test_wan_run import CHAPTER
+from run.typed import typed
 
 COUNT = 6
 
@@ -119,6 +121,28 @@ def test_preferences_train_on_them(miniature: Miniature, made: Path, tmp_path: P
         assert names[0].read_bytes() != names[1].read_bytes()
 
 
+def test_pictures_are_encoded_once_however_long_it_learns(
+    miniature: Miniature, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted at the autoencoder, picture by picture: of three epochs, with a picture that stands in two pairs."""
+    told = [row | {f"media_{side}": str(made / row[f"media_{side}"]) for side in "ab"} for row in rows(made)][:3]
+    told.append(told[0] | {"media_b": told[1]["media_b"]})
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    own, asked = AutoencoderKL.encode, list[bytes]()
+
+    def counted(self: AutoencoderKL, x: torch.Tensor, *more: Any, **named: Any) -> Any:
+        asked.extend(np.round(picture.float().cpu().numpy(), 3).tobytes() for picture in x)
+        return own(self, x, *more, **named)
+
+    monkeypatch.setattr(AutoencoderKL, "encode", counted)
+    words = ["--source.data", str(tmp_path / "pairs.jsonl"), "--model.path", str(miniature.model)]
+    small = ["--steps", "6", "--prompts_per_step", "2", "--micro_batch", "4", "--quiet", "--evaluation.prompts", ""]
+    assert main(["train", "scenes_dpo", *words, *small, "--out", str(tmp_path / "run")]) == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 6  # of two pairs each
+    different = {Path(row[f"media_{side}"]).read_bytes() for row in told for side in "ab"}
+    assert len(asked) == len(set(asked)) == len(different) == 6
+
+
 def test_the_dry_run_says_what_is_given(miniature: Miniature, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--source.data", str(made), "--model.path", str(miniature.model), "--evaluation.prompts", ""]
     small = ["--prompts_per_step", "3", "--micro_batch", "8"]
@@ -184,17 +208,17 @@ def test_every_command_of_the_page_runs(
     miniature: Miniature, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it stands there, made tiny: another model, fewer and smaller steps, a folder of two folders."""
-    page = (Path(__file__).parents[2] / "docs" / "preferences.md").read_text(encoding="utf-8")
-    typed = [shlex.split(line)[1:] for block in page.split("```sh")[1:] for line in block.split("```")[0].splitlines()]
-    typed = [words for words in typed if words]
-    assert [words[0] for words in typed] == ["train", "pairs", "train"]
+    commands = typed("docs/preferences.md")
+    assert [words[0] for words in commands] == ["train", "pairs", "train", "pairs", "train"]
+    assert commands[1:3] == typed("docs/preferences.md", CHAPTER)  # of clips: tests/run/test_wan_run.py
+    del commands[1:3]
     monkeypatch.chdir(tmp_path)
     for name, side in (("chosen", "a"), ("rejected", "b")):
         (tmp_path / "my_folder" / name).mkdir(parents=True)
         for row in rows(made):
             picture = (made / row[f"media_{side}"]).read_bytes()
             (tmp_path / "my_folder" / name / f"a_red_star_{row['pair']}.png").write_bytes(picture)
-    for words in typed:
+    for words in commands:
         words = [str(miniature.model) if word == "stable-diffusion-3.5-medium" else word for word in words]
         if words[0] == "train":
             words += ["--steps", "1", "--prompts_per_step", "2", "--micro_batch", "8", "--quiet"]

@@ -90,6 +90,7 @@ def test_it_learns_what_is_liked_and_says_how_well(bright: Path) -> None:
     assert pixels.grad is not None and pixels.grad.abs().sum() > 0
     page = (bright / "report.html").read_text()
     assert "Calibration error" in page and "even" in page and "<script" not in page
+    assert "Same when swapped" in page and read_card(bright).measured["overall"]["swap_consistency"] > 0.9
 
 
 def test_a_card_keeps_how_often_it_is_wrong_and_one_of_before_reads(bright: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,17 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from feedback.collection import vote
 from limner.cli import main
 from limner.core.media import Images
 from limner.evaluate.store import load
-from limner.feedback.choosing import Asking
-from limner.feedback.ledger import Ledger
-from limner.feedback.sources import gather
 from limner.rewards.learned.reward import Learned
 from run.miniature import Miniature
 from run.test_reward_models import SMALL, collection
+from run.typed import annotating, brighter, darker, typed
 
 HEAD = "## Two people, two models"
-LIKES = {"annotator-1": 1, "annotator-2": -1}
-"""Whether somebody likes what is bright, or what is dark."""
+PEOPLE = ("annotator-1", "annotator-2")
+"""Of whom the first likes what is bright, the second what is dark."""
 LEVEL = 0.01
 """At which it is refused that two models draw alike; 144 pictures of each, for a difference of a third of its spread is
 found then in 98 % of cases."""
@@ -46,22 +43,13 @@ TINY = (
 )
 
 
-def votes_of_two(place: Path) -> None:
-    """Ask both about the same pairs, on the sides on which each sees them."""
-    collection(place, 60, float)
-    ledger = Ledger(f"sqlite:///{place / 'votes.db'}", Asking(least=2, most=2, gold=0.0, repeat=0.0))
-    ledger.add(*gather(place / "pairs.jsonl"))
-    for name, token in ledger.invite(2):
-        who = ledger.who(token)
-        assert who is not None and who.pseudonym == name
-        while given := ledger.next(who, 1):
-            items = ledger.board.tasks[given[0].task].items
-            left, right = (level(ledger.board.items[items[i]].path) * LIKES[name] for i in given[0].order)
-            ledger.record(who, vote(given[0], "left" if left > right else "right"))
-
-
-def level(path: Path) -> float:
-    return float(np.asarray(Image.open(path).convert("L")).mean())
+def pictures(place: Path) -> None:
+    """Write pairs of grey pictures, whose prompts a list beside them says."""
+    rows = [json.loads(line) for line in collection(place, 60, float).open(encoding="utf-8")]
+    listed = [
+        {"file_name": row[f"media_{side}"], "prompt": row["prompt"], "source": side} for row in rows for side in "ab"
+    ]
+    (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed), encoding="utf-8")
 
 
 def liked(name: str, run: str) -> Float[Tensor, " pictures"]:
@@ -91,28 +79,30 @@ def test_signs_by_hand() -> None:
 
 
 def test_two_people_of_opposite_tastes_get_two_models_from_one_base(
-    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What a model that was trained for one of them draws is worth more to that one than what the other's draws.
 
     Both draw from the same noise. Were they alike, either of two pictures might as well be the first one's, and such a
     difference of the means would come up in less than LEVEL of all draws of signs.
     """
-    page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
-    block = page.split(HEAD)[1].split("```bash")[1].split("```")[0]
-    typed = [shlex.split(line)[1:] for line in block.splitlines() if line.strip()]
-    assert [words[0] for words in typed] == ["annotate", "feedback", "reward", "train", "train"]
+    asked, *commands = typed("docs/feedback.md", HEAD)
+    assert [words[0] for words in (asked, *commands)] == ["annotate", "feedback", "reward", "train", "train"]
     monkeypatch.chdir(tmp_path)
-    votes_of_two(tmp_path / "my_pictures")
+    pictures(tmp_path / "my_pictures")
+    with annotating(asked, monkeypatch, capsys) as asking:
+        assert "59 pairs of 120 items, 2 votes each" in asking.said  # of one both pictures are the same
+        for token, chooses in zip(asking.tokens, (brighter, darker), strict=True):
+            assert asking.answer(token, chooses) >= 59
     runs = {}
-    for words in typed[1:]:
+    for words in commands:
         if words[0] == "reward":
             words += [f"--{key}={value}" for key, value in SMALL.items()]
         if words[0] == "train":
             words += ["--model.path", str(miniature.model), "--prompts", str(miniature.prompts), *TINY]
             words += ["--evaluation.prompts", str(miniature.prompts)]
-            runs[next(name for name in LIKES if name in " ".join(words))] = words[words.index("--out") + 1]
+            runs[next(name for name in PEOPLE if name in " ".join(words))] = words[words.index("--out") + 1]
         assert main(words) == 0, words
-    worth = {(name, made_for): liked(name, runs[made_for]) for name in LIKES for made_for in LIKES}
-    for name, other in (tuple(LIKES), tuple(LIKES)[::-1]):
+    worth = {(name, made_for): liked(name, runs[made_for]) for name in PEOPLE for made_for in PEOPLE}
+    for name, other in (PEOPLE, PEOPLE[::-1]):
         assert by_chance(worth[name, name] - worth[name, other]) < LEVEL, (name, worth)

@@ -31,7 +31,19 @@ from limner.policies.denoising import Sampler
 from limner.rounds import Looping, loop
 from limner.training.config import Evaluation, Lora, Model, RunConfig
 from limner.training.source import Preferences
+from run.typed import typed
 
+CHAPTER = "## I have clips, and know where each is better"
+"""Of docs/preferences.md, whose commands are run here."""
+OWN = """
+from pathlib import Path
+
+from run.test_wan_run import brief
+
+
+def recipe():
+    return brief(Path({place!r}), 9)
+"""
 CLIPS = WanSettings(resolution=32, num_frames=5, fps=8, max_sequence_length=8)
 
 
@@ -119,11 +131,11 @@ def test_clips_from_a_given_frame_all_the_way(tmp_path: Path, capsys: pytest.Cap
         limner.train(replace(config, steps=2), resume=True, quiet=True)
 
 
-def brief(place: Path) -> RunConfig:
+def brief(place: Path, frames: int = CLIPS.num_frames) -> RunConfig:
     """Return one iteration of two clips, by the base and the prompts that lie in a folder."""
     return RunConfig(
         name="clips",
-        model=Model("wan", str(place / "base"), CLIPS, Lora(rank=2, alpha=4)),
+        model=Model("wan", str(place / "base"), replace(CLIPS, num_frames=frames), Lora(rank=2, alpha=4)),
         prompts=str(place / "prompts.txt"),
         algorithm=DiffusionNFT(num_times=1),
         sampler=Sampler(EulerODE(), steps=2),
@@ -160,6 +172,25 @@ def test_pairs_of_clips_teach_what_is_better(tmp_path: Path) -> None:
     assert limner.train(segments, quiet=True).state.iteration == 1
     with pytest.raises(limner.UserError, match="KTO learns from clips as a whole"):
         limner.train(replace(segments, algorithm=KTO(), out=str(tmp_path / "kto")), quiet=True)
+
+
+def test_the_pages_commands_about_clips_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand there, of a miniature: nine frames in segments of four, four pairs, one step."""
+    make, train = typed("docs/preferences.md", CHAPTER)
+    assert make[:2] == ["pairs", "make"] and train[:2] == ["train", "my_wan.py"]
+    monkeypatch.chdir(tmp_path)
+    Wan.tiny(tmp_path / "base")
+    Path("prompts.txt").write_text("a red star\na blue square\n")
+    limner.train(replace(brief(tmp_path, 9), reward="video_flicker", out="runs/my-wan"), quiet=True)
+    make[make.index("--segment-frames") + 1] = "4"
+    assert main([*make, "--count", "4"]) == 0
+    rows = [json.loads(line) for line in Path("runs/pairs-wan/pairs.jsonl").read_text().splitlines()]
+    assert rows and all(row["segment_frames"] == 4 and len(row["segments"]) == 3 for row in rows)
+    Path("my_wan.py").write_text(OWN.format(place=str(tmp_path)))
+    assert main([*train, "--out", "runs/dense", "--quiet"]) == 0
+    config = Path("runs/dense/config.yaml").read_text()
+    assert "runs/pairs-wan" in config and Path("runs/dense/report.html").exists()
+    assert len(Path("runs/dense/metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_loop_of_clips_with_a_judge(tmp_path: Path) -> None:

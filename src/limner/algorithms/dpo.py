@@ -54,7 +54,9 @@ class DPO:
     beta: Positive = 2000.0
     """How steeply the loss falls as the pair comes apart, as in the formula."""
     loss: PairLoss = "sigmoid"
-    """Which function of the gap; ipo and calibrated stop at a gap of their own."""
+    """Which function of the gap. A beta means another thing in each: sigmoid and calibrated have beta / 2 before it,
+    hinge and ipo no 1/2. At a gap of 0 sigmoid's slope is beta / 4, hinge's beta, ipo's 1 / beta; ipo stops at a gap of
+    -1 / (2 beta), so that a larger beta asks for less, and calibrated at one of -2 (R^w - R^l) / beta."""
     pair: Literal["extremes", "fronts"] = "extremes"
     """How a drawn group gives a pair: its best and worst sample, or one of its best and one of its last front."""
     noising: Noising = Noising()

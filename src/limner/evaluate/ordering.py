@@ -44,13 +44,12 @@ def ordering(
     sides = votes[:, [0, 2]].double()
     asked = votes.sum(1) > 0
     chosen = sides.sum(1) > 0
-    all_right = votes.double().gather(1, outcome[:, None])[:, 0] / votes.sum(1).clamp(min=1e-12)
     probability = torch.sigmoid(lead[chosen].double())
     share = sides[chosen, 0] / sides[chosen].sum(1)
     loss = -(share * probability.clamp(min=1e-12).log() + (1 - share) * (1 - probability).clamp(min=1e-12).log())
     return Ordering(
         by_prompt(right(lead, votes)[chosen], text[chosen]),
-        by_prompt(all_right[asked], text[asked]),
+        by_prompt(agreed(outcome, votes)[asked], text[asked]),
         float(loss.mean()),
         # both ways round, for which side is first says nothing
         reliability_diagram(torch.cat([probability, 1 - probability]), torch.cat([share, 1 - share])),
@@ -70,6 +69,16 @@ def right(lead: Float[Tensor, " pairs"], votes: Float[Tensor, "pairs 3"]) -> Flo
     sides = votes[:, [0, 2]].double()
     share = sides[:, 0] / sides.sum(1).clamp(min=1e-12)
     return torch.where(lead > 0, share, torch.where(lead < 0, 1 - share, 0.5))
+
+
+def agreed(outcome: Int[Tensor, " pairs"], votes: Float[Tensor, "pairs 3"]) -> Float[Tensor, " pairs"]:
+    """Return the share of all votes on a pair that went to an outcome: 0 the first, 1 a tie, 2 the second."""
+    return votes.double().gather(1, outcome[:, None])[:, 0] / votes.sum(1).clamp(min=1e-12)
+
+
+def swap_consistency(lead: Float[Tensor, " pairs"], swapped: Float[Tensor, " pairs"]) -> float:
+    """Return the share of pairs in which the same one leads, or none, when the sides are swapped."""
+    return float((lead.sign() == -swapped.sign()).double().mean())
 
 
 def better(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from limner.feedback.task import MEDIA
 
 T = TypeVar("T")
 BODY_BYTES, MOST_EVENTS, MOST_NEXT = 2**18, 100, 8
+DEEPEST = 16
+"""Levels of lists and objects in what is sent; a page's answer with marks has seven."""
 SCRIPTS = ("page.js", "moving.js", "looking.js", "admin.js")
 STATIC = {"page.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 GUARDS = {
@@ -52,7 +55,7 @@ def app(ledger: Ledger, admin_token: str) -> Starlette:
         Route("/static/{name}", desk.static),
         Route("/api/next", desk.next),
         Route("/api/events", desk.record, methods=["POST"]),
-        Route("/api/media/{assignment:int}/{place:int}", desk.media),
+        Route("/api/media/{assignment}/{place}", desk.media),
         Route("/api/standing", desk.standing),
         Route("/api/export", desk.export),
     ]
@@ -99,11 +102,11 @@ class Desk:
             return _refused(401, "this link is not valid: ask for a new one")
         try:
             body = await _body(request)
-            given = None if body is None else json.loads(body)
+            given = None if body is None else _sound(json.loads(body))
         except ClientDisconnect:
             return _refused(400, "the client left")
         except (ValueError, RecursionError):
-            return _refused(422, "the body is not JSON")
+            return _refused(422, f"the body is not JSON of at most {DEEPEST} levels")
         if body is None:
             return _refused(413, f"at most {BODY_BYTES} bytes are read")
         if not isinstance(given, list) or len(given) > MOST_EVENTS:
@@ -117,9 +120,9 @@ class Desk:
         annotator = self._who(request)
         if annotator is None:
             return _refused(401, "this link is not valid: ask for a new one")
-        assignment = self.ledger.board.assignments.get(request.path_params["assignment"])
-        place = request.path_params["place"]
-        if assignment is None or assignment.annotator != annotator.id or place >= len(assignment.order):
+        id, place = (_number(request.path_params[name]) for name in ("assignment", "place"))
+        assignment = self.ledger.board.assignments.get(id)
+        if assignment is None or assignment.annotator != annotator.id or not 0 <= place < len(assignment.order):
             return _refused(404, "no such picture")
         item = self.ledger.board.items[self.ledger.board.tasks[assignment.task].items[assignment.order[place]]]
         try:
@@ -175,6 +178,29 @@ class Desk:
 def _token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme == "Bearer" else ""
+
+
+def _number(text: str) -> int:
+    """Return a number of a path, or -1 for what nothing is counted by."""
+    return int(text) if text.isdecimal() and len(text) < 19 else -1
+
+
+def _sound(given: Any, levels: int = DEEPEST) -> Any:
+    """Return JSON that a reply, a database and a file can hold: half of a surrogate pair becomes a question mark.
+
+    Raises ValueError for numbers that are none or infinite, and for what is nested deeper than `levels`.
+    """
+    if isinstance(given, str):
+        return given.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(given, float) and not math.isfinite(given):
+        raise ValueError("a number that is none")
+    if not isinstance(given, list | dict):
+        return given
+    if not levels:
+        raise ValueError("nested too deep")
+    if isinstance(given, list):
+        return [_sound(each, levels - 1) for each in given]
+    return {_sound(name): _sound(each, levels - 1) for name, each in given.items()}
 
 
 async def _body(request: Request) -> bytes | None:

@@ -130,8 +130,9 @@ RATED = (
 )
 SLICED = "Bradley-Terry over the prompts of one kind, with 95 % intervals."
 AGREED = (
-    "Alpha is Krippendorff's, for nominal answers, with his bootstrap's 95 % interval; Fleiss' kappa is over the pairs "
-    "that as many people judged as most were; Cohen's is the mean over each two people. 0 is chance, 1 is always alike."
+    "Alpha is Krippendorff's, for nominal answers, with the 95 % interval of a bootstrap over pairs; Fleiss' kappa is "
+    "over the pairs that as many people judged as most were; Cohen's is the mean over each two people. 0 is chance, 1 "
+    "is always alike."
 )
 CHECKED = (
     "Known: questions whose answer is known, answered so. Again: repeated questions answered as before. Left: choices "

@@ -324,6 +324,7 @@ function turn() {
 }
 
 function choose(question, value) {
+  if (state.start === null) return;   // nobody has seen it yet
   if (state.veiled) return say("Press B to see them first; S skips, F reports.");
   const given = current.kind === "pair" ? state.choices : state.ratings;
   given[question] = value;
@@ -350,7 +351,7 @@ function ranking() {
 }
 
 function rank(place) {
-  if (place >= current.items.length) return;
+  if (place >= current.items.length || state.start === null) return;
   if (state.veiled) return say("Press B to see them first; S skips, F reports.");
   state.order = state.order.includes(place) ? state.order.filter((each) => each !== place) : [...state.order, place];
   ranking();
