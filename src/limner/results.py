@@ -27,6 +27,7 @@ from limner.evaluate.selection import galleries
 from limner.evaluate.store import load
 from limner.evaluate.tables import diversity_row, tables
 from limner.models.given import Taking
+from limner.policies.guided import Guiding
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
@@ -82,7 +83,7 @@ def write_results(run: Finished, started: float | None = None) -> Path:
     report = Report(
         title=f"{run.config.name}, seed {run.config.seed}",
         summary=f"{type(run.config.algorithm).__name__}, {run.state.iteration} iterations of "
-        f"{run.config.prompts_per_step} prompts × {run.config.group_size} samples.",
+        f"{run.config.prompts_per_step} prompts × {run.config.group_size} samples." + _told(guidance(run.config)),
         rows=main,
         categories=categories,
         diversity=diversity_row(first, last),
@@ -138,6 +139,7 @@ def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation |
         "network_evaluations": run.state.evaluations,
         "peak_memory_mib": peak_memory_mib(run.assembly.parts.team.device),
         "invalid": run.state.invalid,
+        "guidance": guidance(run.config),
         "notices": [*run.notices, *unjudged],
     }
     if before is not None and after is not None and OVERALL in compare(before, after):
@@ -153,6 +155,31 @@ def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation |
             }
     write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def guidance(config: RunConfig) -> dict[str, Any]:
+    """Return the scales of classifier-free guidance of rollouts, of updates, and of each sampler that measures.
+
+    Empty where the run's sampler knows no guidance; what is not drawn, or not measured, has none.
+    """
+    own = config.sampler
+    if not isinstance(own, Guiding):
+        return {}
+    measured = config.evaluation.measured(own) if config.evaluation.prompts else ()
+    return {
+        **({"rollout": own.guidance} if config.source.draws else {}),
+        "update": own.guidance_of_updates,
+        "evaluation": {each.name: each.sampler.guidance for each in measured if isinstance(each.sampler, Guiding)},
+    }
+
+
+def _told(scales: Mapping[str, Any]) -> str:
+    """Return a sentence of what `guidance` returned: where results are measured otherwise than learned, it shows."""
+    if not scales:
+        return ""
+    parts = [f"{name} {scale:g}" for name, scale in scales.items() if name != "evaluation"]
+    parts += [f"evaluation by {name} {scale:g}" for name, scale in scales["evaluation"].items()]
+    return f" Guidance: {', '.join(parts)}."
 
 
 def stored(folder: Path, moment: Moment, names: Sequence[str]) -> dict[str, Evaluation]:
