@@ -10,13 +10,14 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from PIL import Image
 from torch import nn
 
-from limner.build import Assembly, settings_of
+from limner.build import Assembly, drawer, settings_of
 from limner.claim import inputs
 from limner.core.errors import UserError
 from limner.core.paths import weighed
@@ -39,9 +40,10 @@ from limner.report.gallery import grid
 from limner.report.glance import glance
 from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest
-from limner.report.metrics import read
+from limner.report.metrics import Metrics, read
 from limner.report.text import number, verdict
 from limner.training.config import OWN, RunConfig
+from limner.training.snapshots import keep, sheet
 from limner.training.state import State
 
 Moment: TypeAlias = Literal["before", "after"]
@@ -64,6 +66,19 @@ class Finished(Protocol):
     @property
     def config(self) -> RunConfig:
         """The configuration of the run."""
+        ...
+
+
+class Drawing(Finished, Protocol):
+    """A run that draws."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the folder."""
+        ...
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Have the trained weights be their average inside, if the run keeps one."""
         ...
 
 
@@ -200,6 +215,21 @@ def sheet_of(evaluation: Evaluation) -> Image.Image:
     rows = range(0, len(evaluation.prompts), -(-len(evaluation.prompts) // SHOWN))
     labels = [f"{number(evaluation.reward[i, 0].item())}  {evaluation.prompts[i].text}" for i in rows]
     return grid(evaluation.stills[list(rows), 0], labels, columns=min(len(labels), 4))
+
+
+def snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
+    """Draw what `config.snapshots` asks for, and show it to TensorBoard, W&B and whoever opens the folder.
+
+    Every process that shares a run draws it all: weights that are spread need them, and it is little.
+    """
+    assembly, config = run.assembly, run.config
+    policy = assembly.policy("policy", config.sampler.plain())
+    with run.averaged():
+        prompts = assembly.heldout or assembly.parts.studio.prompts
+        taken = sheet(config.snapshots, drawer(assembly.parts, policy), prompts, config.micro_batch)
+    if run.leads:
+        metrics.show(max(0, state.iteration - 1), "samples", taken)
+        keep(run.folder, state.iteration, taken)
 
 
 def card(run: Finished, repo: str = "") -> Card:

@@ -50,7 +50,7 @@ from limner.report.manifest import write_manifest
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.report.sheet import Samples
-from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
+from limner.results import Moment, card, outcome, provenance, sheet_of, shown, snapshot, write_results
 from limner.training.config import RunConfig
 from limner.training.loop import Hooks
 from limner.training.preflight import Preflight, Rehearsal, preflight
@@ -310,7 +310,10 @@ def train(
         run.measure("before")
         if config.model.train.whole and not config.algorithm.needs.reference:
             assembly.parts.weights.release_reference()
-        hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics), began)
+        if config.snapshots.every and run.state.iteration == 0:
+            snapshot(run, metrics, run.state)
+        curve, shown = partial(run.curve, metrics=metrics), partial(snapshot, run, metrics)
+        hooks = Hooks(progress, metrics, run.checkpoint, curve, began, shown)
         carry_out(assembly, run.state, hooks)
         run.measure("after")
         if team.leads:
