@@ -174,7 +174,8 @@ def test_of_two_experts_each_latent_meets_one(monkeypatch: pytest.MonkeyPatch) -
         found.append(sizes(config))
     one, two = found
     assert (two.networks, two.lora) == (2 * one.networks, 2 * one.lora)
-    assert (two.sampling.flops, two.learning) == (one.sampling.flops, one.learning)
+    assert (two.sampling.flops, two.learning.flops) == (one.sampling.flops, one.learning.flops)
+    assert two.learning.each == pytest.approx(one.learning.each, rel=1e-3)  # a byte says whose a latent is
 
 
 def test_a_network_whose_size_only_numbers_tell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
