@@ -9,8 +9,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -217,7 +218,14 @@ def sheet_of(evaluation: Evaluation) -> Image.Image:
     return grid(evaluation.stills[list(rows), 0], labels, columns=min(len(labels), 4))
 
 
-def snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
+def snapshots(run: Drawing, metrics: Metrics) -> Callable[[State], None]:
+    """Return what takes snapshots as a run goes on; where it begins, take that of the base, if any are to be."""
+    if run.config.snapshots.every and run.state.iteration == 0:
+        _snapshot(run, metrics, run.state)
+    return partial(_snapshot, run, metrics)
+
+
+def _snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
     """Draw what `config.snapshots` asks for, and show it to TensorBoard, W&B and whoever opens the folder.
 
     Every process that shares a run draws it all: weights that are spread need them, and it is little.
