@@ -1,6 +1,8 @@
 """How far rollout and update are from two floors: the passes of the network and the decodes, with nothing around them.
 
-    OMP_NUM_THREADS=1 python benchmarks/throughput.py [--recipe scenes] [--shape flux] [--repeats 5] [--KEY VALUE ...]
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py [--recipe scenes] [--shape flux] [--repeats 5] [--out FILE]
+                                                      [--KEY VALUE ...]
+    python benchmarks/throughput.py --shape sd35_medium
 
 Every network call of one iteration is recorded (batch size, with or without gradient) and then made again bare, on the
 same inputs, in turn with real iterations in the same process: by the network as it is trained (`floor`), and by a plain
@@ -9,6 +11,10 @@ seconds of the processor, so that a machine with other work says the same, or of
 `inside`, the share of rollout and update that the calls take by themselves, without the decodes. With a `--shape` the
 model is one of that architecture, narrow, with random weights, but wide enough that products are most of its work, and
 an iteration is small: some minutes on one core.
+
+`--shape sd35_medium` is Stable Diffusion 3.5 medium as large as it is published, with random weights, trained by the
+recipe of that name, of which an iteration is small, on a card: images a second, and the peak of memory beside the one
+that `limner plan` predicts of that very run. Nothing is recorded there, and no floor measured.
 """
 
 from __future__ import annotations
@@ -27,18 +33,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from diffusers import ConfigMixin
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from limner.build import assemble
 from limner.commands.parser import take_keys
+from limner.core.errors import UserError
 from limner.core.protocols import Context, ModelSettings
 from limner.core.rng import Rng
 from limner.core.types import Batch, Rollout
+from limner.engine.device import resolve
 from limner.engine.lora import ADAPTERS
 from limner.engine.memory import peak_memory_mib
 from limner.engine.precision import Precision
 from limner.engine.weights import Role, Weights
+from limner.machine.blueprint import blueprint
+from limner.machine.plan import plan
 from limner.models.flux import build as flux
 from limner.models.flux.settings import FluxSettings
 from limner.models.lora import merged
@@ -47,6 +58,7 @@ from limner.models.sd import build as sd
 from limner.models.sd.settings import SDSettings
 from limner.models.sd3 import build as sd3
 from limner.models.sd3.settings import SD3Settings
+from limner.objects import Objects
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.rollout.collect import collect
@@ -106,6 +118,17 @@ SHAPES: Mapping[str, Shape] = {
 """Of Stable Diffusion 3 and XL and of FLUX.1."""
 SMALL = {"prompts_per_step": "2", "group_size": "4", "micro_batch": "8", "sampler.steps": "4"}
 """An iteration of a shape, unless a key says otherwise."""
+FULL = {"sd35_medium": "stabilityai/stable-diffusion-3.5-medium"}
+"""Shapes as large as they are published, by recipe, and whose facts they are made of."""
+SMALL_OF_FULL = {
+    "prompts_per_step": "2",
+    "group_size": "8",
+    "micro_batch": "8",
+    "algorithm.num_updates": "1",
+    "reward": "jpeg_size",
+    "evaluation.prompts": "",
+}
+"""An iteration of theirs, unless a key says otherwise; nobody judges."""
 REPEATS, REPEATS_OF_SHAPE = 5, 3
 
 
@@ -114,18 +137,81 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="scenes")
     parser.add_argument("--repeats", type=int)
-    parser.add_argument("--shape", choices=SHAPES)
-    rest, values = take_keys(sys.argv[1:], frozenset({"--recipe", "--shape", "--repeats", "--help"}))
+    parser.add_argument("--shape", choices=[*SHAPES, *FULL])
+    parser.add_argument("--out")
+    rest, values = take_keys(sys.argv[1:], frozenset({"--recipe", "--shape", "--repeats", "--out", "--help"}))
     options = parser.parse_args(rest)
-    base = recipe(options.recipe)
+    repeats = options.repeats or (REPEATS_OF_SHAPE if options.shape else REPEATS)
+    try:
+        found = measured(options.shape, options.recipe, values, repeats)
+    except UserError as error:
+        raise SystemExit(f"throughput: {error}") from error
+    told = json.dumps({"command": " ".join(["python", *sys.argv]), **found}, indent=2)
+    print(told)
+    if options.out:
+        Path(options.out).write_text(told + "\n", encoding="utf-8")
+
+
+def measured(shape: str | None, name: str, values: Mapping[str, Any], repeats: int) -> dict[str, Any]:
+    """Return what is found of a shape, or of a recipe's own model."""
+    if shape in FULL:
+        return measure_full(override(override(recipe(shape), SMALL_OF_FULL), values), FULL[shape], repeats)
     with TemporaryDirectory() as folder:
-        if options.shape:
-            base = override(replace(base, model=SHAPES[options.shape].model(Path(folder))), SMALL)
-        measure(override(base, values), options.repeats or (REPEATS_OF_SHAPE if options.shape else REPEATS))
+        base = recipe(name)
+        if shape is not None:
+            base = override(replace(base, model=SHAPES[shape].model(Path(folder))), SMALL)
+        return measure(override(base, values), repeats)
 
 
-def measure(config: RunConfig, repeats: int) -> None:
-    """Measure one iteration, and print."""
+def full(hub: str, device: torch.device) -> Any:
+    """Return the pipeline of a published checkpoint as its facts have it, with random weights in bfloat16."""
+    pipeline, _, _ = blueprint(hub)
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            with device:
+                made = type(part).from_config(part.config) if isinstance(part, ConfigMixin) else type(part)(part.config)
+            pipeline.register_modules(**{name: made.to(torch.bfloat16).eval()})
+    return pipeline
+
+
+def measure_full(config: RunConfig, hub: str, repeats: int) -> dict[str, Any]:
+    """Return what iterations of a run take whose model is as large as published. Raises UserError without a card."""
+    if resolve(config.device).type != "cuda":
+        raise UserError(f"a model as large as {hub} is measured on a card (cuda), and here is none: take --shape sd3")
+    predicted = plan(config).peak
+    objects = Objects(model=full(hub, torch.device("cpu")))
+    config = objects.within(config)
+    parts = assemble(config, objects=objects).parts
+    learn(config, parts, roll(config, parts, 0))  # warms up
+    torch.cuda.reset_peak_memory_stats()
+    seconds: dict[str, list[float]] = {"rollout": [], "update": []}
+    for step in range(repeats):
+        start = time.perf_counter()
+        rollout = roll(config, parts, step)
+        parts.team.synchronize()
+        drawn = time.perf_counter()
+        learn(config, parts, rollout)
+        parts.team.synchronize()
+        seconds["rollout"].append(drawn - start)
+        seconds["update"].append(time.perf_counter() - drawn)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians["both"] = sum(medians.values())
+    samples = config.prompts_per_step * config.group_size
+    return {
+        "model": hub,
+        "card": torch.cuda.get_device_name(),
+        "samples": samples,
+        "micro_batch": config.micro_batch,
+        "repeats": repeats,
+        "seconds": {name: round(value, 3) for name, value in medians.items()},
+        "images_per_second": {name: round(samples / value, 3) for name, value in medians.items()},
+        "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20),
+        "planned": {"peak_memory_mib": round(predicted.peak / 2**20), "phase": predicted.name},
+    }
+
+
+def measure(config: RunConfig, repeats: int) -> dict[str, Any]:
+    """Return what one iteration takes, and its floors."""
     parts = assemble(config).parts
     networks = list({id(n): n for role in parts.weights.roles.values() for n in role.networks.values()}.values())
     floor: Networks = {}
@@ -171,8 +257,7 @@ def measure(config: RunConfig, repeats: int) -> None:
             for name, one, two in zip(names, [*spent, sum(spent)], [*least, sum(least)], strict=True)
         }
 
-    print(json.dumps({
-        "command": " ".join(["python", *sys.argv]),
+    return {
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "recipe": config.name,
         "model": type(networks[0]).__name__,
@@ -191,7 +276,7 @@ def measure(config: RunConfig, repeats: int) -> None:
         },
         "to_floor": ratio("_floor"),
         "to_plain": ratio("_plain"),
-    }, indent=2))  # fmt: skip
+    }
 
 
 def known_by(network: nn.Module) -> int:

@@ -40,6 +40,7 @@ _HOMES = (
     "limner.training.config:Optimizer",
     "limner.training.config:Precision",
     "limner.training.config:Evaluation",
+    "limner.training.snapshots:Snapshots",
     "limner.recipes.named:recipe",
     "limner.recipes.presets:with_preset",
     "limner.recipes.override:override",
@@ -135,6 +136,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from limner.training.config import Optimizer as Optimizer
     from limner.training.config import Precision as Precision
     from limner.training.config import RunConfig as RunConfig
+    from limner.training.snapshots import Snapshots as Snapshots
     from limner.training.source import Drawn as Drawn
     from limner.training.source import Pictures as Pictures
     from limner.training.source import Preferences as Preferences

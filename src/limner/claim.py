@@ -40,7 +40,8 @@ FREE = (
     "steps", "micro_batch", "checkpoint_every", "max_hours", "overlap", "reward_cache", "prompt_cache", "ratio_floor",
     "device", "shard", "context", "out", "model.offload",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
-    "evaluation.every", "evaluation.part", "sampler.keep", "precision.activation_checkpointing", "precision.compile",
+    "evaluation.every", "evaluation.part", "snapshots.every", "snapshots.prompts", "snapshots.seeds",
+    "sampler.keep", "precision.activation_checkpointing", "precision.compile",
     *(f"rollouts.by.{field.name}" for field in fields(Place)),
 )  # fmt: skip
 """The keys that a run may be resumed with other values of: what was learned and measured with the old ones stands."""

@@ -9,14 +9,16 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from PIL import Image
 from torch import nn
 
-from limner.build import Assembly, settings_of
+from limner.build import Assembly, drawer, settings_of
 from limner.claim import inputs
 from limner.core.errors import UserError
 from limner.core.paths import weighed
@@ -27,6 +29,7 @@ from limner.evaluate.selection import galleries
 from limner.evaluate.store import load
 from limner.evaluate.tables import diversity_row, tables
 from limner.models.given import Taking
+from limner.policies.guided import Guiding
 from limner.recipes.yaml import to_yaml
 from limner.registry.names import BASES
 from limner.registry.served import source_of
@@ -38,9 +41,10 @@ from limner.report.gallery import grid
 from limner.report.glance import glance
 from limner.report.html import write_report
 from limner.report.manifest import hash_weights, manifest
-from limner.report.metrics import read
+from limner.report.metrics import Metrics, read
 from limner.report.text import number, verdict
 from limner.training.config import OWN, RunConfig
+from limner.training.snapshots import keep, sheet
 from limner.training.state import State
 
 Moment: TypeAlias = Literal["before", "after"]
@@ -66,6 +70,19 @@ class Finished(Protocol):
         ...
 
 
+class Drawing(Finished, Protocol):
+    """A run that draws."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the folder."""
+        ...
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Have the trained weights be their average inside, if the run keeps one."""
+        ...
+
+
 def write_results(run: Finished, started: float | None = None) -> Path:
     """Write report.html from what is in the folder, and summary.json if it is missing or the run has just ended."""
     names = [each.name for each in run.config.evaluation.measured(run.config.sampler)]
@@ -82,7 +99,7 @@ def write_results(run: Finished, started: float | None = None) -> Path:
     report = Report(
         title=f"{run.config.name}, seed {run.config.seed}",
         summary=f"{type(run.config.algorithm).__name__}, {run.state.iteration} iterations of "
-        f"{run.config.prompts_per_step} prompts × {run.config.group_size} samples.",
+        f"{run.config.prompts_per_step} prompts × {run.config.group_size} samples." + _told(guidance(run.config)),
         rows=main,
         categories=categories,
         diversity=diversity_row(first, last),
@@ -138,6 +155,7 @@ def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation |
         "network_evaluations": run.state.evaluations,
         "peak_memory_mib": peak_memory_mib(run.assembly.parts.team.device),
         "invalid": run.state.invalid,
+        "guidance": guidance(run.config),
         "notices": [*run.notices, *unjudged],
     }
     if before is not None and after is not None and OVERALL in compare(before, after):
@@ -153,6 +171,31 @@ def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation |
             }
     write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def guidance(config: RunConfig) -> dict[str, Any]:
+    """Return the scales of classifier-free guidance of rollouts, of updates, and of each sampler that measures.
+
+    Empty where the run's sampler knows no guidance; what is not drawn, or not measured, has none.
+    """
+    own = config.sampler
+    if not isinstance(own, Guiding):
+        return {}
+    measured = config.evaluation.measured(own) if config.evaluation.prompts else ()
+    return {
+        **({"rollout": own.guidance} if config.source.draws else {}),
+        "update": own.guidance_of_updates,
+        "evaluation": {each.name: each.sampler.guidance for each in measured if isinstance(each.sampler, Guiding)},
+    }
+
+
+def _told(scales: Mapping[str, Any]) -> str:
+    """Return a sentence of what `guidance` returned: where results are measured otherwise than learned, it shows."""
+    if not scales:
+        return ""
+    parts = [f"{name} {scale:g}" for name, scale in scales.items() if name != "evaluation"]
+    parts += [f"evaluation by {name} {scale:g}" for name, scale in scales["evaluation"].items()]
+    return f" Guidance: {', '.join(parts)}."
 
 
 def stored(folder: Path, moment: Moment, names: Sequence[str]) -> dict[str, Evaluation]:
@@ -173,6 +216,28 @@ def sheet_of(evaluation: Evaluation) -> Image.Image:
     rows = range(0, len(evaluation.prompts), -(-len(evaluation.prompts) // SHOWN))
     labels = [f"{number(evaluation.reward[i, 0].item())}  {evaluation.prompts[i].text}" for i in rows]
     return grid(evaluation.stills[list(rows), 0], labels, columns=min(len(labels), 4))
+
+
+def snapshots(run: Drawing, metrics: Metrics) -> Callable[[State], None]:
+    """Return what takes snapshots as a run goes on; where it begins, take that of the base, if any are to be."""
+    if run.config.snapshots.every and run.state.iteration == 0:
+        _snapshot(run, metrics, run.state)
+    return partial(_snapshot, run, metrics)
+
+
+def _snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
+    """Draw what `config.snapshots` asks for, and show it to TensorBoard, W&B and whoever opens the folder.
+
+    Every process that shares a run draws it all: weights that are spread need them, and it is little.
+    """
+    assembly, config = run.assembly, run.config
+    policy = assembly.policy("policy", config.sampler.plain())
+    with run.averaged():
+        prompts = assembly.heldout or assembly.parts.studio.prompts
+        taken = sheet(config.snapshots, drawer(assembly.parts, policy), prompts, config.micro_batch)
+    if run.leads:
+        metrics.show(max(0, state.iteration - 1), "samples", taken)
+        keep(run.folder, state.iteration, taken)
 
 
 def card(run: Finished, repo: str = "") -> Card:

@@ -50,7 +50,7 @@ from limner.report.manifest import write_manifest
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.report.sheet import Samples
-from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
+from limner.results import Moment, card, outcome, provenance, sheet_of, shown, snapshots, write_results
 from limner.training.config import RunConfig
 from limner.training.loop import Hooks
 from limner.training.preflight import Preflight, Rehearsal, preflight
@@ -310,8 +310,8 @@ def train(
         run.measure("before")
         if config.model.train.whole and not config.algorithm.needs.reference:
             assembly.parts.weights.release_reference()
-        hooks = Hooks(progress, metrics, run.checkpoint, partial(run.curve, metrics=metrics), began)
-        carry_out(assembly, run.state, hooks)
+        curve, shown = partial(run.curve, metrics=metrics), snapshots(run, metrics)
+        carry_out(assembly, run.state, Hooks(progress, metrics, run.checkpoint, curve, began, shown))
         run.measure("after")
         if team.leads:
             run.report(started)

@@ -25,6 +25,8 @@ from limner.machine.cost import sizes
 from limner.machine.plan import plan
 from limner.models.piped import Family, Piped
 from limner.models.sd3.adapter import SD3
+from limner.models.wan.build import tiny_experts, tiny_pipeline
+from limner.models.wan.settings import WanSettings
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.registry.find import find
@@ -159,6 +161,21 @@ def test_a_plan_of_every_kind_of_denoiser(kind: str, monkeypatch: pytest.MonkeyP
     assert found.latent == tuple(model.latent().shape) and found.shape == tuple(shown)
     assert found.sampling.evaluations == found.learning.evaluations == 1
     assert 0 < found.sampling.flops < found.learning.flops and found.encoding.flops > 0
+
+
+def test_of_two_experts_each_latent_meets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wan 2.2 has two networks of the same size, for the noisier times and the others: twice the weights, no more."""
+    settings = WanSettings(resolution=32, num_frames=5, max_sequence_length=16)
+    changes = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.steps": 4}
+    config = replace(small(**changes), model=Model("wan", "miniature", settings, Lora(rank=4)))
+    found = []
+    for pipeline in (tiny_pipeline(), tiny_experts()):
+        monkeypatch.setattr(cost, "blueprint", lambda path, made=pipeline: (made.to("meta"), "wan", "a miniature"))
+        found.append(sizes(config))
+    one, two = found
+    assert (two.networks, two.lora) == (2 * one.networks, 2 * one.lora)
+    assert (two.sampling.flops, two.learning.flops) == (one.sampling.flops, one.learning.flops)
+    assert two.learning.each == pytest.approx(one.learning.each, rel=1e-3)  # a byte says whose a latent is
 
 
 def test_a_network_whose_size_only_numbers_tell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

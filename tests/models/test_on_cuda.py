@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from limner.core.needs import Renoising
@@ -14,9 +16,13 @@ from limner.core.rng import Rng
 from limner.core.tree import leaves
 from limner.core.types import Prompt, Rollout
 from limner.diffusion.dynamics import DDIM, DPMSolver, FlowSDE
+from limner.engine import checkpoint
 from limner.engine.encoders import Encoding, visiting
 from limner.engine.full import full
+from limner.engine.lora import lora
+from limner.engine.optim import Stepper
 from limner.engine.precision import Precision
+from limner.engine.weights import Weights
 from limner.models.amused.adapter import Amused
 from limner.models.amused.build import tiny_pipeline
 from limner.models.dialect import Dialect
@@ -262,6 +268,51 @@ def test_a_pass_waits_for_nothing(name: str) -> None:
             loss.backward()
     assert bool(found) == (name in (*LENGTHS_ARE_READ, *WAITING_THEMSELVES)), found
     assert name in LENGTHS_ARE_READ or not any(" in limner/" in each for each in found), found
+
+
+@pytest.mark.parametrize("name", [name for name in (*MODELS, *OTHERS) if name.split("-")[0] not in ("toy", "oracle")])
+def test_what_is_kept_and_exported_there_is_what_the_cpu_writes(name: str, tmp_path: Path) -> None:
+    """A step of the optimizer on a LoRA; then its checkpoint, from which another session goes on, and both exports."""
+    expected = written(name, torch.device("cpu"), tmp_path / "cpu")
+    with pretended_cuda() as cuda:
+        found = written(name, cuda, tmp_path / "cuda")
+    assert found.keys() == expected.keys() and any(place.startswith("lora/") for place in found)
+    assert any(place.startswith("full/") for place in found)
+    for place, value in expected.items():
+        torch.testing.assert_close(found[place], value, atol=1e-6, rtol=1e-5, msg=lambda m, p=place: f"{p}: {m}")
+
+
+def written(name: str, device: torch.device, folder: Path) -> dict[str, Tensor]:
+    """Return by file and name every tensor that a checkpoint, a LoRA and whole networks have of a model on `device`."""
+    make = OTHERS[name][0] if name in OTHERS else MODELS[name]
+
+    def session() -> tuple[Any, Weights, Stepper]:
+        model = make(device)
+        targets = model.lora_targets
+        weights = lora(model.networks, rank=2, alpha=4, targets=targets, seed=0, old=True, precision=EXACT)
+        return model, weights, Stepper(weights.parameters(), lr=0.1, steps=4)
+
+    model, weights, stepper = session()
+    for i, parameter in enumerate(weights.parameters().values()):
+        drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i))
+        parameter.grad = drawn.to(device)
+    stepper.step()
+    weights.blend_old(0.5)
+    checkpoint.save(folder, 1, {"weights": weights.state(), "stepper": stepper.state()})
+    kept = checkpoint.load(checkpoint.latest(folder))
+    _, again, going_on = session()
+    again.load_state(kept["weights"])
+    going_on.load_state(kept["stepper"])
+    require(device, [*again.parameters().values(), *again.old.values()])
+    for mine, theirs in ((again.policy, weights.policy), (again.old, weights.old)):
+        assert all(torch.equal(mine[place].cpu(), theirs[place].cpu()) for place in theirs)
+    model.export_lora(folder / "lora")
+    model.export_full(folder / "full")
+    files = {path.relative_to(folder): load_file(path) for path in folder.rglob("*.safetensors")}
+    moments = {place: each for place, each in enumerate(leaves(going_on.state())) if isinstance(each, Tensor)}
+    return {f"{path}/{place}": each for path, every in files.items() for place, each in every.items()} | {
+        f"{place}": each.detach().cpu() for place, each in moments.items()
+    }
 
 
 def require(device: torch.device, tensors: list[Tensor]) -> None:

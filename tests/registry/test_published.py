@@ -52,11 +52,18 @@ def test_every_kind_has_facts_and_an_adapter() -> None:
     assert {each.recipe for _, each in published().values()} - {""} <= RECIPES.keys()
 
 
+def test_two_experts_are_counted_twice() -> None:
+    one, two = (published()[name][1] for name in ("wan21_14b", "wan22_a14b"))
+    assert two.predicting == 2 * one.predicting == 2 * one.network.parameters
+    assert memory_class(one) == 48 and memory_class(two) is None
+    assert "| 2 x 14.29 B | 53.2 + 0.2 + 10.6 GiB | > 80 GB |" in page()
+
+
 def test_a_class_leaves_two_fifths_of_the_card() -> None:
     classes = {name: memory_class(each) for name, (_, each) in published().items()}
     assert classes["sd15"] == 12 and classes["sd35_large"] == 48 and classes["flux1_dev"] == 48
     for name, (_, each) in published().items():
-        weights, card = 2 * each.network.parameters, classes[name]
+        weights, card = 2 * each.predicting, classes[name]
         assert weights > 0.6e9 * max(CARDS) if card is None else card in CARDS and weights <= 0.6e9 * card
     too_large = replace(published()["sd15"][1], network=Part("none", 24_000_000_001))
     assert memory_class(too_large) is None

@@ -32,7 +32,8 @@ def test_a_third_sampler_by_name_is_measured_stored_and_reported(miniature: Mini
     strong = NamedSampler("strong", Sampler(EulerODE(), steps=1, guidance=3.0), "before")
     evaluation = Evaluation(str(miniature.prompts), seeds=2, ode_steps=2, samplers=(solver, strong))
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(to_yaml(miniature.config(tmp_path / "run", steps=1, evaluation=evaluation)))
+    own = Sampler(EulerODE(), steps=4, guidance=1.5, update_guidance=1.0)
+    recipe.write_text(to_yaml(miniature.config(tmp_path / "run", steps=1, evaluation=evaluation, sampler=own)))
     assert main(["train", str(recipe), "--quiet"]) == 0
     folder = tmp_path / "run"
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [
@@ -41,6 +42,10 @@ def test_a_third_sampler_by_name_is_measured_stored_and_reported(miniature: Mini
     page = (folder / "report.html").read_text()
     order = [page.index(text) for text in ("Held-out prompts", "With the plain ODE", "By solver", "By strong")]
     assert order == sorted(order) and "Only the base is drawn by it" in page and "before and after" in page
+    scales = {"sampler": 1.5, "ode": 1.0, "solver": 1.0, "strong": 3.0}
+    told = json.loads((folder / "summary.json").read_text())["guidance"]
+    assert told == {"rollout": 1.5, "update": 1.0, "evaluation": scales}
+    assert "Guidance: rollout 1.5, update 1, evaluation by sampler 1.5, evaluation by ode 1, " in page
     run = limner.open_run(folder)
     assert run.report().read_text() == page
     # What stands under the name is what that sampler draws of the base.

@@ -1,21 +1,30 @@
-"""Two processes under torchrun give one process's run: its weights, its log and one folder, to float error."""
+"""Two processes under torchrun give one process's run: its weights, its log and one folder, to float error.
+
+The gradients of single steps are compared in test_team_gradients.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from limner.build import Assembly, assemble
+from limner.claim import require_unheld
 from limner.cli import main
+from limner.core.errors import UserError
 from limner.recipes.yaml import to_yaml
 from limner.report.metrics import read
 from limner.training.config import Optimizer
 from run.miniature import Miniature, last_checkpoint
+from run.process import PATIENCE, start
 
 PICKY = '''
 import torch
@@ -68,11 +77,12 @@ def require_alike(start: Assembly, one: Path, two: Path) -> None:
 def test_two_processes_are_one(
     name: str, miniature: Miniature, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Three iterations of two prompts, one a process; a sample of one of them cannot be judged."""
+    """Three iterations of three prompts, one beside two; a sample of one of them cannot be judged."""
     (tmp_path / "picky.py").write_text(PICKY)
     recipe, one, two = (tmp_path / name for name in ("recipe.yaml", "one", "two"))
     recipe.write_text(to_yaml(miniature.config(tmp_path / "unused")))
     arguments = ["train", str(recipe), "--reward", f"{tmp_path / 'picky.py'}:picky", "--micro_batch", "4", "--quiet"]
+    arguments += ["--prompts_per_step", "3"]
     arguments += ["--evaluation.prompts", str(miniature.prompts), "--evaluation.reward", "jpeg_size"]
     arguments += ALGORITHMS[name].split()
     assert main([*arguments, "--out", str(one)]) == 0
@@ -139,7 +149,8 @@ def test_what_ends_one_ends_all_and_is_said_once(
 
 def test_a_run_goes_on_in_another_number_of_processes(miniature: Miniature, tmp_path: Path) -> None:
     """An iteration alone, one of two processes and one alone again end where three alone end, to float error."""
-    config = miniature.config(tmp_path / "unused", "sometimes", optimizer=Optimizer(lr=1e-2, ema=0.8))
+    changes = {"optimizer": Optimizer(lr=1e-2, ema=0.8), "prompts_per_step": 3}
+    config = miniature.config(tmp_path / "unused", "sometimes", **changes)
     recipe, whole, other = (tmp_path / name for name in ("recipe.yaml", "whole", "other"))
     recipe.write_text(to_yaml(config))
     command = ["train", str(recipe), "--quiet", "--micro_batch", "4"]
@@ -147,3 +158,51 @@ def test_a_run_goes_on_in_another_number_of_processes(miniature: Miniature, tmp_
     for steps, processes, more in (("1", "1", []), ("2", "2", ["--resume"]), ("3", "1", ["--resume"])):
         assert main([*command, "--out", str(other), "--steps", steps, "--nproc", processes, *more]) == 0
     require_alike(assemble(config), whole, other)
+
+
+DEADLY = """
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def deadly(media, prompts):
+    \"\"\"In the second iteration the second process kills the one that started it, and waits for its own end.\"\"\"
+    lines = Path("{folder}/metrics.jsonl")
+    if os.environ.get("RANK") == "1" and lines.exists() and lines.read_text():
+        os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
+        time.sleep(60)
+    return picky(media, prompts)
+"""
+
+
+def test_a_run_of_two_that_is_killed_within_an_iteration_goes_on_alone(miniature: Miniature, tmp_path: Path) -> None:
+    """Uneven groups, a sample that cannot be judged, and no process left: it ends where one alone does."""
+    recipe, whole, other, judges = (tmp_path / name for name in ("recipe.yaml", "whole", "other", "judges.py"))
+    judges.write_text(PICKY + DEADLY.format(folder=other))
+    config = replace(
+        miniature.config(tmp_path / "unused", prompts_per_step=3, micro_batch=4), reward=f"{judges}:deadly"
+    )
+    recipe.write_text(to_yaml(config))
+    command = ["train", str(recipe), "--quiet"]
+    assert main([*command, "--out", str(whole)]) == 0
+    two = start([*command, "--out", str(other), "--nproc", "2"], tmp_path / "stderr")
+    two.process.join(4 * PATIENCE)
+    assert two.process.exitcode == -signal.SIGKILL and len(read(other)) == 1, two.lines()
+    end = time.monotonic() + PATIENCE
+    while _is_held(other):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert main([*command, "--out", str(other), "--resume"]) == 0
+    require_alike(assemble(config), whole, other)
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        require_unheld(folder)
+    except UserError:
+        return True
+    return False

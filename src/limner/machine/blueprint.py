@@ -69,7 +69,8 @@ def _of_facts(kind: str, facts: Published) -> Any:
     parts = dict(tiny.components)
     (network,) = (name for name in NETWORKS if name in parts)
     encoders = [name for name in ENCODERS if parts.get(name) is not None]
-    facts_of = dict(zip(encoders, facts.encoders, strict=True)) | {network: facts.network, "vae": facts.autoencoder}
+    facts_of = dict(zip(encoders, facts.encoders, strict=True)) | {"vae": facts.autoencoder}
+    facts_of |= dict.fromkeys([network, *(f"{network}_{i}" for i in range(2, facts.experts + 1))], facts.network)
     parts |= {name: made(part) for name, part in facts_of.items()}
     for name, part in zip(encoders, facts.encoders, strict=True):
         if part.kind.startswith("CLIP"):

@@ -24,6 +24,7 @@ class Part:
 class Published:
     """A checkpoint: where it is, under which licence, and its parts; `recipe` is the one of limner's that trains it.
 
+    Where it has several `experts` each is such a network, for its own times, and all are there at once.
     `latent` is the shape at the size that the pipeline draws unless it is told otherwise, of whose pixels each is
     `cell` of the picture's wide.
     """
@@ -37,13 +38,19 @@ class Published:
     latent: tuple[int, ...]
     cell: int = 8
     recipe: str = ""
+    experts: int = 1
     miniature: Callable[[], Any] | None = None
     """Makes a small pipeline of the same class and parts; None: its kind's own does."""
 
+    @property
+    def predicting(self) -> int:
+        """Parameters of all that predicts."""
+        return self.experts * self.network.parameters
 
-def miniature(module: str, *arguments: str) -> Callable[[], Any]:
-    """Return what makes the miniature of a module, which is imported only then."""
-    return lambda: vars(importlib.import_module(module))["tiny_pipeline"](*arguments)
+
+def miniature(module: str, *arguments: str, by: str = "tiny_pipeline") -> Callable[[], Any]:
+    """Return what makes the miniature of a module, by its function of that name; it is imported only then."""
+    return lambda: vars(importlib.import_module(module))[by](*arguments)
 
 
 CLIP_L = Part(

@@ -7,16 +7,15 @@ was recorded while sampling is scored by the same few lines.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from limner.core.errors import UserError, shown
+from limner.core.errors import UserError
 from limner.core.needs import Renoising
 from limner.core.protocols import Algorithm, Denoiser
 from limner.core.rng import Rng
@@ -44,6 +43,7 @@ from limner.diffusion.timesteps import (
 )
 from limner.policies.guided import Rescaling, guided
 from limner.policies.plan import Plan, Walk
+from limner.policies.sized import sized
 
 MAX_STEPS = 10_000
 """Of one sample; a scheduler's own grid has 1000."""
@@ -92,6 +92,8 @@ class Sampler:
     splits: tuple[int, ...] = ()
     guidance: Guidance = 1.0
     """The scale of classifier-free guidance; 1: none."""
+    update_guidance: Guidance | None = None
+    """The scale by which finished samples that are noised again are restored in updates; none: the same."""
     sizes: tuple[str, ...] = ()
     """Height x width in pixels, as in 768x512, one for an iteration, in turn; empty: the model's own, always."""
     keep: Literal["device", "host"] = "device"
@@ -146,6 +148,17 @@ class Sampler:
                 f"{name} scores stochastic steps, but the sampler's dynamics {self.dynamics} has none: take FlowSDE, "
                 "CPS or DanceSDE, or an algorithm that needs no path, DiffusionNFT or AWM"
             )
+        if algorithm.needs.path and self.guidance_of_updates != self.guidance:
+            raise UserError(
+                f"sampler.update_guidance {self.update_guidance:g}: {name} asks how likely what guidance "
+                f"{self.guidance:g} drew has become, and another policy did not draw it: leave it out, or take an "
+                "algorithm that noises finished samples again, DiffusionNFT, AWM or DPO"
+            )
+
+    @property
+    def guidance_of_updates(self) -> float:
+        """The scale by which updates are guided."""
+        return self.guidance if self.update_guidance is None else self.update_guidance
 
     def plain(self, steps: int | None = None, guidance: float | None = None) -> Sampler:
         """Return the plain ODE on the model's own grid; None: in as many steps, or with as much guidance, as here."""
@@ -214,25 +227,6 @@ def _led(watch: Watch, step: Step, plan: Plan) -> Float[Tensor, "batch *latent"]
     if not torch.equal(led[first][place], led):
         raise ValueError(f"after step {step.index} some samples are still one state, and must be led to one place")
     return led
-
-
-@runtime_checkable
-class Sized(Protocol):
-    """A denoiser that draws pictures of several sizes, and reads those of any."""
-
-    def sized(self, height: int, width: int) -> Denoiser:
-        """Return it as it draws at another size. Raises UserError for one that it does not draw."""
-        ...
-
-
-def sized(model: Denoiser, size: str) -> Denoiser:
-    """Return the model as it draws at "HEIGHTxWIDTH" pixels. Raises UserError for what it does not draw."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
-    if found is None:
-        raise UserError(f"sampler.sizes are HEIGHTxWIDTH, as in 768x512, got {shown(size)}")
-    if not isinstance(model, Sized):
-        raise UserError(f"sampler.sizes: {type(model).__name__} draws pictures of one size: leave them out")
-    return model.sized(int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -315,10 +309,15 @@ class Denoising:
         t: Float[Tensor, " batch"],
         condition: Condition,
         prompt_index: Int[Tensor, " batch"],
+        guidance: float | None = None,
     ) -> Estimate:
-        """Return what the network, guided, takes x_t to be made of: one network evaluation a sample, or two."""
+        """Return what the network, guided, takes x_t to be made of: one network evaluation a sample, or two.
+
+        `guidance` None is the sampler's.
+        """
+        scale = self.sampler.guidance if guidance is None else guidance
         rescaled = self.model.rescaled if isinstance(self.model, Rescaling) else None
-        prediction = guided(self.model.predict, self.sampler.guidance, (x, t), condition, prompt_index, rescaled)
+        prediction = guided(self.model.predict, scale, (x, t), condition, prompt_index, rescaled)
         return to_estimate(self.model.prediction, prediction, x, t, self.model.schedule)
 
     def distribution(self, decisions: Decisions, condition: Condition) -> Gaussian:
@@ -365,7 +364,7 @@ class Denoising:
 
     def restore(self, pack: Renoised, condition: Condition) -> Estimate:
         """Return what the network takes renoised samples to be made of."""
-        return self.estimate(pack.state, pack.t, condition, pack.prompt_index)
+        return self.estimate(pack.state, pack.t, condition, pack.prompt_index, self.sampler.guidance_of_updates)
 
     def _dynamics(self, decides: Bool[Tensor, " batch"], device: torch.device) -> Dynamics:
         dynamics: Dynamics = self.sampler.dynamics

@@ -14,6 +14,21 @@ from limner.core.types import Condition
 
 
 @runtime_checkable
+class Guiding(Protocol):
+    """A sampler that guides: by one scale where it draws, and by that or another one in updates."""
+
+    @property
+    def guidance(self) -> float:
+        """The scale of classifier-free guidance by which samples are drawn; 1: none."""
+        ...
+
+    @property
+    def guidance_of_updates(self) -> float:
+        """That by which what is learned from is seen in updates."""
+        ...
+
+
+@runtime_checkable
 class Rescaling(Protocol):
     """A denoiser whose own pipeline does not go on with a guided prediction as it is."""
 

@@ -115,6 +115,11 @@ class MaskedSampler:
         """Return the arguments that ask a diffusers pipeline for as many steps and as much guidance."""
         return {"num_inference_steps": self.steps, "guidance_scale": self.guidance}
 
+    @property
+    def guidance_of_updates(self) -> float:
+        """The scale by which decisions are scored."""
+        return self.guidance
+
     def spans(self, length: int) -> Sequence[tuple[int, int]]:
         """Return for each step how many places are written before it, and after."""
         found, written = [], 0

@@ -123,6 +123,11 @@ class TokenSampler:
         }
 
     @property
+    def guidance_of_updates(self) -> float:
+        """The scale by which decisions are scored."""
+        return self.guidance if self.scored == "drawn" else 1.0
+
+    @property
     def leaves_out(self) -> bool:
         """Whether some tokens may not be drawn."""
         return self.top_k > 0 or self.top_p < 1
@@ -216,7 +221,7 @@ class Autoregressive:
 
         Which tokens were left to be drawn is read from what was recorded.
         """
-        scale = self.sampler.guidance if self.sampler.scored == "drawn" else 1.0
+        scale = self.sampler.guidance_of_updates
         logits = guided(self.model.logits, scale, (decisions.state.tokens,), condition, decisions.prompt_index)
         told = at(logits, decisions.place, decisions.column) / self.sampler.temperature
         if self.sampler.leaves_out:

@@ -22,8 +22,13 @@ from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
 from limner.recipes.presets import with_preset
 from limner.training.config import Evaluation, Lora, Model, Optimizer, Precision, RunConfig
+from limner.training.snapshots import Snapshots
 
 HELDOUT = "objects:heldout"
+SNAPSHOTS = Snapshots(every=20)
+"""A run of days shows what becomes of four prompts, for next to nothing beside what it draws to learn from."""
+AVERAGE = 0.987
+"""Of Flow-GRPO's code, whose average of weights is by .9 every 8 optimizer steps: .9^(1 / 8) at each."""
 BFLOAT16 = Precision("bfloat16", activation_checkpointing=True)
 WAN_33 = 16 * 9 * 30 * 52
 """Elements of Wan's latent of 33 frames of 240 x 416 pixels."""
@@ -44,6 +49,7 @@ def sd15() -> RunConfig:
         optimizer=Optimizer(lr=3e-4, weight_decay=1e-4),
         precision=BFLOAT16,
         evaluation=Evaluation(HELDOUT, ode_steps=50),
+        snapshots=SNAPSHOTS,
         steps=100,
         prompts_per_step=32,
         group_size=8,
@@ -67,6 +73,7 @@ def sdxl() -> RunConfig:
         optimizer=Optimizer(lr=1e-5, weight_decay=1e-4),
         precision=BFLOAT16,
         evaluation=Evaluation(HELDOUT, ode_steps=50, guidance=5.0),
+        snapshots=SNAPSHOTS,
         steps=1000,
         prompts_per_step=32,
         group_size=4,
@@ -77,8 +84,8 @@ def sdxl() -> RunConfig:
 def sd35_medium() -> RunConfig:
     """Train Stable Diffusion 3.5 medium as Flow-GRPO did for PickScore: 512 x 512, guidance 4.5, 48 groups of 24.
 
-    Source: Liu et al., arXiv:2505.05470; config/grpo.py and train_sd3.py of its code (LoRA of rank 32, alpha 64), whose
-    average of weights is left out.
+    Source: Liu et al., arXiv:2505.05470; config/grpo.py and train_sd3.py of its code (LoRA of rank 32, alpha 64, and an
+    average of weights).
     """
     model = Model("sd3", "stabilityai/stable-diffusion-3.5-medium", SD3Settings(), Lora(rank=32, alpha=64))
     base = RunConfig(
@@ -86,8 +93,10 @@ def sd35_medium() -> RunConfig:
         prompts="objects:train",
         model=model,
         reward="pickscore",
+        optimizer=Optimizer(ema=AVERAGE),
         precision=BFLOAT16,
         evaluation=Evaluation(HELDOUT, ode_steps=40, guidance=4.5),
+        snapshots=SNAPSHOTS,
         steps=1000,
         micro_batch=8,
     )
@@ -98,16 +107,18 @@ def flux1_dev() -> RunConfig:
     """Train FLUX.1 dev as Flow-GRPO's code does by its fast variant: three decisions of six, CPS, guidance 3.5 told.
 
     Source: config/grpo.py and train_flux.py of Flow-GRPO's code (window of 3 at the start, noise .8, clip 1e-5, no
-    penalty, LoRA of rank 64, alpha 128); arXiv:2509.05952 for CPS and its ratio. Of the code, an average of weights (.9
-    every 8 steps) and 128 tokens a prompt are left out.
+    penalty, LoRA of rank 64, alpha 128, an average of weights); arXiv:2509.05952 for CPS and its ratio. Of the code,
+    128 tokens a prompt are left out.
     """
     base = RunConfig(
         name="flux1_dev",
         prompts="objects:train",
         model=Model("flux", "black-forest-labs/FLUX.1-dev", FluxSettings(resolution=512), Lora(rank=64, alpha=128)),
         reward="pickscore",
+        optimizer=Optimizer(ema=AVERAGE),
         precision=BFLOAT16,
         evaluation=Evaluation(HELDOUT, ode_steps=28),
+        snapshots=SNAPSHOTS,
         steps=1000,
         prompts_per_step=48,
         group_size=24,
@@ -133,6 +144,7 @@ def qwen_image() -> RunConfig:
         reward="pickscore",
         precision=BFLOAT16,
         evaluation=Evaluation(HELDOUT, ode_steps=50, guidance=4.0),
+        snapshots=SNAPSHOTS,
         steps=1000,
         prompts_per_step=32,
         group_size=16,
@@ -145,9 +157,9 @@ def wan_1_3b() -> RunConfig:
     """Train Wan 2.1 1.3B as Flow-GRPO's code does for written words: 33 frames of 240 x 416, 20 steps, groups of 4.
 
     Source: general_ocr_wan2_1 in config/grpo.py and train_wan2_1.py of Flow-GRPO's code: guidance 4.5, learning rate
-    1e-4, clip 1e-3, penalty .004, LoRA of rank 32, alpha 64, and noise that grows with t to .99. How many groups an
-    iteration has is ours, and the average of weights is left out. Where another judge watches what moves, take
-    `actions:train` for `signs:train`.
+    1e-4, clip 1e-3, penalty .004, LoRA of rank 32, alpha 64, an average of weights, and noise that grows with t to .99.
+    How many groups an iteration has is ours. Where another judge watches what moves, take `actions:train` for
+    `signs:train`.
     """
     settings = WanSettings(resolution=240, width=416, num_frames=33)
     return RunConfig(
@@ -157,9 +169,10 @@ def wan_1_3b() -> RunConfig:
         reward="frames_mean(ocr)",
         algorithm=FlowGRPO(clip_low=1e-3, clip_high=1e-3, clip_elements=WAN_33, kl_weight=0.004),
         sampler=Sampler(DanceSDE(0.0, slope=0.99), steps=20, guidance=4.5),
-        optimizer=Optimizer(lr=1e-4),
+        optimizer=Optimizer(lr=1e-4, ema=AVERAGE),
         precision=BFLOAT16,
         evaluation=Evaluation("signs:heldout", ode_steps=50, guidance=4.5),
+        snapshots=SNAPSHOTS,
         steps=1000,
         prompts_per_step=16,
         group_size=4,

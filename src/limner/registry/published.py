@@ -42,7 +42,7 @@ def published() -> dict[str, tuple[str, Published]]:
 
 def memory_class(checkpoint: Published) -> int | None:
     """Return the smallest of the usual cards, in GB, that the network leaves enough of; None if none of them."""
-    weights = BYTES * checkpoint.network.parameters / 1e9
+    weights = BYTES * checkpoint.predicting / 1e9
     return next((card for card in CARDS if weights <= SHARE * card), None)
 
 
@@ -77,16 +77,16 @@ def _read(adapter: Any) -> str:
 
 
 def _row(each: Published) -> str:
-    parts = (each.network, each.autoencoder, *each.encoders)
+    parts = (each.predicting, each.autoencoder.parameters, *(part.parameters for part in each.encoders))
     card = memory_class(each)
-    weights = " + ".join(f"{BYTES * part.parameters / 2**30:.1f}" for part in parts)
+    weights = " + ".join(f"{BYTES * part / 2**30:.1f}" for part in parts)
     cells = (
         f"[{each.hub}](https://huggingface.co/{each.hub})",
         each.licence,
         each.prediction,
         " x ".join(str(side * each.cell) for side in each.latent[-2:]),
         " x ".join(map(str, each.latent)),
-        f"{each.network.parameters / 1e9:.2f} B",
+        f"{each.experts} x " * (each.experts > 1) + f"{each.network.parameters / 1e9:.2f} B",
         f"{weights} GiB",
         f"{card} GB" if card else f"> {CARDS[-1]} GB",
         f"`{each.recipe}`" if each.recipe else "",

@@ -25,6 +25,7 @@ from limner.policies.denoising import MAX_STEPS, Guidance, Sampler
 from limner.policies.masked import MaskedSampler
 from limner.policies.tokens import TokenSampler
 from limner.training.focus import Everywhere, Focus
+from limner.training.snapshots import Snapshots
 from limner.training.source import Drawn, Pictures, Source
 
 
@@ -208,12 +209,10 @@ OWN, ODE, GUIDED = "sampler", "ode", "guided"
 
 @settings
 class NamedSampler:
-    """A sampler that held-out samples are drawn by: of the base, of the result, or of both.
-
-    Its `name` is what the report and the folders in samples/ call it: small letters, digits and underscores.
-    """
+    """A sampler that held-out samples are drawn by: of the base, of the result, or of both."""
 
     name: str
+    """What the report and the folders in samples/ call it: small letters, digits and underscores."""
     sampler: Annotated[Sampling, Named("samplers")] = field(default_factory=Sampler)
     when: Literal["before", "after", "both"] = "both"
 
@@ -295,6 +294,7 @@ class RunConfig:
     anchor: DataAnchor = field(default_factory=DataAnchor)
     precision: Precision = field(default_factory=Precision)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    snapshots: Snapshots = field(default_factory=Snapshots)
     steps: Count = 100
     """Iterations: roll out, score, update."""
     prompts_per_step: Annotated[int, Range(least=1, most=100_000)] = 8

@@ -91,6 +91,8 @@ class Hooks:
     """Measure the present weights on held-out prompts; called every `config.evaluation.every` iterations."""
     began: float = field(default_factory=time.monotonic)
     """When this session began, by the monotonic clock."""
+    snapshot: Callable[[State], None] = lambda state: None
+    """Show what some prompts have become; called every `config.snapshots.every` iterations."""
 
 
 def train(config: RunConfig, parts: Parts, state: State, hooks: Hooks) -> None:
@@ -162,6 +164,8 @@ def conclude(
     metrics["network_evaluations"] = float(state.evaluations)
     if config.evaluation.every and state.iteration % config.evaluation.every == 0:
         metrics |= hooks.evaluate(state)
+    if config.snapshots.every and state.iteration % config.snapshots.every == 0:
+        hooks.snapshot(state)
     ends = state.iteration == config.steps
     stops = not ends and deadline.passed()
     if parts.team.leads:

@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -107,3 +108,22 @@ def tiny_pipeline(seed: int = 0) -> WanPipeline:
             UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
             transformer,
         )
+
+
+def tiny_experts() -> WanPipeline:
+    """Return the 14B of Wan 2.2 in miniature: two transformers, the first for t of .875 and above."""
+    both = {"transformer": tiny_pipeline().transformer, "transformer_2": tiny_pipeline(1).transformer}
+    return WanPipeline(**(tiny_pipeline().components | both), boundary_ratio=0.875)
+
+
+def tiny_beside() -> WanImageToVideoPipeline:
+    """Return that of image to video: two transformers, which read mask and first frame beside the noise."""
+    base = tiny_pipeline()
+    names = ("transformer", "transformer_2")
+    both = {name: WanTransformer3DModel.from_config(base.transformer.config, in_channels=36) for name in names}
+    return WanImageToVideoPipeline(**(base.components | both), boundary_ratio=0.9)
+
+
+def tiny_of_times() -> WanPipeline:
+    """Return one that reads the time at each token, as the 5B of Wan 2.2 does."""
+    return WanPipeline(**tiny_pipeline().components, expand_timesteps=True)

@@ -34,9 +34,9 @@ def velocity(
     channels = pipeline.transformer.config.out_channels
     found = read.new_zeros((len(read), channels, *read.shape[2:]), dtype=torch.float32)
     for name, rows in zip(BOTH, (early, ~early), strict=True):
-        if rows.any():
+        if len(mine := read[rows]):
             some = {key: value[rows] for key, value in asked.items()}
-            found[rows] = _of_one(pipeline, networks[name], read[rows], level[rows], some)
+            found[rows] = _of_one(pipeline, networks[name], mine, level[rows], some)
     return found
 
 
