@@ -41,7 +41,7 @@ def evaluations(config: RunConfig) -> int:
     low, high = sampler.window_range if sampler.window and sampler.window_schedule == "random" else (0, 0)
     starts = [(start, start) for start in range(low, high + 1)] if high > low else [sampler.window_range]
     counts = [counted(replace(config, sampler=replace(sampler, window_range=each))) for each in starts]
-    anchored = getattr(config.algorithm, "num_updates", 1) * config.anchor.batch if config.anchor.weight else 0
+    anchored = config.anchor.batch if config.anchor.weight else 0  # in each step, of which such entries take one
     return round(config.prompts_per_step * statistics.mean(counts)) + anchored
 
 
