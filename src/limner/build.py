@@ -18,6 +18,7 @@ from limner.core.media import Media
 from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Actors, Adapter, ModelSettings, Policy, Sampling
 from limner.core.rng import Rng
+from limner.core.shortage import needing
 from limner.core.team import Team
 from limner.core.tree import tree_map
 from limner.core.types import Pipeline, Prompt, Source
@@ -135,6 +136,7 @@ class Assembly:
         return sampler.policy(self.parts.weights.actor(self.model, role, precision))
 
 
+@needing("loading")
 def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJECTS) -> Assembly:
     """Load and connect everything that a run needs; nothing is written, and nothing expensive is run.
 
@@ -346,7 +348,9 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
 
     def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
         with torch.no_grad():
-            return tree_map(Tensor.cpu, parts.studio.decode(latents_drawer(parts, policy)(prompts, seeds)))
+            drawn = latents_drawer(parts, policy)(prompts, seeds)
+            with needing("decode"):
+                return tree_map(Tensor.cpu, parts.studio.decode(drawn))
 
     return draw
 

@@ -17,18 +17,12 @@ from typing import Any
 from limner.core.errors import UserError
 from limner.machine.cost import Sizes, sizes
 from limner.machine.memory import Phase, Place, peak, phases
+from limner.machine.prices import AWAY, BFLOAT16, CHECKPOINTING, CODED, ENCODED, HOST, SHARD, flags, price
 from limner.recipes.override import override
 from limner.training.config import RunConfig
 from limner.training.workload import Workload, workload
 
 NUM_WAYS = 3
-CHECKPOINTING = {"precision.activation_checkpointing": "true"}
-BFLOAT16 = {"precision.dtype": "bfloat16"}
-CODED = {"model.quantize": "nf4"}
-HOST = {"sampler.keep": "host"}
-SHARD = {"shard": "all"}
-AWAY = {"model.offload": "blocks"}
-ENCODED = {"model.encoders": "cpu"}
 FREE = HOST.keys() | SHARD.keys() | ENCODED.keys()
 """Keys that change nothing of what a model takes by itself."""
 ALIKE = ("none", "none", "adamw")
@@ -47,7 +41,7 @@ class Way:
     @property
     def flags(self) -> str:
         """As they are typed."""
-        return " ".join(f"--{key} {value}" for key, value in self.keys.items())
+        return flags(self.keys)
 
 
 def ways(config: RunConfig, work: Workload, place: Place, room: float) -> tuple[Way, ...]:
@@ -134,7 +128,7 @@ class _Search:
             changed = dict(keys) if size == self.config.micro_batch else {**keys, "micro_batch": str(size)}
             top = self._peak(found, changed)
             if changed and top.peak <= self.room:
-                return Way(changed, top.peak, top.name, _price(changed))
+                return Way(changed, top.peak, top.name, price(changed))
             size //= 2
         return None
 
@@ -147,7 +141,7 @@ class _Search:
             top = self._peak(found, changed)
             if top.peak <= self.room:
                 fits_all = self._peak(found, {**keys, "micro_batch": least}).peak <= self.room
-                return None if fits_all else Way(changed, top.peak, top.name, _price(changed))
+                return None if fits_all else Way(changed, top.peak, top.name, price(changed))
             groups //= 2
         return None
 
@@ -162,7 +156,7 @@ class _Search:
             smaller = self._sizes(changed)
             top = None if smaller is None else self._peak(smaller, changed)
             if smaller is not None and top is not None and top.peak <= self.room:
-                yield Way(changed, top.peak, top.name, _price(changed))
+                yield Way(changed, top.peak, top.name, price(changed))
             elif smaller is not None and (way := self._passes(changed, smaller)) is not None:
                 yield way
             if changed == {**halved} and not keys:
@@ -171,20 +165,3 @@ class _Search:
     def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> Phase:
         work = workload(override(self.config, keys), self.work.processes, self.work.group, self.work.machines)
         return peak(phases(found, work, self.place))
-
-
-def _price(keys: Mapping[str, str]) -> str:
-    """Return what keys cost, dearest first."""
-    prices = {
-        "model.settings.resolution": "smaller pictures",
-        "prompts_per_step": "fewer groups an iteration: another run",
-        "model.encoders": "each prompt encoded once on the CPU",
-        "model.offload": "blocks of the frozen base cross over in each pass",
-        "model.quantize": "the frozen base in 4 bits, rounded",
-        "precision.dtype": "networks in bfloat16",
-        "precision.activation_checkpointing": "a forward pass more in the update",
-        "shard": "weights in parts, which each pass brings together",
-        "sampler.keep": "decisions wait in the machine's memory, and cross over twice",
-        "micro_batch": "more, smaller passes",
-    }
-    return ", ".join(price for key, price in prices.items() if key in keys)

@@ -14,6 +14,7 @@ from torch import Tensor
 from limner.core.errors import RunError
 from limner.core.media import Media, Shown
 from limner.core.protocols import Jury
+from limner.core.shortage import needing
 from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select, tree_map
 from limner.core.types import Rollout, Scored
@@ -27,6 +28,7 @@ def shown(media: Media) -> Shown:
     return Shown(tree_map(Tensor.cpu, media.rounded()), finite.cpu())
 
 
+@needing("decode")
 def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Shown:
     """Return what the samples show, `micro_batch` decoded at a time."""
     with torch.no_grad():

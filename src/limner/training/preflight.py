@@ -22,6 +22,7 @@ from limner.core.errors import UserError
 from limner.core.needs import RatioKind
 from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
+from limner.core.shortage import needing
 from limner.core.team import ALONE
 from limner.core.tree import leaves, select
 from limner.core.types import Batch, Decisions, Prompt, Rollout, Scored
@@ -138,6 +139,7 @@ class Pace:
         return evaluations * self.seconds["rollout"] / self.evaluations + self.seconds["reward"] / self.samples
 
 
+@needing("the dry run")
 def preflight(
     config: RunConfig, parts: Parts, heldout: Sequence[Prompt] = (), rehearsals: Sequence[Rehearsal] = ()
 ) -> Preflight:
@@ -272,6 +274,7 @@ def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, s
     return footprint(device, peak_memory_mib(device), trained, kept, missing, stills, moments)
 
 
+@needing("update")
 def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[int, int]:
     """Run the update's forward and backward passes as if half of each group were good; return their size and number."""
     if even(scored) == len(scored.rollout):
@@ -290,6 +293,7 @@ def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[i
     return decisions, passes
 
 
+@needing("update")
 def _ratio(
     config: RunConfig, parts: Parts, rollout: Rollout, notices: list[str]
 ) -> tuple[float | None, tuple[float, float] | None]:
