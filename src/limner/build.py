@@ -51,6 +51,7 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.audience import Overlap
 from limner.rollout.collect import EncodeCache
 from limner.rollout.kept import Kept
+from limner.rollout.score import in_parts
 from limner.training.anchor import Anchor, OnData, OnTeacher
 from limner.training.asynchronous import require_able
 from limner.training.config import DataAnchor, Model, RunConfig
@@ -229,7 +230,7 @@ def _studio(
         overlap=_overlap(config, model, reward),
         cache=EncodeCache(model.encode, encoding=partial(visiting, encoders, team.device), kept=_kept(config, model)),
         encode=partial(_latents, model),
-        decode=model.decode,
+        decode=in_parts(model.decode, config.model.decode_batch),
         pictures=pictures,
         judged=judged,
         look=_look(config.focus, model),

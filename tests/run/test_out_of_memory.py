@@ -18,9 +18,9 @@ from limner.cli import main
 from limner.core.errors import OutOfMemory
 from limner.core.shortage import asked, is_short, needing
 from limner.machine.relief import relief
-from limner.models.sd3.adapter import SD3
 from limner.policies.denoising import Denoising
 from limner.recipes.yaml import to_yaml
+from limner.rollout import score
 from limner.run import Run
 from limner.training.config import Precision
 from run.miniature import FLOW_GRPO, Miniature
@@ -93,13 +93,13 @@ def test_what_takes_less_is_told_cheapest_first(
     assert relief(card, "encode").startswith("--model.encoders cpu")
 
 
-def fails(change: pytest.MonkeyPatch, owner: type, name: str, how: Callable[..., Any] = too_much) -> None:
+def fails(change: pytest.MonkeyPatch, owner: object, name: str, how: Callable[..., Any] = too_much) -> None:
     change.setattr(owner, name, how)
 
 
-STAGES = {
+STAGES: dict[str, tuple[object, str]] = {
     "rollout": (Denoising, "sample"),
-    "decode of rollout": (SD3, "decode"),
+    "decode of rollout": (score, "shown"),
     "update": (DiffusionNFT, "pass_loss"),
 }
 

@@ -9,6 +9,7 @@ BFLOAT16 = {"precision.dtype": "bfloat16"}
 CODED = {"model.quantize": "nf4"}
 HOST = {"sampler.keep": "host"}
 SHARD = {"shard": "all"}
+TILED = {"model.vae_tiling": "true"}
 AWAY = {"model.offload": "blocks"}
 ENCODED = {"model.encoders": "cpu"}
 
@@ -29,8 +30,10 @@ def price(keys: Mapping[str, str]) -> str:
         "model.quantize": "the frozen base in 4 bits, rounded",
         "precision.dtype": "networks in bfloat16",
         "precision.activation_checkpointing": "a forward pass more in the update",
+        "model.vae_tiling": "pictures decoded in tiles, blended where they meet",
         "shard": "weights in parts, which each pass brings together",
         "sampler.keep": "decisions wait in the machine's memory, and cross over twice",
         "micro_batch": "more, smaller passes",
+        "model.decode_batch": "fewer samples decoded at once",
     }
     return ", ".join(price for key, price in prices.items() if key in keys)

@@ -26,6 +26,8 @@ def _smaller(config: RunConfig, phase: str) -> Iterator[Mapping[str, str]]:
     card, model = resolve(config.device).type != "cpu", config.model
     if phase == "encode" and card and model.encoders == "device":
         yield ENCODED
+    if phase == "decode" and model.decode_batch != 1:
+        yield {"model.decode_batch": str(model.decode_batch // 2 or 1)}
     if phase == "decode" and card and model.vae == "device":
         yield {"model.vae": "cpu"}
     if phase not in ("encode", "loading"):

@@ -1,7 +1,7 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
-Smaller passes, decisions that wait in the machine's memory, and prompts that are encoded there change nothing but the
-time; checkpoints are paid for in operations; weights in parts cross over between processes in each pass, and frozen
+Fewer samples decoded at once, smaller passes, decisions that wait in the machine's memory, and prompts that are encoded
+there change nothing but the time; tiles, for a sample that cannot be decoded whole, blend; checkpoints are paid for in operations; weights in parts cross over between processes in each pass, and frozen
 blocks that wait in the machine's memory between it and the card; half precision rounds, a frozen base in 4 bits more
 so; fewer groups, and smaller pictures, make it another run.
 """
@@ -9,7 +9,7 @@ so; fewer groups, and smaller pictures, make it another run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -17,13 +17,14 @@ from typing import Any
 from limner.core.errors import UserError
 from limner.machine.cost import Sizes, sizes
 from limner.machine.memory import Phase, Place, peak, phases
-from limner.machine.prices import AWAY, BFLOAT16, CHECKPOINTING, CODED, ENCODED, HOST, SHARD, flags, price
+from limner.machine.prices import AWAY, BFLOAT16, CHECKPOINTING, CODED, ENCODED, HOST, SHARD, TILED, flags, price
 from limner.recipes.override import override
 from limner.training.config import RunConfig
 from limner.training.workload import Workload, workload
 
 NUM_WAYS = 3
-FREE = HOST.keys() | SHARD.keys() | ENCODED.keys()
+FEW = "model.decode_batch"
+FREE = HOST.keys() | SHARD.keys() | ENCODED.keys() | {FEW}
 """Keys that change nothing of what a model takes by itself."""
 ALIKE = ("none", "none", "adamw")
 """Shard, codes and optimizer of a run whose weights can be put in parts."""
@@ -70,6 +71,8 @@ class _Search:
             kinds = [{**kind, **where} for kind in kinds for where in ({}, HOST)]
         if self._encoding_is_too_much(measure()):
             kinds = [{**kind, **ENCODED} for kind in kinds]
+        if self._decoding_is_too_much(measure()):
+            kinds = [{**kind, **TILED} for kind in kinds]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
@@ -92,6 +95,13 @@ class _Search:
         if found is None or not self.place.accelerator or self.config.model.encoders == "cpu":
             return False
         return phases(found, self.work, self.place)[0].peak > self.room
+
+    def _decoding_is_too_much(self, found: Sizes | None) -> bool:
+        """Return whether a single sample cannot be decoded whole beside what stays."""
+        if found is None or self.config.model.vae_tiling:
+            return False
+        work = replace(self.work, decode_batch=1, recorded=0)
+        return phases(found, work, self.place)[2].peak > self.room
 
     def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
         """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
@@ -126,9 +136,8 @@ class _Search:
         least, size = (2 if self.config.algorithm.needs.pairs else 1), self.config.micro_batch
         while size >= least:
             changed = dict(keys) if size == self.config.micro_batch else {**keys, "micro_batch": str(size)}
-            top = self._peak(found, changed)
-            if changed and top.peak <= self.room:
-                return Way(changed, top.peak, top.name, price(changed))
+            if (way := self._fits(found, changed)) is not None and way.keys:
+                return way
             size //= 2
         return None
 
@@ -138,10 +147,8 @@ class _Search:
         groups = self.config.prompts_per_step // 2
         while groups >= self.work.processes:
             changed = {**keys, "micro_batch": least, "prompts_per_step": str(groups)}
-            top = self._peak(found, changed)
-            if top.peak <= self.room:
-                fits_all = self._peak(found, {**keys, "micro_batch": least}).peak <= self.room
-                return None if fits_all else Way(changed, top.peak, top.name, price(changed))
+            if (way := self._fits(found, changed)) is not None:
+                return None if self._fits(found, {**keys, "micro_batch": least}) is not None else way
             groups //= 2
         return None
 
@@ -154,14 +161,21 @@ class _Search:
             halved["model.settings.width"] = str(found.shape[-1] // 2)
         for changed in ({**halved}, {**keys, **halved}):
             smaller = self._sizes(changed)
-            top = None if smaller is None else self._peak(smaller, changed)
-            if smaller is not None and top is not None and top.peak <= self.room:
-                yield Way(changed, top.peak, top.name, price(changed))
-            elif smaller is not None and (way := self._passes(changed, smaller)) is not None:
+            if smaller is not None and (way := self._passes(changed, smaller)) is not None:
                 yield way
             if changed == {**halved} and not keys:
                 return
 
-    def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> Phase:
+    def _fits(self, found: Sizes, keys: Mapping[str, str]) -> Way | None:
+        """Return the way of these keys if they fit, with fewer samples decoded at once if that is what does not."""
+        changed, (top, work) = dict(keys), self._peak(found, keys)
+        few = self.place.decoded_at_once(found, work)
+        while top.peak > self.room and top.name == "decode" and few > 1:
+            few //= 2
+            changed[FEW] = str(few)
+            top, _ = self._peak(found, changed)
+        return Way(changed, top.peak, top.name, price(changed)) if top.peak <= self.room else None
+
+    def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> tuple[Phase, Workload]:
         work = workload(override(self.config, keys), self.work.processes, self.work.group, self.work.machines)
-        return peak(phases(found, work, self.place))
+        return peak(phases(found, work, self.place)), work

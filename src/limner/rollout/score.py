@@ -22,6 +22,15 @@ from limner.core.types import Rollout, Scored
 Decode = Callable[[Tensor], Media]
 
 
+def in_parts(decode: Decode, most: int) -> Decode:
+    """Return what decodes `most` samples at a time, of which the others wait on the CPU; 0: `decode` itself."""
+
+    def few(sample: Float[Tensor, "batch *latent"]) -> Media:
+        return concatenate([tree_map(Tensor.cpu, decode(part)) for part in sample.split(most)])
+
+    return few if most else decode
+
+
 def shown(media: Media) -> Shown:
     """Return media as files hold them, on the CPU, and which of the samples are finite."""
     finite = torch.stack([leaf[:, None].isfinite().flatten(1).all(1) for leaf in leaves(media)]).all(0)
