@@ -52,6 +52,7 @@ from limner.report.progress import Progress
 from limner.report.sheet import Samples
 from limner.results import Moment, card, outcome, provenance, sheet_of, shown, write_results
 from limner.training.config import RunConfig
+from limner.training.footprint import Footprint
 from limner.training.loop import Hooks
 from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.resume import everything, put_back
@@ -71,6 +72,8 @@ class Run:
     state: State
     progress: Progress | None = None
     notices: tuple[str, ...] = ()
+    foretold: Footprint | None = None
+    """The memory that the dry run of this session foretold."""
 
     @property
     def config(self) -> RunConfig:
@@ -307,7 +310,7 @@ def _trained(
     found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
     team = assembly.parts.team
     progress = _announced(config, found, quiet, team.leads)
-    run.progress, run.notices = progress, found.notices
+    run.progress, run.notices, run.foretold = progress, found.notices, found.memory
     make(folder)
     metrics = Metrics(folder, to_yaml(config))
     with held(folder) if team.leads else nullcontext(), closing(folder, progress, metrics), among_peers():

@@ -169,6 +169,7 @@ def preflight(
     notices += [each.notice for each in judges if each.notice] or ([level(scored)] if level(scored) else [])
     scale = config.prompts_per_step / num_prompts * config.steps
     seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
+    seconds["update"] += _credit(config, parts, scored, rng) * config.steps
     stills, evaluations, missing = 0, used * scale, config.prompts_per_step / num_prompts - 1
     if heldout:
         some = kinds(heldout)[: config.micro_batch]
@@ -272,6 +273,17 @@ def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, s
     device = parts.team.device
     moments = MOMENT_BYTES[config.optimizer.kind]
     return footprint(device, peak_memory_mib(device), trained, kept, missing, stills, moments)
+
+
+@needing("update")
+def _credit(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> float:
+    """Have the algorithm say what was good; return the seconds: a critic, or a surrogate, learns there, and takes room.
+
+    How long it learns does not depend on how many samples there are. What it has learned is forgotten.
+    """
+    start = time.perf_counter()
+    parts.algorithm.advantage(scored, Context(rng.child("credit"), 0, config.micro_batch, loss_mean=config.loss_mean))
+    return time.perf_counter() - start
 
 
 @needing("update")
