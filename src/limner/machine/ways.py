@@ -1,9 +1,10 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
 Fewer samples decoded at once, smaller passes, decisions that wait in the machine's memory, and prompts that are encoded
-there change nothing but the time; tiles, for a sample that cannot be decoded whole, blend; checkpoints are paid for in operations; weights in parts cross over between processes in each pass, and frozen
-blocks that wait in the machine's memory between it and the card; half precision rounds, a frozen base in 4 bits more
-so; fewer groups, and smaller pictures, make it another run.
+there change nothing but the time; tiles, for a sample that cannot be decoded whole, blend; checkpoints are paid for in
+operations; weights in parts cross over between processes in each pass, and frozen blocks that wait in the machine's
+memory between it and the card; half precision rounds, a frozen base in 4 bits more so; fewer groups, and smaller
+pictures, make it another run.
 """
 
 from __future__ import annotations

@@ -379,9 +379,7 @@ class RunConfig:
                 "does not know: take adamw"
             )
         if self.anchor.weight and needs.own_update:
-            raise UserError(
-                f"anchor.weight adds a loss to the optimizer's steps, and {name} takes its own: set it to 0"
-            )
+            raise UserError(f"anchor.weight adds a loss to the optimizer's steps, and {name} takes its own: set 0")
 
     def _require_rollouts(self) -> None:
         """Raise UserError for workers that have nothing to draw, or draw what cannot be weighted."""
