@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from limner.build import settings_of
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Adapter, OnDecisions, OnGroups, OnPairs, OnRenoised
-from limner.core.tree import leaves, select
+from limner.core.tree import leaves, select, tree_map
 from limner.core.types import Batch, Condition, Decisions, Pairs, Prompt, Renoised, Rollout, Trajectory
 from limner.diffusion.gaussian import Gaussian
 from limner.engine.blocks import blocks_of
@@ -109,7 +109,7 @@ def sizes(config: RunConfig) -> Sizes:
 
 
 def _measured_by(config: RunConfig) -> tuple[object, ...]:
-    """Return all of a configuration that passes depend on, but for checkpoints."""
+    """Return all of a configuration that passes depend on, but for checkpoints, which learning alone has."""
     sampler = replace(cast(Sampler, config.sampler), keep="device")
     model = replace(config.model, encoders="device", vae="device", decode_batch=0)
     return model, config.algorithm, sampler, config.precision.dtype, config.context
@@ -188,10 +188,12 @@ class _Rehearsal:
     def _sizes(self, source: str) -> Sizes:
         named = {id(each): (name, each) for network in self.networks for name, each in network.named_parameters()}
         lora = [each for name, each in named.values() if ".lora_" in name]
-        condition, encoding = self._encoding()
-        latent, sampling = self.model.latent(), self._cost(lambda n: self._sample(condition, n))
+        texts, encoding = once(self._encoded_by(), self._encoding)
+        condition = tree_map(lambda leaf: torch.empty(leaf.shape, dtype=leaf.dtype), texts)
+        latent, drawn_by = self.model.latent(), ("sampling", *_measured_by(self.config))
+        sampling = once(drawn_by, lambda: self._cost(lambda n: self._sample(condition, n)))
         attended = sampling[1]
-        decoding, shape = self._decoding()
+        decoding, shape = once(self._decoded_by(), self._decoding)
         return Sizes(
             source=source,
             latent=tuple(latent.shape),
@@ -237,6 +239,11 @@ class _Rehearsal:
             network.zero_grad()
         return taken
 
+    def _encoded_by(self) -> tuple[object, ...]:
+        """Return all that encoding depends on."""
+        model = self.config.model
+        return "encoding", model.path, model.kind, model.settings, self.config.precision.dtype
+
     def _encoding(self) -> tuple[Condition, Cost]:
         """Return an encoded prompt and the empty one, and what encoding it takes."""
         found: list[Condition] = []
@@ -265,6 +272,11 @@ class _Rehearsal:
         with torch.no_grad():
             _, following = self._policy(name).step(x, (t, t), condition, index, torch.ones(n, dtype=torch.bool))
             following.sample(self._latents(n))
+
+    def _decoded_by(self) -> tuple[object, ...]:
+        """Return all that decoding depends on: autoencoders are float32, whatever networks are."""
+        model = self.config.model
+        return "decoding", model.path, model.kind, model.settings, model.vae_tiling
 
     def _decoding(self) -> tuple[Cost, tuple[int, ...]]:
         """Return what decoding takes, and the shape of what one sample shows."""
