@@ -2,7 +2,7 @@
 
     python benchmarks/plans.py [--out docs/memory.md]
 
-Each is trained as `CONFIGS` say, with the largest micro-batch of 8, 4, 2 and 1 that fits. Writes the page.
+Each is trained as `CONFIGS` say, with the settings that `--card` takes of a card. Writes the page.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from limner.core.errors import UserError
 from limner.machine.cost import Sizes, sizes
-from limner.machine.memory import Phase, Place, peak, phases
-from limner.machine.plan import GIB, room
+from limner.machine.fitting import way_to_fit
+from limner.machine.known import remembering
+from limner.machine.memory import Place, peak, phases
+from limner.machine.plan import GIB, plan, room
+from limner.machine.rate import CARDS as RATES
+from limner.machine.rate import SHARE
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.registry.published import CARDS
@@ -34,7 +39,7 @@ CARD = Place(accelerator=True)
 PAGE = """# Memory
 
 Written by `python benchmarks/plans.py`. **No figure on this page was measured on a GPU**: all are predicted by
-`limner plan`, from configurations alone, and say nothing of speed.
+`limner plan`, from configurations alone, and times follow from a rate that is assumed.
 
 ```bash
 limner plan sd35_medium --card 24
@@ -44,8 +49,7 @@ limner train sd35_medium --card 24 --reward pickscore
 A run's own code (encoding, a step of sampling, the loss and its backward pass) is carried out on tensors that have a
 shape and no numbers; what is alive at once is added up. On a card stay the networks (LoRA's frozen base in bfloat16, or
 in the codes of `model.quantize`), what is trained and Adam's two numbers for each of it, and the decoder in float32;
-text encoders leave when they have encoded. With `--model.encoders cpu` they never come, and a card may do where the
-table says "no" for `encode`. So
+text encoders leave when they have encoded, and with `--model.encoders cpu` they never come. So
 
     encode   resident + text encoders + a prompt being encoded
     rollout  resident + path + a pass of sampling, and its own path, if it does not draw all samples at once
@@ -72,9 +76,15 @@ GiB, its summary 1.38 with that variable, and 2.8 to 3.0 without.
 |---|---|--:|--:|--:|--:|--:|--:|
 """
 BELOW = """
-GiB, at the micro-batch of the recipe. Below, the largest micro-batch of 8, 4, 2 and 1, not above the recipe's, that
-fits: its peak, in GiB, and the phase of the peak.
+GiB, as the recipe is. Below, for each card, what `limner train --card N` sets (`machine/fitting.py`, the cheapest that
+leaves it the same run), the peak that it leads to, in GiB, and its phase, and how long an iteration then takes, and all
+that is drawn to evaluate: seconds of one such card, **assumed**, not measured, at {share:.0%} of the published dense
+peak of {cards}, networks in the run's precision and decoders in float32. Judges, encoding, what crosses over
+(`model.offload`, `sampler.keep`), unpacking codes (`model.quantize`), and prompts that are encoded on the CPU are not
+counted. `limner plan RECIPE --card N --tflops RATE --price PER_HOUR` says it for another rate, and what it costs.
 
+| checkpoint | card | set by `--card` | peak | rollout | decode | update | evaluation, whole run |
+|---|--:|---|---|--:|--:|--:|--:|
 """
 
 
@@ -86,12 +96,13 @@ def main() -> None:
     first, second = [], []
     for name, (base, keys) in CONFIGS.items():
         config = override(recipe(base), keys)
-        found = sizes(config)
-        first.append(row(name, config, found))
-        second.append(f"| {name} | {' | '.join(fitted(config, found, card) for card in CARDS)} |")
-        print(first[-1], second[-1], sep="\n", flush=True)
-    head = f"| checkpoint | {' | '.join(f'{card} GB' for card in CARDS)} |\n|---|{'---|' * len(CARDS)}"
-    write_text(options.out, PAGE + "\n".join(first) + "\n" + BELOW + "\n".join([head, *second]) + "\n")
+        with remembering():
+            first.append(row(name, config, sizes(config)))
+            second += [fitted(name, config, card) for card in CARDS]
+        print(first[-1], *second[-len(CARDS) :], sep="\n", flush=True)
+    known = ", ".join(f"{each.name} ({size} GB)" for size, each in RATES.items())
+    below = BELOW.format(share=SHARE, cards=known)
+    write_text(options.out, PAGE + "\n".join(first) + "\n" + below + "\n".join(second) + "\n")
 
 
 def row(name: str, config: RunConfig, found: Sizes) -> str:
@@ -108,18 +119,18 @@ def row(name: str, config: RunConfig, found: Sizes) -> str:
     return f"| {name} | {run} | {' | '.join(f'{number / GIB:.1f}' for number in numbers)} | {card} |"
 
 
-def fitted(config: RunConfig, found: Sizes, card: int) -> str:
-    """Return the largest micro-batch that fits, with its peak; or by how much the smallest does not."""
-    size = min(8, config.micro_batch)
-    while size > 1 and _peak(config, found, size).peak > room(card):
-        size //= 2
-    top = _peak(config, found, size)
-    said = f"{top.peak / GIB:.1f} in {top.name}"
-    return f"{size}: {said}" if top.peak <= room(card) else f"no ({said})"
-
-
-def _peak(config: RunConfig, found: Sizes, micro_batch: int) -> Phase:
-    return peak(phases(found, workload(override(config, {"micro_batch": micro_batch})), CARD))
+def fitted(name: str, config: RunConfig, card: int) -> str:
+    """Return what a run is set to on a card, with its peak, and seconds by phase; or why no setting makes it fit."""
+    try:
+        way = way_to_fit(config, card)
+    except UserError as error:
+        return f"| {name} | {card} GB | no: {str(error).partition(': ')[2]} | | | | | |"
+    found = plan(config if way is None else override(config, way.keys), card)
+    flags = "as it is" if way is None else f"`{way.flags}`"
+    seconds, top = found.seconds, found.peak
+    each = (seconds.rollout, seconds.decode, seconds.update, seconds.evaluation)
+    numbers = " | ".join(f"{number:,.0f}" if number >= 10 else f"{number:.2g}" for number in each)
+    return f"| {name} | {card} GB | {flags} | {top.peak / GIB:.1f} in {top.name} | {numbers} |"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from limner.core.media import Media
 from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Actors, Adapter, ModelSettings, Policy, Sampling
 from limner.core.rng import Rng
+from limner.core.shortage import needing
 from limner.core.team import Team
 from limner.core.tree import tree_map
 from limner.core.types import Pipeline, Prompt, Source
@@ -50,6 +51,7 @@ from limner.rewards.algebra.tree import Leaf
 from limner.rollout.audience import Overlap
 from limner.rollout.collect import EncodeCache
 from limner.rollout.kept import Kept
+from limner.rollout.score import in_parts
 from limner.training.anchor import Anchor, OnData, OnTeacher
 from limner.training.asynchronous import require_able
 from limner.training.config import DataAnchor, Model, RunConfig
@@ -135,6 +137,7 @@ class Assembly:
         return sampler.policy(self.parts.weights.actor(self.model, role, precision))
 
 
+@needing("loading")
 def assemble(config: RunConfig, training: bool = True, objects: Objects = NO_OBJECTS) -> Assembly:
     """Load and connect everything that a run needs; nothing is written, and nothing expensive is run.
 
@@ -227,7 +230,7 @@ def _studio(
         overlap=_overlap(config, model, reward),
         cache=EncodeCache(model.encode, encoding=partial(visiting, encoders, team.device), kept=_kept(config, model)),
         encode=partial(_latents, model),
-        decode=model.decode,
+        decode=in_parts(model.decode, config.model.decode_batch),
         pictures=pictures,
         judged=judged,
         look=_look(config.focus, model),
@@ -346,7 +349,9 @@ def drawer(parts: Parts, policy: Policy) -> Draw:
 
     def draw(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Media:
         with torch.no_grad():
-            return tree_map(Tensor.cpu, parts.studio.decode(latents_drawer(parts, policy)(prompts, seeds)))
+            drawn = latents_drawer(parts, policy)(prompts, seeds)
+            with needing("decode"):
+                return tree_map(Tensor.cpu, parts.studio.decode(drawn))
 
     return draw
 

@@ -38,7 +38,7 @@ UNFINISHED = {f".{CONFIG}.part", LOCK}
 TABLES = (".jsonl", ".csv", ".parquet", ".txt")
 FREE = (
     "steps", "micro_batch", "checkpoint_every", "max_hours", "overlap", "reward_cache", "prompt_cache", "ratio_floor",
-    "device", "shard", "context", "out", "model.offload",
+    "device", "shard", "context", "out", "model.offload", "model.decode_batch",
     "optimizer.lr", "optimizer.warmup", "optimizer.schedule", "optimizer.max_grad_norm",
     "evaluation.every", "evaluation.part", "snapshots.every", "snapshots.prompts", "snapshots.seeds",
     "sampler.keep", "precision.activation_checkpointing", "precision.compile",

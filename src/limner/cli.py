@@ -49,12 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as in `limner list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:  # a disk that is full, a folder that became read-only; of anything else it is a bug
-        if error.filename is None:
+    except (OSError, MemoryError, RuntimeError) as error:
+        from limner.core.shortage import asked, is_short  # here, because it imports torch
+
+        if is_short(error):
+            return _fail(1, f"out of memory ({asked(error)}): lower what is done at once, as with --micro_batch")
+        if not isinstance(error, OSError) or error.filename is None:
             raise
+        # a disk that is full, a folder that became read-only; of anything else it is a bug
         return _fail(1, f"{error.filename}: {error.strerror}")
-    except MemoryError as error:
-        return _fail(1, f"not enough memory: {error}; lower what is done at once, as with --micro-batch")
 
 
 def _fail(code: int, message: str) -> int:

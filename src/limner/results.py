@@ -44,6 +44,7 @@ from limner.report.manifest import hash_weights, manifest
 from limner.report.metrics import Metrics, read
 from limner.report.text import number, verdict
 from limner.training.config import OWN, RunConfig
+from limner.training.footprint import Footprint
 from limner.training.snapshots import keep, sheet
 from limner.training.state import State
 
@@ -63,6 +64,7 @@ class Finished(Protocol):
     assembly: Assembly
     state: State
     notices: tuple[str, ...]
+    foretold: Footprint | None
 
     @property
     def config(self) -> RunConfig:
@@ -106,7 +108,10 @@ def write_results(run: Finished, started: float | None = None) -> Path:
         galleries=galleries(first, last) if first is not None and last is not None else (),
         charts=charts(lines, band, rate=first is not None and first.kind == "rate"),
         spent=Spent(
-            _phases(summary["seconds"]), {"training": summary["network_evaluations"]}, summary["peak_memory_mib"]
+            _phases(summary["seconds"]),
+            {"training": summary["network_evaluations"]},
+            summary["peak_memory_mib"],
+            summary.get("foretold_memory_mib"),
         ),
         config=to_yaml(run.config),
         manifest=read_object(run.folder / "manifest.json") or {},
@@ -140,6 +145,7 @@ def _summary(folder: Path) -> dict[str, Any] | None:
     if not isinstance(seconds, dict) or not isinstance(notices, list):
         return None
     numbers = [*seconds.values(), found.get("network_evaluations"), found.get("peak_memory_mib")]
+    numbers += [] if found.get("foretold_memory_mib") is None else [found["foretold_memory_mib"]]
     whole = all(isinstance(each, (int, float)) and math.isfinite(each) for each in numbers)
     return found if whole and all(isinstance(notice, str) for notice in notices) else None
 
@@ -154,6 +160,7 @@ def _write_summary(run: Finished, before: Evaluation | None, after: Evaluation |
         "processor_seconds": run.state.processor_seconds,
         "network_evaluations": run.state.evaluations,
         "peak_memory_mib": peak_memory_mib(run.assembly.parts.team.device),
+        "foretold_memory_mib": None if run.foretold is None else run.foretold.peak,
         "invalid": run.state.invalid,
         "guidance": guidance(run.config),
         "notices": [*run.notices, *unjudged],

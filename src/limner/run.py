@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 
 from limner.build import Assembly, assemble, drawer
 from limner.claim import (
@@ -27,12 +25,14 @@ from limner.claim import (
     resumed,
     settle,
 )
-from limner.core.errors import BrokenReward, RunError, UserError
+from limner.core.errors import UserError
 from limner.core.paths import path_of, to_folder
 from limner.core.protocols import Policy
+from limner.core.shortage import is_short, needing
 from limner.core.team import ALONE, among_peers
 from limner.core.tree import concatenate
 from limner.core.types import Pipeline, Prompt
+from limner.ending import closing, relieved
 from limner.engine import checkpoint
 from limner.engine.shards import made_whole
 from limner.evaluate.protocol import Evaluation, Keep, evaluate
@@ -44,7 +44,7 @@ from limner.models.given import require_inputs
 from limner.objects import Objects, Prompts, RewardFunction, prompt_of, seeds_of
 from limner.recipes.yaml import to_yaml, written_config
 from limner.report.card import require_own, write_card
-from limner.report.file import no_room, write_text
+from limner.report.file import write_text
 from limner.report.hub import push as upload
 from limner.report.manifest import write_manifest
 from limner.report.metrics import Metrics
@@ -52,14 +52,12 @@ from limner.report.progress import Progress
 from limner.report.sheet import Samples
 from limner.results import Moment, card, outcome, provenance, sheet_of, shown, snapshots, write_results
 from limner.training.config import RunConfig
+from limner.training.footprint import Footprint
 from limner.training.loop import Hooks
 from limner.training.preflight import Preflight, Rehearsal, preflight
 from limner.training.resume import everything, put_back
 from limner.training.state import State
 from limner.training.workload import Measured, curve_part, measured
-
-TRACEBACK = "traceback.txt"
-"""Where a run folder says how the reward failed that ended the run."""
 
 
 @dataclass(repr=False)
@@ -74,6 +72,8 @@ class Run:
     state: State
     progress: Progress | None = None
     notices: tuple[str, ...] = ()
+    foretold: Footprint | None = None
+    """The memory that the dry run of this session foretold."""
 
     @property
     def config(self) -> RunConfig:
@@ -163,12 +163,14 @@ class Run:
             metrics.show(state.iteration - 1, "heldout", sheet_of(result))
         return {f"heldout/{name}": interval.value for name, interval in result.summary().items()}
 
+    @needing("checkpoint")
     def checkpoint(self, state: State) -> None:
         """Keep everything that another session needs to go on exactly here; every process of the run takes part."""
         found = everything(self.assembly.parts, state)
         if self.leads:
             checkpoint.save(self.folder / "checkpoints", state.iteration, found)
 
+    @needing("restoring")
     def restore(self) -> bool:
         """Put back the last whole checkpoint, if there is one."""
         path = checkpoint.latest(self.folder / "checkpoints")
@@ -177,6 +179,8 @@ class Run:
         try:
             self.state = put_back(self.assembly.parts, checkpoint.load(path))
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_short(error):
+                raise
             raise UserError(f"{path} is no checkpoint of such a run: {type(error).__name__}: {error}") from error
         return True
 
@@ -225,6 +229,7 @@ class Run:
             yield
             self.assembly.parts.team.meet()  # what others still draw by its part of the weights is by the average too
 
+    @needing("evaluation")
     def _evaluate(
         self,
         policy: Policy,
@@ -255,8 +260,10 @@ def check(
     """Do the dry run of what `train` would be given: nothing is written, no weight moves."""
     objects = Objects(reward, prompts, heldout, heldout_reward, model)
     config = objects.within(config)
-    assembly, folder = assemble(config, objects=objects), folder_of(config)
-    found = preflight(config, assembly.parts, assembly.heldout, Run(folder, assembly, State()).rehearsals())
+    folder = folder_of(config)
+    with relieved(config):
+        assembly = assemble(config, objects=objects)
+        found = preflight(config, assembly.parts, assembly.heldout, Run(folder, assembly, State()).rehearsals())
     return replace(found, notices=(*found.notices, *obstacles(folder, config)))
 
 
@@ -284,10 +291,17 @@ def train(
     prompts, its rewards or its base have changed since, it does so only if you `accept_changes`.
     Raises UserError before anything is written if the run could not work.
     """
-    began = started = time.monotonic()
-    objects = Objects(reward, prompts, heldout, heldout_reward, model)
+    began, objects = time.monotonic(), Objects(reward, prompts, heldout, heldout_reward, model)
     config = objects.within(config)
-    folder = folder_of(config)
+    with relieved(config):
+        return _trained(config, objects, began, resume=resume, quiet=quiet, accept_changes=accept_changes)
+
+
+def _trained(
+    config: RunConfig, objects: Objects, began: float, *, resume: bool, quiet: bool, accept_changes: bool
+) -> Run:
+    """Carry out what `train` was asked for."""
+    folder, started = folder_of(config), began
     require_usable(folder, config, resume)
     assembly = assemble(config, objects=objects)
     run = Run(folder, assembly, State())
@@ -296,10 +310,10 @@ def train(
     found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
     team = assembly.parts.team
     progress = _announced(config, found, quiet, team.leads)
-    run.progress, run.notices = progress, found.notices
+    run.progress, run.notices, run.foretold = progress, found.notices, found.memory
     make(folder)
     metrics = Metrics(folder, to_yaml(config))
-    with held(folder) if team.leads else nullcontext(), _closing(folder, progress, metrics), among_peers():
+    with held(folder) if team.leads else nullcontext(), closing(folder, progress, metrics), among_peers():
         _begin(run, resume, accept_changes)
         if resume:
             progress.say(resumed(folder, run.state.iteration))
@@ -348,30 +362,6 @@ def _begin(run: Run, resume: bool, accept_changes: bool) -> None:
         run.say(notice)
     write_text(folder / "config.yaml", to_yaml(config))
     write_manifest(folder, content)
-
-
-@contextmanager
-def _closing(folder: Path, progress: Progress, metrics: Metrics) -> Iterator[None]:
-    """Leave the terminal and the files in order, however it ends; a full disk stops a run, and is no bug.
-
-    Nor is a reward that raises: its traceback is kept in the folder.
-    """
-    try:
-        try:
-            yield
-        finally:
-            progress.close()
-            metrics.close()
-    except BrokenReward as error:
-        write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
-        raise BrokenReward(
-            f"{error} ({folder / TRACEBACK} has the traceback); the last checkpoint stands: mend the reward, and go on "
-            "with --resume --accept-changes"
-        ) from error
-    except (OSError, SafetensorError) as error:
-        if not no_room(error):
-            raise
-        raise RunError(f"{error}; the last checkpoint stands: make room, and go on with --resume") from error
 
 
 def open_run(folder: str | Path, trust: bool = False, *, model: Pipeline | None = None) -> Run:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,7 @@ def test_processes_that_do_not_answer_or_die_are_told(monkeypatch: pytest.Monkey
     assert pair.round_trip(0.01) == "no answer in 0.01 s"
     monkeypatch.setattr(pair.sys, "executable", "/bin/false")
     assert pair.round_trip() == "it ended without a word"
-    monkeypatch.setattr(doctor, "round_trip", lambda: "no interface")
+    monkeypatch.setattr(doctor, "round_trip", lambda seconds: "no interface")
     (found,) = doctor.processes()
     assert found.level == "fails" and "GLOO_SOCKET_IFNAME" in found.remedy
 
@@ -109,3 +111,66 @@ def test_the_command_ends_with_1_where_a_run_would_fail(
 def test_the_metadata_names_what_is_imported() -> None:
     names = {Requirement(line).name for line in importlib.metadata.requires("limner") or ()}
     assert {"torch", "diffusers", "peft"} <= names
+
+
+def test_what_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that never ends, two processes that never meet, and what would have come after: all in the time given."""
+    hung = threading.Event()
+
+    def look(name: str) -> Callable[[], list[Finding]]:
+        def found() -> list[Finding]:
+            if name == "devices":
+                hung.wait()
+            return [Finding(name, "well")]
+
+        found.__name__ = name
+        return found
+
+    names = "software versions extras driver devices cores memory disk port products".split()
+    for name in names:
+        monkeypatch.setattr(doctor, name, look(name))
+    monkeypatch.setattr(
+        doctor, "round_trip", lambda seconds: "" if hung.wait(seconds) else f"no answer in {seconds:g} s"
+    )
+    start = time.monotonic()
+    found = {finding.name: finding for finding in doctor.examine(seconds=1.5)}
+    took = time.monotonic() - start
+    hung.set()
+    assert 1.4 < took < 3 and found.keys() == {*names, "processes"}
+    assert found["software"].said == "well" and found["devices"].said == "not known: no answer in 1.5 s"
+    assert found["devices"].level == "note" and found["processes"].said == "not known: two gave no answer in 0.5 s"
+
+
+def test_the_bound_is_ten_seconds() -> None:
+    (seconds,) = doctor.examine.__defaults__ or ()
+    assert seconds == doctor.SECONDS == 10 and doctor.MARGIN < doctor.SECONDS
+
+
+def test_processes_that_are_too_slow_are_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "round_trip", lambda seconds: f"no answer in {seconds:g} s")
+    (found,) = doctor.processes(9.0)
+    assert found.level == "note" and found.said == "not known: two gave no answer in 9 s"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.129.03  Release Build  (dvs-builder@U16-I3)",
+    ],
+)
+def test_the_driver_is_named(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "version").write_text(f"{module}\nGCC version:  gcc version 12.2.0\n")
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "version")
+    assert [str(finding) for finding in doctor.driver()] == ["  ok   driver       NVIDIA 535.129.03"]
+
+
+def test_the_driver_is_asked_by_its_tool_or_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list(doctor.driver()) == []
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 550.54.15\necho 550.54.15\n")
+    tool.chmod(0o755)
+    (found,) = doctor.driver()
+    assert found.said == "NVIDIA 550.54.15"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,6 +47,19 @@ def test_the_cheapest_way_is_taken() -> None:
     assert way_to_fit(CONFIG, 16) is None
     way = way_to_fit(CONFIG, 12)
     assert way is not None and way.flags == "--micro_batch 8"
+
+
+def test_the_page_has_what_the_flag_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1 FLOP each at 0.4 x 58.3 TFLOP/s nothing is left of a second; the micro-batch of 8 leads to 5 + 4 GiB."""
+    place = Path(__file__).parents[2] / "benchmarks" / "plans.py"
+    page: dict[str, Any] = runpy.run_path(str(place))
+    told = page["fitted"]("Some", CONFIG, 12)
+    assert told.startswith("| Some | 12 GB | `--micro_batch 8` | 9.0 in update | ")
+    assert page["fitted"]("Some", CONFIG, 16).startswith("| Some | 16 GB | as it is | 13.0 in update | ")
+    monkeypatch.setattr(
+        fitting, "plan", lambda *given: SimpleNamespace(peak=SimpleNamespace(peak=13.0 * GIB, name="decode"), ways=[])
+    )
+    assert "12 GB | no: this run takes 13.0 GiB in decode" in page["fitted"]("Some", CONFIG, 12)
 
 
 def test_another_run_is_left_to_people(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,4 +129,16 @@ def test_adams_own_copy_may_be_more_than_a_pass() -> None:
 @pytest.mark.parametrize(("card", "side", "at_once"), [(True, 64, 8), (True, 1024, 4), (False, 64, 8), (False, 512, 1)])
 def test_a_decoder_takes_a_few_at_a_time(card: bool, side: int, at_once: int) -> None:
     sizes = replace(SIZES, picture=3 * side**2, shape=(1, 3, side, side))
-    assert Place(card).decoded_at_once(sizes, 8) == at_once
+    assert Place(card).decoded_at_once(sizes, WORK) == at_once
+    assert Place(card).decoded_at_once(sizes, replace(WORK, decode_batch=3)) == min(at_once, 3)
+
+
+def test_fewer_are_decoded_at_once_or_none_there() -> None:
+    """Of the decode phase 8 x 900 are of eight samples; a decoder of 2,000 on the CPU leaves the card in all phases."""
+    whole, few, away = (phases(SIZES, work, CARD) for work in (
+        WORK, replace(WORK, decode_batch=3), replace(WORK, decoded_there=False)
+    ))  # fmt: skip
+    assert few[2].peak == whole[2].peak - 5 * 900 and few[1] == whole[1] and few[3] == whole[3]
+    assert [a.peak - b.peak for a, b in zip(whole, away, strict=True)] == [2_000, 2_000, 2_000 + 7_200, 2_000]
+    cpu = Place(accelerator=False)
+    assert phases(SIZES, replace(WORK, decoded_there=False), cpu) == phases(SIZES, WORK, cpu)

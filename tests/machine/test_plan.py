@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from limner.core.tree import leaves
 from limner.core.types import Batch
 from limner.machine import cost
 from limner.machine.cost import sizes
+from limner.machine.known import remembering
 from limner.machine.plan import plan
 from limner.models.piped import Family, Piped
 from limner.models.sd3.adapter import SD3
@@ -67,6 +69,37 @@ def test_evaluations_are_those_that_a_run_counts(name: str) -> None:
     advantage[::2] = -1
     update(parts, Batch(scored.rollout, advantage), Context(Rng((1,)), 0, config.micro_batch))
     assert work.groups * work.taught * found.learning.evaluations == parts.evaluations() - drawn
+
+
+def test_what_several_ways_have_in_common_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints change learning alone, codes all that the network takes; what is remembered changes no number."""
+    every = [small(), small(**{"precision.activation_checkpointing": True}), small(**{"model.quantize": "nf4"})]
+    alone = [sizes(config) for config in every]
+    measured: list[tuple[int, ...]] = []
+    real = cost._Rehearsal._cost
+
+    def counted(self: Any, run: Any, few: tuple[int, ...] = ()) -> Any:
+        measured.append(few)
+        return real(self, run, few)
+
+    monkeypatch.setattr(cost._Rehearsal, "_cost", counted)
+    with remembering():
+        assert [sizes(config) for config in every] == alone
+        assert sizes(override(every[0], {"sampler.keep": "host", "model.decode_batch": 1})) is not None
+    once, several = [few for few in measured if few], [few for few in measured if not few]
+    assert len(once) == 1 and len(several) == 2 + 1 + 2  # decoding; sampling and learning
+
+
+def test_ways_that_a_model_does_not_see_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where decisions wait and how many samples are decoded at once change nothing of what passes take."""
+    made: list[RunConfig] = []
+    monkeypatch.setattr(cost, "_sized", lambda config: made.append(config) or len(made))
+    host = {"sampler.keep": "host", "model.decode_batch": 1, "model.encoders": "cpu", "prompts_per_step": 1}
+    with remembering():
+        assert sizes(small()) == sizes(small(**host)) == 1
+        assert sizes(small(**{"precision.activation_checkpointing": True})) == 2
+        assert sizes(small(**{"model.quantize": "nf4"})) == 3
+    assert sizes(small()) == 4 and sizes(small()) == 5
 
 
 def test_sizes_are_those_of_the_model() -> None:

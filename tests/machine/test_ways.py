@@ -44,6 +44,30 @@ def test_the_cheapest_come_first() -> None:
     assert found[0].price == "more, smaller passes"
 
 
+def test_fewer_samples_decoded_at_once_are_the_cheapest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,064 stay, and each of 16 decoded samples takes 1,000: 4 fit in 6,000, whatever the passes are."""
+    sizes = replace(SIZES, learning=NOTHING, decoding=Cost(0, 1000, 1, 1))
+    monkeypatch.setattr(module, "sizes", lambda config: sizes)
+    (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 6_000)
+    assert (way.flags, way.peak, way.phase) == ("--model.decode_batch 4", 1_064 + 4_000, "decode")
+    assert way.price == "fewer samples decoded at once"
+    sizes = replace(sizes, learning=Cost(0, 900, 1, 1))  # and passes of four beside it
+    (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 5_100)
+    assert way.flags == "--micro_batch 4" and way.peak == 5_064
+
+
+def test_a_sample_that_cannot_be_decoded_whole_is_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5,000 whole and 500 in tiles 3,000 hold four of these."""
+
+    def sizes(config: RunConfig) -> Sizes:
+        return replace(SIZES, learning=NOTHING, decoding=Cost(0, 500 if config.model.vae_tiling else 5_000, 1, 1))
+
+    monkeypatch.setattr(module, "sizes", sizes)
+    (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 3_100)
+    assert way.flags == "--model.vae_tiling true --model.decode_batch 4" and way.peak == 1_064 + 2_000
+    assert way.price.startswith("pictures decoded in tiles")
+
+
 def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:
     """16 x (2 + 2 x 9) latents of 4 bytes are 1,280; on the host 64 are left."""
     config = replace(CONFIG, algorithm=FlowGRPO(), sampler=Sampler(FlowSDE()))

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import limner
+from limner.algorithms.diffusion_nft import DiffusionNFT
 from limner.cli import main
+from limner.core.protocols import Context
 from limner.core.quiet import no_bars
-from limner.core.types import Vocabulary
+from limner.core.types import Scored, Vocabulary
 from limner.engine.memory import peak_memory_mib
 from limner.models.sd3.build import SD3Size, build
 from limner.recipes.yaml import to_yaml
@@ -173,6 +178,24 @@ def test_the_peak_that_is_predicted_is_the_run_s(larger: Path, miniature: Miniat
     assert code == 0 and run(["train", *arguments, "--quiet"], tmp_path / "train")[0] == 0
     peak = json.loads((out / "summary.json").read_text())["peak_memory_mib"]
     assert abs(told - peak) < 0.25 * (peak - idle())
+
+
+def test_what_an_algorithm_learns_beside_the_model_is_tried_too(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, with a memory of its own, and each iteration takes as long: 0.2 s in each of three."""
+    memories: list[dict[str, Any]] = []
+    advantage = DiffusionNFT.advantage
+
+    def slow(self: DiffusionNFT, scored: Scored, context: Context) -> Any:
+        memories.append(context.memory)
+        context.memory["critic"] = torch.zeros(1)
+        time.sleep(0.2)
+        return advantage(self, scored, context)
+
+    monkeypatch.setattr(DiffusionNFT, "advantage", slow)
+    assert limner.check(miniature.config(tmp_path / "run")).seconds["update"] > 0.6
+    assert len(memories) == 1
 
 
 def idle() -> float:

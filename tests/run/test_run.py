@@ -98,6 +98,9 @@ def test_the_summary_holds_what_was_promised(done: Done) -> None:
     summary = json.loads((done.run.folder / "summary.json").read_text())
     assert (summary["recipe"], summary["seed"], summary["iterations"]) == ("miniature", 0, 3)
     assert summary["network_evaluations"] == 240 and summary["peak_memory_mib"] > 50 and summary["invalid"] == 0
+    assert done.run.foretold is not None and summary["foretold_memory_mib"] == done.run.foretold.peak
+    told = f"peak memory {summary['peak_memory_mib']:,.0f} MiB ({summary['foretold_memory_mib']:,.0f} foretold)"
+    assert told in (done.run.folder / "report.html").read_text()
     spent = summary["seconds"]
     assert 0 < spent["rollout"] + spent["reward"] + spent["update"] < spent["total"]
     for moment in ("before", "after"):

@@ -25,6 +25,11 @@ def add_machine_commands(command: AddCommand) -> None:
     plan.add_argument(
         "--measure", action="store_true", help="do a dry run as well, as `check` does: seconds of this machine"
     )
+    plan.add_argument(
+        "--tflops", type=words.positive, metavar="RATE",
+        help="TFLOP/s that a device sustains (40%% of a card's published dense peak, named with it)",
+    )  # fmt: skip
+    plan.add_argument("--price", type=words.positive, metavar="PER_HOUR", help="of a device: what the run then costs")
     plan.add_argument("--json", action="store_true", help="print it as JSON")
     models = command(
         "models", _models, "list published models of every kind: licence, size, latent, LoRA targets, memory class"
@@ -36,7 +41,9 @@ def _plan(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     config = config_of(parsed, values)
     from limner.machine.plan import as_json, plan, text
 
-    found = plan(config, card_of(parsed), parsed.processes, parsed.measure, parsed.machines)
+    found = plan(
+        config, card_of(parsed), parsed.processes, parsed.measure, parsed.machines, parsed.tflops, parsed.price
+    )
     print(json.dumps(as_json(found), indent=1) if parsed.json else text(found))
 
 

@@ -31,7 +31,7 @@ OWN_FLAGS["loop"] = RECIPE | {
 }  # fmt: skip
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc", "--card"}
-OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--machines", "--measure", "--json"}
+OWN_FLAGS["plan"] = RECIPE | {"--card", "--processes", "--machines", "--measure", "--tflops", "--price", "--json"}
 OWN_FLAGS["launch"] = RECIPE | {
     "--run", "--nodes", "--gpus-per-node", "--sessions", "--judge", "--judge-gpus", "--partition", "--account",
     "--cpus-per-gpu", "--setup", "--image", "--volume",

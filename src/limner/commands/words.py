@@ -79,6 +79,14 @@ def share(text: str) -> float:
     return number(text)
 
 
+def positive(text: str) -> float:
+    """Read a number above 0."""
+    found = number(text)
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"needs a number above 0, got {shown(text)}")
+    return found
+
+
 def input_file(text: str) -> tuple[str, str]:
     """Read NAME=FILE."""
     name, separator, place = text.partition("=")

@@ -30,6 +30,17 @@ class LostPeer(RunError):
     """Another of the processes that share a run has ended: why, it says itself."""
 
 
+class OutOfMemory(RunError):
+    """Memory could not be had: in which phase, what was asked for, and what would take less."""
+
+    def __init__(self, phase: str, asked: str, remedy: str = "") -> None:
+        super().__init__(phase, asked, remedy)  # all of them, so that it travels between processes
+        self.phase, self.asked, self.remedy = phase, asked, remedy
+
+    def __str__(self) -> str:
+        return f"out of memory in {self.phase} ({self.asked})" + (f": {self.remedy}" if self.remedy else "")
+
+
 PEER_LOST = 3
 """Exit code of a process that stopped because another had."""
 

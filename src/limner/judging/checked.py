@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limner.core.ambient import torch_as_it_was
-from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, UserError, message, shown
+from limner.core.errors import BrokenReward, JudgeFailure, LimnerError, OutOfMemory, UserError, message, shown
 from limner.core.media import Media
 from limner.core.protocols import Reward
+from limner.core.shortage import asked, is_short
 from limner.core.types import Prompt, RewardOutput, RewardSpec
 from limner.judging.spec import spec_of
 
@@ -71,6 +72,8 @@ class Checked:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            if is_short(error):
+                raise OutOfMemory(f"reward {self.name!r}", asked(error)) from error
             raise BrokenReward(f"reward {self.name!r} raised {_told(error)}") from error
         return _formed(self.name, answer, len(media), place)
 

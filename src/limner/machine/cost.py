@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from limner.build import settings_of
 from limner.core.errors import UserError
 from limner.core.protocols import Actors, Adapter, OnDecisions, OnGroups, OnPairs, OnRenoised
-from limner.core.tree import leaves, select
+from limner.core.tree import leaves, select, tree_map
 from limner.core.types import Batch, Condition, Decisions, Pairs, Prompt, Renoised, Rollout, Trajectory
 from limner.diffusion.gaussian import Gaussian
 from limner.engine.blocks import blocks_of
@@ -34,8 +34,10 @@ from limner.machine.blueprint import META, blueprint
 from limner.machine.crew import shared
 from limner.machine.cut import Held, held
 from limner.machine.gauge import CPU, Gauge, phantoms
+from limner.machine.known import once
 from limner.machine.sight import sightless
 from limner.machine.stack import Row, Taken, measured, rows, told
+from limner.models.arranged import arrange_autoencoder
 from limner.models.given import Taking
 from limner.models.quantized import quantize
 from limner.policies.denoising import Denoising, Sampler
@@ -101,11 +103,25 @@ class Sizes:
 def sizes(config: RunConfig) -> Sizes:
     """Return what the model of a run takes, and its passes; of a crew, what one process does. No weight is needed."""
     _require_counted(config)
-    if away := config.model.offload != "none":
+    if config.model.offload != "none":
         require_waiting(config)
+    return once(("sizes", *_measured_by(config), config.precision.activation_checkpointing), lambda: _sized(config))
+
+
+def _measured_by(config: RunConfig) -> tuple[object, ...]:
+    """Return all of a configuration that passes depend on, but for checkpoints, which learning alone has."""
+    sampler = replace(cast(Sampler, config.sampler), keep="device")
+    model = replace(config.model, encoders="device", vae="device", decode_batch=0)
+    return model, config.algorithm, sampler, config.precision.dtype, config.context
+
+
+def _sized(config: RunConfig) -> Sizes:
+    away = config.model.offload != "none"
     pipeline, kind, source = blueprint(config.model.path)
     dtype = Precision(config.precision.dtype).torch_dtype
     model = settings_of(replace(config.model, kind=config.model.kind or kind)).load(pipeline, dtype, META)
+    if config.model.vae_tiling:
+        arrange_autoencoder(model, "device", True)
     with META:
         for network in model.networks.values():
             quantize(network, config.model.quantize, dtype)
@@ -172,11 +188,12 @@ class _Rehearsal:
     def _sizes(self, source: str) -> Sizes:
         named = {id(each): (name, each) for network in self.networks for name, each in network.named_parameters()}
         lora = [each for name, each in named.values() if ".lora_" in name]
-        condition, encoding = self._encoding()
-        latent, sampling = self.model.latent(), self._cost(lambda n: self._sample(condition, n))
+        texts, encoding = once(self._encoded_by(), self._encoding)
+        condition = tree_map(lambda leaf: torch.empty(leaf.shape, dtype=leaf.dtype), texts)
+        latent, drawn_by = self.model.latent(), ("sampling", *_measured_by(self.config))
+        sampling = once(drawn_by, lambda: self._cost(lambda n: self._sample(condition, n)))
         attended = sampling[1]
-        shown: list[Tensor] = []
-        decoding, _ = self._cost(lambda n: self._decode(n, shown), (1,))
+        decoding, shape = once(self._decoded_by(), self._decoding)
         return Sizes(
             source=source,
             latent=tuple(latent.shape),
@@ -187,8 +204,8 @@ class _Rehearsal:
             decoder=_bytes(self.decoder),
             encoders=_bytes(self.encoders),
             condition=sum(leaf.nbytes for leaf in leaves(condition)) // 2,
-            picture=shown[0].numel(),
-            shape=tuple(shown[0].shape[1:]),
+            picture=torch.Size(shape).numel(),
+            shape=shape,
             sampling=sampling[0],
             learning=self._cost(lambda n: self._learn(condition, n))[0],
             decoding=decoding,
@@ -222,6 +239,11 @@ class _Rehearsal:
             network.zero_grad()
         return taken
 
+    def _encoded_by(self) -> tuple[object, ...]:
+        """Return all that encoding depends on."""
+        model = self.config.model
+        return "encoding", model.path, model.kind, model.settings, self.config.precision.dtype
+
     def _encoding(self) -> tuple[Condition, Cost]:
         """Return an encoded prompt and the empty one, and what encoding it takes."""
         found: list[Condition] = []
@@ -251,9 +273,20 @@ class _Rehearsal:
             _, following = self._policy(name).step(x, (t, t), condition, index, torch.ones(n, dtype=torch.bool))
             following.sample(self._latents(n))
 
-    def _decode(self, n: int, shown: list[Tensor]) -> None:
-        with torch.no_grad():
-            shown.append(self.model.decode(self._latents(n)).frames())
+    def _decoded_by(self) -> tuple[object, ...]:
+        """Return all that decoding depends on: autoencoders are float32, whatever networks are."""
+        model = self.config.model
+        return "decoding", model.path, model.kind, model.settings, model.vae_tiling
+
+    def _decoding(self) -> tuple[Cost, tuple[int, ...]]:
+        """Return what decoding takes, and the shape of what one sample shows."""
+        shown: list[tuple[int, ...]] = []
+
+        def decode(n: int) -> None:
+            with torch.no_grad():
+                shown.append(tuple(self.model.decode(self._latents(n)).frames().shape[1:]))
+
+        return self._cost(decode, (1,))[0], shown[0]
 
     def _latents(self, n: int) -> Tensor:
         return torch.empty(n, *self.model.latent().shape)

@@ -1,4 +1,4 @@
-"""`limner doctor`: what is here, what is missing for a training, and what to do about it, in a few seconds.
+"""`limner doctor`: what is here, what is missing for a training, and what to do about it, in ten seconds at most.
 
 Nothing is downloaded, written or changed. What each of these would break is found before it does.
 """
@@ -8,12 +8,15 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import socket
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +25,7 @@ import torch
 from packaging.requirements import Requirement
 
 from limner.engine.memory import available_memory_mib
-from limner.machine.pair import round_trip
+from limner.machine.pair import NO_ANSWER, round_trip
 
 FREE_DISK, FREE_MEMORY = 20, 4
 """GiB below which a training of a real model is likely to end early."""
@@ -32,6 +35,9 @@ SIDE, SIDE_OF_CPU, REPEATS = 1024, 512, 3
 """Of matrices on a card and on a CPU, some of which multiply float16 at less than a GFLOP/s."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 """Of a product of matrices, relative to float64: float32 may be TF32 on a GPU."""
+SECONDS, MARGIN = 10.0, 1.0
+"""In which all is looked at, and what of it is left to end two processes that do not answer."""
+DRIVER = Path("/proc/driver/nvidia/version")
 Level = Literal["ok", "note", "fails"]
 
 
@@ -49,13 +55,35 @@ class Finding:
         return f"{mark}  {self.name:<11}  {self.said}" + f"\n       {'':<11}  -> {self.remedy}" * bool(self.remedy)
 
 
-def examine() -> Iterator[Finding]:
-    """Yield what is found, the quick things first."""
-    with ThreadPoolExecutor(1) as pool:
-        pair = pool.submit(processes)  # it starts two processes, and waits for them
-        for look in (software, versions, extras, devices, cores, memory, disk, port, products):
-            yield from look()
-        yield from pair.result()
+def examine(seconds: float = SECONDS) -> Iterator[Finding]:
+    """Yield what is found, the quick things first, in so many seconds: what has not answered then is said to be so."""
+    end = time.monotonic() + seconds
+    pair = _begun(lambda: processes(seconds - MARGIN))  # it starts two processes, and waits for them
+    for look in (software, versions, extras, driver, devices, cores, memory, disk, port, products):
+        yield from _answer(_begun(look), look.__name__, end, seconds)
+    yield from _answer(pair, "processes", end, seconds)
+
+
+def _begun(look: Callable[[], Iterable[Finding]]) -> Future[list[Finding]]:
+    """Return what will be found; a look that hangs, as at a broken driver, keeps nobody waiting."""
+    found: Future[list[Finding]] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(list(look()))
+        except BaseException as error:  # raised where it is read
+            found.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return found
+
+
+def _answer(found: Future[list[Finding]], name: str, end: float, seconds: float) -> list[Finding]:
+    try:
+        return found.result(max(0.0, end - time.monotonic()))
+    except TimeoutError:
+        remedy = "look again when the machine is idle; if it is, see what hangs: nvidia-smi, a disk, a network"
+        return [Finding(name, f"not known: no answer in {seconds:g} s", "note", remedy)]
 
 
 def software() -> Iterator[Finding]:
@@ -103,6 +131,18 @@ def _version(name: str) -> str:
 def _holds(wanted: Requirement) -> bool:
     found = _version(wanted.name)
     return bool(found) and wanted.specifier.contains(found, prereleases=True)
+
+
+def driver() -> Iterator[Finding]:
+    """The version of NVIDIA's driver, where there is one: as its kernel module says, or its own tool."""
+    said = DRIVER.read_text() if DRIVER.is_file() else ""
+    if not (found := re.search(r"Kernel Module\D*?(?:x86_64|aarch64)?\s+(\d+(?:\.\d+)+)", said)):
+        tool = shutil.which("nvidia-smi")
+        asked = [tool or "", "--query-gpu=driver_version", "--format=csv,noheader"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout if tool else ""
+        found = re.match(r"(\d+(?:\.\d+)+)", said)
+    if found:
+        yield Finding("driver", f"NVIDIA {found[1]}")
 
 
 def devices() -> Iterator[Finding]:
@@ -212,10 +252,12 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return min(taken)
 
 
-def processes() -> list[Finding]:
-    """Whether two processes can work together here."""
-    wrong = round_trip()
+def processes(seconds: float = SECONDS) -> list[Finding]:
+    """Whether two processes can work together here; not known where they have not even met in time."""
+    wrong = round_trip(seconds)
     if not wrong:
         return [Finding("processes", "two added up a number over gloo")]
     remedy = "name the network interface: GLOO_SOCKET_IFNAME=lo (alone), or that of the machines' network"
+    if wrong.startswith(NO_ANSWER):
+        return [Finding("processes", f"not known: two gave {wrong}", "note", f"where the machine is idle, {remedy}")]
     return [Finding("processes", f"two could not talk over gloo: {wrong}", "fails", remedy)]

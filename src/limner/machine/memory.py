@@ -9,6 +9,7 @@ from the first optimizer step on what Adam keeps of each trained element (`engin
     update    + path + gradients + a forward and backward pass of a micro-batch, or Adam's own temporary copy
 
 On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host; with
+`model.vae cpu` so is the decoder, and with
 `sampler.keep host` decisions are too, and the path is the last latents alone; with `model.offload blocks` the frozen
 blocks, each of which a pass brings while it runs. In one
 memory, of a CPU, all of them stay, beside what is imported. Of weights that are spread a process has a part, and in
@@ -49,10 +50,11 @@ class Place:
     imported: float = 0.0
     """Bytes of a process with its libraries (`machine/libraries.py`); 0 on an accelerator."""
 
-    def decoded_at_once(self, sizes: Sizes, micro_batch: int) -> int:
-        """Return how many samples an autoencoder takes at a time (`models.parts.at_once`)."""
+    def decoded_at_once(self, sizes: Sizes, work: Workload) -> int:
+        """Return how many samples an autoencoder takes at a time (`models.parts.at_once`, `model.decode_batch`)."""
         pixels = sizes.picture // sizes.shape[1]
-        return min(micro_batch, max(1, (DECODE_PIXELS if self.accelerator else DECODE_PIXELS_CPU) // pixels))
+        of_pixels = max(1, (DECODE_PIXELS if self.accelerator else DECODE_PIXELS_CPU) // pixels)
+        return min(work.micro_batch, of_pixels, work.decode_batch or of_pixels)
 
 
 def share(sizes: Sizes, parts: int) -> Cut:
@@ -73,9 +75,10 @@ def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     """Return the phases of an iteration after the first, in their order."""
     own = share(sizes, work.parts)
     networks = own.networks - (sizes.waiting if place.accelerator else 0)
+    away = place.accelerator and not work.decoded_there
     resident: dict[str, float] = {
         "networks": networks, "LoRA": own.lora, "optimizer": work.moment_bytes * own.trained,
-        "average": FLOAT32 * own.trained if work.averaged else 0, "decoder": sizes.decoder,
+        "average": FLOAT32 * own.trained if work.averaged else 0, "decoder": 0 if away else sizes.decoder,
     }  # fmt: skip
     if not place.accelerator:
         resident |= {"encoders": sizes.encoders, "libraries": place.imported}
@@ -84,8 +87,7 @@ def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
     conditions = float(work.groups // work.processes + 1) * sizes.condition
     kept = {"path": path, "conditions": conditions}
     pictures = {} if place.accelerator else {"pictures": 2.0 * work.share * sizes.picture}
-    at_once = place.decoded_at_once(sizes, work.micro_batch)
-    decoding = sizes.decoding.bytes(at_once)
+    decoding = 0.0 if away else sizes.decoding.bytes(place.decoded_at_once(sizes, work))
     passed = min(work.micro_batch, work.share)
     drawing = sizes.sampling.bytes(passed) + (path_bytes(sizes, there, passed) if passed < work.share else 0)
     learnt = min(work.micro_batch, work.share * work.taught)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 
-SECONDS = 60
+SECONDS = 120
 """Given to both to start, to import torch, and to answer."""
 SIZE = 2
+NO_ANSWER = "no answer"
+"""How it begins what is said of processes that were too slow, or hang."""
 
 
 def round_trip(seconds: float = SECONDS) -> str:
@@ -29,10 +32,11 @@ def round_trip(seconds: float = SECONDS) -> str:
             )
             for rank in range(SIZE)
         ]
+        end = time.monotonic() + seconds
         try:
-            said = [process.communicate(timeout=seconds)[1] for process in started]
+            said = [process.communicate(timeout=max(0.0, end - time.monotonic()))[1] for process in started]
         except subprocess.TimeoutExpired:
-            return f"no answer in {seconds:g} s"
+            return f"{NO_ANSWER} in {seconds:g} s"
         finally:
             for process in started:
                 process.kill()

@@ -10,8 +10,10 @@ from limner.build import load_prompts
 from limner.core.errors import UserError
 from limner.engine.device import resolve
 from limner.machine.cost import Sizes, sizes
+from limner.machine.known import remembering
 from limner.machine.libraries import libraries
 from limner.machine.memory import Phase, Place, peak, phases, share
+from limner.machine.rate import HOUR, Rate, Seconds, rate
 from limner.machine.ways import Way, ways
 from limner.models.folder import is_local
 from limner.policies.denoising import Sampler
@@ -27,9 +29,8 @@ from limner.training.workload import Workload, guided, measured, workload
 GIB = 2**30
 RESERVED = GIB
 """Of a card, for the driver's context and what an allocator cannot use: assumed, not measured."""
-SUSTAINED = 1e14
-"""Operations a second by which operations are told as time: a figure to divide by, of no machine."""
-
+DECODING = ("decode", "evaluation decode")
+"""Phases of an autoencoder alone."""
 UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"))
 
 
@@ -45,11 +46,33 @@ class Plan:
     evaluations: Mapping[str, float]
     """Of the network, by phase, of all processes: rollout and update of an iteration, evaluation of the whole run."""
     flops: Mapping[str, float]
-    """Operations, in the same way."""
+    """Operations, in the same way; of decoding too, which is in float32."""
     card: int | None
     ways: Sequence[Way]
     """How to make it fit the card, where it does not."""
     measured: Preflight | None
+    rate: Rate
+    price: float | None
+    """Of an hour of a device."""
+
+    @property
+    def seconds(self) -> Seconds:
+        """What the operations take at the assumed rate, on as many devices as there are."""
+        work, crew, rate = self.work, self.config.context, self.rate
+        share = work.own_groups / work.groups / crew
+        taken = {
+            phase: flops / (rate.decoder if phase in DECODING else rate.networks) * share
+            for phase, flops in self.flops.items()
+        }
+        return Seconds(
+            taken["rollout"], taken["decode"], taken["update"], taken["evaluation"] + taken["evaluation decode"],
+            self.config.steps, work.processes * crew,
+        )  # fmt: skip
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a rate: of a machine's CPU none is assumed."""
+        return self.place.accelerator or self.rate.given
 
     @property
     def peak(self) -> Phase:
@@ -58,14 +81,24 @@ class Plan:
 
     def total(self, numbers: Mapping[str, float]) -> float:
         """Return a number of the whole run, of those by phase."""
-        return self.config.steps * (numbers["rollout"] + numbers["update"]) + numbers["evaluation"]
+        once = sum(number for phase, number in numbers.items() if phase.startswith("evaluation"))
+        each = sum(number for phase, number in numbers.items() if not phase.startswith("evaluation"))
+        return self.config.steps * each + once
 
 
+@remembering()
 def plan(
-    config: RunConfig, card: int | None = None, processes: int = 1, measure: bool = False, machines: int = 1
+    config: RunConfig,
+    card: int | None = None,
+    processes: int = 1,
+    measure: bool = False,
+    machines: int = 1,
+    tflops: float | None = None,
+    price: float | None = None,
 ) -> Plan:
     """Return the plan of a run by `processes` processes, on accelerators of `card` GB if that is given.
 
+    Time is told by the rate of such a card, or by that given in `tflops`, and cost by the `price` of a device's hour.
     They are on as many `machines`, equally many on each. Raises UserError for what cannot be planned, and, with
     `measure`, for what could not run here as configured.
     """
@@ -87,7 +120,7 @@ def plan(
     fitting = ways(config, work, place, room(card)) if card is not None and peak(taken).peak > room(card) else ()
     return Plan(
         config, work, found, place, taken, evaluations, _flops(config, found, work, evaluations), card, fitting,
-        _measured(config) if measure else None,
+        _measured(config) if measure else None, rate(card, config.precision.dtype, tflops), price,
     )  # fmt: skip
 
 
@@ -109,13 +142,19 @@ def _measured(config: RunConfig) -> Preflight:
     return run.check(config)
 
 
-def _evaluations(config: RunConfig, sizes: Sizes, work: Workload) -> dict[str, float]:
+def _drawn(config: RunConfig) -> Sequence[tuple[int, Sampler]]:
+    """Return how many samples are drawn to evaluate in the whole run, by which sampler."""
     heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts else []
-    evaluation = sum(
-        each.samples * each.by.sampler.steps * guided(each.by.sampler)
-        for each in measured(config, len(heldout))
-        if isinstance(each.by.sampler, Sampler)
-    )
+    every = measured(config, len(heldout))
+    return [(each.samples, each.by.sampler) for each in every if isinstance(each.by.sampler, Sampler)]
+
+
+def _evaluated(config: RunConfig) -> int:
+    return sum(samples for samples, _ in _drawn(config))
+
+
+def _evaluations(config: RunConfig, sizes: Sizes, work: Workload) -> dict[str, float]:
+    evaluation = sum(samples * sampler.steps * guided(sampler) for samples, sampler in _drawn(config))
     anchor = work.updates * config.anchor.batch if config.anchor.weight else 0
     return {
         "rollout": work.groups * work.states * sizes.sampling.evaluations,
@@ -125,22 +164,23 @@ def _evaluations(config: RunConfig, sizes: Sizes, work: Workload) -> dict[str, f
 
 
 def _flops(config: RunConfig, sizes: Sizes, work: Workload, evaluations: Mapping[str, float]) -> dict[str, float]:
-    """Return operations of all processes by phase; what is drawn is decoded too."""
+    """Return operations of all processes by phase; what is drawn is decoded, also to evaluate."""
     crew = config.context
     one = crew * sizes.sampling.flops / sizes.sampling.evaluations
     drawn = work.samples if config.source.draws else 0
     return {
-        "rollout": evaluations["rollout"] * one + crew * drawn * sizes.decoding.flops,
+        "rollout": evaluations["rollout"] * one,
+        "decode": crew * drawn * sizes.decoding.flops,
         "update": crew * work.groups * work.taught * sizes.learning.flops,
         "evaluation": evaluations["evaluation"] * one,
+        "evaluation decode": crew * _evaluated(config) * sizes.decoding.flops,
     }
 
 
 def text(plan: Plan) -> str:
     """Return a plan for a person."""
-    return "\n".join(
-        [*_arithmetic(plan), *_spread(plan), *_work(plan), "", *table(plan.phases), "", *_fit(plan), *_timed(plan)]
-    )
+    taken = [*_arithmetic(plan), *_spread(plan), *_work(plan), *_time(plan)]
+    return "\n".join([*taken, "", *table(plan.phases), "", *_fit(plan), *_timed(plan)])
 
 
 def _arithmetic(plan: Plan) -> Iterator[str]:
@@ -202,15 +242,27 @@ def _work(plan: Plan) -> Iterator[str]:
         f"{count(round(plan.total(used)))} network evaluations"
     )
     one = plan.config.context * found.sampling.flops / found.sampling.evaluations
-    total = plan.total(plan.flops)
+    total, flops = plan.total(plan.flops), plan.flops
     yield (
-        f"operations   {_operations(one)} an evaluation; an iteration {_operations(plan.flops['rollout'])} to draw and "
-        f"decode, {_operations(plan.flops['update'])} to learn; the run {_operations(total)}"
+        f"operations   {_operations(one)} an evaluation; an iteration {_operations(flops['rollout'])} to draw, "
+        f"{_operations(flops['decode'])} to decode, {_operations(flops['update'])} to learn; the run "
+        f"{_operations(total)}"
     )
-    yield (
-        f"             at {SUSTAINED / 1e12:.0f} TFLOP/s sustained {total / SUSTAINED / 3600:,.3g} hours of one device "
-        "(judges not counted; divide by what yours sustains)"
-    )
+
+
+def _time(plan: Plan) -> Iterator[str]:
+    """Say how long it takes and what it costs at the assumed rate."""
+    found = plan.seconds
+    if not plan.timed:
+        yield "seconds      of a CPU nothing is assumed: give what it sustains with --tflops, or measure with --measure"
+        return
+    each = {"rollout": found.rollout, "decode": found.decode, "update": found.update}
+    phases = ", ".join(f"{name} {seconds:,.3g}" for name, seconds in each.items())
+    yield f"seconds      an iteration {found.iteration:,.3g}: {phases}; all evaluations {found.evaluation:,.3g}"
+    many = f" on each of {found.devices} devices" if found.devices > 1 else ""
+    cost = "" if plan.price is None else f", and costs {found.cost(plan.price):,.2f} at {plan.price:g} an hour of each"
+    yield f"             the run {found.run / HOUR:,.3g} hours{many}{cost}"
+    yield f"             at {plan.rate.said}; judges, and what crosses over, are not counted"
 
 
 def _operations(flops: float) -> str:
@@ -274,6 +326,10 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "phase": plan.peak.name,
         "evaluations": {**plan.evaluations, "run": plan.total(plan.evaluations)},
         "flops": {**plan.flops, "run": plan.total(plan.flops)},
+        "rate": asdict(plan.rate) if plan.timed else None,
+        "seconds": asdict(plan.seconds) | {"iteration": plan.seconds.iteration, "run": plan.seconds.run}
+        if plan.timed else None,
+        "cost": plan.seconds.cost(plan.price) if plan.timed and plan.price is not None else None,
         "fits": {str(card): plan.peak.peak <= room(card) for card in CARDS} if plan.place.accelerator else {},
         "ways": [asdict(way) for way in plan.ways],
         "measured": None if found is None else {"seconds": found.seconds, "peak": found.memory.peak * 2**20},

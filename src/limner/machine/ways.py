@@ -1,15 +1,16 @@
 """How to make a run fit a card: the settings that limner has, the cheapest first, each with the peak that it leads to.
 
-Smaller passes, decisions that wait in the machine's memory, and prompts that are encoded there change nothing but the
-time; checkpoints are paid for in operations; weights in parts cross over between processes in each pass, and frozen
-blocks that wait in the machine's memory between it and the card; half precision rounds, a frozen base in 4 bits more
-so; fewer groups, and smaller pictures, make it another run.
+Fewer samples decoded at once, smaller passes, decisions that wait in the machine's memory, and prompts that are encoded
+there change nothing but the time; tiles, for a sample that cannot be decoded whole, blend; checkpoints are paid for in
+operations; weights in parts cross over between processes in each pass, and frozen blocks that wait in the machine's
+memory between it and the card; half precision rounds, a frozen base in 4 bits more so; fewer groups, and smaller
+pictures, make it another run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -17,19 +18,14 @@ from typing import Any
 from limner.core.errors import UserError
 from limner.machine.cost import Sizes, sizes
 from limner.machine.memory import Phase, Place, peak, phases
+from limner.machine.prices import AWAY, BFLOAT16, CHECKPOINTING, CODED, ENCODED, HOST, SHARD, TILED, flags, price
 from limner.recipes.override import override
 from limner.training.config import RunConfig
 from limner.training.workload import Workload, workload
 
 NUM_WAYS = 3
-CHECKPOINTING = {"precision.activation_checkpointing": "true"}
-BFLOAT16 = {"precision.dtype": "bfloat16"}
-CODED = {"model.quantize": "nf4"}
-HOST = {"sampler.keep": "host"}
-SHARD = {"shard": "all"}
-AWAY = {"model.offload": "blocks"}
-ENCODED = {"model.encoders": "cpu"}
-FREE = HOST.keys() | SHARD.keys() | ENCODED.keys()
+FEW = "model.decode_batch"
+FREE = HOST.keys() | SHARD.keys() | ENCODED.keys() | {FEW}
 """Keys that change nothing of what a model takes by itself."""
 ALIKE = ("none", "none", "adamw")
 """Shard, codes and optimizer of a run whose weights can be put in parts."""
@@ -47,7 +43,7 @@ class Way:
     @property
     def flags(self) -> str:
         """As they are typed."""
-        return " ".join(f"--{key} {value}" for key, value in self.keys.items())
+        return flags(self.keys)
 
 
 def ways(config: RunConfig, work: Workload, place: Place, room: float) -> tuple[Way, ...]:
@@ -76,6 +72,8 @@ class _Search:
             kinds = [{**kind, **where} for kind in kinds for where in ({}, HOST)]
         if self._encoding_is_too_much(measure()):
             kinds = [{**kind, **ENCODED} for kind in kinds]
+        if self._decoding_is_too_much(measure()):
+            kinds = [{**kind, **TILED} for kind in kinds]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
@@ -98,6 +96,13 @@ class _Search:
         if found is None or not self.place.accelerator or self.config.model.encoders == "cpu":
             return False
         return phases(found, self.work, self.place)[0].peak > self.room
+
+    def _decoding_is_too_much(self, found: Sizes | None) -> bool:
+        """Return whether a single sample cannot be decoded whole beside what stays."""
+        if found is None or self.config.model.vae_tiling:
+            return False
+        work = replace(self.work, decode_batch=1, recorded=0)
+        return phases(found, work, self.place)[2].peak > self.room
 
     def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
         """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
@@ -132,9 +137,8 @@ class _Search:
         least, size = (2 if self.config.algorithm.needs.pairs else 1), self.config.micro_batch
         while size >= least:
             changed = dict(keys) if size == self.config.micro_batch else {**keys, "micro_batch": str(size)}
-            top = self._peak(found, changed)
-            if changed and top.peak <= self.room:
-                return Way(changed, top.peak, top.name, _price(changed))
+            if (way := self._fits(found, changed)) is not None and way.keys:
+                return way
             size //= 2
         return None
 
@@ -144,10 +148,8 @@ class _Search:
         groups = self.config.prompts_per_step // 2
         while groups >= self.work.processes:
             changed = {**keys, "micro_batch": least, "prompts_per_step": str(groups)}
-            top = self._peak(found, changed)
-            if top.peak <= self.room:
-                fits_all = self._peak(found, {**keys, "micro_batch": least}).peak <= self.room
-                return None if fits_all else Way(changed, top.peak, top.name, _price(changed))
+            if (way := self._fits(found, changed)) is not None:
+                return None if self._fits(found, {**keys, "micro_batch": least}) is not None else way
             groups //= 2
         return None
 
@@ -160,31 +162,21 @@ class _Search:
             halved["model.settings.width"] = str(found.shape[-1] // 2)
         for changed in ({**halved}, {**keys, **halved}):
             smaller = self._sizes(changed)
-            top = None if smaller is None else self._peak(smaller, changed)
-            if smaller is not None and top is not None and top.peak <= self.room:
-                yield Way(changed, top.peak, top.name, _price(changed))
-            elif smaller is not None and (way := self._passes(changed, smaller)) is not None:
+            if smaller is not None and (way := self._passes(changed, smaller)) is not None:
                 yield way
             if changed == {**halved} and not keys:
                 return
 
-    def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> Phase:
+    def _fits(self, found: Sizes, keys: Mapping[str, str]) -> Way | None:
+        """Return the way of these keys if they fit, with fewer samples decoded at once if that is what does not."""
+        changed, (top, work) = dict(keys), self._peak(found, keys)
+        few = self.place.decoded_at_once(found, work)
+        while top.peak > self.room and top.name == "decode" and few > 1:
+            few //= 2
+            changed[FEW] = str(few)
+            top, _ = self._peak(found, changed)
+        return Way(changed, top.peak, top.name, price(changed)) if top.peak <= self.room else None
+
+    def _peak(self, found: Sizes, keys: Mapping[str, Any]) -> tuple[Phase, Workload]:
         work = workload(override(self.config, keys), self.work.processes, self.work.group, self.work.machines)
-        return peak(phases(found, work, self.place))
-
-
-def _price(keys: Mapping[str, str]) -> str:
-    """Return what keys cost, dearest first."""
-    prices = {
-        "model.settings.resolution": "smaller pictures",
-        "prompts_per_step": "fewer groups an iteration: another run",
-        "model.encoders": "each prompt encoded once on the CPU",
-        "model.offload": "blocks of the frozen base cross over in each pass",
-        "model.quantize": "the frozen base in 4 bits, rounded",
-        "precision.dtype": "networks in bfloat16",
-        "precision.activation_checkpointing": "a forward pass more in the update",
-        "shard": "weights in parts, which each pass brings together",
-        "sampler.keep": "decisions wait in the machine's memory, and cross over twice",
-        "micro_batch": "more, smaller passes",
-    }
-    return ", ".join(price for key, price in prices.items() if key in keys)
+        return peak(phases(found, work, self.place)), work

@@ -19,6 +19,7 @@ from limner.core.edition import Edition
 from limner.core.errors import UserError
 from limner.core.media import Images
 from limner.core.quiet import in_silence
+from limner.core.shortage import is_short
 from limner.core.types import Prompt
 from limner.models.folder import edition_of, is_local
 from limner.models.hollow import hollow
@@ -111,6 +112,8 @@ def load_pipeline(
         raise
     except Exception as error:  # tokenizers raise bare Exceptions, diffusers and transformers nearly all kinds
         reason = " ".join(str(error).partition(" If you want")[0].split())[:MAX_REASON] or type(error).__name__
+        if is_short(error):
+            raise
         raise UserError(f"model: {source} cannot be loaded ({reason}); save or download the pipeline again") from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):

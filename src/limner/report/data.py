@@ -110,6 +110,8 @@ class Spent:
     seconds: Mapping[str, float]
     network_evaluations: Mapping[str, int]
     peak_memory_mib: float | None = None
+    foretold_memory_mib: float | None = None
+    """The peak that the dry run foretold."""
 
 
 @dataclass(frozen=True)

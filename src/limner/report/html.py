@@ -171,7 +171,8 @@ def _spent(spent: Spent) -> str:
     parts = ", ".join(f"{escape(name)} {value:,}" for name, value in spent.network_evaluations.items())
     facts = [f"{duration(total)} in all"] if spent.seconds else []
     facts += [f"{evaluations:,} network evaluations ({parts})"] if evaluations else []
-    facts += [f"peak memory {spent.peak_memory_mib:,.0f} MiB"] if spent.peak_memory_mib is not None else []
+    told = "" if spent.foretold_memory_mib is None else f" ({spent.foretold_memory_mib:,.0f} foretold)"
+    facts += [f"peak memory {spent.peak_memory_mib:,.0f} MiB{told}"] if spent.peak_memory_mib is not None else []
     drawn = f'<div class="bar" aria-hidden="true">{bar}</div><ul class="legend">{legend}</ul>' if total > 0 else ""
     return _section("Spent", " · ".join(facts), drawn, True)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limner.core.protocols import Policy
 from limner.core.rng import Rng
+from limner.core.shortage import needing
 from limner.core.team import ALONE, Team
 from limner.core.tree import Joined, concatenate, leaves, select
 from limner.core.types import Condition, Prompt, Rollout, Tree
@@ -37,6 +38,7 @@ class EncodeCache:
         self._rows: dict[Prompt, Tree] = {}
         self._empty: Tree = None
 
+    @needing("encode")
     def condition(self, prompts: Sequence[Prompt]) -> Condition:
         """Return the row of each prompt, in order, and after them the row of the empty prompt."""
         asked = [prompt.asked for prompt in prompts]

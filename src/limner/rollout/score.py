@@ -14,11 +14,21 @@ from torch import Tensor
 from limner.core.errors import RunError
 from limner.core.media import Media, Shown
 from limner.core.protocols import Jury
+from limner.core.shortage import needing
 from limner.core.team import ALONE, Team
 from limner.core.tree import concatenate, leaves, select, tree_map
 from limner.core.types import Rollout, Scored
 
 Decode = Callable[[Tensor], Media]
+
+
+def in_parts(decode: Decode, most: int) -> Decode:
+    """Return what decodes `most` samples at a time, of which the others wait on the CPU; 0: `decode` itself."""
+
+    def few(sample: Float[Tensor, "batch *latent"]) -> Media:
+        return concatenate([tree_map(Tensor.cpu, decode(part)) for part in sample.split(most)])
+
+    return few if most else decode
 
 
 def shown(media: Media) -> Shown:
@@ -27,6 +37,7 @@ def shown(media: Media) -> Shown:
     return Shown(tree_map(Tensor.cpu, media.rounded()), finite.cpu())
 
 
+@needing("decode")
 def render(sample: Float[Tensor, "batch *latent"], decode: Decode, micro_batch: int) -> Shown:
     """Return what the samples show, `micro_batch` decoded at a time."""
     with torch.no_grad():

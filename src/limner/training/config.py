@@ -121,6 +121,8 @@ class Model:
     """Where pictures are decoded: on the CPU an accelerator is left to the rest, and decoding takes far longer."""
     vae_tiling: bool = False
     """Whether pictures are decoded in tiles, blended where they meet: large ones in less memory, not quite the same."""
+    decode_batch: Natural = 0
+    """Samples decoded at once, at most, in less memory; 0: of 2^22 pixels together, and on a CPU of 2^17."""
     loras: tuple[str, ...] = ()
     """LoRAs that the base has, frozen: files that diffusers loads, or folders with one, as in style.safetensors@0.8"""
     start: str = ""
@@ -377,9 +379,7 @@ class RunConfig:
                 "does not know: take adamw"
             )
         if self.anchor.weight and needs.own_update:
-            raise UserError(
-                f"anchor.weight adds a loss to the optimizer's steps, but {name} takes its own: set it to 0"
-            )
+            raise UserError(f"anchor.weight adds a loss to the optimizer's steps, and {name} takes its own: set 0")
 
     def _require_rollouts(self) -> None:
         """Raise UserError for workers that have nothing to draw, or draw what cannot be weighted."""

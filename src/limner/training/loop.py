@@ -23,6 +23,7 @@ from limner.core.protocols import (
     Policy,
 )
 from limner.core.rng import Rng
+from limner.core.shortage import needing
 from limner.core.team import Team
 from limner.core.types import Batch, Scored
 from limner.engine.ema import Ema
@@ -269,7 +270,8 @@ class Clock:
     def __call__(self, phase: str) -> Iterator[None]:
         self.say(phase)
         start, busy = time.perf_counter(), time.process_time()
-        yield
-        self.team.synchronize()
+        with needing(phase):
+            yield
+            self.team.synchronize()
         self.seconds[phase] = time.perf_counter() - start
         self.processor_seconds += time.process_time() - busy

@@ -22,6 +22,7 @@ from limner.core.errors import UserError
 from limner.core.needs import RatioKind
 from limner.core.protocols import Context, DecisionProcess
 from limner.core.rng import Rng
+from limner.core.shortage import needing
 from limner.core.team import ALONE
 from limner.core.tree import leaves, select
 from limner.core.types import Batch, Decisions, Prompt, Rollout, Scored
@@ -138,6 +139,7 @@ class Pace:
         return evaluations * self.seconds["rollout"] / self.evaluations + self.seconds["reward"] / self.samples
 
 
+@needing("the dry run")
 def preflight(
     config: RunConfig, parts: Parts, heldout: Sequence[Prompt] = (), rehearsals: Sequence[Rehearsal] = ()
 ) -> Preflight:
@@ -167,6 +169,7 @@ def preflight(
     notices += [each.notice for each in judges if each.notice] or ([level(scored)] if level(scored) else [])
     scale = config.prompts_per_step / num_prompts * config.steps
     seconds = {name: value * scale for name, value in (clock.seconds | {"update": learned - start}).items()}
+    seconds["update"] += _credit(config, parts, scored, rng) * config.steps
     stills, evaluations, missing = 0, used * scale, config.prompts_per_step / num_prompts - 1
     if heldout:
         some = kinds(heldout)[: config.micro_batch]
@@ -272,6 +275,18 @@ def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, s
     return footprint(device, peak_memory_mib(device), trained, kept, missing, stills, moments)
 
 
+@needing("update")
+def _credit(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> float:
+    """Have the algorithm say what was good; return the seconds: a critic, or a surrogate, learns there, and takes room.
+
+    How long it learns does not depend on how many samples there are. What it has learned is forgotten.
+    """
+    start = time.perf_counter()
+    parts.algorithm.advantage(scored, Context(rng.child("credit"), 0, config.micro_batch, loss_mean=config.loss_mean))
+    return time.perf_counter() - start
+
+
+@needing("update")
 def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[int, int]:
     """Run the update's forward and backward passes as if half of each group were good; return their size and number."""
     if even(scored) == len(scored.rollout):
@@ -290,6 +305,7 @@ def _learn(config: RunConfig, parts: Parts, scored: Scored, rng: Rng) -> tuple[i
     return decisions, passes
 
 
+@needing("update")
 def _ratio(
     config: RunConfig, parts: Parts, rollout: Rollout, notices: list[str]
 ) -> tuple[float | None, tuple[float, float] | None]:

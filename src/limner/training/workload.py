@@ -37,6 +37,10 @@ class Workload:
     """Whether recorded decisions wait where the network is."""
     encoded_there: bool = True
     """Whether text encoders are there while they encode."""
+    decoded_there: bool = True
+    """Whether samples are decoded there."""
+    decode_batch: int = 0
+    """Samples decoded at once, at most; 0: as many as the model takes of itself."""
     moment_bytes: float = MOMENT_BYTES["adamw"]
     """What the optimizer keeps of each trained number."""
     averaged: bool = False
@@ -99,6 +103,8 @@ def workload(config: RunConfig, processes: int = 1, given: int = 1, machines: in
         processes=processes,
         on_device=drawn is None or drawn.keep == "device",
         encoded_there=config.model.encoders == "device",
+        decoded_there=config.model.vae == "device",
+        decode_batch=config.model.decode_batch,
         moment_bytes=MOMENT_BYTES[config.optimizer.kind],
         averaged=config.optimizer.ema > 0,
         machines=machines,
