@@ -68,7 +68,8 @@ def full() -> Report:
         categories=[Row(EVIL, interval(0.5), interval(0.4), interval(-0.1))],
         diversity=Row("Diversity", interval(0.2), interval(0.19), interval(-0.01), "number"),
         galleries=[Gallery("Best", EVIL, [Pair(EVIL, 3, picture, picture, 0.0, None)])],
-        charts=charts(lines, clip=(5e-5,), rate=True), spent=Spent({EVIL: 3.0, "update": 1.0}, {EVIL: 5}, 100.0, 1234.0),
+        charts=charts(lines, clip=(5e-5,), rate=True),
+        spent=Spent({EVIL: 3.0, "update": 1.0}, {EVIL: 5}, 100.0, 1234.0),
         config=EVIL, manifest={EVIL: EVIL}, meanings=meanings(lines), notices=[EVIL],
     )  # fmt: skip
 

@@ -13,11 +13,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 
 from limner.engine.memory import available_memory_mib
 from limner.machine.pair import NO_ANSWER, round_trip
+from limner.serve.worker import Worker
 
 FREE_DISK, FREE_MEMORY = 20, 4
 """GiB below which a training of a real model is likely to end early."""
@@ -58,27 +59,14 @@ class Finding:
 def examine(seconds: float = SECONDS) -> Iterator[Finding]:
     """Yield what is found, the quick things first, in so many seconds: what has not answered then is said to be so."""
     end = time.monotonic() + seconds
-    pair = _begun(lambda: processes(seconds - MARGIN))  # it starts two processes, and waits for them
+    pair = Worker().do(partial(list, processes(seconds - MARGIN)))  # it starts two processes, and waits for them
     for look in (software, versions, extras, driver, devices, cores, memory, disk, port, products):
-        yield from _answer(_begun(look), look.__name__, end, seconds)
+        yield from _answer(Worker().do(partial(list, look())), look.__name__, end, seconds)
     yield from _answer(pair, "processes", end, seconds)
 
 
-def _begun(look: Callable[[], Iterable[Finding]]) -> Future[list[Finding]]:
-    """Return what will be found; a look that hangs, as at a broken driver, keeps nobody waiting."""
-    found: Future[list[Finding]] = Future()
-
-    def work() -> None:
-        try:
-            found.set_result(list(look()))
-        except BaseException as error:  # raised where it is read
-            found.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return found
-
-
 def _answer(found: Future[list[Finding]], name: str, end: float, seconds: float) -> list[Finding]:
+    """Return what was found by `end`; a look that hangs, as at a broken driver, keeps nobody waiting."""
     try:
         return found.result(max(0.0, end - time.monotonic()))
     except TimeoutError:
