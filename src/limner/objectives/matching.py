@@ -78,7 +78,7 @@ def _restoration_loss(
     region: Float[Tensor, "batch *where"] | None,
 ) -> Float[Tensor, " batch"]:
     error = x0_hat - x0
-    counted = torch.ones_like(error) if region is None else region
+    counted = 1.0 if region is None else region
     loss = _latent_mean(counted * error**2)
     if not adaptive:
         return loss

@@ -109,7 +109,7 @@ def tilted_score_loss(
     """
     weight = beta * torch.sigmoid(beta / 2 * gap)
     square = (new - target - weight.view(-1, *[1] * (new.ndim - 1)) * (new - reference)).square()
-    return (square if region is None else region * square).flatten(1).mean(1)
+    return (square if region is None else region * square).reshape(len(new), -1).mean(1)
 
 
 def path_pair_loss(
