@@ -96,23 +96,27 @@ def test_every_command_of_the_page_runs(
     """As it stands there, made tiny: a small collection, a small network, one step. Those of two: test_tastes.py."""
     commands = typed("docs/feedback.md")
     assert [words[0] for words in commands] == [
-        *["annotate"] * 3,
+        *["annotate"] * 4,
         *["feedback"] * 2,
         *["reward", "reward", "train", "reward"],
         *["annotate", "feedback", "reward", "train", "train"],
         *["loop"] * 4,
     ]
     others = typed("docs/feedback.md", HEAD)
-    assert others == commands[9:14]
+    assert others == commands[10:15]
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tuned, "runs/scenes-0")
     greys(tmp_path / "my_pictures", 60)
     collection(tmp_path / "more", 4, float)
+    shutil.copytree("more", "runs/pairs-scenes")
     told = [json.loads(line) for line in Path("more/pairs.jsonl").open()]
     moved = [row | {f"media_{side}": f"more/{row[f'media_{side}']}" for side in "ab"} for row in told]
     Path("my_pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in moved))
     for words, what, most in zip(
-        commands[:3], (f" pairs of {2 * PROMPTS} items", "59 pairs of 120", "4 pairs of 8"), (3, 999, 1), strict=True
+        commands[:4],
+        (f" pairs of {2 * PROMPTS} items", "59 pairs of 120", "4 pairs of 8", "4 pairs of 8"),
+        (3, 999, 1, 1),
+        strict=True,
     ):
         with annotating(words, monkeypatch, capsys) as asking:
             assert what in asking.said
@@ -124,7 +128,7 @@ def test_every_command_of_the_page_runs(
     rows = [json.loads(line) for line in collection(tmp_path / "others", 40, float, 1000, "p9").open()]
     moved = [row | {f"media_{side}": f"others/{row[f'media_{side}']}" for side in "ab"} for row in rows]
     Path("others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in moved))
-    for words in [*commands[3:9], *commands[14:]]:
+    for words in [*commands[4:10], *commands[15:]]:
         apart = ["--out", "runs/loop-two"] if "learned(taste='annotator-1')" in words else []
         assert main([*smaller(words, miniature), *apart]) == 0, words
     said = capsys.readouterr().out

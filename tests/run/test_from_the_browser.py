@@ -41,7 +41,7 @@ def test_ten_votes_in_a_browser_become_a_reward_and_a_model(
     miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    _, annotate, _, report, export, learn, _, train, *_ = typed("docs/feedback.md")
+    _, annotate, _, _, report, export, learn, _, train, *_ = typed("docs/feedback.md")
     assert FEW in (Path(__file__).parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "my_pictures")

@@ -170,7 +170,7 @@ from pathlib import Path
 
 import torch
 
-PLACE = os.environ["SHORT_ONCE_THERE"]
+PLACE = Path(__file__).with_name("once_there").read_text()
 
 
 def short(media, prompts):
@@ -183,17 +183,13 @@ def short(media, prompts):
 
 @pytest.mark.parametrize("later", [False, True])
 def test_one_process_of_two_says_it_for_both(
-    later: bool,
-    miniature: Miniature,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    later: bool, miniature: Miniature, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In the dry run, and later; the other process only lost its peer, and is silent."""
     (tmp_path / "short.py").write_text(SHORT)
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(to_yaml(miniature.config(out)))
-    monkeypatch.setenv("SHORT_ONCE_THERE", str(out / "checkpoints") if later else "")
+    (tmp_path / "once_there").write_text(str(out / "checkpoints") if later else "")
     command = ["train", str(recipe), "--reward", f"{tmp_path / 'short.py'}:short", "--quiet", "--nproc", "2"]
     assert main([*command, "--steps", "20"]) == 1
     line = capfd.readouterr().err.splitlines()[-1]
