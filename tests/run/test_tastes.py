@@ -50,6 +50,7 @@ def pictures(place: Path) -> None:
         {"file_name": row[f"media_{side}"], "prompt": row["prompt"], "source": side} for row in rows for side in "ab"
     ]
     (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed), encoding="utf-8")
+    (place / "pairs.jsonl").unlink()  # else it would say what is asked
 
 
 def liked(name: str, run: str) -> Float[Tensor, " pictures"]:

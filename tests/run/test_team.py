@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -56,15 +57,19 @@ def torchrun(processes: int, arguments: list[str]) -> subprocess.CompletedProces
 def require_alike(start: Assembly, one: Path, two: Path) -> None:
     """Require of two runs the same weights and log, to float error; in some iteration samples were not judged.
 
-    Weights are compared tensor by tensor, by the norm of what parts them over that of the way they went: AdamW divides
-    by the size of the gradient, so where that is as small as its own rounding, one element's step is rounding alone.
+    Weights are compared tensor by tensor, by the norm of what parts them over that of the way they went. AdamW divides
+    by the size of the gradient, so where that is not much larger than its own rounding, which differs from run to run, a
+    part of one element's step is rounding: so half of the tensors are within 1e-4, and each within 1e-2.
     """
     before = start.parts.weights.state()["policy"]
     mine, theirs = (last_checkpoint(run)["weights"]["policy"] for run in (one, two))
     assert mine.keys() == theirs.keys()
+    parts = []
     for place, weights in mine.items():
         apart, way = (float((weights - other[place]).norm()) for other in (theirs, before))
-        assert apart <= 1e-3 * way, f"{place}: {apart:.3g} apart after a way of {way:.3g}"
+        assert apart <= 1e-2 * way, f"{place}: {apart:.3g} apart after a way of {way:.3g}"
+        parts.append(apart / way if way else 0.0)
+    assert statistics.median(parts) <= 1e-4
     logs = [read(run) for run in (one, two)]
     assert sum(line["invalid"] for line in logs[0]) > 0
     for first, second in zip(*logs, strict=True):
