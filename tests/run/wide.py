@@ -43,7 +43,7 @@ class WideSD3(SD3):
 class WideSettings(SD3Settings):
     """Loads a folder of Stable Diffusion 3 in float64."""
 
-    def load(self, source: Any, dtype: torch.dtype, device: torch.device) -> WideSD3:
+    def load(self, source: Any, dtype: torch.dtype, device: torch.device) -> Any:
         narrow = SD3.load(source, SD3Settings(), torch.float64, device)
         return WideSD3(narrow.pipeline, narrow.networks, narrow.settings, narrow.latent_size, torch.float64)
 
