@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -59,10 +58,15 @@ class Finding:
 def examine(seconds: float = SECONDS) -> Iterator[Finding]:
     """Yield what is found, the quick things first, in so many seconds: what has not answered then is said to be so."""
     end = time.monotonic() + seconds
-    pair = Worker().do(partial(list, processes(seconds - MARGIN)))  # it starts two processes, and waits for them
+    pair = _begun(lambda: processes(seconds - MARGIN))  # it starts two processes, and waits for them
     for look in (software, versions, extras, driver, devices, cores, memory, disk, port, products):
-        yield from _answer(Worker().do(partial(list, look())), look.__name__, end, seconds)
+        yield from _answer(_begun(look), look.__name__, end, seconds)
     yield from _answer(pair, "processes", end, seconds)
+
+
+def _begun(look: Callable[[], Iterable[Finding]]) -> Future[list[Finding]]:
+    """Return what will be found, by a thread of its own."""
+    return Worker().do(lambda: list(look()))
 
 
 def _answer(found: Future[list[Finding]], name: str, end: float, seconds: float) -> list[Finding]:
