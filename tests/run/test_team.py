@@ -58,8 +58,8 @@ def require_alike(start: Assembly, one: Path, two: Path) -> None:
     """Require of two runs the same weights and log, to float error; in some iteration samples were not judged.
 
     Weights are compared tensor by tensor, by the norm of what parts them over that of the way they went. AdamW divides
-    by the size of the gradient, so where that is not much larger than its own rounding, which differs from run to run, a
-    part of one element's step is rounding: so half of the tensors are within 1e-4, and each within 1e-2.
+    by the size of the gradient, so where that is not much larger than its own rounding, which differs from run to run,
+    a part of one element's step is rounding: so half of the tensors are within 1e-4, and each within 1e-2.
     """
     before = start.parts.weights.state()["policy"]
     mine, theirs = (last_checkpoint(run)["weights"]["policy"] for run in (one, two))
