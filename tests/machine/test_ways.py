@@ -69,7 +69,7 @@ def test_a_sample_that_cannot_be_decoded_whole_is_in_tiles(monkeypatch: pytest.M
 
 
 def test_what_can_be_decoded_whole_once_blocks_are_away_is_not_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside weights of 10,000 bytes a card of 5,000 decodes nothing; without 9,500 of these, whole samples of 1,000."""
+    """Beside weights of 10,000 bytes a card of 5,000 decodes nothing; without 9,500 of these, samples of 1,000."""
 
     def sizes(config: RunConfig) -> Sizes:
         waiting = 9_500 if config.model.offload != "none" else 0

@@ -97,7 +97,7 @@ class _Search:
             return False
         return phases(found, self.work, self.place)[0].peak > self.room
 
-    def _decoded(self, keys: Mapping[str, str], measure: Callable[..., Sizes | None]) -> Mapping[str, str]:
+    def _decoded(self, keys: dict[str, str], measure: Callable[..., Sizes | None]) -> dict[str, str]:
         """Return keys, and tiles where a single sample cannot be decoded whole beside what stays then."""
         found = measure(*keys.items())
         if found is None or self.config.model.vae_tiling:
