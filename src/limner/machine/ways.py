@@ -73,7 +73,8 @@ class _Search:
         if self._encoding_is_too_much(measure()):
             kinds = [{**kind, **ENCODED} for kind in kinds]
         bare = kinds[-1]
-        kinds = [self._decoded(kind, measure) for kind in kinds]
+        if self._decoded({}, measure):
+            kinds = [{**kind, **TILED} for kind in kinds]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
