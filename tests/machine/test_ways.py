@@ -68,20 +68,6 @@ def test_a_sample_that_cannot_be_decoded_whole_is_in_tiles(monkeypatch: pytest.M
     assert way.price.startswith("pictures decoded in tiles")
 
 
-def test_what_can_be_decoded_whole_once_blocks_are_away_is_not_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside weights of 10,000 bytes a card of 5,000 decodes nothing; without 9,500 of these, samples of 1,000."""
-
-    def sizes(config: RunConfig) -> Sizes:
-        waiting = 9_500 if config.model.offload != "none" else 0
-        decoding = Cost(0, 100 if config.model.vae_tiling else 1_000, 1, 1)
-        return replace(SIZES, networks=10_000, waiting=waiting, learning=NOTHING, decoding=decoding)
-
-    monkeypatch.setattr(module, "sizes", sizes)
-    found = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 5_000)
-    (away,) = (way for way in found if "model.offload" in way.keys)
-    assert "model.vae_tiling" not in away.keys and away.keys["model.decode_batch"] == "4"
-
-
 def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:
     """16 x (2 + 2 x 9) latents of 4 bytes are 1,280; on the host 64 are left."""
     config = replace(CONFIG, algorithm=FlowGRPO(), sampler=Sampler(FlowSDE()))

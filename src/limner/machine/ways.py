@@ -72,17 +72,16 @@ class _Search:
             kinds = [{**kind, **where} for kind in kinds for where in ({}, HOST)]
         if self._encoding_is_too_much(measure()):
             kinds = [{**kind, **ENCODED} for kind in kinds]
-        bare = kinds[-1]
-        if self._decoded({}, measure):
+        if self._decoding_is_too_much(measure()):
             kinds = [{**kind, **TILED} for kind in kinds]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
                 yield way
         yield from self._spread(kinds, measure)
-        yield from self._away(bare, measure)
+        yield from self._away(kinds[-1], measure)
         if not self.config.model.train.whole and self.config.model.quantize == "none":
-            coded = self._decoded({**bare, **CODED}, measure)
+            coded = {**kinds[-1], **CODED}
             found = measure(*coded.items())
             if found is not None and (way := self._passes(coded, found)) is not None:
                 yield way
@@ -98,13 +97,12 @@ class _Search:
             return False
         return phases(found, self.work, self.place)[0].peak > self.room
 
-    def _decoded(self, keys: dict[str, str], measure: Callable[..., Sizes | None]) -> dict[str, str]:
-        """Return keys, and tiles where a single sample cannot be decoded whole beside what stays then."""
-        found = measure(*keys.items())
+    def _decoding_is_too_much(self, found: Sizes | None) -> bool:
+        """Return whether a single sample cannot be decoded whole beside what stays."""
         if found is None or self.config.model.vae_tiling:
-            return keys
+            return False
         work = replace(self.work, decode_batch=1, recorded=0)
-        return {**keys, **TILED} if phases(found, work, self.place)[2].peak > self.room else keys
+        return phases(found, work, self.place)[2].peak > self.room
 
     def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
         """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
@@ -124,7 +122,6 @@ class _Search:
         if not self.place.accelerator or model.train.whole or spread != ALIKE[:2] or model.offload != "none":
             return
         keys = {**keys, **AWAY} if self.config.precision.activation_checkpointing else {**CHECKPOINTING, **keys, **AWAY}
-        keys = self._decoded(keys, measure)
         found = measure(*keys.items())
         if found is not None and (way := self._passes(keys, found)) is not None:
             yield way
