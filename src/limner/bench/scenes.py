@@ -244,7 +244,7 @@ def plot(plt: Any, rows: list[Row], picture: Path) -> None:
     for row in rows:
         if int(row["budget"]) == budget:
             entries.setdefault(row["entry"], []).append(row)
-    figure, (bars, axes) = plt.subplots(1, 2, figsize=(14, 1.5 + 0.24 * len(entries)), layout="constrained")
+    figure, (bars, axes) = plt.subplots(1, 2, figsize=(14, max(4.0, 1.5 + 0.24 * len(entries))), layout="constrained")
     change = {name: [100 * float(row["change"]) for row in of] for name, of in entries.items()}
     order = sorted(change, key=lambda name: statistics.mean(change[name]))
     middle = [statistics.mean(change[name]) for name in order]

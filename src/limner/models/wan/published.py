@@ -5,6 +5,8 @@ Those of image to video of 2.1 are left out: they have an image encoder, which n
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from limner.models.published import Part, Published, miniature
 
 BUILD = "limner.models.wan.build"
@@ -51,7 +53,15 @@ AUTOENCODER_22 = Part(
     },
 )
 """That of the 5B of 2.2."""
-OF_14B = Part("WanTransformer3DModel", 14_288_491_584)
+WAN21_14B = Published(
+    hub="Wan-AI/Wan2.1-T2V-14B-Diffusers",
+    licence="Apache-2.0",
+    prediction="velocity",
+    network=Part("WanTransformer3DModel", 14_288_491_584),
+    autoencoder=AUTOENCODER,
+    encoders=(UMT5_XXL,),
+    latent=(16, 21, 60, 104),
+)
 PUBLISHED = {
     "wan21_1_3b": Published(
         hub="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
@@ -67,34 +77,17 @@ PUBLISHED = {
         latent=(16, 21, 60, 104),
         recipe="wan_1_3b",
     ),
-    "wan21_14b": Published(
-        hub="Wan-AI/Wan2.1-T2V-14B-Diffusers",
-        licence="Apache-2.0",
-        prediction="velocity",
-        network=OF_14B,
-        autoencoder=AUTOENCODER,
-        encoders=(UMT5_XXL,),
-        latent=(16, 21, 60, 104),
-    ),
-    "wan22_a14b": Published(
+    "wan21_14b": WAN21_14B,
+    "wan22_a14b": replace(
+        WAN21_14B,
         hub="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
-        licence="Apache-2.0",
-        prediction="velocity",
-        network=OF_14B,
-        autoencoder=AUTOENCODER,
-        encoders=(UMT5_XXL,),
-        latent=(16, 21, 60, 104),
         experts=2,
         miniature=miniature(BUILD, by="tiny_experts"),
     ),
-    "wan22_i2v_a14b": Published(
+    "wan22_i2v_a14b": replace(
+        WAN21_14B,
         hub="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
-        licence="Apache-2.0",
-        prediction="velocity",
         network=Part("WanTransformer3DModel", 14_288_901_184, {"in_channels": 36}),
-        autoencoder=AUTOENCODER,
-        encoders=(UMT5_XXL,),
-        latent=(16, 21, 60, 104),
         experts=2,
         miniature=miniature(BUILD, by="tiny_beside"),
     ),
