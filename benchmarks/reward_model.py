@@ -58,12 +58,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("votes", "measure"))
     parser.add_argument("--reward", type=Path, default=PLACE / "taste")
+    parser.add_argument("--pictures", type=int, default=COUNT["train"], help="of each training prompt (20)")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     if options.task == "votes":
         splits: tuple[Split, ...] = ("train", "heldout")
         for split in splits:
-            rows = votes(split)
+            rows = votes(split, options.pictures if split == "train" else COUNT[split])
             name = "votes.jsonl" if split == "train" else "others.jsonl"
             write_text(PLACE / name, "".join(json.dumps(row) + "\n" for row in rows))
             print(f"{PLACE / name}: {len(rows)} votes")
@@ -73,13 +74,13 @@ def main() -> None:
         write_text(options.out / "reward_model.json", json.dumps(found, indent=1) + "\n")
 
 
-def pictures(split: Split) -> tuple[list[Prompt], list[list[Path]]]:
+def pictures(split: Split, count: int) -> tuple[list[Prompt], list[list[Path]]]:
     """Return the prompts of a split, each text once, and its pictures by the base, drawn where they are missing."""
     prompts = list({prompt.text: prompt for prompt in load_prompts(f"scenes:{split}")}.values())
     folder = PLACE / split
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [[folder / f"{i:03d}-{seed}.png" for seed in range(COUNT[split])] for i in range(len(prompts))]
-    missing = [seed for seed in range(COUNT[split]) if not all(each[seed].exists() for each in paths)]
+    paths = [[folder / f"{i:03d}-{seed}.png" for seed in range(count)] for i in range(len(prompts))]
+    missing = [seed for seed in range(count) if not all(each[seed].exists() for each in paths)]
     if missing:
         run = opened("scenes")
         draw = drawer(run.assembly.parts, run.assembly.policy("policy", None))
@@ -104,14 +105,14 @@ def chances(lead: Float[Tensor, " pairs"]) -> Float[Tensor, "pairs 3"]:
     return torch.stack(Annotator("scenes_fraction", noise=NOISE, ties=TIES).answers(lead), 1)
 
 
-def votes(split: Split) -> list[dict[str, Any]]:
-    """Return a row for each pair of pictures of a prompt, each judged by one annotator."""
-    prompts, paths = pictures(split)
+def votes(split: Split, count: int) -> list[dict[str, Any]]:
+    """Return a row for each pair of `count` pictures of a prompt, each judged by one annotator."""
+    prompts, paths = pictures(split, count)
     worth, generator = utilities(prompts, paths), Rng(("votes", split)).generator()
     first_person = 1 if split == "train" else 1 + PEOPLE["train"]
     rows = []
     for i, prompt in enumerate(prompts):
-        pairs = list(combinations(range(COUNT[split]), 2))
+        pairs = list(combinations(range(count), 2))
         a, b = torch.tensor(pairs).unbind(1)
         said = torch.multinomial(chances(worth[i, a] - worth[i, b]), 1, generator=generator)[:, 0].tolist()
         who = torch.randint(PEOPLE[split], (len(pairs),), generator=generator).tolist()
@@ -133,7 +134,7 @@ def measure(reward: Path) -> dict[str, Any]:
 
     Calibration is against the annotators' true chances, and, `sampled`, against a vote on each pair.
     """
-    prompts, paths = pictures("heldout")
+    prompts, paths = pictures("heldout", COUNT["heldout"])
     worth = utilities(prompts, paths)
     judge = Checked("learned", Learned(str(reward)))
     answers = [judge(media_of(each), [prompt] * len(each)) for prompt, each in zip(prompts, paths, strict=True)]
