@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from limner.core.types import Prompt
 from limner.models.tokens.adapter import Tokens
 from limner.models.tokens.build import tiny_parts
 from limner.models.tokens.pretraining import TokensPretraining
+from limner.registry.find import find
+from limner.registry.names import BASES
 from limner.training import pretrain_tokens as module
 from limner.training.pretrain_tokens import clusters, restart
 
@@ -72,9 +76,62 @@ def test_the_loss_is_the_adapters_likelihood_of_a_picture_after_its_caption() ->
     model, texts = Tokens.wrap(parts), ["a red star", "", "red star star star"]
     codes = torch.randint(12, (3, 16), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours = TokensPretraining(parts).loss(texts, codes)
+        ours = TokensPretraining(parts).nats(texts, codes)
         logits = model.logits(codes, model.encode([Prompt(text) for text in texts]), torch.arange(3))
-    torch.testing.assert_close(ours, functional.cross_entropy(logits.flatten(0, 1), codes.flatten()))
+    each = functional.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none")
+    torch.testing.assert_close(ours, each.view(3, 16).sum(1))
+
+
+class Worded:
+    """Parts whose nats of a picture are a number that the caption decides."""
+
+    begun = None
+    nats_of: ClassVar[dict[str, float]] = {"a b": 64.0, "b a": 65.0, "c": 128.0, "": 32.0}
+
+    def __init__(self) -> None:
+        self.decoder = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(self.decoder.weight)
+
+    def nats(self, texts: list[str], codes: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([self.nats_of[text] for text in texts]) * self.decoder.weight[0, 0]
+
+    def reordered(self, caption: str) -> list[str]:
+        return ["b a"] if caption == "a b" else []
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.3])
+def test_captions_of_equal_words_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contrast: float
+) -> None:
+    """Of a caption with two orders, one without another, and an empty one: 16 codes each."""
+    found: list[float] = []
+
+    def once(network: object, loss: Any, *_: object) -> None:
+        found.append(loss(["a b", "c", ""], torch.zeros(3, 16, dtype=torch.long), torch.Generator()).item())
+
+    monkeypatch.setattr(module, "train_on_codes", once)
+    parts: Any = Worded()
+    module.train_decoder(parts, parts, module.TokenPretraining(contrast=contrast), tmp_path, print)
+    assert found == [pytest.approx((64 + 128 + 32) / 3 / 16 + contrast * math.log(1 + math.exp(64 - 65)))]
+
+
+def test_a_base_is_gone_on_with(tmp_path: Path) -> None:
+    """Its tokenizer stays as it is, its decoder learns, and how both were made is kept."""
+    few = {"model": "tokens", "start": "scenes_tokens", "num_pairs": 8, "steps": 2, "batch": 8, "contrast": 0.3}
+    bases.pretrain("scenes", tmp_path, few)
+    was, now = Tokens.load(find(BASES, "base", "scenes_tokens")).parts, Tokens.load(tmp_path / "pipeline").parts
+    assert not (tmp_path / "tokenizer.pt").exists() and (tmp_path / "pipeline" / "begun" / "log.jsonl").exists()
+    for mine, its in zip(was.vqvae.state_dict().values(), now.vqvae.state_dict().values(), strict=True):
+        assert torch.equal(mine, its)
+    moved = [
+        (mine - its).abs().max().item()
+        for mine, its in zip(was.decoder.parameters(), now.decoder.parameters(), strict=True)
+    ]
+    assert 0 < max(moved) < 0.01
+    with pytest.raises(UserError, match="--num_codes 7: .* has 512 codes"):
+        bases.pretrain("scenes", tmp_path / "other", few | {"num_codes": 7})
+    with pytest.raises(UserError, match="--contrast: no captions of this world"):
+        bases.pretrain("words", tmp_path / "words", few)
 
 
 def test_clusters_are_found_and_unused_codes_begin_again() -> None:

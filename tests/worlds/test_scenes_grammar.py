@@ -26,6 +26,7 @@ from limner.worlds.scenes.grammar import (
     combination,
     corrupt,
     drop,
+    exchanged,
     is_heldout,
     noisy_caption,
     parse,
@@ -33,6 +34,7 @@ from limner.worlds.scenes.grammar import (
     sample_prompt,
     sample_scene,
 )
+from limner.worlds.scenes.reward import Scenes
 
 RED_STAR, BLUE_SQUARE, GREEN_STAR = Item(1, "red", "star"), Item(1, "blue", "square"), Item(1, "green", "star")
 
@@ -253,3 +255,29 @@ def test_what_is_no_scene_is_refused(change: dict[str, object], says: str) -> No
 def test_what_is_no_mapping_is_no_scene(data: object) -> None:
     with pytest.raises(UserError, match="a scene is"):
         Scene.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("a red star", []),
+        ("three green triangles", []),
+        ("a red star and a red circle", []),
+        ("a red star and a blue star", []),
+        ("a red star and a blue circle", ["a blue star and a red circle"]),
+        ("a red star above a red circle", ["a red circle above a red star"]),
+        ("a red star above a blue circle", ["a blue circle above a red star", "a blue star above a red circle"]),
+        ("a red star, a blue circle and a red circle", []),
+        (
+            "a red star, a blue circle and a green square",
+            [
+                "a blue star, a red circle and a green square",
+                "a green star, a blue circle and a red square",
+                "a red star, a green circle and a blue square",
+            ],
+        ),
+    ],
+)
+def test_the_same_words_say_something_else(text: str, others: list[str]) -> None:
+    assert [caption(each) for each in exchanged(parse(text))] == others
+    assert Scenes().reordered(text) == [other for other in others if not is_heldout(parse(other))]

@@ -2,9 +2,11 @@
 
 Stages, each resumable: (1) the tokenizer, which begins as the autoencoder of another base with the clusters of its
 latents for codes, and then what makes pixels of codes alone; (2) the codes of a fixed data set of noisy (caption,
-picture) pairs; (3) the decoder, by the likelihood of the codes.
+picture) pairs; (3) the decoder, by the likelihood of the codes and, where a weight is given, by telling captions of
+equal words apart. A base of tokens can be gone on with: its stage (1) is done.
 
-Source: van den Oord et al., arXiv:1711.00937, eq. 3 (tokenizer); Sun et al., arXiv:2406.06525, section 2 (decoder).
+Source: van den Oord et al., arXiv:1711.00937, eq. 3 (tokenizer); Sun et al., arXiv:2406.06525, section 2 (decoder);
+captions of exchanged words as negatives, Yuksekgonul et al., arXiv:2210.01936, section 5 (there for CLIP's loss).
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
+from limner.core.errors import UserError
 from limner.core.settings import Count, Natural, NotNegative, Range, Share, settings
 from limner.core.team import ALONE
 from limner.training.fit import Fit, Log, begin
@@ -47,12 +51,26 @@ class FreshTokens(Protocol):
         """What learns in the last stage."""
         ...
 
-    def loss(self, texts: Sequence[str], codes: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Return the mean negative log-likelihood of a code after its caption and the codes before it, in nats."""
+    @property
+    def begun(self) -> Path | None:
+        """The base whose parts these are, where they are not new."""
+        ...
+
+    def nats(self, texts: Sequence[str], codes: Int[Tensor, "batch tokens"]) -> Float[Tensor, " batch"]:
+        """Return the negative log-likelihood of each picture's codes after its caption, in nats."""
         ...
 
     def save(self, folder: Path) -> None:
         """Write both as their libraries load them, at half precision."""
+        ...
+
+
+@runtime_checkable
+class WordOrder(Protocol):
+    """A world in whose captions the order of words says which of them belong together."""
+
+    def reordered(self, caption: str) -> list[str]:
+        """Return captions of the same words that say something else; of some captions there are none."""
         ...
 
 
@@ -66,7 +84,9 @@ class TokenPretraining:
     model: Literal["tokens"] = "tokens"
     seed: Natural = 0
     start: str = ""
-    """The base whose autoencoder the tokenizer begins as; empty: the one that is named as the world is."""
+    """The base whose autoencoder the tokenizer begins as; empty: the one that is named as the world is.
+
+    A base of tokens is gone on with: its tokenizer stays, and its decoder learns further."""
     noisy_share: Portion = 0.25
     dropped_share: Portion = 0.1
     num_codes: Annotated[int, Range(least=2, most=65_536)] = 512
@@ -87,6 +107,9 @@ class TokenPretraining:
     weight_decay: NotNegative = 0.01
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Of the decoder: "muon" orthogonalises the steps of its layers' matrices, and AdamW takes the rest."""
+    contrast: NotNegative = 0.0
+    """Weight of -log sigmoid(log p(codes | caption) - log p(codes | other)) beside the likelihood in nats a code, where
+    `other` has the words of the caption in an order that says something else."""
     ema: Share = 0.995
     compile: bool = False
     """Compile the decoder (torch.compile; needs a C++ compiler): two thirds of the time, some minutes to start."""
@@ -157,24 +180,39 @@ def clusters(points: Float[Tensor, "points width"], count: int) -> Float[Tensor,
     return centres
 
 
-def train_decoder(fresh: FreshTokens, config: TokenPretraining, folder: Path, log: Log) -> None:
+def train_decoder(fresh: FreshTokens, world: PairSource, config: TokenPretraining, folder: Path, log: Log) -> None:
     """Fit the decoder to the codes of the data set, each after its caption."""
     if config.compile:
         for part in fresh.decoder.children():
             part.compile(dynamic=True)
 
-    def loss(texts: Sequence[str], codes: Int[Tensor, "batch tokens"], _: torch.Generator) -> Float[Tensor, ""]:
-        return fresh.loss(texts, codes)
+    def loss(texts: Sequence[str], codes: Int[Tensor, "batch tokens"], chance: torch.Generator) -> Float[Tensor, ""]:
+        others = [
+            one_of(world.reordered(text), chance) if isinstance(world, WordOrder) and text else "" for text in texts
+        ]
+        rows = [i for i, other in enumerate(others) if other and config.contrast]
+        nats = fresh.nats([*texts, *(others[i] for i in rows)], torch.cat([codes, codes[rows]]))
+        own, other = nats[: len(texts)], nats[len(texts) :]
+        told_apart = functional.softplus(own[rows] - other).mean() if rows else 0.0
+        return own.mean() / codes.shape[1] + config.contrast * told_apart
 
     train_on_codes(fresh.decoder, loss, config, folder, "decoder", log)
 
 
+def one_of(texts: Sequence[str], chance: torch.Generator) -> str:
+    """Return one of the texts, each as likely, or an empty one if there is none."""
+    return texts[int(torch.randint(len(texts), (), generator=chance))] if texts else ""
+
+
 def pretrain_tokens(fresh: FreshTokens, world: PairSource, config: TokenPretraining, folder: Path) -> None:
     """Run what is left of the stages in `folder`, then write the model to `folder/pipeline`."""
+    if config.contrast and not isinstance(world, WordOrder):
+        raise UserError("--contrast: no captions of this world say something else in other orders; leave it away")
     log = begin(folder, asdict(config))
-    train_tokenizer(fresh.vqvae, world, config, folder, log)
-    train_restoration(fresh.vqvae, world, config, folder, log)
+    if fresh.begun is None:
+        train_tokenizer(fresh.vqvae, world, config, folder, log)
+        train_restoration(fresh.vqvae, world, config, folder, log)
     encode_codes(fresh.vqvae, world, folder, config.seed, config.num_pairs, config.noisy_share)
-    train_decoder(fresh, config, folder, log)
+    train_decoder(fresh, world, config, folder, log)
     fresh.save(folder / "pipeline")
     finish(folder)

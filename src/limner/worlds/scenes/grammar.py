@@ -229,6 +229,18 @@ def clauses(scene: Scene) -> tuple[str, ...]:
     return ("colour", "shape", "relation") if scene.relation else ("colour", "shape", "count")
 
 
+def exchanged(scene: Scene) -> list[Scene]:
+    """Return the scenes that say something else in the same words: two colours, or two related things, exchanged."""
+    found = [replace(scene, items=scene.items[::-1])] if scene.relation else []
+    for i, j in itertools.combinations(range(len(scene.items)), 2):
+        one, other = scene.items[i], scene.items[j]
+        if one.colour != other.colour and one.shape != other.shape:
+            items = [*scene.items]
+            items[i], items[j] = replace(one, colour=other.colour), replace(other, colour=one.colour)
+            found.append(replace(scene, items=tuple(items)))
+    return [each for each in found if len({*each.items}) == len(each.items)]
+
+
 def drop(scene: Scene, rng: np.random.Generator) -> Scene:
     """Leave one clause out: a colour, the number of several equal objects, or the relation."""
     if scene.relation is not None and rng.random() < 0.5:

@@ -16,7 +16,8 @@ from limner.core.media import Media
 from limner.core.types import Prompt, RewardOutput, RewardSpec, Vocabulary
 from limner.judging.spec import declare
 from limner.worlds.scenes.checker import check_batch
-from limner.worlds.scenes.grammar import VOCABULARY, Scene, noisy_caption, parse, sample_scene
+from limner.worlds.scenes.grammar import VOCABULARY, Scene, exchanged, is_heldout, noisy_caption, parse, sample_scene
+from limner.worlds.scenes.grammar import caption as write
 from limner.worlds.scenes.render import SIZE, render
 
 BASE = Path(__file__).parent / "base"
@@ -101,3 +102,10 @@ class Scenes:
         scene = sample_scene(rng)
         picture = render(scene, rng)
         return picture, [noisy_caption(scene, deepcopy(rng), share) for share in noisy_shares]
+
+    def reordered(self, caption: str) -> list[str]:
+        """Return captions of the same words that say something else: colours or things exchanged.
+
+        Never a held-out combination.
+        """
+        return [write(each) for each in exchanged(parse(caption)) if not is_heldout(each)]
