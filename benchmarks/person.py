@@ -2,12 +2,16 @@
 
     limner loop scenes --annotator "win_rate(benchmarks/person.py:person_3)"
 
+`grey_0`, `grey_1` and `grey_2` have the opposite taste.
+
 Her answers are those of oracle O7 about the utilities `colourfulness` says, so that how good she is can be known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 from limner.core.media import Media
 from limner.core.settings import Natural, Positive, settings
@@ -25,16 +29,20 @@ class Person:
     """The difference of colourfulness that 73 % of answers see."""
     seed: Natural = 0
     """Another seed is another person of the same taste."""
+    likes: Literal[1, -1] = 1
+    """-1: who likes grey pictures."""
 
     @property
     def spec(self) -> RewardSpec:
         """What it is."""
-        return RewardSpec("person", "a simulated person who likes colourful pictures", 0.0, 1.0, "share of wins")
+        liked = "colourful" if self.likes > 0 else "grey"
+        return RewardSpec("person", f"a simulated person who likes {liked} pictures", 0.0, 1.0, "share of wins")
 
     def compare(self, media_a: Media, media_b: Media, prompts: Sequence[Prompt]) -> RewardOutput:
         """Return 1 where the first is preferred, and 0 where the second is."""
         judge = Checked("colourfulness", colourfulness)
         a, b = (judge(media, prompts) for media in (media_a, media_b))
+        a, b = (replace(each, score=self.likes * each.score) for each in (a, b))
         return Annotator(noise=self.noise, seed=self.seed).said(a, b, media_a, media_b, prompts)
 
 
@@ -42,3 +50,4 @@ class Person:
     person_0, person_1, person_2, person_3, person_4, person_5,
     person_6, person_7, person_8, person_9, person_10, person_11,
 ) = (Person(seed=seed) for seed in range(12))  # fmt: skip
+grey_0, grey_1, grey_2 = (Person(seed=seed, likes=-1) for seed in (100, 101, 102))
