@@ -74,6 +74,10 @@ def annotate(
             print(f"{what}; answers are kept in {url.split('@')[-1]}")
             if many := crowd(items, tasks):
                 print(f"{many} pictures have one prompt, so each meets about {MOST_MET} others, drawn by chance")
+            if some and not sure and not elsewhere:
+                print(
+                    "no question has a known answer: videos are not spoilt; --known misplaced asks about other prompts'"
+                )
             for name, token in tokens:
                 print(f"{name}: {reached}/#{token}")
             print(f"how it stands, and export: {reached}/admin#{admin} (Ctrl-C ends it)", flush=True)

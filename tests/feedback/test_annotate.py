@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from feedback.collection import two_folders
+from limner.annotate import annotate
 from limner.cli import main
 from limner.data.preferences import read_preferences
 from limner.feedback.sources import gather
@@ -40,6 +42,17 @@ def test_the_command_prints_links_that_work_and_keeps_what_was_said(tmp_path):
                 process.kill()  # what was acknowledged is on the disk
         assert sum(json.loads(row)["n"] for row in rows) <= round + 1  # a question with a known answer is not exported
     assert (place / "votes.db").exists()
+
+
+@pytest.mark.parametrize(("suffix", "said"), [("mp4", True), ("png", False)])
+def test_it_says_where_no_answer_is_known(tmp_path, monkeypatch, capsys, suffix, said):
+    """Of videos none is spoilt, so that nobody's answers could be checked."""
+    place = two_folders(tmp_path / "set", 8)
+    for path in place.rglob("*.png"):
+        path.rename(path.with_suffix(f".{suffix}"))
+    monkeypatch.setattr("limner.annotate.server", lambda *_: SimpleNamespace(run=lambda sockets: None))
+    annotate(place, port=0)
+    assert ("no question has a known answer" in capsys.readouterr().out) is said
 
 
 @pytest.mark.parametrize(
