@@ -13,6 +13,7 @@ import torch
 from limner.core.errors import UserError
 from limner.core.team import Team
 from limner.engine.processes import leave_with_parent
+from limner.models.folder import INDEX
 from limner.recipes.override import override
 from limner.registry.find import find
 from limner.registry.names import BASES, FRESH, WORLDS
@@ -77,7 +78,7 @@ def _pretrain_from_base(kind: str, world: str, folder: Path | None, values: Mapp
         words, codes = (find(BASES, "base", name) for name in config.bases(world))
         masked.pretrain_masked(build(words, codes, config.width, config.seed), source, config, folder)
         return
-    start = find(BASES, "base", config.start or world)
+    start = Path(config.start) if Path(config.start, INDEX).is_file() else find(BASES, "base", config.start or world)
     if isinstance(config, tokens.TokenPretraining):
         tokens.pretrain_tokens(build(source.vocabulary, start, config.num_codes, config.seed), source, config, folder)
     else:

@@ -128,6 +128,10 @@ def test_a_base_is_gone_on_with(tmp_path: Path) -> None:
         for mine, its in zip(was.decoder.parameters(), now.decoder.parameters(), strict=True)
     ]
     assert 0 < max(moved) < 0.01
+    bases.pretrain("scenes", tmp_path / "again", few | {"start": str(tmp_path / "pipeline"), "lr": 1e-9})
+    again = Tokens.load(tmp_path / "again" / "pipeline").parts.decoder
+    for mine, its in zip(now.decoder.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, atol=1e-6, rtol=0)
     with pytest.raises(UserError, match="--num_codes 7: .* has 512 codes"):
         bases.pretrain("scenes", tmp_path / "other", few | {"num_codes": 7})
     with pytest.raises(UserError, match="--contrast: no captions of this world"):

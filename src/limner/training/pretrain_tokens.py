@@ -84,7 +84,7 @@ class TokenPretraining:
     model: Literal["tokens"] = "tokens"
     seed: Natural = 0
     start: str = ""
-    """The base whose autoencoder the tokenizer begins as; empty: the one that is named as the world is.
+    """The base, or its folder, whose autoencoder the tokenizer begins as; empty: the one that is named as the world is.
 
     A base of tokens is gone on with: its tokenizer stays, and its decoder learns further."""
     noisy_share: Portion = 0.25
