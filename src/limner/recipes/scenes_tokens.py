@@ -9,6 +9,7 @@ from limner.models.tokens.settings import TokensSettings
 from limner.policies.tokens import TokenSampler
 from limner.recipes.scenes import recipe as scenes
 from limner.training.config import Evaluation, RunConfig
+from limner.training.critical import Unlike
 
 
 def recipe() -> RunConfig:
@@ -20,6 +21,7 @@ def recipe() -> RunConfig:
         model=replace(base.model, path="scenes_tokens", settings=TokensSettings()),
         algorithm=FlowGRPO(clip_low=0.2, clip_high=0.2, clip_elements=1, num_updates=2),
         sampler=TokenSampler(guidance=2.0, top_p=0.5),
-        optimizer=replace(base.optimizer, lr=4e-4, schedule="constant"),
+        focus=Unlike(),
+        optimizer=replace(base.optimizer, lr=8e-4, schedule="constant"),
         evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12),
     )
