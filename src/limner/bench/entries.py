@@ -161,7 +161,7 @@ SHORT: Entries = {
 }
 KINDS = {
     "denoisers": Kind("scenes", "scenes", DENOISERS, CLOSER),
-    "tokens": Kind("scenes_tokens", "scenes_tokens", CHOICES, ("Flow-GRPO",)),
+    "tokens": Kind("scenes_tokens", "scenes_tokens", CHOICES, ("Flow-GRPO",), {"focus": "Everywhere"}),
     "one_step": Kind("scenes_one_step", "scenes_gan", LED, ("SurrogateGradient",)),
     "few_steps": Kind("scenes_few_steps", "scenes", SHORT, ("PSO",), FEW),
 }
