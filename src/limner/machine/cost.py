@@ -105,13 +105,19 @@ def sizes(config: RunConfig) -> Sizes:
     _require_counted(config)
     if config.model.offload != "none":
         require_waiting(config)
-    return once(("sizes", *_measured_by(config), config.precision.activation_checkpointing), lambda: _sized(config))
+    known = ("sizes", *_learned_by(config), config.model.vae_tiling)
+    return once(known, lambda: _sized(config))
+
+
+def _learned_by(config: RunConfig) -> tuple[object, ...]:
+    """Return all that learning depends on: checkpoints are of it alone."""
+    return *_measured_by(config), config.precision.activation_checkpointing
 
 
 def _measured_by(config: RunConfig) -> tuple[object, ...]:
-    """Return all of a configuration that passes depend on, but for checkpoints, which learning alone has."""
+    """Return all of a configuration that passes of the network depend on, but for checkpoints."""
     sampler = replace(cast(Sampler, config.sampler), keep="device")
-    model = replace(config.model, encoders="device", vae="device", decode_batch=0)
+    model = replace(config.model, encoders="device", vae="device", decode_batch=0, vae_tiling=False)
     return model, config.algorithm, sampler, config.precision.dtype, config.context
 
 
@@ -193,6 +199,8 @@ class _Rehearsal:
         latent, drawn_by = self.model.latent(), ("sampling", *_measured_by(self.config))
         sampling = once(drawn_by, lambda: self._cost(lambda n: self._sample(condition, n)))
         attended = sampling[1]
+        learnt_by = ("learning", *_learned_by(self.config))
+        learning = once(learnt_by, lambda: self._cost(lambda n: self._learn(condition, n)))
         decoding, shape = once(self._decoded_by(), self._decoding)
         return Sizes(
             source=source,
@@ -207,7 +215,7 @@ class _Rehearsal:
             picture=torch.Size(shape).numel(),
             shape=shape,
             sampling=sampling[0],
-            learning=self._cost(lambda n: self._learn(condition, n))[0],
+            learning=learning[0],
             decoding=decoding,
             encoding=encoding,
             held=held(self.networks),
