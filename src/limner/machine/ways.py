@@ -178,7 +178,7 @@ class _Search:
         """Return what decoding in tiles takes, which depends on nothing but the size of a sample; None: no way."""
         size = {key: value for key, value in keys.items() if key.startswith(SIZE)}
         found = self._known(*size.items(), *TILED.items())
-        return found and found.decoding
+        return None if found is None else found.decoding
 
     def _decoded(self, found: Sizes, keys: Mapping[str, str]) -> Way | None:
         """Return the way of these keys if they fit, with fewer samples decoded at once if that is what does not."""
