@@ -41,7 +41,7 @@ from limner.objectives.choice import disagreement
 from limner.objectives.logistic import fit_bradley_terry
 from limner.report.file import write_text
 from limner.rewards.colourfulness import colourfulness
-from reward_model import Split, media_of, pictures
+from reward_model import COUNT, Split, media_of, pictures
 
 Kind = Literal["taste", "colourful"]
 KINDS: Sequence[Kind] = ("taste", "colourful")
@@ -120,7 +120,7 @@ def worlds() -> tuple[World, World]:
     splits: tuple[Split, ...] = ("train", "heldout")
     seen, colours, pairs = [], [], []
     for split in splits:
-        prompts, paths = pictures(split)
+        prompts, paths = pictures(split, COUNT[split])
         media = [media_of(each) for each in paths]
         frames = torch.cat([each.frames()[:, 0].float() for each in media])
         with torch.no_grad():

@@ -232,8 +232,8 @@ def snapshots(run: Drawing, metrics: Metrics) -> Callable[[State], None]:
     return partial(_snapshot, run, metrics)
 
 
-def _snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
-    """Draw what `config.snapshots` asks for, and show it to TensorBoard, W&B and whoever opens the folder.
+def snapshot(run: Drawing) -> Image.Image:
+    """Return the sheet that `config.snapshots` asks for, of what the weights are now.
 
     Every process that shares a run draws it all: weights that are spread need them, and it is little.
     """
@@ -241,7 +241,12 @@ def _snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
     policy = assembly.policy("policy", config.sampler.plain())
     with run.averaged():
         prompts = assembly.heldout or assembly.parts.studio.prompts
-        taken = sheet(config.snapshots, drawer(assembly.parts, policy), prompts, config.micro_batch)
+        return sheet(config.snapshots, drawer(assembly.parts, policy), prompts, config.micro_batch)
+
+
+def _snapshot(run: Drawing, metrics: Metrics, state: State) -> None:
+    """Show what `config.snapshots` asks for to TensorBoard, W&B and whoever opens the folder."""
+    taken = snapshot(run)
     if run.leads:
         metrics.show(max(0, state.iteration - 1), "samples", taken)
         keep(run.folder, state.iteration, taken)

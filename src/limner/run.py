@@ -50,7 +50,7 @@ from limner.report.manifest import write_manifest
 from limner.report.metrics import Metrics
 from limner.report.progress import Progress
 from limner.report.sheet import Samples
-from limner.results import Moment, card, outcome, provenance, sheet_of, shown, snapshots, write_results
+from limner.results import Moment, card, outcome, provenance, sheet_of, shown, snapshot, snapshots, write_results
 from limner.training.config import RunConfig
 from limner.training.footprint import Footprint
 from limner.training.loop import Hooks
@@ -113,8 +113,12 @@ class Run:
         with torch.no_grad():
             return model.decode(torch.zeros(1, *latent.shape, device=latent.device)).suffixes
 
-    def rehearsals(self) -> list[Rehearsal]:
-        """Return what the dry run is to try of the evaluation: each sampler by which a result is measured."""
+    def preflight(self) -> Preflight:
+        """Return what the dry run finds: it tries each sampler by which a result is measured, and draws a snapshot."""
+        assembly = self.assembly
+        return preflight(self.config, assembly.parts, assembly.heldout, self._rehearsals(), partial(snapshot, self))
+
+    def _rehearsals(self) -> list[Rehearsal]:
 
         def rehearsal(drawn: Measured) -> Rehearsal:
             policy = self.assembly.policy("policy", drawn.by.sampler)
@@ -263,7 +267,7 @@ def check(
     folder = folder_of(config)
     with relieved(config):
         assembly = assemble(config, objects=objects)
-        found = preflight(config, assembly.parts, assembly.heldout, Run(folder, assembly, State()).rehearsals())
+        found = Run(folder, assembly, State()).preflight()
     return replace(found, notices=(*found.notices, *obstacles(folder, config)))
 
 
@@ -307,7 +311,7 @@ def _trained(
     run = Run(folder, assembly, State())
     if run.leads:
         require_unheld(folder)
-    found = preflight(config, assembly.parts, assembly.heldout, run.rehearsals())
+    found = run.preflight()
     team = assembly.parts.team
     progress = _announced(config, found, quiet, team.leads)
     run.progress, run.notices, run.foretold = progress, found.notices, found.memory

@@ -24,10 +24,12 @@ from limner.core.types import Batch
 from limner.machine import cost
 from limner.machine.cost import sizes
 from limner.machine.known import remembering
+from limner.machine.memory import Place, phases
 from limner.machine.plan import plan
 from limner.models.piped import Family, Piped
 from limner.models.sd3.adapter import SD3
-from limner.models.wan.build import tiny_experts, tiny_pipeline
+from limner.models.wan.adapter import Wan
+from limner.models.wan.build import tiny_experts, tiny_pipeline, tiny_seeing
 from limner.models.wan.settings import WanSettings
 from limner.recipes.named import recipe
 from limner.recipes.override import override
@@ -209,6 +211,26 @@ def test_of_two_experts_each_latent_meets_one(monkeypatch: pytest.MonkeyPatch) -
     assert (two.networks, two.lora) == (2 * one.networks, 2 * one.lora)
     assert (two.sampling.flops, two.learning.flops) == (one.sampling.flops, one.learning.flops)
     assert two.learning.each == pytest.approx(one.learning.each, rel=1e-3)  # a byte says whose a latent is
+
+
+def test_what_sees_a_first_frame_stays(tmp_path: Path) -> None:
+    """Of a folder of Wan 2.1's image to video: its bytes are those of the encoder of images, in every phase, and
+    what is encoded of a prompt is as large as a run makes it."""
+    settings = WanSettings(resolution=32, num_frames=5, max_sequence_length=16)
+    pipeline = tiny_seeing()
+    pipeline.save_pretrained(tmp_path)
+    changes = {"algorithm": "FlowGRPO", "sampler.dynamics": "FlowSDE", "sampler.steps": 4}
+    config = replace(small(**changes), model=Model("wan", str(tmp_path), settings, Lora(rank=4)))
+    found = sizes(config)
+    seeing = pipeline.image_encoder
+    assert found.sight == sum(each.nbytes for each in (*seeing.parameters(), *seeing.buffers()))
+    model = Wan.load(tmp_path, settings)
+    with cost._asked(model) as prompt:
+        encoded = model.encode([prompt])
+    assert encoded["seen"].shape == (2, 1, 5, 8)
+    assert found.condition == sum(each[:1].nbytes for each in leaves(encoded))
+    every = phases(found, workload(config), Place(accelerator=True))
+    assert all(phase.bytes["sight"] == found.sight for phase in every)
 
 
 def test_a_network_whose_size_only_numbers_tell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

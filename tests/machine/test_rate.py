@@ -18,6 +18,7 @@ from limner.machine.plan import as_json, plan, text
 from limner.machine.rate import rate
 from limner.policies.denoising import Sampler
 from limner.training.config import Evaluation, RunConfig
+from limner.training.snapshots import Snapshots
 
 TERA = 10**12
 SIZES = Sizes(
@@ -59,6 +60,24 @@ def test_what_is_drawn_to_evaluate_counts_once(monkeypatch: pytest.MonkeyPatch) 
     found = plan(config, 24, tflops=1.0)
     assert found.seconds.evaluation == 42 * 5 * 2 + 42
     assert found.seconds.run == 90 * 432 + 462 and found.total(found.flops) == found.seconds.run * TERA
+
+
+def test_snapshots_count_once_and_every_process_draws_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets after 0, 20, 40, 60 and 80 of 90 iterations, of 4 prompts, 2 seeds each: 5 x 8 samples of 5 x 2 + 1."""
+    config = replace(CONFIG, snapshots=Snapshots(every=20, seeds=2))
+    for processes in (1, 2):
+        found = plan(config, 24, processes, tflops=1.0)
+        assert found.seconds.snapshots == pytest.approx(40 * 11)
+        assert found.seconds.run == pytest.approx(90 * 432 / processes + 440)
+        assert found.evaluations["snapshots"] == processes * 40 * 5
+        assert found.total(found.flops) == (90 * 432 + processes * 440) * TERA
+        said = text(found)
+        assert f"0 to evaluate, {processes * 200} for snapshots:" in said
+        assert "all evaluations 0, all snapshots 440" in said
+    monkeypatch.setattr(module, "load_prompts", lambda source: [None] * 3)
+    config = replace(config, evaluation=Evaluation("some", seeds=3))
+    assert plan(config, 24, tflops=1.0).seconds.snapshots == 5 * 3 * 2 * 11
+    assert plan(CONFIG, 24, tflops=1.0).seconds.snapshots == 0 and "snapshots" not in text(plan(CONFIG, 24))
 
 
 def test_a_card_is_assumed_to_reach_a_share_of_its_peak() -> None:

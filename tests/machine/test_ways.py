@@ -13,6 +13,7 @@ from limner.machine import ways as module
 from limner.machine.cost import Cost, Sizes
 from limner.machine.cut import Held
 from limner.machine.memory import Place
+from limner.machine.prices import AWAY, BFLOAT16, CHECKPOINTING, TILED
 from limner.machine.ways import ways
 from limner.policies.denoising import Sampler
 from limner.training.config import Full, Model, RunConfig
@@ -66,6 +67,28 @@ def test_a_sample_that_cannot_be_decoded_whole_is_in_tiles(monkeypatch: pytest.M
     (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 3_100)
     assert way.flags == "--model.vae_tiling true --model.decode_batch 4" and way.peak == 1_064 + 2_000
     assert way.price.startswith("pictures decoded in tiles")
+
+
+def test_with_blocks_away_a_sample_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 of weights 900 wait; beside what stays 1,500 hold one sample of 1,300 whole, and 1,450 do not.
+
+    What tiles take is asked only where they alone would help: not where learning, of 600 each, does not fit either.
+    """
+    tiled: list[bool] = []
+
+    def sizes(config: RunConfig) -> Sizes:
+        tiles, away = config.model.vae_tiling, config.model.offload == "blocks"
+        tiled.append(tiles)
+        learning = Cost(0, 300 if away else 600, 1, 1)
+        return replace(SIZES, learning=learning, decoding=Cost(0, 100 if tiles else 1_300, 1, 1), waiting=900 * away)
+
+    monkeypatch.setattr(module, "sizes", sizes)
+    (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 1_500)
+    assert way.keys == {**BFLOAT16, **CHECKPOINTING, **AWAY, "micro_batch": "4", "model.decode_batch": "1"}
+    assert (way.peak, way.phase) == (100 + 64 + 1_300, "decode") and sum(tiled) == 0
+    (way, *_) = ways(CONFIG, workload(CONFIG), Place(accelerator=True), 1_450)
+    assert way.keys == {**BFLOAT16, **CHECKPOINTING, **AWAY, "micro_batch": "4", **TILED}
+    assert (way.peak, way.phase) == (100 + 64 + 4 * 300, "update") and sum(tiled) == 1
 
 
 def test_decisions_wait_on_the_host_where_there_is_another_memory() -> None:

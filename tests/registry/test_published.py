@@ -23,7 +23,7 @@ KNOWN = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "flux1_dev": 11_901_408_320
 PARTS = {
     f"{part.kind}-{part.parameters}": part
     for _, each in published().values()
-    for part in (each.network, each.autoencoder, *each.encoders)
+    for part in (each.network, each.autoencoder, *each.encoders, *([each.sight] if each.sight else []))
 }
 
 
@@ -57,6 +57,15 @@ def test_two_experts_are_counted_twice() -> None:
     assert two.predicting == 2 * one.predicting == 2 * one.network.parameters
     assert memory_class(one) == 48 and memory_class(two) is None
     assert "| 2 x 14.29 B | 53.2 + 0.2 + 10.6 GiB | > 80 GB |" in page()
+
+
+def test_what_sees_a_first_frame_is_counted() -> None:
+    facts = published()["wan21_i2v_480p"][1]
+    assert facts.sight is not None and facts.sight.parameters < published()["wan21_14b"][1].network.parameters
+    network, sight = made(facts.network), made(facts.sight)
+    assert network.config.image_dim == sight.config.hidden_size  # what reads fits what sees
+    assert network.config.added_kv_proj_dim == network.config.num_attention_heads * network.config.attention_head_dim
+    assert "| 16.39 B | 30.5 + 0.2 + 10.6 + 1.2 GiB | 80 GB |" in page()
 
 
 def test_a_class_leaves_two_fifths_of_the_card() -> None:

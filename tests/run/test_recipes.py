@@ -16,6 +16,7 @@ from limner.models.qwen_image.family import QWEN_IMAGE
 from limner.models.sd.adapter import SD
 from limner.models.sd3.adapter import SD3
 from limner.models.wan.adapter import Wan
+from limner.models.z_image.family import Z_IMAGE
 from limner.recipes.override import override
 from limner.registry.names import BASES, RECIPES
 
@@ -49,6 +50,7 @@ REAL: dict[str, Callable[[Path], object]] = {
     "sd35_medium": SD3.tiny,
     "flux1_dev": lambda folder: Piped.tiny(FLUX, folder),
     "qwen_image": lambda folder: Piped.tiny(QWEN_IMAGE, folder),
+    "z_image_turbo": lambda folder: Piped.tiny(Z_IMAGE, folder),
     "wan_1_3b": Wan.tiny,
 }
 CLIPS = {"model.settings.width": 32, "model.settings.num_frames": 5, "reward": "frames_mean(jpeg_size)"}
@@ -67,7 +69,19 @@ def test_a_real_recipe_works_on_a_folder_of_its_kind(name: str, tmp_path: Path) 
     assert found.samples == 8 and found.decisions > 0 and found.heldout.total >= 96
     taught, asked = ({p.text for p in load_prompts(s)} for s in (config.prompts, config.evaluation.prompts))
     assert len(taught) >= 320 and taught.isdisjoint(asked)
-    assert config.model.settings is not None and config.model.kind in ("sd", "sd3", "flux", "qwen_image", "wan")
+    kinds = ("sd", "sd3", "flux", "qwen_image", "z_image", "wan")
+    assert config.model.settings is not None and config.model.kind in kinds
+
+
+def test_z_image_turbo_is_flow_factory_s() -> None:
+    """One decision, after the first step at the earliest, in their band: 1e-4 a latent element, of 16 x 64 x 64."""
+    config = limner.recipe("z_image_turbo")
+    sampler, algorithm = config.sampler, config.algorithm
+    assert isinstance(sampler, limner.Sampler) and isinstance(algorithm, limner.FlowGRPO)
+    assert (sampler.steps, sampler.window, sampler.window_range, sampler.guidance) == (6, 1, (1, 3), 1.0)
+    assert sampler.dynamics == limner.FlowSDE(0.7) and algorithm.clip_elements == 16 * (512 // 8) ** 2
+    assert (algorithm.clip_low, algorithm.clip_high, algorithm.kl_weight, algorithm.num_updates) == (1e-4, 1e-4, 0, 2)
+    assert config.optimizer.ema**8 == pytest.approx(0.9, rel=1e-3)
 
 
 def test_every_recipe_is_of_a_base_or_a_real_one() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from limner.core.types import Prompt
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.models.sd.adapter import SD
 from limner.models.wan.adapter import Wan
+from limner.models.wan.build import tiny_beside, tiny_experts, tiny_pipeline
 from limner.policies.denoising import Sampler
 from piped_cases import CASES
 from run.miniature import FLOW_GRPO, Miniature, differences, last_checkpoint
@@ -22,15 +25,28 @@ from run.miniature import FLOW_GRPO, Miniature, differences, last_checkpoint
 SIZES = ("32x16", "16x32", "32x32")
 
 
-@pytest.mark.parametrize("name", ["flux", "qwen_image", "mochi", "lumina2-dynamic"])
+def models(name: str) -> Callable[..., Any]:
+    """Return what makes a model of a kind with random weights, always the same, with settings of its own or others."""
+    if name == "wan":
+        return lambda settings=None: Wan.wrap(tiny_pipeline(), settings or Wan.tiny().settings)
+    if name == "wan experts":
+        return lambda settings=None: Wan.wrap(tiny_experts(), settings or Wan.tiny().settings)
+    return CASES[name].model
+
+
+NAMES = ["flux", "qwen_image", "mochi", "cog_video", "hunyuan_video", "lumina2-dynamic", "wan", "wan experts"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_an_iteration_is_drawn_as_by_a_model_of_its_size(name: str) -> None:
     """To the bit, shifts that follow the number of tokens too; and any size is read by the model as it is."""
-    model, index = CASES[name].model(), torch.arange(2)
+    make, index = models(name), torch.arange(2)
+    model = make()
     policy = Sampler(EulerODE(), 2, sizes=SIZES).policy(model)
     with torch.no_grad():
         condition = model.encode([Prompt("a red star"), Prompt("two stars")])
         for iteration, (height, width) in enumerate([(32, 16), (16, 32), (32, 32), (32, 16)]):
-            other = CASES[name].model(replace(model.settings, resolution=height, width=width))
+            other = make(replace(model.settings, resolution=height, width=width))
             plain = Sampler(EulerODE(), 2).policy(other)
             found, expected = (
                 each.sample(condition, index, index, index, rng=Rng((0,)), record=False).sample
@@ -56,8 +72,14 @@ def test_what_is_no_size_is_refused() -> None:
         Sampler(sizes=("large",)).policy(CASES["flux"].model())
     with pytest.raises(UserError, match="width is 36 pixels; give a multiple of 16"):
         Sampler(sizes=("32x36",)).policy(CASES["flux"].model())
-    with pytest.raises(UserError, match="Wan draws pictures of one size"):
-        Sampler(sizes=("32x32",)).policy(Wan.tiny())
+    with pytest.raises(UserError, match="width is 24 pixels; give a multiple of 16"):
+        Sampler(sizes=("32x24",)).policy(Wan.tiny())
+    with pytest.raises(UserError, match="transformer has places for 64 patches"):
+        Sampler(sizes=("32x1056",)).policy(Wan.tiny())
+    with pytest.raises(UserError, match="WanImageToVideoPipeline reads what prompts bring along at one size"):
+        Sampler(sizes=("32x48",)).policy(Wan.wrap(tiny_beside(), Wan.tiny().settings))
+    with pytest.raises(UserError, match="object draws pictures of one size"):
+        Sampler(sizes=("32x32",)).policy(cast(Any, object()))
     with pytest.raises(UserError, match="width is 36 pixels; give a multiple of 16"):
         Sampler(sizes=("32x36",)).policy(SD.tiny("sdxl"))
     with pytest.raises(UserError, match="sampler.sizes make latents of several shapes, and PPO knows one"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import limner
+from limner import results
 from limner.build import drawer
 from limner.core.media import Images
 from limner.core.types import Prompt
@@ -57,6 +60,26 @@ def test_they_are_of_the_base_and_of_what_it_becomes(heldout: bool, miniature: M
     assert not (other.folder / "samples").exists()
     assert differences(last_checkpoint(run.folder)["weights"], last_checkpoint(other.folder)["weights"]) == []
     assert read(run.folder)[-1]["network_evaluations"] == read(other.folder)[-1]["network_evaluations"]
+
+
+def test_the_dry_run_draws_one_and_tells_of_all(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sheets after 0, 2, 4 and 6 of 7 iterations, of 3 prompts, 2 seeds each, 4 steps each: 96 evaluations."""
+    config = miniature.config(tmp_path / "run", steps=7, **FLOW_GRPO)
+    without = limner.check(config)
+    real = results.sheet
+
+    def slow(*given: Any) -> Image.Image:
+        time.sleep(0.3)
+        return real(*given)
+
+    monkeypatch.setattr(results, "sheet", slow)
+    found = limner.check(replace(config, snapshots=Snapshots(every=2, seeds=2)))
+    assert config.sampler.plain().steps == 4
+    assert found.evaluations - without.evaluations == 4 * 3 * 2 * 4
+    assert 4 * 0.3 < found.seconds["snapshots"] < 4 * 2.0 and "snapshots" not in without.seconds
+    assert "snapshots" in found.estimate() and not (tmp_path / "run").exists()
 
 
 def test_prompts_are_spread_and_seeds_are_the_same() -> None:

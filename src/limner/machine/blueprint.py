@@ -21,7 +21,10 @@ from limner.registry.served import kind_of, source_of
 META = torch.device("meta")
 NETWORKS = ("transformer", "unet")
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "guider", "ocr_guider")
+SIGHT = "image_encoder"
+UNUSED = ("safety_checker", "feature_extractor", "guider", "ocr_guider")
+SEEING = ("WanImageToVideoPipeline",)
+"""Pipelines whose `SIGHT` is used."""
 CLIP_TOKENS = 77
 """Of a text, for every published CLIP."""
 
@@ -70,6 +73,7 @@ def _of_facts(kind: str, facts: Published) -> Any:
     (network,) = (name for name in NETWORKS if name in parts)
     encoders = [name for name in ENCODERS if parts.get(name) is not None]
     facts_of = dict(zip(encoders, facts.encoders, strict=True)) | {"vae": facts.autoencoder}
+    facts_of |= {SIGHT: facts.sight} if facts.sight is not None else {}
     facts_of |= dict.fromkeys([network, *(f"{network}_{i}" for i in range(2, facts.experts + 1))], facts.network)
     parts |= {name: made(part) for name, part in facts_of.items()}
     for name, part in zip(encoders, facts.encoders, strict=True):
@@ -112,7 +116,8 @@ def _of_folder(folder: Path, readers: Mapping[str, Callable[..., Any]]) -> Any:
         )
     kind = _attribute(diffusers, name)
     taken = inspect.signature(kind).parameters.keys() - readers.keys()
-    parts = {key: None if key in UNUSED else _component(folder / key, *value) for key, value in index.items()
+    unused = UNUSED if name in SEEING else (*UNUSED, SIGHT)
+    parts = {key: None if key in unused else _component(folder / key, *value) for key, value in index.items()
              if isinstance(value, list) and key in taken}  # fmt: skip
     parts |= {name: read(folder, subfolder=name) for name, read in readers.items()}
     return kind(**parts, **_chosen(kind, index, parts))

@@ -30,7 +30,7 @@ from limner.engine.offload import Bringing, waiting
 from limner.engine.precision import Precision, checkpoint_activations
 from limner.engine.weights import Name, Weights
 from limner.learning.passes import beside
-from limner.machine.blueprint import META, blueprint
+from limner.machine.blueprint import META, SIGHT, blueprint
 from limner.machine.crew import shared
 from limner.machine.cut import Held, held
 from limner.machine.gauge import CPU, Gauge, phantoms
@@ -93,6 +93,8 @@ class Sizes:
     """Of which tensors networks and updates are."""
     waiting: int = 0
     """Of the networks, what is in the machine's memory but for the passes that bring it (`engine/offload.py`)."""
+    sight: int = 0
+    """Bytes of what sees the pictures that prompts bring along."""
 
     @property
     def latent_bytes(self) -> int:
@@ -105,13 +107,19 @@ def sizes(config: RunConfig) -> Sizes:
     _require_counted(config)
     if config.model.offload != "none":
         require_waiting(config)
-    return once(("sizes", *_measured_by(config), config.precision.activation_checkpointing), lambda: _sized(config))
+    known = ("sizes", *_learned_by(config), config.model.vae_tiling)
+    return once(known, lambda: _sized(config))
+
+
+def _learned_by(config: RunConfig) -> tuple[object, ...]:
+    """Return all that learning depends on: checkpoints are of it alone."""
+    return *_measured_by(config), config.precision.activation_checkpointing
 
 
 def _measured_by(config: RunConfig) -> tuple[object, ...]:
-    """Return all of a configuration that passes depend on, but for checkpoints, which learning alone has."""
+    """Return all of a configuration that passes of the network depend on, but for checkpoints."""
     sampler = replace(cast(Sampler, config.sampler), keep="device")
-    model = replace(config.model, encoders="device", vae="device", decode_batch=0)
+    model = replace(config.model, encoders="device", vae="device", decode_batch=0, vae_tiling=False)
     return model, config.algorithm, sampler, config.precision.dtype, config.context
 
 
@@ -139,10 +147,11 @@ def _sized(config: RunConfig) -> Sizes:
         for network in model.networks.values():
             bringing.watch(network)
     encoders = list(model.encoders) if isinstance(model, Encoding) else []
-    decoder = [part for name, part in vars(model)["pipeline"].components.items() if name == "vae"]
+    parts = vars(model)["pipeline"].components
+    decoder, sight = ([each for each in (parts.get(name),) if each is not None] for name in ("vae", SIGHT))
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    phantoms([*networks, *encoders, *decoder], mode)
-    rehearsal = _Rehearsal(config, model, weights, counted, networks, encoders, decoder, mode, rows(networks))
+    phantoms([*networks, *encoders, *decoder, *sight], mode)
+    rehearsal = _Rehearsal(config, model, weights, counted, networks, encoders, decoder, sight, mode, rows(networks))
     with shared(networks, config.context):
         return rehearsal.sizes(source)
 
@@ -172,6 +181,7 @@ class _Rehearsal:
     networks: list[nn.Module]
     encoders: list[nn.Module]
     decoder: list[nn.Module]
+    sight: list[nn.Module]
     mode: FakeTensorMode
     rows: Sequence[Row]
 
@@ -193,6 +203,8 @@ class _Rehearsal:
         latent, drawn_by = self.model.latent(), ("sampling", *_measured_by(self.config))
         sampling = once(drawn_by, lambda: self._cost(lambda n: self._sample(condition, n)))
         attended = sampling[1]
+        learnt_by = ("learning", *_learned_by(self.config))
+        learning = once(learnt_by, lambda: self._cost(lambda n: self._learn(condition, n)))
         decoding, shape = once(self._decoded_by(), self._decoding)
         return Sizes(
             source=source,
@@ -207,11 +219,12 @@ class _Rehearsal:
             picture=torch.Size(shape).numel(),
             shape=shape,
             sampling=sampling[0],
-            learning=self._cost(lambda n: self._learn(condition, n))[0],
+            learning=learning[0],
             decoding=decoding,
             encoding=encoding,
             held=held(self.networks),
             waiting=self._waiting() if self.config.model.offload != "none" else 0,
+            sight=_bytes(self.sight),
         )
 
     def _waiting(self) -> int:
@@ -229,7 +242,7 @@ class _Rehearsal:
         return Cost(max(0.0, peaks[0] - each * few[0]), each, flops, evaluations), attended
 
     def _taken(self, run: Callable[[], None]) -> Taken:
-        parts = [*self.networks, *self.encoders, *self.decoder]
+        parts = [*self.networks, *self.encoders, *self.decoder, *self.sight]
         before = self.counted()
         gauge = Gauge(each for part in parts for each in (*part.parameters(), *part.buffers()))
         with measured(gauge, self.networks, self.rows):

@@ -8,7 +8,8 @@ from the first optimizer step on what Adam keeps of each trained element (`engin
     decode    + path + as many samples as are decoded at once
     update    + path + gradients + a forward and backward pass of a micro-batch, or Adam's own temporary copy
 
-On an accelerator encoders leave it when they have encoded (`engine/encoders.py`), and pictures are on the host; with
+On an accelerator text encoders leave it when they have encoded (`engine/encoders.py`), what sees a prompt's pictures
+stays ("sight"), and pictures are on the host; with
 `model.vae cpu` so is the decoder, and with
 `sampler.keep host` decisions are too, and the path is the last latents alone; with `model.offload blocks` the frozen
 blocks, each of which a pass brings while it runs. In one
@@ -80,6 +81,8 @@ def phases(sizes: Sizes, work: Workload, place: Place) -> tuple[Phase, ...]:
         "networks": networks, "LoRA": own.lora, "optimizer": work.moment_bytes * own.trained,
         "average": FLOAT32 * own.trained if work.averaged else 0, "decoder": 0 if away else sizes.decoder,
     }  # fmt: skip
+    if sizes.sight:
+        resident["sight"] = sizes.sight
     if not place.accelerator:
         resident |= {"encoders": sizes.encoders, "libraries": place.imported}
     there = work if work.on_device or not place.accelerator else replace(work, recorded=0)

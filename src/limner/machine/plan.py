@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from limner.build import load_prompts
 from limner.core.errors import UserError
@@ -29,8 +29,10 @@ from limner.training.workload import Workload, guided, measured, workload
 GIB = 2**30
 RESERVED = GIB
 """Of a card, for the driver's context and what an allocator cannot use: assumed, not measured."""
-DECODING = ("decode", "evaluation decode")
+DECODING = ("decode", "evaluation decode", "snapshots decode")
 """Phases of an autoencoder alone."""
+ONCE = ("evaluation", "snapshots")
+"""What phases of the whole run, and not of an iteration, begin with."""
 UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"))
 
 
@@ -44,7 +46,7 @@ class Plan:
     place: Place
     phases: Sequence[Phase]
     evaluations: Mapping[str, float]
-    """Of the network, by phase, of all processes: rollout and update of an iteration, evaluation of the whole run."""
+    """Of the network, by phase, of all processes: rollout and update of an iteration; of the run what is `ONCE`."""
     flops: Mapping[str, float]
     """Operations, in the same way; of decoding too, which is in float32."""
     card: int | None
@@ -64,9 +66,10 @@ class Plan:
             phase: flops / (rate.decoder if phase in DECODING else rate.networks) * share
             for phase, flops in self.flops.items()
         }
+        shown = (taken["snapshots"] + taken["snapshots decode"]) / share / (work.processes * crew)  # each draws all
         return Seconds(
             taken["rollout"], taken["decode"], taken["update"], taken["evaluation"] + taken["evaluation decode"],
-            self.config.steps, work.processes * crew,
+            shown, self.config.steps, work.processes * crew,
         )  # fmt: skip
 
     @property
@@ -81,8 +84,8 @@ class Plan:
 
     def total(self, numbers: Mapping[str, float]) -> float:
         """Return a number of the whole run, of those by phase."""
-        once = sum(number for phase, number in numbers.items() if phase.startswith("evaluation"))
-        each = sum(number for phase, number in numbers.items() if not phase.startswith("evaluation"))
+        once = sum(number for phase, number in numbers.items() if phase.startswith(ONCE))
+        each = sum(number for phase, number in numbers.items() if not phase.startswith(ONCE))
         return self.config.steps * each + once
 
 
@@ -142,10 +145,13 @@ def _measured(config: RunConfig) -> Preflight:
     return run.check(config)
 
 
+def _heldout(config: RunConfig) -> int:
+    return len(load_prompts(config.evaluation.prompts)) if config.evaluation.prompts else 0
+
+
 def _drawn(config: RunConfig) -> Sequence[tuple[int, Sampler]]:
     """Return how many samples are drawn to evaluate in the whole run, by which sampler."""
-    heldout = load_prompts(config.evaluation.prompts) if config.evaluation.prompts else []
-    every = measured(config, len(heldout))
+    every = measured(config, _heldout(config))
     return [(each.samples, each.by.sampler) for each in every if isinstance(each.by.sampler, Sampler)]
 
 
@@ -153,13 +159,21 @@ def _evaluated(config: RunConfig) -> int:
     return sum(samples for samples, _ in _drawn(config))
 
 
+def _shown(config: RunConfig, work: Workload) -> int:
+    """Return how many samples all processes draw for snapshots in the whole run: each process draws them all."""
+    how = config.snapshots
+    return work.processes * how.sheets(config.steps) * how.cells(_heldout(config) or how.prompts)
+
+
 def _evaluations(config: RunConfig, sizes: Sizes, work: Workload) -> dict[str, float]:
     evaluation = sum(samples * sampler.steps * guided(sampler) for samples, sampler in _drawn(config))
     anchor = work.updates * config.anchor.batch if config.anchor.weight else 0
+    plain = cast(Sampler, config.sampler).plain()
     return {
         "rollout": work.groups * work.states * sizes.sampling.evaluations,
         "update": work.groups * work.taught * sizes.learning.evaluations + anchor,
         "evaluation": float(evaluation),
+        "snapshots": float(_shown(config, work) * plain.steps * guided(plain)),
     }
 
 
@@ -174,6 +188,8 @@ def _flops(config: RunConfig, sizes: Sizes, work: Workload, evaluations: Mapping
         "update": crew * work.groups * work.taught * sizes.learning.flops,
         "evaluation": evaluations["evaluation"] * one,
         "evaluation decode": crew * _evaluated(config) * sizes.decoding.flops,
+        "snapshots": evaluations["snapshots"] * one,
+        "snapshots decode": crew * _shown(config, work) * sizes.decoding.flops,
     }
 
 
@@ -238,8 +254,9 @@ def _work(plan: Plan) -> Iterator[str]:
         f"{used['update']:,.0f} at most"
     )
     yield (
-        f"             run {plan.config.steps:,} iterations, and {used['evaluation']:,.0f} to evaluate: "
-        f"{count(round(plan.total(used)))} network evaluations"
+        f"             run {plan.config.steps:,} iterations, and {used['evaluation']:,.0f} to evaluate"
+        + (f", {used['snapshots']:,.0f} for snapshots" if used["snapshots"] else "")
+        + f": {count(round(plan.total(used)))} network evaluations"
     )
     one = plan.config.context * found.sampling.flops / found.sampling.evaluations
     total, flops = plan.total(plan.flops), plan.flops
@@ -258,7 +275,8 @@ def _time(plan: Plan) -> Iterator[str]:
         return
     each = {"rollout": found.rollout, "decode": found.decode, "update": found.update}
     phases = ", ".join(f"{name} {seconds:,.3g}" for name, seconds in each.items())
-    yield f"seconds      an iteration {found.iteration:,.3g}: {phases}; all evaluations {found.evaluation:,.3g}"
+    shown = f", all snapshots {found.snapshots:,.3g}" if found.snapshots else ""
+    yield f"seconds      an iteration {found.iteration:,.3g}: {phases}; all evaluations {found.evaluation:,.3g}{shown}"
     many = f" on each of {found.devices} devices" if found.devices > 1 else ""
     cost = "" if plan.price is None else f", and costs {found.cost(plan.price):,.2f} at {plan.price:g} an hour of each"
     yield f"             the run {found.run / HOUR:,.3g} hours{many}{cost}"

@@ -63,12 +63,13 @@ def rate(card: int | None, dtype: str, tflops: float | None = None) -> Rate:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a device: an iteration by phase, all that is drawn to evaluate, and the whole run."""
+    """Of a device: an iteration by phase, all that is drawn to evaluate and to be shown, and the whole run."""
 
     rollout: float
     decode: float
     update: float
     evaluation: float
+    snapshots: float
     iterations: int
     devices: int
 
@@ -79,8 +80,8 @@ class Seconds:
 
     @property
     def run(self) -> float:
-        """All iterations, and the evaluations."""
-        return self.iterations * self.iteration + self.evaluation
+        """All iterations, the evaluations, and the snapshots."""
+        return self.iterations * self.iteration + self.evaluation + self.snapshots
 
     def cost(self, price: float) -> float:
         """Return what the run costs, of `price` for an hour of a device."""

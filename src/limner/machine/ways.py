@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any
 
 from limner.core.errors import UserError
-from limner.machine.cost import Sizes, sizes
+from limner.machine.cost import Cost, Sizes, sizes
 from limner.machine.memory import Phase, Place, peak, phases
 from limner.machine.prices import AWAY, BFLOAT16, CHECKPOINTING, CODED, ENCODED, HOST, SHARD, TILED, flags, price
 from limner.recipes.override import override
@@ -27,6 +27,9 @@ NUM_WAYS = 3
 FEW = "model.decode_batch"
 FREE = HOST.keys() | SHARD.keys() | ENCODED.keys() | {FEW}
 """Keys that change nothing of what a model takes by itself."""
+NOTHING = Cost(0.0, 0.0, 0.0)
+SIZE = "model.settings."
+"""What the keys of a sample's size begin with."""
 ALIKE = ("none", "none", "adamw")
 """Shard, codes and optimizer of a run whose weights can be put in parts."""
 
@@ -58,13 +61,17 @@ class _Search:
     place: Place
     room: float
 
+    @cached_property
+    def _known(self) -> Callable[..., Sizes | None]:
+        """Return what a run takes with keys that are given as pairs, each measured once."""
+        return cache(lambda *keys: self._sizes(dict(keys)))
+
     def found(self) -> Iterator[Way]:
         """Yield ways, cheapest first: passes, where decisions wait, what passes keep, bits, weights, groups, pixels.
 
         Frozen weights are first in parts, then on the host, then in 4 bits.
         """
-        known = cache(lambda *keys: self._sizes(dict(keys)))
-        measure = lambda *keys: known(*(each for each in keys if each[0] not in FREE))  # noqa: E731
+        measure = lambda *keys: self._known(*(each for each in keys if each[0] not in FREE))  # noqa: E731
         kinds = [{}, *([CHECKPOINTING] if not self.config.precision.activation_checkpointing else [])]
         if self.config.precision.dtype == "float32":
             kinds += [{**kind, **BFLOAT16} for kind in kinds]
@@ -72,8 +79,6 @@ class _Search:
             kinds = [{**kind, **where} for kind in kinds for where in ({}, HOST)]
         if self._encoding_is_too_much(measure()):
             kinds = [{**kind, **ENCODED} for kind in kinds]
-        if self._decoding_is_too_much(measure()):
-            kinds = [{**kind, **TILED} for kind in kinds]
         for keys in kinds:
             found: Sizes | None = measure(*keys.items())
             if found is not None and (way := self._passes(keys, found)) is not None:
@@ -96,13 +101,6 @@ class _Search:
         if found is None or not self.place.accelerator or self.config.model.encoders == "cpu":
             return False
         return phases(found, self.work, self.place)[0].peak > self.room
-
-    def _decoding_is_too_much(self, found: Sizes | None) -> bool:
-        """Return whether a single sample cannot be decoded whole beside what stays."""
-        if found is None or self.config.model.vae_tiling:
-            return False
-        work = replace(self.work, decode_batch=1, recorded=0)
-        return phases(found, work, self.place)[2].peak > self.room
 
     def _spread(self, kinds: Sequence[Mapping[str, str]], measure: Callable[..., Sizes | None]) -> Iterator[Way]:
         """Yield the way of weights in parts, alone or with all else, where there are processes that can share them."""
@@ -161,13 +159,28 @@ class _Search:
         if found.shape[-1] != found.shape[-2]:
             halved["model.settings.width"] = str(found.shape[-1] // 2)
         for changed in ({**halved}, {**keys, **halved}):
-            smaller = self._sizes(changed)
+            smaller = self._known(*changed.items())
             if smaller is not None and (way := self._passes(changed, smaller)) is not None:
                 yield way
             if changed == {**halved} and not keys:
                 return
 
     def _fits(self, found: Sizes, keys: Mapping[str, str]) -> Way | None:
+        """Return the way of these keys if they fit; if only decoding does not, with fewer samples at once, or tiles."""
+        if (way := self._decoded(found, keys)) is not None or self.config.model.vae_tiling:
+            return way
+        if self._decoded(replace(found, decoding=NOTHING), keys) is None:  # it is not decoding that does not fit
+            return None
+        tiles = self._tiles(keys)
+        return None if tiles is None else self._decoded(replace(found, decoding=tiles), {**keys, **TILED})
+
+    def _tiles(self, keys: Mapping[str, str]) -> Cost | None:
+        """Return what decoding in tiles takes, which depends on nothing but the size of a sample; None: no way."""
+        size = {key: value for key, value in keys.items() if key.startswith(SIZE)}
+        found = self._known(*size.items(), *TILED.items())
+        return None if found is None else found.decoding
+
+    def _decoded(self, found: Sizes, keys: Mapping[str, str]) -> Way | None:
         """Return the way of these keys if they fit, with fewer samples decoded at once if that is what does not."""
         changed, (top, work) = dict(keys), self._peak(found, keys)
         few = self.place.decoded_at_once(found, work)

@@ -39,6 +39,8 @@ class Published:
     cell: int = 8
     recipe: str = ""
     experts: int = 1
+    sight: Part | None = None
+    """What sees the pictures that prompts bring along."""
     miniature: Callable[[], Any] | None = None
     """Makes a small pipeline of the same class and parts; None: its kind's own does."""
 

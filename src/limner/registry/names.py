@@ -18,6 +18,7 @@ RECIPES = {
     "sdxl": "limner.recipes.published:sdxl",
     "flux1_dev": "limner.recipes.published:flux1_dev",
     "qwen_image": "limner.recipes.published:qwen_image",
+    "z_image_turbo": "limner.recipes.published:z_image_turbo",
     "wan_1_3b": "limner.recipes.published:wan_1_3b",
 }
 MODELS = {

@@ -23,10 +23,11 @@ Kinds of model that limner trains, and published checkpoints of each. `limner mo
 generated; `tests/registry/test_published.py` counts the parameters as diffusers and transformers make them. A folder
 or hub id needs no kind: its `model_index.json` tells it.
 
-Weights (network, autoencoder, text encoders) are those in bfloat16. A *class* is the smallest card of 12, 16, 24, 48
-and 80 GB of whose memory the network's weights take at most 60 %, for LoRA, with encoders that leave the card when they
-have encoded: predicted by that arithmetic, measured by nobody. What a run takes, `limner check` measures in its dry
-run. A latent is of the stated resolution, height x width: channels (x frames) x height x width.
+Weights (network, autoencoder, text encoders, what sees a first frame) are those in bfloat16. A *class* is the smallest
+card of 12, 16, 24, 48 and 80 GB of whose memory the network's weights take at most 60 %, for LoRA, with encoders that
+leave the card when they have encoded: predicted by that arithmetic, measured by nobody. What a run takes, `limner
+check` measures in its dry run. A latent is of the stated resolution, height x width: channels (x frames) x height x
+width.
 """
 
 OWN = frozenset({"tokens", "gan"})
@@ -77,7 +78,8 @@ def _read(adapter: Any) -> str:
 
 
 def _row(each: Published) -> str:
-    parts = (each.predicting, each.autoencoder.parameters, *(part.parameters for part in each.encoders))
+    beside = (*each.encoders, *([each.sight] if each.sight else []))
+    parts = (each.predicting, each.autoencoder.parameters, *(part.parameters for part in beside))
     card = memory_class(each)
     weights = " + ".join(f"{BYTES * part / 2**30:.1f}" for part in parts)
     cells = (

@@ -141,10 +141,15 @@ class Pace:
 
 @needing("the dry run")
 def preflight(
-    config: RunConfig, parts: Parts, heldout: Sequence[Prompt] = (), rehearsals: Sequence[Rehearsal] = ()
+    config: RunConfig,
+    parts: Parts,
+    heldout: Sequence[Prompt] = (),
+    rehearsals: Sequence[Rehearsal] = (),
+    snapshot: Callable[[], object] | None = None,
 ) -> Preflight:
     """Draw, judge and learn from one pass of samples, evaluate some, and leave every weight as it was.
 
+    If the run will take snapshots, `snapshot` takes one.
     Raises UserError where the run could not work as configured.
     """
     _require_numbers(parts)
@@ -175,6 +180,8 @@ def preflight(
         some = kinds(heldout)[: config.micro_batch]
         seconds["evaluation"], measured, stills = _rehearse(rehearsals, some, parts.evaluations, pace, notices)
         evaluations += measured
+    if snapshot is not None and config.snapshots.every:
+        evaluations += _sheets(config, snapshot, parts.evaluations, seconds)
     memory = _memory(config, parts, scored.rollout, missing, stills)
     memory.require(total_memory_mib(parts.team.device))
     return Preflight(
@@ -262,6 +269,16 @@ def _rehearse(
     if not judged:
         notices.append("the evaluation's reward judged none of the held-out samples")
     return seconds, passes, round(stills)
+
+
+def _sheets(
+    config: RunConfig, snapshot: Callable[[], object], evaluations: Callable[[], int], seconds: dict[str, float]
+) -> int:
+    """Draw one of the run's sheets, which are alike; add the seconds of all, and return their network evaluations."""
+    start, before, count = time.perf_counter(), evaluations(), config.snapshots.sheets(config.steps)
+    snapshot()
+    seconds["snapshots"] = (time.perf_counter() - start) * count
+    return (evaluations() - before) * count
 
 
 def _memory(config: RunConfig, parts: Parts, rollout: Rollout, missing: float, stills: int) -> Footprint:

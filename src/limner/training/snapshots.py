@@ -30,6 +30,14 @@ class Snapshots:
     seeds: Annotated[int, Range(least=1, most=100)] = 1
     """Samples of each."""
 
+    def sheets(self, iterations: int) -> int:
+        """Return how many sheets a run of so many iterations draws, the base's first."""
+        return 1 + iterations // self.every if self.every else 0
+
+    def cells(self, prompts: int) -> int:
+        """Return how many samples are on a sheet, where there are so many prompts to choose from."""
+        return min(self.prompts, prompts) * self.seeds
+
 
 def sheet(
     how: Snapshots, draw: Callable[[Sequence[Prompt], Sequence[int]], Media], prompts: Sequence[Prompt], batch: int

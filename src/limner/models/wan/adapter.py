@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,17 +35,13 @@ from limner.models.parts import (
     statistics,
     text_encoders,
 )
-from limner.models.picture import sides
 from limner.models.wan import experts, first_frame, whole
 from limner.models.wan.build import tiny_pipeline
 from limner.models.wan.experts import BOTH
-from limner.models.wan.honoured import require_honoured, require_places
+from limner.models.wan.honoured import require_honoured
 from limner.models.wan.settings import WanSettings
+from limner.models.wan.size import latent_size, require_frames
 
-HEIGHT, WIDTH, FRAMES = 480, 832, 81
-"""What diffusers' pipeline draws unless it is told otherwise."""
-MULTIPLE = 16
-"""Pixels that it wants height and width to be a multiple of."""
 LENGTH = 512
 """diffusers' default `max_sequence_length`."""
 
@@ -126,18 +121,9 @@ class Wan:
         if settings.first_frame and isinstance(pipeline, WanPipeline):
             pipeline = first_frame.going_on(pipeline)
         require_honoured(pipeline)
-        cell, pace = pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal
-        patch = pipeline.transformer.config.patch_size
-        multiple = math.lcm(MULTIPLE, cell * patch[1], cell * patch[2])
-        height, width = sides(settings.resolution, settings.width, (HEIGHT, WIDTH), multiple)
-        frames = FRAMES if settings.num_frames is None else settings.num_frames
-        _require_frames("model: num_frames is", frames, pace)
-        if frames < len(first_frame.taken(pipeline, settings.last_frame)):
-            raise UserError("model: num_frames is 1, and a clip with a first and a last frame has more")
+        size = latent_size(pipeline, settings)
         trained = {name: pipeline.components[name] for name in BOTH if pipeline.components[name] is not None}
         freeze(pipeline, [*trained.values()])
-        size = ((frames - 1) // pace + 1, height // cell, width // cell)
-        require_places(pipeline, size)
         return cls(pipeline, trained, settings, size, dtype)
 
     @classmethod
@@ -171,6 +157,16 @@ class Wan:
     def with_networks(self, networks: Mapping[str, nn.Module]) -> Wan:
         """Return this adapter over other networks of the same architecture, such as a frozen copy."""
         return replace(self, networks=dict(networks))
+
+    def sized(self, height: int, width: int) -> Wan:
+        """Return it as it draws at another size. Raises UserError for one that it does not draw."""
+        if self.takes:
+            raise UserError(
+                f"sampler.sizes: a {self.pipeline_name} reads what prompts bring along at one size, that of "
+                "model.settings: leave them out"
+            )
+        settings = replace(self.settings, resolution=height, width=width)
+        return replace(self, settings=settings, latent_size=latent_size(self.pipeline, settings))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Condition:
@@ -252,7 +248,7 @@ class Wan:
     def encode_media(self, media: Media) -> Float[Tensor, "batch channels frames height width"]:
         """Return the latents of clips, without the autoencoder's noise. Raises UserError for what it cannot halve."""
         frames = media.frames()
-        _require_frames("a clip has", frames.shape[1], self.pipeline.vae_scale_factor_temporal)
+        require_frames("a clip has", frames.shape[1], self.pipeline.vae_scale_factor_temporal)
         mean, std = statistics(self.pipeline.vae)
         return (seen(self.pipeline.vae, frames.movedim(2, 1)).float() - mean) / std
 
@@ -288,10 +284,3 @@ class Wan:
     def _places(self, folder: Path) -> list[tuple[Path, nn.Module]]:
         """Return where each trained network is written."""
         return [(folder / name if name in OPTIONAL else folder, network) for name, network in self.networks.items()]
-
-
-def _require_frames(what: str, frames: int, pace: int) -> None:
-    if (frames - 1) % pace:
-        raise UserError(
-            f"{what} {frames} frames; give one more than a multiple of {pace}, as the autoencoder halves them"
-        )

@@ -14,6 +14,7 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from torch import nn
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from limner.core.types import Vocabulary
 from limner.models.t5 import letter_tokenizer, umt5_encoder
@@ -122,6 +123,25 @@ def tiny_beside() -> WanImageToVideoPipeline:
     names = ("transformer", "transformer_2")
     both = {name: WanTransformer3DModel.from_config(base.transformer.config, in_channels=36) for name in names}
     return WanImageToVideoPipeline(**(base.components | both), boundary_ratio=0.9)
+
+
+def tiny_seeing(places: int | None = None) -> WanImageToVideoPipeline:
+    """Return the 14B of image to video of Wan 2.1: it also reads what CLIP sees in the first frame, five tokens.
+
+    With `places` for the tokens of two pictures it is that of first and last frame.
+    """
+    base = tiny_pipeline()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        width = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        seen = CLIPVisionModel(CLIPVisionConfig(**width, image_size=224, patch_size=112))
+        inner = base.transformer.config.num_attention_heads * base.transformer.config.attention_head_dim
+        more = {"in_channels": 36, "image_dim": 8, "added_kv_proj_dim": inner, "pos_embed_seq_len": places}
+        network = WanTransformer3DModel.from_config(base.transformer.config, **more)
+        if places is not None:
+            nn.init.normal_(network.condition_embedder.image_embedder.pos_embed)
+    parts = base.components | {"transformer": network, "image_encoder": seen}
+    return WanImageToVideoPipeline(**parts, image_processor=CLIPImageProcessor())
 
 
 def tiny_of_times() -> WanPipeline:

@@ -1,6 +1,6 @@
 """Published Wan checkpoints that limner serves, as diffusers' convert_wan_to_diffusers.py makes them.
 
-Those of image to video of 2.1 are left out: they have an image encoder, which no plan counts.
+That of first and last frame of 2.1 is left out.
 """
 
 from __future__ import annotations
@@ -53,6 +53,20 @@ AUTOENCODER_22 = Part(
     },
 )
 """That of the 5B of 2.2."""
+CLIP_SIGHT_H = Part(
+    "CLIPVisionModel",
+    630_766_080,
+    {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "image_size": 224,
+        "hidden_act": "gelu",
+    },
+)
+"""What 2.1 sees a first frame by, OpenCLIP's ViT-H/14: `clip_xlm_roberta_vit_h_14` of Wan's own wan/modules/clip.py."""
 WAN21_14B = Published(
     hub="Wan-AI/Wan2.1-T2V-14B-Diffusers",
     licence="Apache-2.0",
@@ -61,6 +75,15 @@ WAN21_14B = Published(
     autoencoder=AUTOENCODER,
     encoders=(UMT5_XXL,),
     latent=(16, 21, 60, 104),
+)
+WAN21_I2V = replace(
+    WAN21_14B,
+    hub="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+    network=Part(
+        "WanTransformer3DModel", 16_394_878_784, {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
+    ),
+    sight=CLIP_SIGHT_H,
+    miniature=miniature(BUILD, by="tiny_seeing"),
 )
 PUBLISHED = {
     "wan21_1_3b": Published(
@@ -78,6 +101,8 @@ PUBLISHED = {
         recipe="wan_1_3b",
     ),
     "wan21_14b": WAN21_14B,
+    "wan21_i2v_480p": WAN21_I2V,
+    "wan21_i2v_720p": replace(WAN21_I2V, hub="Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"),
     "wan22_a14b": replace(
         WAN21_14B,
         hub="Wan-AI/Wan2.2-T2V-A14B-Diffusers",

@@ -13,5 +13,6 @@ PUBLISHED = {
         autoencoder=autoencoder(16, quant=False),
         encoders=(QWEN3_4B,),
         latent=(16, 128, 128),
+        recipe="z_image_turbo",
     ),
 }
