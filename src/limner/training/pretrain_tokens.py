@@ -187,14 +187,14 @@ def train_decoder(fresh: FreshTokens, world: PairSource, config: TokenPretrainin
             part.compile(dynamic=True)
 
     def loss(texts: Sequence[str], codes: Int[Tensor, "batch tokens"], chance: torch.Generator) -> Float[Tensor, ""]:
-        others = [
-            one_of(world.reordered(text), chance) if isinstance(world, WordOrder) and text else "" for text in texts
-        ]
-        rows = [i for i, other in enumerate(others) if other and config.contrast]
+        if not (config.contrast and isinstance(world, WordOrder)):
+            return fresh.nats(texts, codes).mean() / codes.shape[1]
+        others = [one_of(world.reordered(text), chance) if text else "" for text in texts]
+        rows = [i for i, other in enumerate(others) if other]
         nats = fresh.nats([*texts, *(others[i] for i in rows)], torch.cat([codes, codes[rows]]))
         own, other = nats[: len(texts)], nats[len(texts) :]
-        told_apart = functional.softplus(own[rows] - other).mean() if rows else 0.0
-        return own.mean() / codes.shape[1] + config.contrast * told_apart
+        told_apart = functional.logsigmoid(other - own[rows]).sum() / max(1, len(rows))
+        return own.mean() / codes.shape[1] - config.contrast * told_apart
 
     train_on_codes(fresh.decoder, loss, config, folder, "decoder", log)
 

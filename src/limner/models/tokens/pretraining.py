@@ -79,5 +79,6 @@ class TokensPretraining:
         write_parts(folder, self.parts)
         if self.begun is not None:
             (folder / "begun").mkdir(exist_ok=True)
-            for name in ("config.yaml", "log.jsonl"):
-                shutil.copy(self.begun / name, folder / "begun" / name)
+            for path in (self.begun / "config.yaml", self.begun / "log.jsonl"):
+                if path.exists():
+                    shutil.copy(path, folder / "begun")
