@@ -24,5 +24,5 @@ def recipe() -> RunConfig:
         focus=Unlike(),
         optimizer=replace(base.optimizer, lr=8e-4, schedule="constant"),
         evaluation=Evaluation(prompts="scenes:heldout", reward="scenes", seeds=4, every=12),
-        steps=96,
+        steps=48,
     )
