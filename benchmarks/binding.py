@@ -32,7 +32,7 @@ from limner.evaluate.statistics import mean_interval
 from limner.recipes.named import recipe
 from limner.recipes.override import override
 from limner.report.file import write_text
-from limner.worlds.scenes.grammar import Scene, caption, sample_scene
+from limner.worlds.scenes.grammar import Scene, caption, exchanged, sample_scene
 from limner.worlds.scenes.render import render
 
 
@@ -68,12 +68,12 @@ def _differ(scene: Scene) -> bool:
 def others(scene: Scene) -> Mapping[str, Scene]:
     """Return the scenes that captions are told apart from, by what was done."""
     first, second = scene.items
-    exchanged = replace(first, colour=second.colour), replace(second, colour=first.colour)
+    *things, colours = exchanged(scene)
     found = {
-        "colours exchanged": replace(scene, items=exchanged),
+        "colours exchanged": colours,
         "one shape for the other": replace(scene, items=(replace(first, shape=second.shape), second)),
     }
-    return found | ({"things exchanged": replace(scene, items=(second, first))} if scene.relation else {})
+    return found | ({"things exchanged": things[0]} if things else {})
 
 
 def told_apart(model: Any, scenes: list[Scene], codes: Tensor) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     limner loop scenes --annotator "win_rate(benchmarks/person.py:person_3)"
 
-`grey_0`, `grey_1` and `grey_2` have the opposite taste.
+`grey_0` has the opposite taste.
 
 Her answers are those of oracle O7 about the utilities `colourfulness` says, so that how good she is can be known.
 """
@@ -50,4 +50,4 @@ class Person:
     person_0, person_1, person_2, person_3, person_4, person_5,
     person_6, person_7, person_8, person_9, person_10, person_11,
 ) = (Person(seed=seed) for seed in range(12))  # fmt: skip
-grey_0, grey_1, grey_2 = (Person(seed=seed, likes=-1) for seed in (100, 101, 102))
+grey_0 = Person(seed=100, likes=-1)

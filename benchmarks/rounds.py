@@ -17,11 +17,11 @@
 
     K="--rounds 1 --pairs 256 --steps 24 --learned.epochs 8 --learned.design.tastes 1 --evaluation.reward colourfulness
         --evaluation.every 0 --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
-    for SEED in 0; do for WHO in person grey; do
-        P="win_rate(benchmarks/person.py"
-        limner loop scenes $K --annotator "$P:person_$SEED); $P:grey_$SEED)" --seed $SEED
-            --reward "learned(taste='$P:${WHO}_$SEED)')" --out runs/tastes/$WHO-$SEED
-    done; done
+    P="win_rate(benchmarks/person.py"
+    for WHO in person grey; do
+        limner loop scenes $K --annotator "$P:person_0); $P:grey_0)" --reward "learned(taste='$P:${WHO}_0)')"
+            --out runs/tastes/$WHO-0
+    done
     python benchmarks/rounds.py runs/tastes/* --out docs/results/tastes.json
 
 The person likes colourful pictures; of `few`, who is another one for each seed, errs (`person.py`); of `tastes`, two
@@ -29,7 +29,7 @@ people of opposite tastes are asked about each pair, and the policy learns what 
 so far and how many pairs were drawn for them; of how many pairs of pictures that the base drew for one held-out prompt
 the round's reward, or that taste of it, prefers the more colourful one; and how colourful is what the policy draws for
 held-out prompts, before the first round and after this one. Intervals are 95 %, over prompts; where loops are named by
-choice, or person, and seed, the means of both, and the difference, have them over seeds.
+choice and seed, the means of both choices, and what active choice gains, have them over seeds.
 """
 
 from __future__ import annotations
@@ -55,8 +55,6 @@ from temporal import drawn
 
 SEEDS = 4
 """Of those that no policy is measured on."""
-CONTRASTS = (("random", "active"), ("grey", "person"))
-"""Kinds of loop that are compared, by their names' beginnings."""
 
 
 def main() -> None:
@@ -76,7 +74,7 @@ def main() -> None:
         rounds = sorted(path.parent for path in loop.glob(f"round-*/{ROUND}"))
         found[loop.name] = [told(place, media, prompts, liked) for place in rounds]
         print(loop.name, json.dumps(found[loop.name], indent=1), flush=True)
-    if gained := by_seed(found):
+    if gained := by_choice(found):
         print(json.dumps(gained, indent=1))
         found |= gained
     write_text(options.out, json.dumps(found, indent=1) + "\n")
@@ -98,28 +96,20 @@ def told(place: Path, media: Media, prompts: list[Prompt], liked: torch.Tensor) 
     }
 
 
-def by_seed(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Return of each round the means over seeds that both of two kinds of loop have, and of the difference."""
-    for one, other in CONTRASTS:
-        seeds = [name.removeprefix(f"{other}-") for name in found if name.startswith(f"{other}-")]
-        seeds = [seed for seed in seeds if f"{one}-{seed}" in found]
-        if len(seeds) > 1:
-            loops = [found[f"{name}-{seed}"] for name in (one, other) for seed in seeds]
-            return contrasted(one, other, [*zip(*loops, strict=True)])
-    return {}
-
-
-def contrasted(one: str, other: str, rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Return of each round, whose loops are all of `one` and then all of `other`, both means and the difference."""
-    difference = f"{other} - {one}"
-    told: dict[str, list[dict[str, Any]]] = {one: [], other: [], difference: []}
-    for loops in rounds:
-        measured = {"order": [each["order"]["value"] for each in loops]}
-        measured["heldout"] = [each["heldout"]["after"]["value"] for each in loops]
+def by_choice(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Return of each round the mean of each choice over seeds that both have, and what active choice gains."""
+    seeds = [name.removeprefix("active-") for name in found if name.startswith("active-")]
+    seeds = [seed for seed in seeds if f"random-{seed}" in found]
+    if len(seeds) < 2:
+        return {}
+    told: dict[str, list[dict[str, Any]]] = {"random": [], "active": [], "active - random": []}
+    for rounds in zip(*(found[f"{choice}-{seed}"] for choice in ("random", "active") for seed in seeds), strict=True):
+        measured = {"order": [each["order"]["value"] for each in rounds]}
+        measured["heldout"] = [each["heldout"]["after"]["value"] for each in rounds]
         columns = {name: torch.tensor(each).double().view(2, -1) for name, each in measured.items()}
-        for name, pick in ((one, 0), (other, 1)):
+        for name, pick in (("random", 0), ("active", 1)):
             told[name].append({key: mean_interval(each[pick, :, None]).to_dict() for key, each in columns.items()})
-        told[difference].append(
+        told["active - random"].append(
             {key: mean_interval((each[1] - each[0])[:, None]).to_dict() for key, each in columns.items()}
         )
     return told

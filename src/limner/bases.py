@@ -62,6 +62,11 @@ def _pretrain(rank: int, world: str, folder: Path, config: Any) -> None:
     pretrain(fresh, source, config, folder, Team(rank=rank, size=config.workers))
 
 
+def base_at(place: str) -> Path:
+    """Return the folder of a base: `place` itself if a model lies there, or that of the name. Raises UserError."""
+    return Path(place) if Path(place, INDEX).is_file() else find(BASES, "base", place)
+
+
 def _pretrain_from_base(kind: str, world: str, folder: Path | None, values: Mapping[str, Any]) -> None:
     """Make a model of another kind beside the base of a world, which it takes parts from."""
     from limner.training import pretrain_gan as gan
@@ -78,7 +83,7 @@ def _pretrain_from_base(kind: str, world: str, folder: Path | None, values: Mapp
         words, codes = (find(BASES, "base", name) for name in config.bases(world))
         masked.pretrain_masked(build(words, codes, config.width, config.seed), source, config, folder)
         return
-    start = Path(config.start) if Path(config.start, INDEX).is_file() else find(BASES, "base", config.start or world)
+    start = base_at(config.start or world)
     if isinstance(config, tokens.TokenPretraining):
         tokens.pretrain_tokens(build(source.vocabulary, start, config.num_codes, config.seed), source, config, folder)
     else:

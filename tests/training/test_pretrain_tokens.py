@@ -149,3 +149,13 @@ def test_clusters_are_found_and_unused_codes_begin_again() -> None:
     restart(codebook, points)
     assert torch.equal(codebook[:2], found[:2])
     assert (codebook[2] - points[100:]).abs().sum(1).min() == 0
+
+
+def test_a_base_is_named_or_lies_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model where the command is given is not what nobody named."""
+    Tokens.tiny(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert bases.base_at("scenes_tokens") == find(BASES, "base", "scenes_tokens")
+    assert bases.base_at(str(tmp_path)) == tmp_path
+    with pytest.raises(UserError, match="unknown base"):
+        bases.base_at("nowhere")

@@ -6,7 +6,7 @@ picture) pairs; (3) the decoder, by the likelihood of the codes and, where a wei
 equal words apart. A base of tokens can be gone on with: its stage (1) is done.
 
 Source: van den Oord et al., arXiv:1711.00937, eq. 3 (tokenizer); Sun et al., arXiv:2406.06525, section 2 (decoder);
-captions of exchanged words as negatives, Yuksekgonul et al., arXiv:2210.01936, section 5 (there for CLIP's loss).
+captions of exchanged words as negatives, Yuksekgonul et al., arXiv:2210.01936 (there for CLIP's loss).
 """
 
 from __future__ import annotations
