@@ -1,22 +1,24 @@
 """Three rounds of a simulated person: pairs are asked, a reward learns the votes, and a policy learns from it.
 
-    K="--annotator colourfulness --rounds 3 --pairs 256 --steps 12 --learned.epochs 8
+    K="--annotator colourfulness --rounds 3 --pairs 256 --doubtful train --steps 12 --learned.epochs 8
         --evaluation.reward colourfulness --evaluation.every 0 --evaluation.ode_steps 0 --evaluation.guidance 1"
     limner loop scenes $K --choice random --out runs/rounds/random-0
     limner loop scenes $K --choice active --out runs/rounds/active-0
     python benchmarks/rounds.py runs/rounds/*         # docs/results/rounds.json
 
-    K="--rounds 3 --pairs 32 --steps 8 --prompts_per_step 6 --group_size 8 --micro_batch 48 --learned.design.kind linear
-        --learned.design.members 32 --learned.calibration 0 --evaluation.reward colourfulness --evaluation.every 0
-        --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
+    K="--rounds 3 --pairs 32 --doubtful train --steps 8 --prompts_per_step 6 --group_size 8 --micro_batch 48
+        --learned.design.kind linear --learned.design.members 32 --learned.calibration 0
+        --evaluation.reward colourfulness --evaluation.every 0 --evaluation.seeds 2 --evaluation.ode_steps 0
+        --evaluation.guidance 1"
     for SEED in 0 1 2 3 4 5 6 7 8 9 10 11; do for CHOICE in random active; do
         limner loop scenes $K --annotator "win_rate(benchmarks/person.py:person_$SEED)" --seed $SEED
             --choice $CHOICE --out runs/few/$CHOICE-$SEED
     done; done
     python benchmarks/rounds.py runs/few/* --out docs/results/rounds_few.json
 
-    K="--rounds 1 --pairs 256 --steps 24 --learned.epochs 8 --learned.design.tastes 1 --evaluation.reward colourfulness
-        --evaluation.every 0 --evaluation.seeds 2 --evaluation.ode_steps 0 --evaluation.guidance 1"
+    K="--rounds 1 --pairs 256 --doubtful train --steps 24 --learned.epochs 8 --learned.design.tastes 1
+        --evaluation.reward colourfulness --evaluation.every 0 --evaluation.seeds 2 --evaluation.ode_steps 0
+        --evaluation.guidance 1"
     P="win_rate(benchmarks/person.py"
     for WHO in person grey; do
         limner loop scenes $K --annotator "$P:person_0); $P:grey_0)" --reward "learned(taste='$P:${WHO}_0)')"
@@ -48,9 +50,10 @@ from limner.core.media import Media
 from limner.core.types import Prompt
 from limner.evaluate.statistics import mean_interval
 from limner.judges import compose
+from limner.looping import LOOP, learned_from
 from limner.recipes.named import recipe
 from limner.report.file import write_text
-from limner.rounds import LOOP, ROUND, SO_FAR, learned_from
+from limner.rounds import ROUND, SO_FAR
 from temporal import drawn
 
 SEEDS = 4

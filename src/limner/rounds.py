@@ -2,11 +2,12 @@
 
 A loop's folder has loop.json, which says what loop it is, and a folder a round:
 
-    pictures/, asked.jsonl   pairs that the policy of the round before drew, and how probable it was to ask each
+    pictures/, asked.jsonl   pairs that the last policy drew, and how probable it was to ask each
     votes.jsonl              what was said of them, a row a vote
     so_far.jsonl             all votes up to here: what is learned from
     reward/                  the reward that learned them, where the recipe's samples are drawn
-    policy/                  the run that learned from that reward, or from the votes themselves
+    policy/                  the run that learned from that reward, or from the votes themselves; none where the
+                             reward may be chance's, and the round after it goes on from more votes
     round.json               where each of these came from, and its hash
 
 Each stage is whole once round.json names it, so a loop that was killed goes on at the stage that it was in.
@@ -17,14 +18,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,18 +34,16 @@ from limner.core.errors import UserError
 from limner.core.media import Media, Videos
 from limner.core.paths import to_folder
 from limner.core.rng import Rng
-from limner.core.settings import Count, Natural, Range, Share, settings
 from limner.core.tree import concatenate
 from limner.core.types import Prompt
 from limner.data.lines import parse_object, read_lines
 from limner.data.sampler import PromptSampler
 from limner.feedback.choosing import apart
 from limner.feedback.task import hash_of
-from limner.judges import compose, judges_in
+from limner.judges import compose
+from limner.looping import LOOP, Loop, Looping, learned_from, require_possible, require_same
 from limner.objectives.choice import disagreement
 from limner.pairs import PICTURES, SIDES
-from limner.recipes.override import override
-from limner.recipes.yaml import to_yaml
 from limner.report.data import Interval
 from limner.report.file import read_object, write_text
 from limner.report.text import bounds, quantity
@@ -57,76 +53,12 @@ from limner.rewards.learned.reward import Learned
 from limner.rollout.score import shown
 from limner.run import Run, open_run, train
 from limner.training.config import RunConfig
-from limner.training.judged import require_pairing
-from limner.training.reward_model import RewardTraining
 from limner.training.source import Preferences
 from limner.training.state import State
-from limner.votes import SYNTHETIC, Rows, beside, of_judge, of_people, of_round, require_able, several
+from limner.votes import Rows, beside, of_judge, of_people, require_able, several
 
-LOOP, ROUND, ASKED, VOTES, SO_FAR = "loop.json", "round.json", "asked.jsonl", "votes.jsonl", "so_far.jsonl"
-LEARNED = re.compile(r"\blearned\b(?!\([^)]*\bfolder\b)(\(\s*\)?)?")
-"""Where an expression names the round's reward, `learned` or, of somebody's own, `learned(taste='annotator-1')`."""
-
-
-@settings
-class Looping:
-    """How a loop goes round; what is trained stands in the recipe, and how a reward is learned in `RewardTraining`."""
-
-    rounds: Count = 3
-    annotator: str = SYNTHETIC
-    """Who says which is better: `people`, at the page of limner annotate; `synthetic`; or an expression of judges.
-
-    Of several, with `;` between them, each says something of every pair, and their expressions are their names.
-    """
-    pairs: Count = 256
-    """Asked in each round."""
-    choice: Literal["random", "active"] = "random"
-    """Whether all pairs that are drawn are asked, or of `pool` times as many those that the reward is unsure of."""
-    pool: Annotated[int, Range(least=2, most=1000)] = 4
-    explore: Share = 0.2
-    """The share of the pairs chosen actively that is drawn by chance; all of held-out prompts are, beside these."""
-    reward: str = "learned"
-    """What a policy is trained against: an expression in which `learned` is the round's reward."""
-    enough: Natural = 0
-    """Pairs with `each` votes of people from which on a round goes on; 0: all."""
-    each: Count = 1
-    """Votes of people that a pair needs, as with `limner annotate --votes`."""
-
-
-@dataclass(frozen=True)
-class Loop:
-    """What a loop is: the run of each round, how it goes round, settings of `RewardTraining`, and where it is kept."""
-
-    config: RunConfig
-    how: Looping
-    learning: Mapping[str, Any]
-    folder: Path
-    quiet: bool
-
-    @property
-    def direct(self) -> bool:
-        """Whether the recipe learns from votes themselves, as DPO does, and no reward is learned."""
-        return isinstance(self.config.source, Preferences)
-
-    def place(self, number: int) -> Path:
-        """Return the folder of a round."""
-        return self.folder / f"round-{number}"
-
-    def say(self, text: str) -> None:
-        """Tell how far it is."""
-        if not self.quiet:
-            print(text, file=sys.stderr)
-
-    @cached_property
-    def prompts(self) -> Sequence[Prompt]:
-        """Return what pairs are drawn for."""
-        return load_prompts(self.config.prompts)
-
-    def described(self) -> dict[str, Any]:
-        """Return what loop.json says of it: all that may not change from one round to the next."""
-        config = to_yaml(replace(self.config, out=""))
-        how = {name: value for name, value in asdict(self.how).items() if name not in ("rounds", "enough", "each")}
-        return {**how, "learning": {name: str(value) for name, value in self.learning.items()}, "config": config}
+ROUND, ASKED, VOTES, SO_FAR = "round.json", "asked.jsonl", "votes.jsonl", "so_far.jsonl"
+POLICY = "policy/export"
 
 
 def loop(
@@ -152,62 +84,6 @@ def loop(
             if not go_round(one, number):
                 break
     return folder
-
-
-def require_possible(one: Loop) -> None:
-    """Refuse what could not work before anything is drawn."""
-    name, how = one.config.name, one.how
-    if not one.config.prompts:
-        raise UserError(f"recipe {name} has no prompts to draw pairs for: give --prompts, as in scenes:train")
-    if one.direct and how.choice == "active":
-        raise UserError(
-            f"--choice active asks a learned reward what it is unsure of, and recipe {name} learns from votes "
-            "themselves: take --choice random, or a recipe that learns from a reward"
-        )
-    if one.direct and (how.reward != Looping.reward or one.learning):
-        raise UserError(
-            f"recipe {name} learns from votes themselves, so that no reward is learned: leave --reward and --learned.* "
-            "away, or take a recipe that learns from a reward"
-        )
-    if isinstance(one.config.source, Preferences):
-        require_pairing(one.config.algorithm, "the votes of a loop are on", one.config.source.unpair)
-    if not one.direct and not LEARNED.search(how.reward):
-        raise UserError(f"--reward {how.reward} does not name the round's reward: write learned where it is to stand")
-    learning = override(RewardTraining(), one.learning, "--learned.")
-    if not one.direct:
-        require_reward(how.reward, learning)
-    several(how.annotator)
-    load_prompts(one.config.prompts)
-    if one.config.evaluation.prompts:
-        load_prompts(one.config.evaluation.prompts)
-
-
-def require_reward(reward: str, learning: RewardTraining) -> None:
-    """Refuse what the policy is trained against, if it will be no reward once a round's has been learned."""
-    for leaf, judge in judges_in(reward)[1].items():
-        if of_round(judge) and judge.taste and not learning.design.tastes:
-            raise UserError(
-                f"--reward {reward}: {leaf} judges as one person, and the round's reward learns what all like: give "
-                "--learned.design.tastes 1"
-            )
-
-
-def require_same(one: Loop) -> None:
-    """Refuse a folder that holds something else, or a loop that goes round otherwise."""
-    if not (one.folder / LOOP).exists():
-        there = {each.name for each in one.folder.iterdir()} if one.folder.is_dir() else set()
-        if there - {".lock", f".{LOOP}.part"}:
-            raise UserError(f"{one.folder} exists and holds no loop; choose another with --out")
-        return
-    was = read_object(one.folder / LOOP) or {}
-    for key, now in one.described().items():
-        if was.get(key) == now:
-            continue
-        before, after = (str(each).splitlines() for each in (was.get(key), now))
-        old, new = next(((a, b) for a, b in zip(before, after, strict=False) if a != b), (before[-1:], after[-1:]))
-        raise UserError(
-            f"{one.folder} holds a loop of another {key} ({old} there, {new} now); choose another folder with --out"
-        )
 
 
 def go_round(one: Loop, number: int) -> bool:
@@ -291,17 +167,24 @@ def require_judges(one: Loop, run: Run) -> None:
         require_able("evaluation.reward", compose(config.evaluation.reward), media, heldout)
 
 
+def trained(one: Loop, number: int) -> int:
+    """Return the last round before `number` that trained a policy; 0: none did."""
+    earlier = range(number - 1, 0, -1)
+    return next((n for n in earlier if (read_object(one.place(n) / ROUND) or {})["policy"]["file"] == POLICY), 0)
+
+
 def before(one: Loop, number: int) -> tuple[Run, str]:
-    """Return the model that draws the pairs of a round, and what it is called: the base, or what the last one made."""
-    if number == 1:
-        return Run(Path(), assemble(one.config, training=False), State()), "base"
-    return open_run(one.place(number - 1) / "policy", trust=True), f"round-{number - 1}"
+    """Return the model that draws the pairs of a round, and what it is called: the base, or what a round made."""
+    if last := trained(one, number):
+        return open_run(one.place(last) / "policy", trust=True), f"round-{last}"
+    return Run(Path(), assemble(one.config, training=False), State()), "base"
 
 
 def before_hash(one: Loop, number: int) -> str:
     """Return which weights draw the pairs of a round."""
-    last = read_object(one.place(number - 1) / ROUND)
-    return last["policy"]["sha256"] if last else one.config.model.start or one.config.model.path
+    if last := trained(one, number):
+        return str((read_object(one.place(last) / ROUND) or {})["policy"]["sha256"])
+    return one.config.model.start or one.config.model.path
 
 
 def collect(one: Loop, number: int) -> dict[str, Any] | None:
@@ -335,15 +218,24 @@ def learn(one: Loop, number: int) -> dict[str, Any]:
     card = read_card(folder)
     right = Interval(**next(iter(card.measured.values()))["accuracy"])
     told = f"it agrees with {quantity(right.value, 'rate')} of held-out votes (95 % interval {bounds(right, 'rate')})"
-    if not right.low > 0.5:
+    doubtful = not right.low > 0.5
+    if doubtful:
         told += ", and so may chance: what is trained against it may become worse, and more votes would tell"
-    return _kept(place, "reward", told) | {"votes": hash_of(place / SO_FAR), "weights": card.weights}
+    return (
+        _kept(place, "reward", told)
+        | {"votes": hash_of(place / SO_FAR), "weights": card.weights}
+        | {"doubtful": doubtful}
+    )
 
 
 def post_train(one: Loop, number: int) -> dict[str, Any]:
-    """Train the policy of the round before on: against the round's reward, or by the votes themselves."""
-    place, folder = one.place(number), one.place(number) / "policy"
-    start = str(one.place(number - 1) / "policy" / "export") if number > 1 else one.config.model.start
+    """Train the last policy on: against the round's reward, if that is not in doubt, or by the votes themselves."""
+    place, folder, last = one.place(number), one.place(number) / "policy", trained(one, number)
+    start = str(one.place(last) / POLICY) if last else one.config.model.start
+    learned = (read_object(place / ROUND) or {}).get("reward", {})
+    if learned.get("doubtful") and one.how.doubtful == "wait":
+        told = "not trained, for the reward is in doubt: the next round's votes come beside these (or --doubtful train)"
+        return _kept(place, "reward", told) | {"from": start, "heldout": None}
     config = replace(
         one.config,
         name=f"{one.config.name}-round-{number}",
@@ -359,16 +251,10 @@ def post_train(one: Loop, number: int) -> dict[str, Any]:
     told = f"held-out {heldout['before']['value']:.3g} -> {heldout['after']['value']:.3g}" if heldout else "trained"
     judge = hash_of(place / (SO_FAR if one.direct else "reward"))
     return (
-        _kept(place, "policy/export", told)
+        _kept(place, POLICY, told)
         | {"from": start, "learned_from": judge, "heldout": heldout}
         | {"iterations": run.state.iteration}
     )
-
-
-def learned_from(reward: str, folder: str) -> str:
-    """Return an expression in which `learned` is the reward in a folder, where it names none of its own."""
-    begun = f"learned(folder={folder!r}"
-    return LEARNED.sub(lambda at: f"{begun}, " if (at[1] or "").strip() == "(" else f"{begun})", reward)
 
 
 def _kept(place: Path, name: str, told: str) -> dict[str, Any]:

@@ -54,7 +54,13 @@ def smaller(words: Sequence[str], miniature: Miniature) -> list[str]:
         more = [*tiny(miniature), "--pairs", "48", "--evaluation.prompts", "", "--rounds", "1"]
         more += [] if "people" in words else ["--annotator", miniature.reward("redness")]
         if "scenes_dpo" not in words:
-            more += ["--group_size", "2", *(f"--learned.{key}={value}" for key, value in learning.items())]
+            more += [
+                "--doubtful",
+                "train",
+                "--group_size",
+                "2",
+                *(f"--learned.{key}={value}" for key, value in learning.items()),
+            ]
     return [*words, *more]
 
 

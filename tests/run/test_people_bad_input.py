@@ -14,8 +14,8 @@ import pytest
 
 from feedback.collection import ledger_of, side_of, two_folders, vote
 from limner.cli import main
+from limner.looping import require_reward
 from limner.recipes.override import override
-from limner.rounds import require_reward
 from limner.training.reward_model import RewardTraining
 from run.miniature import Miniature
 

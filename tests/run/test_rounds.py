@@ -21,6 +21,7 @@ from limner.core.types import Prompt
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather
 from limner.feedback.task import held_out
+from limner.looping import Loop
 from limner.report.data import Interval
 from limner.report.text import bounds
 from limner.rewards.learned.reward import Learned
@@ -50,7 +51,7 @@ def loop(
     prompts.write_text("\n".join(PROMPTS))
     who = [] if "--annotator" in more else ["--annotator", miniature.reward("redness")]
     words = ["loop", recipe, "--model.path", str(miniature.model), "--prompts", str(prompts), *who, *TINY, *learning]
-    words += FEW_TIMES if recipe == "scenes" else ()
+    words += (*FEW_TIMES, "--doubtful=train") if recipe == "scenes" else ()
     return main([*words, "--pairs", "24", "--out", str(out), *more])
 
 
@@ -112,7 +113,7 @@ def test_kills_at_every_stage_change_nothing(
         for late in (False, True):
             there = getattr(rounds, stage)
 
-            def killed(one: rounds.Loop, number: int, there: Any = there, late: bool = late) -> object:
+            def killed(one: Loop, number: int, there: Any = there, late: bool = late) -> object:
                 found = there(one, number) if number == 1 or late else None
                 if number == 2:
                     raise KeyboardInterrupt
@@ -207,6 +208,35 @@ def test_active_choice_asks_what_the_members_disagree_about(miniature: Miniature
     sure = [row["pair"] for row in second if row["asked"] == "active" and row["propensity"] > 0.9]
     chance = [row["pair"] for row in second if row["asked"] == "active" and row["propensity"] < 0.5]
     assert sure and min(gains[i] for i in sure) >= max([gains[i] for i in chance], default=0.0) - 1e-6
+
+
+WHIMS = """
+import hashlib
+
+
+def whims(media, prompts):
+    return [hashlib.sha256(frame.numpy().tobytes()).digest()[0] for frame in media.values]
+"""
+
+
+def test_a_round_whose_reward_is_in_doubt_waits_for_more_votes(miniature: Miniature, tmp_path: Path) -> None:
+    """Nobody can learn whims: no policy is made of them, the base draws the next pairs, and all votes are kept."""
+    (tmp_path / "mine.py").write_text(WHIMS)
+    out, more = tmp_path / "loop", ("--annotator", f"{tmp_path / 'mine.py'}:whims")
+    for _ in range(2):  # the second finds nothing left to do
+        assert loop(miniature, out, *more, "--rounds=2", "--doubtful=wait") == 0
+    for number in (1, 2):
+        told, place = record(out, number), out / f"round-{number}"
+        right = json.loads((place / "reward" / "card.json").read_text())["measured"]["overall"]["accuracy"]
+        assert told["reward"]["doubtful"] is True and right["low"] <= 0.5
+        assert told["policy"]["told"].startswith("not trained") and not (place / "policy").exists()
+        assert told["asked"]["policy"] == str(miniature.model)
+        assert {row["source_a"] for row in rows(place / "asked.jsonl")} == {"base"}
+    assert len(rows(out / "round-2" / "so_far.jsonl")) == 48
+    assert loop(miniature, out, *more, "--rounds=3", "--doubtful=train") == 0
+    last = record(out, 3)["policy"]
+    assert last["from"] == "" and last["file"] == "policy/export" and (out / "round-3" / "policy" / "export").is_dir()
+    assert len(rows(out / "round-3" / "so_far.jsonl")) == 72
 
 
 PICKY = """

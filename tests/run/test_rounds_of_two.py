@@ -12,15 +12,14 @@ import pytest
 from PIL import Image
 
 from feedback.collection import vote
-from limner import rounds
 from limner.cli import main
 from limner.core.errors import UserError
 from limner.core.types import Prompt
 from limner.feedback.choosing import Asking
 from limner.feedback.ledger import Ledger
 from limner.feedback.sources import gather
+from limner.looping import LEARNED, learned_from
 from limner.rewards.learned.folder import read_card
-from limner.rounds import learned_from
 from limner.votes import of_judge, of_people, several
 from run.miniature import Miniature
 from run.test_rounds import loop, record, rows
@@ -144,7 +143,7 @@ def test_two_judges_say_something_of_every_pair(asked: Path) -> None:
     ],
 )
 def test_the_rounds_reward_stands_where_learned_has_no_folder(text: str, meant: str | None) -> None:
-    assert learned_from(text, "F") == (meant or text) and bool(rounds.LEARNED.search(text)) == bool(meant)
+    assert learned_from(text, "F") == (meant or text) and bool(LEARNED.search(text)) == bool(meant)
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,12 @@ from limner.core.types import Vocabulary
 from limner.data.pairs import read_saved
 from limner.diffusion.dynamics import EulerODE, FlowSDE
 from limner.judges import compose
+from limner.looping import Looping
 from limner.models.wan.adapter import Wan
 from limner.models.wan.build import WanSize, build
 from limner.models.wan.settings import WanSettings
 from limner.policies.denoising import Sampler
-from limner.rounds import Looping, loop
+from limner.rounds import loop
 from limner.training.config import Evaluation, Lora, Model, RunConfig
 from limner.training.source import Preferences
 from run.typed import typed
@@ -201,7 +202,7 @@ def test_a_loop_of_clips_with_a_judge(tmp_path: Path) -> None:
     config = replace(brief(tmp_path), reward="", micro_batch=16)
     learning = {"design.edge": 16, "design.width": 16, "design.members": 1, "epochs": 1, "frames": 2}
     learning |= {"heldout": 0.3, "calibration": 0.3}
-    how = Looping(rounds=1, annotator="video_flicker", pairs=18)
+    how = Looping(rounds=1, annotator="video_flicker", pairs=18, doubtful="train")
     place = loop(config, how, learning, tmp_path / "loop", quiet=True) / "round-1"
     asked = [json.loads(line) for line in (place / "asked.jsonl").read_text().splitlines()]
     votes = [json.loads(line) for line in (place / "votes.jsonl").read_text().splitlines()]

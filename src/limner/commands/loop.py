@@ -47,6 +47,12 @@ def add_loop_command(command: AddCommand) -> None:
     )
     loop.add_argument("--each", type=words.count, default=1, metavar="N", help="of people: votes that a pair needs (1)")
     loop.add_argument(
+        "--doubtful",
+        choices=["wait", "train"],
+        default="wait",
+        help="a round whose reward may agree with held-out votes by chance alone waits for the next one's votes (wait)",
+    )
+    loop.add_argument(
         "--reward", default="learned", metavar="EXPRESSION", help="as in 'pessimistic(learned, k=1)' (learned)"
     )
     loop.add_argument("--preset", metavar="NAME", help="settings of a published method, see `limner list`")
@@ -57,11 +63,12 @@ def add_loop_command(command: AddCommand) -> None:
 
 
 def _loop(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
-    from limner.rounds import Looping, loop
+    from limner.looping import Looping
+    from limner.rounds import loop
 
     learned = "learned."
     learning = {key.removeprefix(learned): values.pop(key) for key in list(values) if key.startswith(learned)}
     config = config_of(argparse.Namespace(**vars(parsed) | {"reward": None, "out": None}), values)
-    names = ("rounds", "annotator", "pairs", "choice", "pool", "explore", "reward", "enough", "each")
+    names = ("rounds", "annotator", "pairs", "choice", "pool", "explore", "reward", "enough", "each", "doubtful")
     how = Looping(**{name: vars(parsed)[name] for name in names})
     print(loop(config, how, learning, parsed.out, parsed.quiet))

@@ -27,7 +27,8 @@ MAX_PROCESSES = 64
 RECIPE = frozenset({"--help", "--preset", "--reward", "--prompts", "--seed", "--out"})
 OWN_FLAGS = {"check": RECIPE | {"--card"}, "keys": RECIPE, "pretrain": frozenset({"--help", "--out"})}
 OWN_FLAGS["loop"] = RECIPE | {
-    "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--each", "--quiet",
+    "--annotator", "--rounds", "--pairs", "--choice", "--pool", "--explore", "--enough", "--each", "--doubtful",
+    "--quiet",
 }  # fmt: skip
 OWN_FLAGS["distill"] = OWN_FLAGS["pretrain"]
 OWN_FLAGS["train"] = RECIPE | {"--resume", "--accept-changes", "--quiet", "--nproc", "--card"}
