@@ -22,7 +22,8 @@ from limner.policies.denoising import Sampler
 from piped_cases import CASES
 from run.miniature import FLOW_GRPO, Miniature, differences, last_checkpoint
 
-SIZES = ("32x16", "16x32", "32x32")
+SHAPES = ((32, 16), (16, 32), (32, 32))
+"""Height and width."""
 
 
 def models(name: str) -> Callable[..., Any]:
@@ -34,18 +35,19 @@ def models(name: str) -> Callable[..., Any]:
     return CASES[name].model
 
 
-NAMES = ["flux", "qwen_image", "mochi", "cog_video", "hunyuan_video", "lumina2-dynamic", "wan", "wan experts"]
+NAMES = ["flux", "qwen_image", "mochi", "cog_video", "hunyuan_video", "lumina2-dynamic", "wan", "wan experts", "ltx"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_iteration_is_drawn_as_by_a_model_of_its_size(name: str) -> None:
     """To the bit, shifts that follow the number of tokens too; and any size is read by the model as it is."""
     make, index = models(name), torch.arange(2)
-    model = make()
-    policy = Sampler(EulerODE(), 2, sizes=SIZES).policy(model)
+    model, scale = make(), 2 if name == "ltx" else 1  # whose latents are of 32 x 32 pixels, where others' are of 16
+    sizes = [(scale * height, scale * width) for height, width in (SHAPES[i] for i in (0, 1, 2, 0))]
+    policy = Sampler(EulerODE(), 2, sizes=tuple(f"{height}x{width}" for height, width in sizes[:3])).policy(model)
     with torch.no_grad():
         condition = model.encode([Prompt("a red star"), Prompt("two stars")])
-        for iteration, (height, width) in enumerate([(32, 16), (16, 32), (32, 32), (32, 16)]):
+        for iteration, (height, width) in enumerate(sizes):
             other = make(replace(model.settings, resolution=height, width=width))
             plain = Sampler(EulerODE(), 2).policy(other)
             found, expected = (
