@@ -26,12 +26,22 @@
     done
     python benchmarks/rounds.py runs/tastes/* --out docs/results/tastes.json
 
+    K="--rounds 3 --pairs 700 --doubtful train --steps 24 --evaluation.every 0 --evaluation.ode_steps 0
+        --evaluation.guidance 1"
+    limner loop scenes $K --annotator synthetic --learned.heldout 0.02 --learned.calibration 0.1
+        --learned.design.kind patches --learned.design.edge 96 --learned.design.members 2
+        --learned.design.ties rao_kupper --learned.epochs 20 --out runs/votes/reward-0
+    limner loop scenes_dpo --prompts scenes:train --rounds 3 --pairs 700 --out runs/votes/dpo-0
+    python benchmarks/rounds.py runs/votes/* --taste scenes.fraction --out docs/results/rounds_votes.json
+
 The person likes colourful pictures; of `few`, who is another one for each seed, errs (`person.py`); of `tastes`, two
 people of opposite tastes are asked about each pair, and the policy learns what one of them likes. Of each round: votes
 so far and how many pairs were drawn for them; of how many pairs of pictures that the base drew for one held-out prompt
 the round's reward, or that taste of it, prefers the more colourful one; and how colourful is what the policy draws for
-held-out prompts, before the first round and after this one. Intervals are 95 %, over prompts; where loops are named by
-choice and seed, the means of both choices, and what active choice gains, have them over seeds.
+held-out prompts, before the first round and after this one. Of `votes` it is not colours but how many clauses of its
+prompt a picture satisfies, of pairs that differ in that, and how many held-out prompts are satisfied. Intervals are
+95 %, over prompts; where loops are named by choice and seed, the means of both choices, and what active choice gains,
+have them over seeds.
 """
 
 from __future__ import annotations
@@ -52,6 +62,7 @@ from limner.evaluate.statistics import mean_interval
 from limner.judges import compose
 from limner.looping import LOOP, learned_from
 from limner.recipes.named import recipe
+from limner.report.data import Interval
 from limner.report.file import write_text
 from limner.rounds import ROUND, SO_FAR
 from temporal import drawn
@@ -86,17 +97,25 @@ def main() -> None:
 def told(place: Path, media: Media, prompts: list[Prompt], liked: torch.Tensor) -> dict[str, Any]:
     """Return what came of a round."""
     record = json.loads((place / ROUND).read_text())
+    learned = {"order": ordered(place, media, prompts, liked).to_dict()} if "reward" in record else {}
+    return {
+        "votes": len((place / SO_FAR).read_text().splitlines()),
+        "drawn": record["asked"]["drawn"],
+        **learned,
+        "heldout": record["policy"]["heldout"],
+    }
+
+
+def ordered(place: Path, media: Media, prompts: list[Prompt], liked: torch.Tensor) -> Interval:
+    """Return in what share of pairs that are not alike to a person the reward prefers what that person does."""
     reward = json.loads((place.parent / LOOP).read_text())["reward"]
     said = compose(learned_from(reward, str(place / "reward")))(media, prompts).score
     theirs, mine = (each.reshape(-1, SEEDS) for each in (liked, said))
     pairs = list(combinations(range(SEEDS), 2))
     right = torch.stack([(theirs[:, i] > theirs[:, j]) == (mine[:, i] > mine[:, j]) for i, j in pairs], 1)
-    return {
-        "votes": len((place / SO_FAR).read_text().splitlines()),
-        "drawn": record["asked"]["drawn"],
-        "order": mean_interval(right.double()).to_dict(),
-        "heldout": record["policy"]["heldout"],
-    }
+    differ = torch.stack([theirs[:, i] != theirs[:, j] for i, j in pairs], 1)
+    share = (right & differ).sum(1).double() / differ.sum(1)
+    return mean_interval(share[differ.any(1), None])
 
 
 def by_choice(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
