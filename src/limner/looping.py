@@ -27,8 +27,6 @@ from limner.votes import SYNTHETIC, of_round, several
 LOOP = "loop.json"
 LEARNED = re.compile(r"\blearned\b(?!\([^)]*\bfolder\b)(\(\s*\)?)?")
 """Where an expression names the round's reward, `learned` or, of somebody's own, `learned(taste='annotator-1')`."""
-
-
 CHANGEABLE = ("rounds", "enough", "each", "doubtful")
 """Settings of `Looping` that do not change what the rounds that are done have come to."""
 
