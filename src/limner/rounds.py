@@ -59,6 +59,7 @@ from limner.votes import Rows, beside, of_judge, of_people, require_able, severa
 
 ROUND, ASKED, VOTES, SO_FAR = "round.json", "asked.jsonl", "votes.jsonl", "so_far.jsonl"
 POLICY = "policy/export"
+"""What the policy of a round that has trained one is kept as."""
 
 
 def loop(
@@ -88,8 +89,7 @@ def loop(
 
 def go_round(one: Loop, number: int) -> bool:
     """Do what is left of a round, and keep where all of it came from; tell whether it is done."""
-    place = one.place(number)
-    record = read_object(place / ROUND) or {}
+    place, record = one.place(number), record_of(one, number)
     stages = {"asked": ask, "votes": collect, "reward": learn, "policy": post_train}
     if one.direct:
         del stages["reward"]
@@ -104,6 +104,11 @@ def go_round(one: Loop, number: int) -> bool:
         write_text(place / ROUND, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         one.say(f"round {number}, {name}: {found['told']}")
     return True
+
+
+def record_of(one: Loop, number: int) -> dict[str, Any]:
+    """Return what is noted of a round, of each stage that is whole."""
+    return read_object(one.place(number) / ROUND) or {}
 
 
 def require_unchanged(place: Path, stage: str, record: Mapping[str, Any]) -> None:
@@ -169,8 +174,7 @@ def require_judges(one: Loop, run: Run) -> None:
 
 def trained(one: Loop, number: int) -> int:
     """Return the last round before `number` that trained a policy; 0: none did."""
-    earlier = range(number - 1, 0, -1)
-    return next((n for n in earlier if (read_object(one.place(n) / ROUND) or {})["policy"]["file"] == POLICY), 0)
+    return next((n for n in range(number - 1, 0, -1) if record_of(one, n)["policy"]["file"] == POLICY), 0)
 
 
 def before(one: Loop, number: int) -> tuple[Run, str]:
@@ -183,7 +187,7 @@ def before(one: Loop, number: int) -> tuple[Run, str]:
 def before_hash(one: Loop, number: int) -> str:
     """Return which weights draw the pairs of a round."""
     if last := trained(one, number):
-        return str((read_object(one.place(last) / ROUND) or {})["policy"]["sha256"])
+        return str(record_of(one, last)["policy"]["sha256"])
     return one.config.model.start or one.config.model.path
 
 
@@ -221,19 +225,15 @@ def learn(one: Loop, number: int) -> dict[str, Any]:
     doubtful = not right.low > 0.5
     if doubtful:
         told += ", and so may chance: what is trained against it may become worse, and more votes would tell"
-    return (
-        _kept(place, "reward", told)
-        | {"votes": hash_of(place / SO_FAR), "weights": card.weights}
-        | {"doubtful": doubtful}
-    )
+    votes = hash_of(place / SO_FAR)
+    return _kept(place, "reward", told) | {"votes": votes, "weights": card.weights, "doubtful": doubtful}
 
 
 def post_train(one: Loop, number: int) -> dict[str, Any]:
     """Train the last policy on: against the round's reward, if that is not in doubt, or by the votes themselves."""
     place, folder, last = one.place(number), one.place(number) / "policy", trained(one, number)
     start = str(one.place(last) / POLICY) if last else one.config.model.start
-    learned = (read_object(place / ROUND) or {}).get("reward", {})
-    if learned.get("doubtful") and one.how.doubtful == "wait":
+    if record_of(one, number).get("reward", {}).get("doubtful") and one.how.doubtful == "wait":
         told = "not trained, for the reward is in doubt: the next round's votes come beside these (or --doubtful train)"
         return _kept(place, "reward", told) | {"from": start, "heldout": None}
     config = replace(

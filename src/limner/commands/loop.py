@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from typing import Any
 
 from limner.commands import words
@@ -69,6 +70,5 @@ def _loop(parsed: argparse.Namespace, values: dict[str, Any]) -> None:
     learned = "learned."
     learning = {key.removeprefix(learned): values.pop(key) for key in list(values) if key.startswith(learned)}
     config = config_of(argparse.Namespace(**vars(parsed) | {"reward": None, "out": None}), values)
-    names = ("rounds", "annotator", "pairs", "choice", "pool", "explore", "reward", "enough", "each", "doubtful")
-    how = Looping(**{name: vars(parsed)[name] for name in names})
+    how = Looping(**{each.name: vars(parsed)[each.name] for each in fields(Looping)})
     print(loop(config, how, learning, parsed.out, parsed.quiet))
